@@ -1,0 +1,24 @@
+//! Batch processing engine of the European Federation Gateway Service. Synchronous: threads, no
+//! futures, no HTTP.
+
+pub mod admin;
+pub mod admission;
+pub mod bundle;
+pub mod clock;
+pub mod decode;
+pub mod domain;
+mod engine;
+pub mod error;
+pub mod limits;
+pub mod pki;
+pub mod seal;
+pub mod settings;
+pub mod trust;
+pub mod upload;
+pub mod validate;
+pub mod verify;
+pub mod wire;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use engine::{Engine, Status};
+pub use error::{Failure, Overload, OverloadBound, Rejection, StartError, UploadError};

@@ -1,0 +1,1 @@
+//! Certificates, CMS, algorithms: pure functions over bytes (stub, being built).
