@@ -283,9 +283,8 @@ mod tests {
     #[test]
     fn leaves_room_for_others_when_one_country_floods() {
         let admission = Admission::default();
-        let flood: Vec<_> = (0..1000)
-            .filter_map(|_| admission.admit(country(0), 400_000).ok())
-            .collect();
+        let mut flood = Vec::new();
+        flood.extend((0..1000).filter_map(|_| admission.admit(country(0), 400_000).ok()));
         assert_eq!(
             flood.len(),
             limits::BATCHES_IN_FLIGHT_MAX / limits::PARTICIPANT_SHARE_DIVISOR
