@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn keeps_an_unfilled_batch_waiting() {
         assert_eq!(plan_cuts(&[5, 5, 5, 5, 3], 9, false), [1, 1, 1]);
-        assert_eq!(plan_cuts(&[4, 4], 9, false), []);
+        assert_eq!(plan_cuts(&[4, 4], 9, false), [0; 0]);
         assert_eq!(
             plan_cuts(&[4, 5], 9, false),
             [2],
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn never_makes_a_batch_of_uploads_without_keys() {
-        assert_eq!(plan_cuts(&[0, 0], 9, true), []);
+        assert_eq!(plan_cuts(&[0, 0], 9, true), [0; 0]);
         assert_eq!(plan_cuts(&[0, 3, 0], 9, true), [3]);
         assert_eq!(plan_cuts(&[0, 9, 0, 1], 9, false), [3], "they go along");
     }
@@ -437,7 +437,8 @@ mod tests {
                 rest = behind;
             }
             let left: u32 = rest.iter().sum();
-            prop_assert!(if waited { left == 0 } else { left < 9 });
+            let left_max = if waited { 0 } else { 8 };
+            prop_assert!(left <= left_max);
         }
     }
 }

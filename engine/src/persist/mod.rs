@@ -21,9 +21,7 @@ mod writer;
 
 pub(crate) use connection::SqlError;
 pub(crate) use migrate::{known_version, migrate};
-pub(crate) use store::{
-    DownloadBatchRow, LogEntry, NewDownloadBatch, SealedUpload, Store, UploadMeta,
-};
+pub(crate) use store::{DownloadBatchRow, LogEntry, NewDownloadBatch, Store, UploadMeta};
 pub(crate) use writer::{Submission, Writer, WriterState};
 
 use connection::Connection;
