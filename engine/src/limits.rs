@@ -46,5 +46,9 @@ pub const CMS_DEPTH_MAX: usize = 32;
 /// of 4096-bit certificates stay under 12 KB.
 pub const CMS_BYTES_MAX: usize = 24 << 10;
 
+/// Values (in the sense of ASN.1) in a batch signature: a certificate has 100 to 200 of them, so
+/// this is a message full of certificates.
+pub const CMS_ELEMENTS_MAX: usize = 4096;
+
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);
