@@ -55,7 +55,7 @@ const ALGORITHM_PROTECTION: Oid<'static> = oid!(1.2.840.113549.1.9.52);
 pub struct SignedMessage {
     /// DER of the `eContentType`.
     content_type: Vec<u8>,
-    /// As sent, in the sent order.
+    /// As sent, in the sent order. Other formats of certificates may be among them.
     certificates: Vec<Vec<u8>>,
     signer: SignerInfo,
 }
@@ -124,26 +124,13 @@ impl SignedMessage {
         })
     }
 
-    /// The first embedded certificate that is the signer's; nothing if there is none.
-    ///
-    /// # Errors
-    /// [`CmsError::Malformed`] when a certificate before it cannot be read.
-    pub fn signer_certificate(&self) -> Result<Option<Certificate<'_>>, CmsError> {
-        for der in self.certificates.iter().filter(|der| is_certificate(der)) {
-            let certificate = Certificate::from_der(der).map_err(|_| CmsError::Malformed)?;
-            let matches = match &self.signer.identifier {
-                SignerIdentifier::IssuerAndSerial(issuer, serial) => {
-                    certificate.is_issued(issuer, serial)
-                }
-                SignerIdentifier::KeyIdentifier(identifier) => {
-                    certificate.has_key_identifier(identifier)
-                }
-            };
-            if matches {
-                return Ok(Some(certificate));
-            }
-        }
-        Ok(None)
+    /// The first embedded certificate that is the signer's, as the reference chooses it. Those that
+    /// cannot be read are passed over: a strange certificate of a chain is nobody's concern.
+    pub fn signer_certificate(&self) -> Option<Certificate<'_>> {
+        let certificates = self.certificates.iter();
+        certificates
+            .filter_map(|der| Certificate::from_der(der).ok())
+            .find(|certificate| self.signer.identifier.matches(certificate))
     }
 
     /// The signature value.
@@ -166,11 +153,6 @@ impl SignedMessage {
     pub(crate) fn content_type(&self) -> &[u8] {
         &self.content_type
     }
-}
-
-/// Other certificate formats have context tags; they are passed over.
-fn is_certificate(element: &[u8]) -> bool {
-    element.first() == Some(&SEQUENCE)
 }
 
 impl SignerInfo {
@@ -226,6 +208,13 @@ impl SignerIdentifier {
             asn1::SignerIdentifier::KeyIdentifier(identifier) => {
                 Ok(Self::KeyIdentifier(identifier.to_vec()))
             }
+        }
+    }
+
+    fn matches(&self, certificate: &Certificate<'_>) -> bool {
+        match self {
+            Self::IssuerAndSerial(issuer, serial) => certificate.is_issued(issuer, serial),
+            Self::KeyIdentifier(identifier) => certificate.has_key_identifier(identifier),
         }
     }
 }
