@@ -4,7 +4,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::domain::{CertificateKind, Country, Thumbprint};
 use crate::error::StartError;
 use crate::persist::{Database, Store, known_version, migrate};
-use crate::pki::certificate::Certificate;
+use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
 use crate::trust::{CertificateRow, TrustAnchor};
 
@@ -105,9 +105,10 @@ impl Admin {
         pem: &str,
         operator_signature: &str,
     ) -> Result<Thumbprint, CertificateError> {
-        let certificate =
-            Certificate::from_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
-        if certificate.country() != Some(country) {
+        let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
+        let certificate = Certificate::from_der(&der);
+        let certificate = certificate.map_err(|_| CertificateError::NotACertificate)?;
+        if certificate.country() != Ok(country) {
             return Err(CertificateError::Country(country));
         }
         if !trust_anchor.verify(pem.as_bytes(), operator_signature) {

@@ -105,5 +105,9 @@ const _: () = assert!(
 );
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE_TTL.as_millis());
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
+/// Values (in the sense of ASN.1) in a batch signature: a certificate has 100 to 200 of them, so
+/// this is a message full of certificates.
+pub const CMS_ELEMENTS_MAX: usize = 4096;
+
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);
