@@ -72,7 +72,8 @@ impl Engine {
         check(&settings)?;
         let database = Database::new(settings.database.clone());
         let mut store = open(&database, &settings)?;
-        let anchor = TrustAnchor::from_pem(&settings.trust_anchor_pem).map_err(|error| StartError::Setting(error.to_string()))?;
+        let anchor = TrustAnchor::from_pem(&settings.trust_anchor_pem)
+            .map_err(|error| StartError::Setting(error.to_string()))?;
         let trust = TrustList::load(anchor, &mut store);
         let trust = Arc::new(trust.map_err(|error| database.unreachable(error))?);
 

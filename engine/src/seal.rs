@@ -51,16 +51,18 @@ pub enum UnsealError {
 /// The secret keys of an installation: one identity key, and a ring of sealing keys of which the
 /// newest seals.
 ///
-/// Written as text, a line a key: `identity BASE64`, `sealing ID BASE64`; each 32 bytes; `#` begins
-/// a comment; the sealing key with the highest id seals.
+/// Written as text, a line a key: `identity BASE64`, `sealing ID BASE64`, `standby ID BASE64`; each
+/// 32 bytes; `#` begins a comment; the sealing key with the highest id seals. A standby key opens
+/// and does not seal: all gateways have to know a key before one of them seals with it.
 #[derive(Clone)]
 pub struct Keys(Arc<KeysInner>);
 
 struct KeysInner {
     hasher: IdentityHasher,
     identity_check: [u8; 32],
-    /// Invariant: not empty.
     ring: BTreeMap<u32, SealingKey>,
+    /// Which key seals. Invariant: the ring has it.
+    newest: u32,
 }
 
 struct SealingKey {
@@ -74,15 +76,15 @@ impl Keys {
     /// # Errors
     /// One sentence that says what is wrong, without any part of the text.
     pub fn parse(text: &str) -> Result<Self, StartError> {
-        let KeyText { identity, sealing } = KeyText::parse(text).map_err(StartError::Setting)?;
-        let ring = sealing
-            .into_iter()
-            .map(|(id, secret)| (id, SealingKey::new(&secret)))
-            .collect();
+        let keys = KeyText::parse(text).map_err(StartError::Setting)?;
+        let ring = keys.ring.iter();
         Ok(Self(Arc::new(KeysInner {
-            hasher: IdentityHasher::new(&identity),
-            identity_check: derive(&identity, CHECK_LABEL),
-            ring,
+            hasher: IdentityHasher::new(&keys.identity),
+            identity_check: derive(&keys.identity, CHECK_LABEL),
+            ring: ring
+                .map(|(&id, key)| (id, SealingKey::new(&key.secret)))
+                .collect(),
+            newest: keys.newest,
         })))
     }
 
@@ -98,27 +100,33 @@ impl Keys {
         )
     }
 
-    /// Appends a fresh sealing key to a text form: what is stored from now on is sealed with it,
-    /// what was stored before can still be opened.
+    /// Makes another key seal: the newest standby key, or else a fresh one. What was stored before
+    /// can still be opened.
     ///
     /// # Errors
     /// When the text cannot be read, or its highest id is the last one possible.
     pub fn add_sealing_key_text(text: &str) -> Result<String, StartError> {
         let keys = KeyText::parse(text).map_err(StartError::Setting)?;
-        let newest = keys.sealing.last_key_value().map_or(0, |(&id, _)| id);
-        let id = newest.checked_add(1).ok_or_else(|| {
-            StartError::Setting("the encryption keys have no id left for another key".to_owned())
-        })?;
-        let separator = if text.ends_with('\n') { "" } else { "\n" };
-        Ok(format!(
-            "{text}{separator}sealing {id} {}\n",
-            random_secret_text()
-        ))
+        let last = keys.ring.last_key_value();
+        match last.and_then(|(_, key)| key.standby_line) {
+            Some(line) => Ok(promote(text, line)),
+            None => append_key(text, &keys, "sealing"),
+        }
+    }
+
+    /// Appends a fresh standby key to a text form: the first of two steps when several gateways
+    /// share a database. When all of them know it, [`Self::add_sealing_key_text`] makes it seal.
+    ///
+    /// # Errors
+    /// When the text cannot be read, or its highest id is the last one possible.
+    pub fn add_standby_key_text(text: &str) -> Result<String, StartError> {
+        let keys = KeyText::parse(text).map_err(StartError::Setting)?;
+        append_key(text, &keys, "standby")
     }
 
     /// The id of the key that seals.
     pub fn newest_sealing_key(&self) -> u32 {
-        *self.newest().0
+        self.0.newest
     }
 
     /// Seals `plain`; it can only be opened with the same `aad`.
@@ -135,7 +143,12 @@ impl Keys {
     /// # Panics
     /// When the buffer is shorter than its prefix.
     pub fn seal_buffer(&self, mut buffer: Vec<u8>, aad: &[u8]) -> Vec<u8> {
-        let (id, key) = self.newest();
+        let id = self.0.newest;
+        let key = self
+            .0
+            .ring
+            .get(&id)
+            .expect("parse took the newest from the ring");
         let (prefix, plain) = buffer
             .split_at_mut_checked(SEAL_PREFIX_BYTES)
             .expect("the buffer begins with the prefix");
@@ -195,11 +208,6 @@ impl Keys {
     pub fn sealing_checks(&self) -> Vec<(u32, [u8; 32])> {
         let ring = self.0.ring.iter();
         ring.map(|(&id, key)| (id, key.check)).collect()
-    }
-
-    fn newest(&self) -> (&u32, &SealingKey) {
-        let newest = self.0.ring.last_key_value();
-        newest.expect("parse asks for a sealing key")
     }
 }
 
@@ -279,38 +287,79 @@ fn random_secret_text() -> String {
 /// The text form, read.
 struct KeyText {
     identity: [u8; SECRET_BYTES],
-    sealing: BTreeMap<u32, [u8; SECRET_BYTES]>,
+    ring: BTreeMap<u32, RingKey>,
+    /// Highest id of the keys that may seal.
+    newest: u32,
+}
+
+struct RingKey {
+    secret: [u8; SECRET_BYTES],
+    /// Where the key stands, from 0, if it does not seal yet.
+    standby_line: Option<usize>,
 }
 
 impl KeyText {
     fn parse(text: &str) -> Result<Self, String> {
         let mut identity = None;
-        let mut sealing = BTreeMap::new();
-        for (number, line) in (1..).zip(text.lines()) {
+        let mut ring = BTreeMap::new();
+        for (at, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default();
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             let taken = match *words.as_slice() {
                 [] => false,
-                ["identity", secret] => identity.replace(parse_secret(number, secret)?).is_some(),
-                ["sealing", id, secret] => {
-                    let id = id.parse::<u32>().map_err(|_| shape(number))?;
-                    let secret = parse_secret(number, secret)?;
-                    sealing.insert(id, secret).is_some()
+                ["identity", secret] => identity.replace(parse_secret(at, secret)?).is_some(),
+                [role @ ("sealing" | "standby"), id, secret] => {
+                    let id = id.parse::<u32>().map_err(|_| shape(at))?;
+                    let key = RingKey {
+                        secret: parse_secret(at, secret)?,
+                        standby_line: (role == "standby").then_some(at),
+                    };
+                    ring.insert(id, key).is_some()
                 }
-                _ => return Err(shape(number)),
+                _ => return Err(shape(at)),
             };
             if taken {
                 return Err(format!(
-                    "line {number} of the encryption keys repeats a key: remove one of the two"
+                    "line {} of the encryption keys repeats a key: remove one of the two",
+                    at.saturating_add(1)
                 ));
             }
         }
         let identity = identity.ok_or("the encryption keys lack the line `identity BASE64`")?;
-        if sealing.is_empty() {
-            return Err("the encryption keys lack a line `sealing ID BASE64`".to_owned());
-        }
-        Ok(Self { identity, sealing })
+        let mut newest_first = ring.iter().rev();
+        let newest = newest_first.find(|(_, key)| key.standby_line.is_none());
+        let newest = newest.map(|(&id, _)| id);
+        Ok(Self {
+            identity,
+            newest: newest.ok_or("the encryption keys lack a line `sealing ID BASE64`")?,
+            ring,
+        })
     }
+}
+
+/// Appends a fresh key with the next id.
+fn append_key(text: &str, keys: &KeyText, role: &str) -> Result<String, StartError> {
+    let last = keys.ring.last_key_value().map_or(0, |(&id, _)| id);
+    let id = last.checked_add(1).ok_or_else(|| {
+        StartError::Setting("the encryption keys have no id left for another key".to_owned())
+    })?;
+    let separator = if text.ends_with('\n') { "" } else { "\n" };
+    let secret = random_secret_text();
+    Ok(format!("{text}{separator}{role} {id} {secret}\n"))
+}
+
+/// Makes the standby key in a line, counted from 0, a sealing key.
+fn promote(text: &str, line: usize) -> String {
+    let lines = text.split_inclusive('\n').enumerate();
+    lines
+        .map(|(at, content)| {
+            if at == line {
+                content.replacen("standby", "sealing", 1)
+            } else {
+                content.to_owned()
+            }
+        })
+        .collect()
 }
 
 fn parse_secret(line: usize, text: &str) -> Result<[u8; SECRET_BYTES], String> {
@@ -318,10 +367,12 @@ fn parse_secret(line: usize, text: &str) -> Result<[u8; SECRET_BYTES], String> {
     bytes.try_into().map_err(|_| shape(line))
 }
 
+/// What is wrong with a line, counted from 0.
 fn shape(line: usize) -> String {
     format!(
-        "line {line} of the encryption keys must be `identity BASE64` or `sealing ID BASE64`, \
-         with 32 bytes in base64"
+        "line {} of the encryption keys must be `identity BASE64`, `sealing ID BASE64` or \
+         `standby ID BASE64`, with 32 bytes in base64",
+        line.saturating_add(1)
     )
 }
 
@@ -409,6 +460,18 @@ mod tests {
     }
 
     #[test]
+    fn seals_with_a_standby_key_only_after_the_second_step() {
+        let first = Keys::add_standby_key_text(TEXT).unwrap();
+        let second = Keys::add_sealing_key_text(&first).unwrap();
+        let (waiting, rotated) = (Keys::parse(&first).unwrap(), Keys::parse(&second).unwrap());
+        assert_eq!(waiting.newest_sealing_key(), 3);
+        assert_eq!(rotated.newest_sealing_key(), 4);
+        assert_eq!(waiting.unseal(rotated.seal(b"x", b""), b"").unwrap(), b"x");
+        assert_eq!(waiting.sealing_checks(), rotated.sealing_checks());
+        assert_eq!(first.replace("standby 4", "sealing 4"), second);
+    }
+
+    #[test]
     fn refuses_to_rotate_past_the_last_id() {
         let text = TEXT.replace("sealing 3", "sealing 4294967295");
         assert!(Keys::add_sealing_key_text(&text).is_err());
@@ -466,6 +529,7 @@ mod tests {
     fn says_which_line_is_wrong_and_shows_none_of_it() {
         let (identity, sealing) = TEXT.split_once("\n\n").unwrap();
         for (text, says) in [
+            (TEXT.replace("sealing", "standby"), "lack a line `sealing"),
             (String::new(), "lack the line `identity"),
             (identity.to_owned(), "lack a line `sealing"),
             (sealing.to_owned(), "lack the line `identity"),

@@ -14,8 +14,8 @@ mod list;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(crate) use list::TrustList;
 pub use anchor::{SignError, TrustAnchor, TrustAnchorError, sign};
+pub(crate) use list::TrustList;
 
 use crate::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use crate::pki::Certificate;
