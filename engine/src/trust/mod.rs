@@ -9,11 +9,13 @@
 //! - *Runs on*: the thread that loads the list.
 
 mod anchor;
+mod list;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use anchor::{SignError, TrustAnchor, TrustAnchorError, sign};
+pub(crate) use list::TrustList;
 
 use crate::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use crate::pki::Certificate;
