@@ -6,7 +6,7 @@ use crate::error::StartError;
 use crate::persist::{Database, Store, known_version, migrate};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
-use crate::trust::{CertificateRow, TrustAnchor};
+use crate::trust::{CertificateRow, TrustAnchor, TrustAnchorError};
 
 /// An open database for administration.
 #[derive(Debug)]
@@ -33,6 +33,9 @@ pub enum CertificateError {
     /// The certificate's subject names another country, or none.
     #[error("the certificate's subject does not name the country {0}")]
     Country(Country),
+    /// The trust anchor cannot be used.
+    #[error("{0}: check [trust_anchor] certificate")]
+    TrustAnchor(#[from] TrustAnchorError),
     /// A row with this thumbprint and kind exists.
     #[error("the certificate is listed already")]
     Listed,
@@ -99,7 +102,7 @@ impl Admin {
     /// [`CertificateError`].
     pub fn add_certificate(
         &mut self,
-        trust_anchor: &TrustAnchor,
+        trust_anchor_pem: &str,
         country: Country,
         kind: CertificateKind,
         pem: &str,
@@ -111,7 +114,7 @@ impl Admin {
         if certificate.country() != Ok(country) {
             return Err(CertificateError::Country(country));
         }
-        if !trust_anchor.verify(pem.as_bytes(), operator_signature) {
+        if !TrustAnchor::from_pem(trust_anchor_pem)?.verify(pem.as_bytes(), operator_signature) {
             return Err(CertificateError::OperatorSignature);
         }
         let row = CertificateRow {
@@ -153,4 +156,13 @@ impl Admin {
             .certificates()
             .map_err(|error| error.doing("reading the certificate list"))?)
     }
+}
+
+/// Signs a PEM with the trust anchor's private key (PKCS#8 PEM), as `efgs cert add
+/// --trust-anchor-key` and `efgs init` do. Gives base64.
+///
+/// # Errors
+/// When the key is no RSA or P-256 private key.
+pub fn sign_with_trust_anchor(key_pem: &str, pem: &str) -> Result<String, StartError> {
+    crate::trust::sign(key_pem, pem).map_err(|error| StartError::Setting(error.to_string()))
 }
