@@ -150,6 +150,24 @@ fn goes_by_digest_algorithm_without_signed_attributes() {
     check("direct-named-sha1-made-with-sha1", wrong, wrong);
 }
 
+#[test]
+fn refuses_algorithms_other_than_the_protected_ones() {
+    let vector = "001-bc-rsa2048-sha256-attrs-ber";
+    let signer = || ("DE", text("vectors/pki/DE/DE-signing.pem"));
+    let mut signature = STANDARD
+        .decode(fixture(&format!("vectors/{vector}/signature.b64")))
+        .unwrap();
+    assert_eq!(judge(vector, signer(), &signature, false), Ok(()));
+    // SHA-256 in digestAlgorithms, digestAlgorithm, and BouncyCastle's cmsAlgorithmProtection.
+    let sha256 = b"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01";
+    let found = (0..signature.len()).filter(|&at| signature[at..].starts_with(sha256));
+    let found: Vec<_> = found.collect();
+    assert_eq!(found.len(), 3);
+    signature[found[1] + sha256.len() - 1] = 2;
+    let refused = Err(SignatureError::SignedAttributes);
+    assert_eq!(judge(vector, signer(), &signature, false), refused);
+}
+
 const FI: &str = "329-p521-sha512";
 
 fn fi_signer() -> (&'static str, String) {
