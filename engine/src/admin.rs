@@ -3,7 +3,7 @@
 use crate::domain::{CertificateKind, Country, Thumbprint};
 use crate::error::StartError;
 use crate::settings::DatabaseUrl;
-use crate::trust::CertificateRow;
+use crate::trust::{CertificateRow, ListedCertificate};
 
 /// An open database for administration.
 #[derive(Debug)]
@@ -16,6 +16,15 @@ pub struct Migrated {
     pub from: u32,
     /// Schema version now.
     pub to: u32,
+}
+
+/// Which schema a database has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schema {
+    /// Version found; 0 for an empty database.
+    pub found: u32,
+    /// Newest version that this program knows.
+    pub known: u32,
 }
 
 /// Why a certificate was not added or revoked.
@@ -58,6 +67,14 @@ impl Admin {
         Ok(Migrated { from: 0, to: 0 })
     }
 
+    /// Says which schema the database has, without changing it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn schema(_database: &DatabaseUrl) -> Result<Schema, StartError> {
+        Ok(Schema { found: 0, known: 0 })
+    }
+
     /// Lists a certificate, after checking the trust anchor's signature over its PEM.
     ///
     /// # Errors
@@ -86,6 +103,17 @@ impl Admin {
     /// # Errors
     /// [`CertificateError`].
     pub fn certificates(&mut self) -> Result<Vec<CertificateRow>, CertificateError> {
+        Ok(Vec::new())
+    }
+
+    /// All rows, ordered by country and kind, each checked against the trust anchor.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn listed_certificates(
+        &mut self,
+        _trust_anchor_pem: &str,
+    ) -> Result<Vec<ListedCertificate>, CertificateError> {
         Ok(Vec::new())
     }
 }
