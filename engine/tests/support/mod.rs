@@ -13,9 +13,7 @@ use engine::bundle::{Download, DownloadError, DownloadRequest};
 use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Day, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::seal::Keys;
-use engine::settings::{
-    BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings,
-};
+use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
 use engine::upload::{Receipt, UploadRequest};
 use engine::wire::canonical::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
@@ -28,7 +26,9 @@ use tempfile::TempDir;
 pub const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
 
 fn pki(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/vectors")
+        .join(file)
 }
 
 fn read(file: &str) -> String {
@@ -98,7 +98,10 @@ impl Participant {
 
 /// Three participants: RSA-2048, RSA-4096, P-256.
 pub fn participants() -> Vec<Participant> {
-    ["DE", "IT", "ES"].into_iter().map(Participant::load).collect()
+    ["DE", "IT", "ES"]
+        .into_iter()
+        .map(Participant::load)
+        .collect()
 }
 
 /// An installation: a database with its participants onboarded, keys, a clock to move.
@@ -132,14 +135,19 @@ impl Installation {
                 let (pem, signature) = (read(&format!("{name}.pem")), read(&format!("{name}.sig")));
                 let country = Country::parse(code).unwrap();
                 let anchor = &trust_anchor_pem;
-                admin.add_certificate(anchor, country, kind, &pem, &signature).unwrap();
+                admin
+                    .add_certificate(anchor, country, kind, &pem, &signature)
+                    .unwrap();
             }
         }
         let settings = Settings {
             database,
             keys: Keys::parse(&Keys::generate_text()).unwrap(),
             trust_anchor_pem,
-            upload: UploadSettings { keys_max: 30, ..UploadSettings::default() },
+            upload: UploadSettings {
+                keys_max: 30,
+                ..UploadSettings::default()
+            },
             bundle: BundleSettings {
                 max_delay: Duration::from_millis(20),
                 keys_max: 40,
@@ -149,7 +157,11 @@ impl Installation {
             legacy_sha1: Vec::new(),
             cpu_threads: 2,
         };
-        Self { settings, clock: Arc::new(ManualClock::new(NOON)), _folder: folder }
+        Self {
+            settings,
+            clock: Arc::new(ManualClock::new(NOON)),
+            _folder: folder,
+        }
     }
 
     pub fn start(&self) -> Engine {
@@ -165,7 +177,10 @@ impl Installation {
 /// Uploads and waits for the answer.
 pub fn upload(engine: &Engine, request: UploadRequest) -> Result<Receipt, UploadError> {
     let (sender, receiver) = channel();
-    let permit = engine.admission().admit(request.country, request.body.len()).unwrap();
+    let permit = engine
+        .admission()
+        .admit(request.country, request.body.len())
+        .unwrap();
     engine.upload(permit, request, move |answer| sender.send(answer).unwrap());
     receiver.recv().expect("every upload is answered")
 }
@@ -179,7 +194,12 @@ pub fn download(
     format: Format,
 ) -> Result<Download, DownloadError> {
     let (sender, receiver) = channel();
-    let request = DownloadRequest { country, date, tag: tag.map(Into::into), format };
+    let request = DownloadRequest {
+        country,
+        date,
+        tag: tag.map(Into::into),
+        format,
+    };
     engine.download(request, move |answer| sender.send(answer).unwrap());
     receiver.recv().expect("every download is answered")
 }
@@ -189,11 +209,17 @@ pub fn download_chain(engine: &Engine, country: Country, date: Day, keys: u64) -
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let chain = follow_links(engine, country, date);
-        let found: u64 = chain.iter().map(|download| u64::from(download.key_count())).sum();
+        let found: u64 = chain
+            .iter()
+            .map(|download| u64::from(download.key_count()))
+            .sum();
         if found >= keys {
             return chain;
         }
-        assert!(Instant::now() < deadline, "{found} of {keys} keys can be downloaded");
+        assert!(
+            Instant::now() < deadline,
+            "{found} of {keys} keys can be downloaded"
+        );
         std::thread::yield_now();
     }
 }
@@ -201,7 +227,9 @@ pub fn download_chain(engine: &Engine, country: Country, date: Day, keys: u64) -
 fn follow_links(engine: &Engine, country: Country, date: Day) -> Vec<Download> {
     let mut chain: Vec<Download> = Vec::new();
     loop {
-        let tag = chain.last().map(|last| last.next.expect("followed only if there").to_string());
+        let tag = chain
+            .last()
+            .map(|last| last.next.expect("followed only if there").to_string());
         match download(engine, country, date, tag.as_deref(), Format::Protobuf) {
             Ok(found) => chain.push(found),
             Err(DownloadError::Refused(_)) if chain.is_empty() => return chain,
