@@ -1,1 +1,3 @@
-//! Stub.
+//! The gateway: HTTP, TLS, authentication, configuration and the admin command line.
+
+pub mod settings;
