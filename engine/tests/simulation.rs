@@ -3,6 +3,8 @@
 //!
 //! A failing run prints its seed; `EFGS_SEED=N` replays it.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::collections::{HashMap, HashSet};
