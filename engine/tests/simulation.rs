@@ -3,7 +3,11 @@
 //!
 //! A failing run prints its seed; `EFGS_SEED=N` replays it.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests; the seed is printed"
+)]
 
 mod support;
 

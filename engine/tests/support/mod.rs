@@ -166,7 +166,7 @@ impl Installation {
     }
 
     pub(crate) fn start(&self) -> Engine {
-        let clock: Arc<dyn Clock> = self.clock.clone();
+        let clock = Arc::clone(&self.clock);
         Engine::start(self.settings.clone(), clock).unwrap()
     }
 
