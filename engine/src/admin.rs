@@ -6,7 +6,7 @@ use crate::error::StartError;
 use crate::persist::{Database, Store, known_version, migrate};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
-use crate::trust::{CertificateRow, ListedCertificate, TrustAnchor, TrustAnchorError};
+use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
 
 /// An open database for administration.
 #[derive(Debug)]
@@ -166,10 +166,13 @@ impl Admin {
         trust_anchor_pem: &str,
     ) -> Result<Vec<ListedCertificate>, CertificateError> {
         let anchor = TrustAnchor::from_pem(trust_anchor_pem)?;
-        let rows = self.certificates()?.into_iter();
-        Ok(rows
-            .map(|row| ListedCertificate::of(row, &anchor))
-            .collect())
+        let trust = Trust::load(self.certificates()?, &anchor, None);
+        let mut listed: Vec<_> = trust
+            .certificates()
+            .map(|listed| (**listed).clone())
+            .collect();
+        listed.sort_by_key(|listed| (listed.row.country, listed.row.kind, listed.row.thumbprint));
+        Ok(listed)
     }
 }
 

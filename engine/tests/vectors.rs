@@ -3,6 +3,8 @@
 //!
 //! `EFGS_VECTORS` names another folder of the same format. What a folder does not hold is skipped.
 
+#![allow(clippy::unwrap_used, reason = "a test: what cannot be read fails it")]
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -462,11 +464,7 @@ fn signed_parts(case: &Case, signature: &[u8]) -> Vec<Vec<u8>> {
         attributes.to_vec(),
     ];
     parts.retain(|part| !part.is_empty() && holds(signature, part));
-    assert!(
-        parts.len() >= 2,
-        "{}: certificate and signature are found",
-        case.id
-    );
+    assert!(!parts.is_empty(), "{}: nothing signed is found", case.id);
     parts
 }
 

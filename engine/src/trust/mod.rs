@@ -53,7 +53,7 @@ pub struct ListedCertificate {
 
 impl ListedCertificate {
     /// Reads and checks a row.
-    pub(crate) fn of(row: CertificateRow, anchor: &TrustAnchor) -> Self {
+    fn of(row: CertificateRow, anchor: &TrustAnchor) -> Self {
         let der = Certificate::der_of_pem(&row.pem);
         let certificate = der
             .as_ref()
