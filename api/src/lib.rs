@@ -1,1 +1,17 @@
-//! Stub.
+//! The gateway's HTTP side: listeners, authentication, negotiation, answers, operations. Futures,
+//! no SQL; the engine does the work on its own threads.
+
+mod audit;
+mod connection;
+mod download;
+mod header_case;
+mod negotiate;
+mod operations;
+mod participant;
+mod response;
+mod router;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
+mod tls;
+mod upload;
