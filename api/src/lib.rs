@@ -1,5 +1,5 @@
-//! The gateway's HTTP side: listeners, authentication, negotiation, answers, operations. Futures,
-//! no SQL; the engine does the work on its own threads.
+//! The gateway: HTTP, TLS, authentication, configuration and the admin command line. Futures, no
+//! SQL; the engine does the work on its own threads.
 
 mod audit;
 mod connection;
@@ -11,6 +11,7 @@ mod participant;
 mod response;
 mod router;
 pub mod server;
+pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 mod tls;

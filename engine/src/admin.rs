@@ -1,13 +1,16 @@
-//! What the admin command line does to the database, without a running engine (stub, being built).
+//! What the admin command line does to the database, without a running engine.
 
+use crate::clock::{Clock, SystemClock};
 use crate::domain::{CertificateKind, Country, Thumbprint};
 use crate::error::StartError;
+use crate::persist::{Database, Store, known_version, migrate};
+use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
-use crate::trust::CertificateRow;
+use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
 
 /// An open database for administration.
 #[derive(Debug)]
-pub struct Admin(());
+pub struct Admin(Store);
 
 /// What became of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,9 @@ pub enum CertificateError {
     /// The certificate's subject names another country, or none.
     #[error("the certificate's subject does not name the country {0}")]
     Country(Country),
+    /// The trust anchor cannot be used.
+    #[error("{0}: check [trust_anchor] certificate")]
+    TrustAnchor(#[from] TrustAnchorError),
     /// A row with this thumbprint and kind exists.
     #[error("the certificate is listed already")]
     Listed,
@@ -46,16 +52,48 @@ impl Admin {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn open(_database: &DatabaseUrl) -> Result<Self, StartError> {
-        Ok(Self(()))
+    pub fn open(database: &DatabaseUrl) -> Result<Self, StartError> {
+        let database = Database::new(database.clone());
+        let unreachable = |error| database.unreachable(error);
+        let mut store = database.store().map_err(unreachable)?;
+        let (found, known) = (
+            store.schema_version().map_err(unreachable)?,
+            known_version(),
+        );
+        if found > known {
+            return Err(StartError::NewerSchema { found, known });
+        }
+        if found < known {
+            return Err(StartError::Unsuitable(format!(
+                "the database has schema version {found}, this program needs {known}: run efgs db migrate"
+            )));
+        }
+        Ok(Self(store))
     }
 
     /// Brings the schema up to date.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn migrate(_database: &DatabaseUrl) -> Result<Migrated, StartError> {
-        Ok(Migrated { from: 0, to: 0 })
+    pub fn migrate(database: &DatabaseUrl) -> Result<Migrated, StartError> {
+        let from = migrate(&Database::new(database.clone()))?;
+        Ok(Migrated {
+            from,
+            to: known_version(),
+        })
+    }
+
+    /// The schema version of a database, and the newest that this program knows.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn schema_version(database: &DatabaseUrl) -> Result<(u32, u32), StartError> {
+        let database = Database::new(database.clone());
+        let unreachable = |error| database.unreachable(error);
+        let found = database
+            .store()
+            .and_then(|mut store| store.schema_version());
+        Ok((found.map_err(unreachable)?, known_version()))
     }
 
     /// Lists a certificate, after checking the trust anchor's signature over its PEM.
@@ -64,21 +102,48 @@ impl Admin {
     /// [`CertificateError`].
     pub fn add_certificate(
         &mut self,
-        _trust_anchor_pem: &str,
-        _country: Country,
-        _kind: CertificateKind,
-        _pem: &str,
-        _operator_signature: &str,
+        trust_anchor_pem: &str,
+        country: Country,
+        kind: CertificateKind,
+        pem: &str,
+        operator_signature: &str,
     ) -> Result<Thumbprint, CertificateError> {
-        Err(CertificateError::NotACertificate)
+        let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
+        let certificate = Certificate::from_der(&der);
+        let certificate = certificate.map_err(|_| CertificateError::NotACertificate)?;
+        if certificate.country() != Ok(country) {
+            return Err(CertificateError::Country(country));
+        }
+        if !TrustAnchor::from_pem(trust_anchor_pem)?.verify(pem.as_bytes(), operator_signature) {
+            return Err(CertificateError::OperatorSignature);
+        }
+        let row = CertificateRow {
+            thumbprint: certificate.thumbprint(),
+            country,
+            kind,
+            pem: pem.into(),
+            operator_signature: operator_signature.into(),
+            revoked_at: None,
+        };
+        let inserted = self.0.insert_certificate(&row, SystemClock.now());
+        let inserted = inserted.map_err(|error| error.doing("listing a certificate"))?;
+        if inserted {
+            Ok(row.thumbprint)
+        } else {
+            Err(CertificateError::Listed)
+        }
     }
 
     /// Revokes every row with this thumbprint; revoking twice is no error.
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub fn revoke_certificate(&mut self, _thumbprint: &Thumbprint) -> Result<(), CertificateError> {
-        Ok(())
+    pub fn revoke_certificate(&mut self, thumbprint: &Thumbprint) -> Result<(), CertificateError> {
+        let found = self.0.revoke_certificate(thumbprint, SystemClock.now());
+        match found.map_err(|error| error.doing("revoking a certificate"))? {
+            0 => Err(CertificateError::Unknown(*thumbprint)),
+            _ => Ok(()),
+        }
     }
 
     /// All rows, ordered by country and kind.
@@ -86,7 +151,28 @@ impl Admin {
     /// # Errors
     /// [`CertificateError`].
     pub fn certificates(&mut self) -> Result<Vec<CertificateRow>, CertificateError> {
-        Ok(Vec::new())
+        Ok(self
+            .0
+            .certificates()
+            .map_err(|error| error.doing("reading the certificate list"))?)
+    }
+
+    /// All rows, ordered by country and kind, each checked against the trust anchor.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn listed_certificates(
+        &mut self,
+        trust_anchor_pem: &str,
+    ) -> Result<Vec<ListedCertificate>, CertificateError> {
+        let anchor = TrustAnchor::from_pem(trust_anchor_pem)?;
+        let trust = Trust::load(self.certificates()?, &anchor, None);
+        let mut listed: Vec<_> = trust
+            .certificates()
+            .map(|listed| (**listed).clone())
+            .collect();
+        listed.sort_by_key(|listed| (listed.row.country, listed.row.kind, listed.row.thumbprint));
+        Ok(listed)
     }
 }
 
@@ -95,6 +181,6 @@ impl Admin {
 ///
 /// # Errors
 /// When the key is no RSA or P-256 private key.
-pub fn sign_with_trust_anchor(_key_pem: &str, _pem: &str) -> Result<String, StartError> {
-    Ok(String::new())
+pub fn sign_with_trust_anchor(key_pem: &str, pem: &str) -> Result<String, StartError> {
+    crate::trust::sign(key_pem, pem).map_err(|error| StartError::Setting(error.to_string()))
 }

@@ -1,22 +1,50 @@
-//! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order
-//! (stub, being built).
+//! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
+//!
+//! Threads: `cpu-N` (rayon, one a core), `writer` (its connection, the set), `bundler` (its
+//! connection, the lease), `reader-N` (a connection each). Shutdown goes the way of an upload: no
+//! new work, CPU jobs end, the writer drains, the bundler and the readers follow.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Sender, bounded};
 
 use crate::admission::{Admission, Permit};
-use crate::bundle::{AuditEntry, Download, DownloadError, DownloadRequest};
+use crate::bundle::{
+    AuditEntry, Bundler, Download, DownloadError, DownloadRequest, FreshSegments, Serve,
+};
 use crate::clock::Clock;
-use crate::domain::{BatchTag, Country, Day};
-use crate::error::{StartError, UploadError};
+use crate::cpu_pool::CpuPool;
+use crate::domain::{BatchTag, Country, Day, UnixMillis};
+use crate::error::{Failure, StartError, UploadError};
+use crate::limits;
+use crate::persist::{Database, Store, Submission, Writer, WriterState, migrate};
+use crate::seal::Keys;
 use crate::settings::Settings;
-use crate::trust::Trust;
-use crate::upload::{Receipt, UploadRequest};
+use crate::trust::{Trust, TrustAnchor, TrustList};
+use crate::upload::{Prepared, Receipt, Reply, Surroundings, UploadRequest, prepare};
 
-/// A running engine. Share it in an [`Arc`].
+/// A running engine. Share it in an [`Arc`]; it stops when it is dropped.
 #[derive(Debug)]
 pub struct Engine {
     admission: Admission,
-    trust: Arc<Trust>,
+    cpu: CpuPool,
+    walk: Arc<Walk>,
+    writer: Arc<WriterState>,
+    submissions: Mutex<Option<Sender<Submission>>>,
+    serve: Arc<Serve>,
+    cuts: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What CPU jobs share.
+#[derive(Debug)]
+struct Walk {
+    settings: Settings,
+    trust: Arc<TrustList>,
+    writer: Arc<WriterState>,
+    clock: Arc<dyn Clock>,
 }
 
 /// What `/health`, `/ready` and the dashboard say.
@@ -40,10 +68,66 @@ impl Engine {
     ///
     /// # Errors
     /// [`StartError`]: one sentence that says what to do.
-    pub fn start(_settings: Settings, _clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        check(&settings)?;
+        let database = Database::new(settings.database.clone());
+        let mut store = open(&database, &settings)?;
+        let anchor = TrustAnchor::from_pem(&settings.trust_anchor_pem)
+            .map_err(|error| StartError::Setting(error.to_string()))?;
+        let trust = TrustList::load(anchor, &mut store);
+        let trust = Arc::new(trust.map_err(|error| database.unreachable(error))?);
+
+        let cache_bytes = settings.bundle.cache_bytes_max;
+        let fresh_bytes = cache_bytes / limits::FRESH_SEGMENTS_DIVISOR;
+        let fresh = Arc::new(FreshSegments::new(fresh_bytes));
+        let serve = Arc::new(Serve::new(
+            settings.keys.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&fresh),
+            cache_bytes - fresh_bytes,
+            settings.download.max_age_days,
+        ));
+        let refreshed = serve.refresh(&mut store, clock.now().day());
+        refreshed.map_err(|error| database.unreachable(error))?;
+
+        let (wake_bundler, wakes) = bounded(1);
+        let since = oldest_identity(clock.now());
+        let writer = Writer::start(database.clone(), store, since, fresh, wake_bundler)?;
+        let state = Arc::clone(writer.state());
+        let cuts = Arc::new(AtomicBool::new(false));
+        let bundler = Bundler {
+            database: database.clone(),
+            writer: Arc::clone(&state),
+            serve: Arc::clone(&serve),
+            trust: Arc::clone(&trust),
+            clock: Arc::clone(&clock),
+            settings: settings.bundle,
+            holder: random_name(),
+            cuts: Arc::clone(&cuts),
+            state: Default::default(),
+        };
+        // One place a permit: a job that has a permit never waits to hand its batch over.
+        let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
+        let mut threads = serve.start_readers(&database)?;
+        threads.push(spawn("writer", move || writer.run(&queue))?);
+        threads.push(spawn("bundler", move || bundler.run(&wakes))?);
         Ok(Self {
-            admission: Admission::default(),
-            trust: Arc::default(),
+            admission: Admission::new(
+                settings.upload.batches_in_flight_max,
+                settings.upload.bytes_in_flight_max,
+            ),
+            cpu: CpuPool::start(settings.cpu_threads)?,
+            walk: Arc::new(Walk {
+                settings,
+                trust,
+                writer: Arc::clone(&state),
+                clock,
+            }),
+            writer: state,
+            submissions: Mutex::new(Some(submissions)),
+            serve,
+            cuts,
+            threads: Mutex::new(threads),
         })
     }
 
@@ -54,50 +138,204 @@ impl Engine {
 
     /// The certificate list as of now; a change in the database is seen within two seconds.
     pub fn trust(&self) -> Arc<Trust> {
-        Arc::clone(&self.trust)
+        self.walk.trust.current()
     }
 
     /// Takes an upload through all stages. Returns at once; `reply` is called exactly once, from
     /// another thread, after the commit or the refusal. It must not block.
     pub fn upload(
         &self,
-        _permit: Permit,
-        _request: UploadRequest,
-        _reply: impl FnOnce(Result<Receipt, UploadError>) + Send + 'static,
+        permit: Permit,
+        request: UploadRequest,
+        reply: impl FnOnce(Result<Receipt, UploadError>) + Send + 'static,
     ) {
+        let submissions = self
+            .submissions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(submissions) = submissions else {
+            return reply(Err(Failure::ShuttingDown.into()));
+        };
+        let walk = Arc::clone(&self.walk);
+        let work = move || walk.prepare(&request, permit);
+        self.cpu.run(work, move |prepared| {
+            hand_over(prepared, &submissions, Box::new(reply))
+        });
     }
 
     /// Answers a download. `reply` is called exactly once: on this thread if the answer is warm or
     /// a plain refusal, else from a reader thread. It must not block.
     pub fn download(
         &self,
-        _request: DownloadRequest,
-        _reply: impl FnOnce(Result<Download, DownloadError>) + Send + 'static,
+        request: DownloadRequest,
+        reply: impl FnOnce(Result<Download, DownloadError>) + Send + 'static,
     ) {
+        self.serve.download(request, Box::new(reply));
     }
 
     /// Lists the uploads of a download batch for `country`: all of them in log order, the caller's
     /// own last. `reply` is called exactly once, from a reader thread or this one.
     pub fn audit(
         &self,
-        _country: Country,
-        _date: Day,
-        _tag: &str,
-        _reply: impl FnOnce(Result<Vec<AuditEntry>, DownloadError>) + Send + 'static,
+        country: Country,
+        date: Day,
+        tag: &str,
+        reply: impl FnOnce(Result<Vec<AuditEntry>, DownloadError>) + Send + 'static,
     ) {
+        self.serve.audit(country, date, tag, Box::new(reply));
     }
 
     /// What the engine is doing.
     pub fn status(&self) -> Status {
         Status {
-            database_available: false,
-            log_position: 0,
-            identities: 0,
-            newest_batch: None,
-            cuts: false,
+            database_available: self.writer.database_available.load(Ordering::Acquire),
+            log_position: self.writer.position().0,
+            identities: self.writer.set.len(),
+            newest_batch: self.serve.catalog().newest().map(|batch| batch.tag),
+            cuts: self.cuts.load(Ordering::Acquire),
         }
     }
 
     /// Stops in order: no new work, everything admitted is answered, threads end. Blocks.
-    pub fn shutdown(&self) {}
+    pub fn shutdown(&self) {
+        // The last clone of the sender goes with the last CPU job; then the writer drains and
+        // ends, and with it the bundler, which waits for its wakes.
+        drop(
+            self.submissions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        self.serve.stop_readers();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the engine panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Walk {
+    fn prepare(&self, request: &UploadRequest, permit: Permit) -> Result<Prepared, UploadError> {
+        prepare(
+            request,
+            permit,
+            &Surroundings {
+                settings: &self.settings.upload,
+                legacy_sha1: &self.settings.legacy_sha1,
+                keys: &self.settings.keys,
+                trust: &self.trust.current(),
+                set: &self.writer.set,
+                tags: &self.writer.tags,
+                clock: &*self.clock,
+            },
+        )
+    }
+}
+
+/// Gives a prepared upload to the writer, or its answer to who waits.
+fn hand_over(
+    prepared: Option<Result<Prepared, UploadError>>,
+    submissions: &Sender<Submission>,
+    reply: Reply,
+) {
+    match prepared {
+        Some(Ok(Prepared::Sealed(batch))) => {
+            if let Err(unsent) = submissions.send(Submission {
+                batch: *batch,
+                reply,
+            }) {
+                (unsent.into_inner().reply)(Err(Failure::ShuttingDown.into()));
+            }
+        }
+        Some(Ok(Prepared::Answered(receipt))) => reply(Ok(receipt)),
+        Some(Err(error)) => reply(Err(error)),
+        None => reply(Err(Failure::Panicked.into())),
+    }
+}
+
+/// Settings that contradict each other.
+fn check(settings: &Settings) -> Result<(), StartError> {
+    let (upload, bundle) = (&settings.upload, &settings.bundle);
+    let refuse = |text: String| Err(StartError::Setting(text));
+    if upload.keys_max == 0 || upload.keys_max > bundle.keys_max {
+        // The reference's own start-up check (wire behaviour §13).
+        return refuse(format!(
+            "[upload] keys_max is {}: set it between 1 and [bundle] keys_max, which is {}",
+            upload.keys_max, bundle.keys_max
+        ));
+    }
+    if upload.batches_in_flight_max == 0 {
+        return refuse("[upload] batches_in_flight_max is 0: set it to 1 or more".to_owned());
+    }
+    if upload.body_bytes_max > upload.bytes_in_flight_max {
+        return refuse(format!(
+            "[upload] bytes_in_flight_max is below body_bytes_max, so that no upload would be \
+             admitted: set it to {} or more",
+            upload.body_bytes_max
+        ));
+    }
+    Ok(())
+}
+
+/// Migrates and opens the database, and checks that it is ours.
+fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
+    migrate(database)?;
+    let unreachable = |error| database.unreachable(error);
+    let mut store = database.store().map_err(unreachable)?;
+    // A row: sealed keys, identities and signature of one upload, with room for the statement.
+    let row_bytes = settings.upload.body_bytes_max.min(limits::GROUP_BYTES_MAX);
+    if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
+        return Err(StartError::Unsuitable(unsuitable));
+    }
+    agree_on_keys(&settings.keys, &mut store, database)?;
+    Ok(store)
+}
+
+/// All gateways of an installation have the same identity key, and know the same sealing keys.
+fn agree_on_keys(keys: &Keys, store: &mut Store, database: &Database) -> Result<(), StartError> {
+    let mut agree = |name: &str, check: &[u8]| {
+        let agreed = store
+            .agree_on(name, check)
+            .map_err(|error| database.unreachable(error))?;
+        if agreed == check {
+            return Ok(());
+        }
+        Err(StartError::WrongKeys(format!(
+            "the {name} configured is not the one that this database was set up with: use the key \
+             file of the installation"
+        )))
+    };
+    agree("identity key", &keys.identity_check())?;
+    for (id, check) in keys.sealing_checks() {
+        agree(&format!("sealing key {id}"), &check)?;
+    }
+    Ok(())
+}
+
+fn oldest_identity(now: UnixMillis) -> UnixMillis {
+    let day = now.day().minus_days(limits::IDENTITY_AGE_DAYS);
+    UnixMillis(day.start_unix_seconds() * 1000)
+}
+
+fn random_name() -> String {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(StartError::Threads)
 }

@@ -46,5 +46,68 @@ pub const CMS_DEPTH_MAX: usize = 32;
 /// of 4096-bit certificates stay under 12 KB.
 pub const CMS_BYTES_MAX: usize = 24 << 10;
 
+/// Bytes of sealed keys and identities in one group commit. A group must grow with the wait for
+/// the disk; 8 MiB are about 20 full uploads, and stay under every server's packet and undo sizes.
+pub const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// Uploads that one group may put off because they share a tag or a key with a member.
+pub const GROUP_CARRIED_MAX: usize = 16;
+
+/// Between looks at what other gateways have written, while there is nothing to write.
+pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Rows read at a time when following the log: 32 full uploads are 2.5 MB of identities.
+pub const FOLLOW_ROWS: u64 = 32;
+
+/// How long an upload waits for a database that is away before it is answered with an error. Rides
+/// out the change of a cluster's node; below the shortest client time-out (IT: 10 s).
+pub const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between attempts to connect.
+pub const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Days of the log whose identities are kept: a key begins at most ten minutes after its upload
+/// and can come again until [`KEY_AGE_DAYS_MAX`] days after that; a day more for the rounding.
+pub const IDENTITY_AGE_DAYS: u32 = KEY_AGE_DAYS_MAX + 2;
+
+/// A lease that is not renewed is free after this time: how long download batches wait when the
+/// gateway that cuts them dies.
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
+
+/// Between renewals of the lease.
+pub const LEASE_RENEWAL: Duration = Duration::from_millis(750);
+
+/// Shortest time between two cuts: a commit each, beside those of the uploads.
+pub const CUT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Between looks at the download batches that another gateway has cut.
+pub const CATALOG_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Between looks at the revision of the certificate list; a revocation must reach every gateway
+/// within five seconds.
+pub const TRUST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Uploads whose metadata is read at a time for cutting.
+pub const CUT_ROWS: u64 = 4096;
+
+/// Threads that read cold bundles and audits, each with a connection.
+pub const READER_THREADS: usize = 2;
+
+/// Cold reads that may wait. 60 participants asking for four batches each.
+pub const COLD_READS_MAX: usize = 256;
+
+/// Encoded segments of uploads that wait to be cut: a part of the bundle cache's bound.
+pub const FRESH_SEGMENTS_DIVISOR: usize = 4;
+
+const _: () = assert!(
+    FOLLOW_INTERVAL.as_millis() < 1000,
+    "gateways must not fall behind"
+);
+const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE_TTL.as_millis());
+const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
+/// Values (in the sense of ASN.1) in a batch signature: a certificate has 100 to 200 of them, so
+/// this is a message full of certificates.
+pub const CMS_ELEMENTS_MAX: usize = 4096;
+
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);

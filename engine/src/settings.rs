@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::domain::Country;
 use crate::limits;
 use crate::seal::Keys;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub bundle: BundleSettings,
     /// Downloads.
     pub download: DownloadSettings,
+    /// Participants that may sign with SHA-1 (design, semantics 8: CZ and IE do).
+    pub legacy_sha1: Vec<Country>,
     /// Threads for the CPU stages; 0 means one a core.
     pub cpu_threads: usize,
 }

@@ -1,8 +1,21 @@
-//! The spine: one upload, stage after stage (stub, being built).
+//! The spine: one upload, stage after stage, then the hand-over to persist.
 
 use bytes::Bytes;
 
-use crate::domain::{Country, Format, Thumbprint, UploadTag};
+use crate::admission::Permit;
+use crate::clock::Clock;
+use crate::decode::decode;
+use crate::dedup::{IdentitySet, TagIndex, TagState, UniqueBatch, dedup};
+use crate::domain::{
+    ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag,
+};
+use crate::error::{Rejection, UploadError};
+use crate::seal::Keys;
+use crate::settings::UploadSettings;
+use crate::trust::Trust;
+use crate::validate::validate;
+use crate::verify::verify;
+use crate::wire::json;
 
 /// An authenticated upload, as it came in.
 #[derive(Debug)]
@@ -36,4 +49,140 @@ pub enum Receipt {
         /// Zero-based positions in the request of the duplicates, ascending.
         duplicates: Vec<u32>,
     },
+}
+
+/// Who waits for an answer. Called exactly once; must not block.
+pub(crate) type Reply = Box<dyn FnOnce(Result<Receipt, UploadError>) + Send>;
+
+/// What the stages need to know beside the upload itself.
+#[derive(Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) settings: &'a UploadSettings,
+    pub(crate) legacy_sha1: &'a [Country],
+    pub(crate) keys: &'a Keys,
+    pub(crate) trust: &'a Trust,
+    pub(crate) set: &'a IdentitySet,
+    pub(crate) tags: &'a TagIndex,
+    pub(crate) clock: &'a dyn Clock,
+}
+
+/// What the CPU stages made of an upload.
+pub(crate) enum Prepared {
+    /// Everything is in order: to be stored.
+    Sealed(Box<SealedBatch>),
+    /// Nothing is to be stored, and this is the answer.
+    Answered(Receipt),
+}
+
+/// The walk of one upload through the CPU stages.
+pub(crate) fn prepare(
+    request: &UploadRequest,
+    permit: Permit,
+    around: &Surroundings<'_>,
+) -> Result<Prepared, UploadError> {
+    let now = around.clock.now();
+    let transcoded;
+    let body: &[u8] = match request.format {
+        Format::Protobuf => &request.body,
+        Format::Json => {
+            transcoded = json::to_protobuf(&request.body, around.settings.keys_max)?;
+            &transcoded
+        }
+    };
+    let decoded = decode(body, around.settings.keys_max)?;
+    let valid = validate(decoded, now)?;
+    let content = crate::verify::signed_content(&valid);
+    let tag_state = || {
+        around
+            .tags
+            .state(request.country, &request.tag, content.digest())
+    };
+    // The reference looks at the tag before the signature (wire behaviour §11, row 10).
+    let known = tag_state();
+    if known == TagState::Taken {
+        return Err(Rejection::UploadTagTaken.into());
+    }
+    let verified = verify(valid, &content, request, around, now)?;
+    if known == TagState::SameContent {
+        return Ok(Prepared::Answered(Receipt::Stored { replayed: true }));
+    }
+    let key_count = verified.key_count();
+    match dedup(verified, content.canonical(), around.keys, around.set) {
+        Ok(unique) => Ok(Prepared::Sealed(Box::new(seal(
+            unique, request, permit, around, now,
+        )))),
+        // A twin of this upload may have been stored since the tag was looked at.
+        Err(_) if tag_state() == TagState::SameContent => {
+            Ok(Prepared::Answered(Receipt::Stored { replayed: true }))
+        }
+        Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {
+            key_count,
+            duplicates,
+        })),
+    }
+}
+
+/// An upload ready to be stored: nothing in it borrows from the request any more.
+#[derive(Debug)]
+pub(crate) struct SealedBatch {
+    pub(crate) country: Country,
+    pub(crate) tag: UploadTag,
+    pub(crate) uploader: Thumbprint,
+    pub(crate) signer: Thumbprint,
+    pub(crate) content: ContentDigest,
+    pub(crate) batch_signature: Box<str>,
+    pub(crate) key_count: u32,
+    pub(crate) created_at: UnixMillis,
+    /// One a key, in upload order.
+    pub(crate) identities: Vec<KeyIdentity>,
+    /// The log position at which they were probed.
+    pub(crate) probed_at: Seq,
+    /// The encoded keys, as they will be served.
+    pub(crate) segment: Bytes,
+    /// The same, sealed.
+    pub(crate) sealed: Vec<u8>,
+    pub(crate) permit: Permit,
+}
+
+impl SealedBatch {
+    /// Bytes that the row takes, about.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        self.sealed.len()
+            + self.identities.len() * size_of::<KeyIdentity>()
+            + self.batch_signature.len()
+            + 256
+    }
+}
+
+/// What a seal is bound to: a row's key data cannot be moved to another row.
+pub(crate) fn seal_context(country: Country, tag: &UploadTag) -> Vec<u8> {
+    [country.as_str().as_bytes(), tag.as_str().as_bytes()].concat()
+}
+
+/// Seal: encode once, encrypt once.
+fn seal(
+    unique: UniqueBatch<'_>,
+    request: &UploadRequest,
+    permit: Permit,
+    around: &Surroundings<'_>,
+    now: UnixMillis,
+) -> SealedBatch {
+    let (verified, identities, probed_at) = unique.into_parts();
+    let segment = verified.encode_segment();
+    let context = seal_context(request.country, &request.tag);
+    SealedBatch {
+        country: request.country,
+        tag: request.tag.clone(),
+        uploader: request.uploader,
+        signer: verified.signer(),
+        content: verified.content(),
+        batch_signature: request.batch_signature.clone(),
+        key_count: verified.key_count(),
+        created_at: now,
+        identities,
+        probed_at,
+        sealed: around.keys.seal(&segment, &context),
+        segment: Bytes::from(segment),
+        permit,
+    }
 }

@@ -1,1 +1,36 @@
-//! Stub.
+//! Synthetic participants: keys from a seed, real batch signatures, load over real connections, and
+//! end-to-end verification that trusts the gateway in nothing. A library first: tests and benches
+//! borrow it; the binary `loadgen` only reads arguments and prints.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`participants`] | certificates and keys, from the folder that `efgs init` writes |
+//! | [`profiles`] | named volumes, spread over the participants |
+//! | [`keys`] | diagnosis keys from a seed |
+//! | [`signer`] | detached CMS signatures |
+//! | [`workload`] | the uploads of a run, made ready ahead of time |
+//! | [`client`] | kept-alive HTTP with mutual TLS, or with a proxy's identity headers |
+//! | [`run`] | uploads from all participants at once |
+//! | [`record`] | what was sent and answered, as JSON lines |
+//! | [`verify`] | downloads as every participant, and judges |
+//! | [`steps`] | prepare, upload, download, each with its progress bar |
+//! | [`config`] | settings from a file |
+//! | [`progress`] | bars on a terminal |
+//! | [`local`] | private MariaDB servers and gateways, for tests, benches and the demo |
+//! | [`demo`] | all of it with one command |
+
+pub mod client;
+pub mod config;
+pub mod demo;
+mod der;
+pub mod keys;
+pub mod local;
+pub mod participants;
+pub mod profiles;
+pub mod progress;
+pub mod record;
+pub mod run;
+pub mod signer;
+pub mod steps;
+pub mod verify;
+pub mod workload;

@@ -1,13 +1,38 @@
-//! Bundle and serve (stub, being built).
+//! Bundle and serve: uploads grouped into numbered download batches, and their bytes.
+//!
+//! - *In*: positions of the log, as the writer publishes them.
+//! - *Out*: [`DownloadBatch`]es, and a [`Download`] for who asks.
+//! - *Refuses*: what there is not ([`DownloadRefusal`]); cold reads beyond their bound.
+//! - *Assumes*: the log is a total order without late arrivals, so a download batch is a range of
+//!   it and a cutter never looks back.
+//! - *Runs on*: the bundler thread (cutting, following), reader threads (cold bundles), and the
+//!   caller's thread (warm bundles).
+//!
+//! Weighed against: a list of uploads per batch in the database (a row more an upload, and a
+//! second truth beside the log), and a bundle per country (27 times the memory for the same
+//! bytes; leaving one's own segments out is a matter of not writing them).
 
+mod cache;
+mod catalog;
+mod cutter;
+mod serve;
+
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::domain::{BatchTag, Country, Day, Format, Seq, Thumbprint};
+pub(crate) use cache::{BundleCache, FreshSegments};
+pub(crate) use catalog::Catalog;
+pub(crate) use cutter::Bundler;
+pub(crate) use serve::Serve;
+
+use crate::domain::{BatchTag, Country, Day, Format, Seq, Thumbprint, UnixMillis};
+use crate::persist::{DownloadBatchRow, UploadMeta};
+use crate::wire::json;
 
 /// An upload as a part of a download batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BundledUpload {
     /// Its position in the log.
     pub seq: Seq,
@@ -18,12 +43,61 @@ pub struct BundledUpload {
 }
 
 /// A numbered download batch: a range of the log, for ever the same.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct DownloadBatch {
+    /// Its place in the chain of all batches, from 1.
+    pub ordinal: u64,
     /// Its name.
     pub tag: BatchTag,
+    /// Its range of the log.
+    pub seqs: RangeInclusive<u64>,
     /// Its uploads in commit order, those without keys left out.
     pub uploads: Vec<BundledUpload>,
+}
+
+impl DownloadBatch {
+    fn new(row: DownloadBatchRow, uploads: impl IntoIterator<Item = UploadMeta>) -> Self {
+        let bundled = |upload: UploadMeta| BundledUpload {
+            seq: upload.seq,
+            country: upload.country,
+            key_count: upload.key_count,
+        };
+        let with_keys = uploads.into_iter().filter(|upload| upload.key_count > 0);
+        Self {
+            ordinal: row.ordinal,
+            tag: row.tag,
+            seqs: row.seqs,
+            uploads: with_keys.map(bundled).collect(),
+        }
+    }
+}
+
+/// The encoded bytes of a download batch, in one format.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The format.
+    pub format: Format,
+    /// One segment per upload, in order.
+    pub segments: Box<[Bytes]>,
+}
+
+impl Bundle {
+    fn bytes(&self) -> usize {
+        self.segments.iter().map(Bytes::len).sum()
+    }
+
+    /// The same keys as JSON.
+    fn to_json(&self) -> Self {
+        let segment = |protobuf: &Bytes| {
+            let mut out = Vec::with_capacity(protobuf.len() * 4);
+            json::write_segment(&mut out, protobuf);
+            Bytes::from(out)
+        };
+        Self {
+            format: Format::Json,
+            segments: self.segments.iter().map(segment).collect(),
+        }
+    }
 }
 
 /// The answer to a download request.
@@ -40,38 +114,72 @@ pub struct Download {
 }
 
 impl Download {
-    /// The bytes for the reader, in order: all segments but its own. For JSON this includes the
-    /// brackets and commas around them. No allocation; `Bytes` are shared.
-    pub fn chunks(&self) -> impl Iterator<Item = Bytes> + use<> {
-        std::iter::empty()
+    /// The bytes for the reader, in order: all segments but its own, for JSON with what goes
+    /// between them. Nothing is copied.
+    pub fn chunks(&self) -> impl Iterator<Item = Bytes> + '_ {
+        (0..self.chunk_count())
+            .map(|index| self.chunk(index))
+            .filter(|chunk| !chunk.is_empty())
     }
 
-    /// How many chunks there are at the most, for an iterator by index.
+    /// How many chunks there are at the most.
     pub fn chunk_count(&self) -> usize {
-        0
+        match self.bundle.format {
+            Format::Protobuf => self.bundle.segments.len(),
+            Format::Json => self.bundle.segments.len() * 2 + 2,
+        }
     }
 
-    /// The chunk at a position below [`Self::chunk_count`]; empty when the reader does not get it.
-    pub fn chunk(&self, _index: usize) -> Bytes {
-        Bytes::new()
+    /// The chunk at a position below [`Self::chunk_count`]; empty when there is nothing to write.
+    ///
+    /// For JSON: the opening, then before each segment a comma or nothing, then the closing.
+    pub fn chunk(&self, index: usize) -> Bytes {
+        match self.bundle.format {
+            Format::Protobuf => self.segment(index),
+            Format::Json if index == 0 => Bytes::from_static(json::OPENING),
+            Format::Json if index + 1 == self.chunk_count() => Bytes::from_static(json::CLOSING),
+            Format::Json if index % 2 == 0 => self.segment(index / 2 - 1),
+            Format::Json => self.separator(index / 2),
+        }
+    }
+
+    fn segment(&self, position: usize) -> Bytes {
+        if self.is_own(position) {
+            Bytes::new()
+        } else {
+            self.bundle.segments[position].clone()
+        }
+    }
+
+    /// A comma, unless nothing was written before or nothing follows here.
+    fn separator(&self, position: usize) -> Bytes {
+        let first = (0..self.bundle.segments.len()).find(|&position| !self.is_own(position));
+        let follows = !self.is_own(position) && first.is_some_and(|first| position > first);
+        if follows {
+            Bytes::from_static(json::SEPARATOR)
+        } else {
+            Bytes::new()
+        }
+    }
+
+    fn is_own(&self, position: usize) -> bool {
+        self.batch.uploads[position].country == self.reader
     }
 
     /// Sum of the chunks' lengths.
     pub fn body_bytes(&self) -> u64 {
-        0
+        self.chunks().map(|chunk| chunk.len() as u64).sum()
     }
 
     /// Number of keys in the body.
     pub fn key_count(&self) -> u32 {
-        0
+        let others = self
+            .batch
+            .uploads
+            .iter()
+            .filter(|upload| upload.country != self.reader);
+        others.map(|upload| upload.key_count).sum()
     }
-}
-
-/// The encoded bytes of a download batch, in one format.
-#[derive(Debug)]
-pub struct Bundle {
-    /// One segment per upload, in order.
-    pub segments: Box<[Bytes]>,
 }
 
 /// What is asked for.
@@ -130,7 +238,7 @@ pub struct AuditEntry {
     /// Uploader country.
     pub country: Country,
     /// When the upload was stored.
-    pub uploaded_at: crate::domain::UnixMillis,
+    pub uploaded_at: UnixMillis,
     /// The authentication certificate it was uploaded with.
     pub uploader: Thumbprint,
     /// The certificate it was signed with.
@@ -139,4 +247,73 @@ pub struct AuditEntry {
     pub key_count: u32,
     /// The batch signature as received.
     pub batch_signature: Box<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn download(format: Format, countries: &[&str], reader: &str) -> Download {
+        let country = |code: &str| Country::parse(code).unwrap();
+        let upload = |(seq, code): (u64, &&str)| BundledUpload {
+            seq: Seq(seq),
+            country: country(code),
+            key_count: 2,
+        };
+        let segment = |code: &&str| Bytes::from(format!("<{code}>"));
+        Download {
+            batch: Arc::new(DownloadBatch {
+                ordinal: 1,
+                tag: BatchTag::parse("20201006-1").unwrap(),
+                seqs: 1..=9,
+                uploads: (1..).zip(countries).map(upload).collect(),
+            }),
+            next: None,
+            bundle: Arc::new(Bundle {
+                format,
+                segments: countries.iter().map(segment).collect(),
+            }),
+            reader: country(reader),
+        }
+    }
+
+    fn check(format: Format, countries: &[&str], reader: &str, body: &str, key_count: u32) {
+        let download = download(format, countries, reader);
+        let written: Vec<u8> = download.chunks().flatten().collect();
+        assert_eq!(String::from_utf8(written).unwrap(), body);
+        assert_eq!(download.body_bytes(), body.len() as u64);
+        assert_eq!(download.key_count(), key_count);
+    }
+
+    #[test]
+    fn leaves_the_readers_own_segments_out() {
+        check(
+            Format::Protobuf,
+            &["DE", "IT", "DE", "ES"],
+            "DE",
+            "<IT><ES>",
+            4,
+        );
+        check(Format::Protobuf, &["DE", "IT"], "FR", "<DE><IT>", 4);
+        check(Format::Protobuf, &["DE"], "DE", "", 0);
+    }
+
+    #[test]
+    fn puts_commas_between_the_segments_that_are_written() {
+        let json = |countries: &[&str], reader, inner: &str, key_count| {
+            check(
+                Format::Json,
+                countries,
+                reader,
+                &format!("{{\"keys\":[{inner}]}}"),
+                key_count,
+            );
+        };
+        json(&["DE", "IT", "DE", "ES"], "DE", "<IT>,<ES>", 4);
+        json(&["IT", "DE", "ES"], "DE", "<IT>,<ES>", 4);
+        json(&["IT", "ES", "DE"], "DE", "<IT>,<ES>", 4);
+        json(&["DE", "IT"], "FR", "<DE>,<IT>", 4);
+        json(&["DE", "DE"], "DE", "", 0);
+        json(&[], "DE", "", 0);
+    }
 }

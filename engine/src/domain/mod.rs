@@ -73,7 +73,7 @@ impl UnixMillis {
 }
 
 /// Position in the sequenced log: 1 for the first upload ever, without gaps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
 impl Seq {

@@ -303,7 +303,7 @@ mod tests {
     fn refuses_field_number_zero_and_truncation() {
         assert_eq!(
             read_all(ONE_KEY),
-            Err(MalformedBatch::Truncated),
+            Err(MalformedBatch::Field),
             "a lone zero byte"
         );
         assert_eq!(read_all(&[0, 0]), Err(MalformedBatch::Field));

@@ -1,0 +1,77 @@
+# The only entry to build, check, run, test and measure. `make` alone prints this help.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Knobs, as in `make demo DATABASE=mysql`.
+DATABASE ?= sqlite
+PROFILE ?= planning-2020
+SEED ?= 1
+DIR ?= run
+SECONDS ?= 60
+
+RELEASE := target/release
+
+.PHONY: help
+help: ## print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/' | expand -t 14
+
+# Every day ------------------------------------------------------------------------------------
+
+.PHONY: check fmt lint docs test
+check: ## type-check everything
+	cargo check --workspace --all-targets
+
+fmt: ## format
+	cargo fmt --all
+
+lint: ## formatting, clippy and docs, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+test: packages ## all tests, on SQLite and on a private MariaDB
+	cargo test --workspace --all-targets
+
+# Run ------------------------------------------------------------------------------------------
+
+.PHONY: build demo run load db
+build: ## build the two programs, optimised
+	cargo build --release --package efgs-api --package efgs-loadgen
+
+demo: build ## a day of Europe's keys through a gateway, verified (DATABASE=mysql for MariaDB)
+	@if [ "$(DATABASE)" = mysql ]; then $(MAKE) --no-print-directory packages; fi
+	@$(RELEASE)/loadgen demo --efgs $(RELEASE)/efgs --database $(DATABASE) --profile $(PROFILE) --seed $(SEED)
+
+run: build ## a gateway on the folder $(DIR), kept; stays until stopped
+	@[ -e $(DIR)/efgs.toml ] || $(RELEASE)/efgs init --dir $(DIR)
+	$(RELEASE)/efgs serve --config $(DIR)/efgs.toml
+
+load: build ## a profile's day through the gateway of `make run`, then verified
+	$(RELEASE)/loadgen run --pki $(DIR)/pki --target https://127.0.0.1:8443 --profile $(PROFILE) --seed $(SEED) --record $(DIR)/load.jsonl
+	$(RELEASE)/loadgen verify --pki $(DIR)/pki --target https://127.0.0.1:8443 --record $(DIR)/load.jsonl
+
+db: ## the schema version of the database of `make run`
+	$(RELEASE)/efgs db status --config $(DIR)/efgs.toml
+
+# Measure --------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: packages ## criterion benches, one file a stage
+	cargo bench --package efgs-benches
+
+# Dig ------------------------------------------------------------------------------------------
+
+.PHONY: fuzz sim
+fuzz: ## hostile bytes into every decoder for $(SECONDS) seconds each
+	EFGS_FUZZ_SECONDS=$(SECONDS) cargo test --release --package efgs-engine --test hostile_bytes -- --nocapture
+
+sim: packages ## crash tests with the seed $(SEED), as long as they say
+	EFGS_SEED=$(SEED) cargo test --package efgs-api --test crash -- --nocapture
+
+# What tests need of the system ----------------------------------------------------------------
+
+.PHONY: packages
+packages:
+	@.ci/packages

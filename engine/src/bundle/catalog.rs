@@ -1,0 +1,182 @@
+//! The chain of download batches that can be asked for, in memory.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{DownloadBatch, DownloadRefusal};
+use crate::domain::{BatchTag, Day};
+
+/// All download batches young enough to be served, in order. Behind a lock that is held for a
+/// binary search.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog(RwLock<Vec<Arc<DownloadBatch>>>);
+
+/// A batch and the name of the next.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) batch: Arc<DownloadBatch>,
+    pub(crate) next: Option<BatchTag>,
+}
+
+impl Catalog {
+    /// The newest batch.
+    pub(crate) fn newest(&self) -> Option<Arc<DownloadBatch>> {
+        self.read().last().map(Arc::clone)
+    }
+
+    /// Appends batches; those that are known already are left out. Drops what is older than
+    /// `oldest`.
+    pub(crate) fn append(&self, batches: &[Arc<DownloadBatch>], oldest: Day) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for batch in batches {
+            if known.last().is_none_or(|last| last.ordinal < batch.ordinal) {
+                known.push(Arc::clone(batch));
+            }
+        }
+        let expired = known.partition_point(|batch| batch.tag.day < oldest);
+        known.drain(..expired);
+    }
+
+    /// Finds what a download asks for (wire behaviour §14, rows 5 to 7): the batch with a tag, or
+    /// the first one of a day or later.
+    pub(crate) fn find(&self, date: Day, tag: Option<&str>) -> Result<Found, DownloadRefusal> {
+        let batches = self.read();
+        let position = match tag {
+            Some(tag) => position_of(&batches, tag)?,
+            None => batches.partition_point(|batch| batch.tag.day < date),
+        };
+        let batch = batches
+            .get(position)
+            .ok_or(DownloadRefusal::NoBatchOnDate)?;
+        if batch.tag.day < date {
+            return Err(DownloadRefusal::BatchBeforeDate);
+        }
+        let next = batches.get(position + 1).map(|next| next.tag);
+        Ok(Found {
+            batch: Arc::clone(batch),
+            next,
+        })
+    }
+
+    /// Finds what an audit asks for (wire behaviour §15, rows 3 and 4): the exact day.
+    pub(crate) fn find_exact(
+        &self,
+        date: Day,
+        tag: &str,
+    ) -> Result<Arc<DownloadBatch>, DownloadRefusal> {
+        let batches = self.read();
+        let batch = &batches[position_of(&batches, tag)?];
+        if batch.tag.day == date {
+            Ok(Arc::clone(batch))
+        } else {
+            Err(DownloadRefusal::OtherDay)
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<DownloadBatch>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tags ascend along the chain: days never go back, numbers ascend within a day.
+fn position_of(batches: &[Arc<DownloadBatch>], tag: &str) -> Result<usize, DownloadRefusal> {
+    let tag = BatchTag::parse(tag).map_err(|_| DownloadRefusal::UnknownBatchTag)?;
+    let position = batches.binary_search_by_key(&tag, |batch| batch.tag);
+    position.map_err(|_| DownloadRefusal::UnknownBatchTag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(text: &str) -> Day {
+        Day::parse_iso(text).unwrap()
+    }
+
+    fn catalog(tags: &[&str]) -> Catalog {
+        let batch = |(ordinal, tag): (u64, &&str)| {
+            let tag = BatchTag::parse(tag).unwrap();
+            Arc::new(DownloadBatch {
+                ordinal,
+                tag,
+                seqs: ordinal..=ordinal,
+                uploads: Vec::new(),
+            })
+        };
+        let catalog = Catalog::default();
+        let batches: Vec<_> = (1..).zip(tags).map(batch).collect();
+        catalog.append(&batches, day("2020-01-01"));
+        catalog
+    }
+
+    fn check(
+        date: &str,
+        tag: Option<&str>,
+        expected: Result<(&str, Option<&str>), DownloadRefusal>,
+    ) {
+        let catalog = catalog(&["20201006-1", "20201006-2", "20201008-1"]);
+        let found = catalog.find(day(date), tag);
+        let found = found.map(|f| (f.batch.tag.to_string(), f.next.map(|tag| tag.to_string())));
+        let expected = expected.map(|(tag, next)| (tag.to_owned(), next.map(str::to_owned)));
+        assert_eq!(found, expected, "{date} {tag:?}");
+    }
+
+    #[test]
+    fn begins_with_the_first_batch_of_the_day_or_later() {
+        check("2020-10-05", None, Ok(("20201006-1", Some("20201006-2"))));
+        check("2020-10-06", None, Ok(("20201006-1", Some("20201006-2"))));
+        check("2020-10-07", None, Ok(("20201008-1", None)));
+        check("2020-10-09", None, Err(DownloadRefusal::NoBatchOnDate));
+    }
+
+    #[test]
+    fn links_cross_days() {
+        check(
+            "2020-10-06",
+            Some("20201006-2"),
+            Ok(("20201006-2", Some("20201008-1"))),
+        );
+        check("2020-10-06", Some("20201008-1"), Ok(("20201008-1", None)));
+    }
+
+    #[test]
+    fn refuses_unknown_tags_and_batches_before_the_date() {
+        let unknown = DownloadRefusal::UnknownBatchTag;
+        for tag in ["20201006-3", "20201007-1", "", "null", "1"] {
+            check("2020-10-06", Some(tag), Err(unknown));
+        }
+        check(
+            "2020-10-07",
+            Some("20201006-2"),
+            Err(DownloadRefusal::BatchBeforeDate),
+        );
+    }
+
+    #[test]
+    fn audits_only_on_the_exact_day() {
+        let catalog = catalog(&["20201006-1", "20201008-1"]);
+        let find = |date, tag| {
+            catalog
+                .find_exact(day(date), tag)
+                .map(|batch| batch.ordinal)
+        };
+        assert_eq!(find("2020-10-08", "20201008-1"), Ok(2));
+        assert_eq!(
+            find("2020-10-07", "20201008-1"),
+            Err(DownloadRefusal::OtherDay)
+        );
+        assert_eq!(
+            find("2020-10-08", "20201008-2"),
+            Err(DownloadRefusal::UnknownBatchTag)
+        );
+    }
+
+    #[test]
+    fn leaves_known_batches_out_and_drops_expired_ones() {
+        let catalog = catalog(&["20201006-1", "20201006-2"]);
+        let newest = catalog.newest().unwrap();
+        catalog.append(&[newest], day("2020-10-06"));
+        assert_eq!(catalog.read().len(), 2);
+        catalog.append(&[], day("2020-10-07"));
+        assert!(catalog.newest().is_none());
+    }
+}

@@ -1,0 +1,461 @@
+//! Serve: answers from memory at once; reads back what is cold, once for all who ask.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::catalog::Found;
+use super::{
+    AuditEntry, Bundle, BundleCache, Catalog, Download, DownloadBatch, DownloadError,
+    DownloadRefusal, DownloadRequest, FreshSegments,
+};
+use crate::clock::Clock;
+use crate::domain::{Country, Day, Format};
+use crate::error::{Failure, Overload, OverloadBound, StartError};
+use crate::limits;
+use crate::persist::{Database, SqlError, Store};
+use crate::seal::Keys;
+use crate::upload::seal_context;
+
+/// Who waits for a download.
+pub(crate) type DownloadReply = Box<dyn FnOnce(Result<Download, DownloadError>) + Send>;
+/// Who waits for an audit.
+pub(crate) type AuditReply = Box<dyn FnOnce(Result<Vec<AuditEntry>, DownloadError>) + Send>;
+
+/// Everything that downloads share.
+#[derive(Debug)]
+pub(crate) struct Serve {
+    catalog: Catalog,
+    cache: BundleCache,
+    fresh: Arc<FreshSegments>,
+    /// Who waits for which cold bundle: it is read once.
+    waiting: Mutex<HashMap<(u64, Format), Vec<Waiter>>>,
+    jobs: Mutex<Option<Sender<Job>>>,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    max_age_days: u32,
+}
+
+struct Waiter {
+    found: Found,
+    reader: Country,
+    reply: DownloadReply,
+}
+
+impl std::fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiter")
+            .field("reader", &self.reader)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Work for a reader thread.
+enum Job {
+    /// Look for download batches that this gateway does not know yet, then answer.
+    Refresh(DownloadRequest, DownloadReply),
+    RefreshAudit {
+        country: Country,
+        date: Day,
+        tag: Box<str>,
+        reply: AuditReply,
+    },
+    Read {
+        batch: Arc<DownloadBatch>,
+        format: Format,
+    },
+    Audit {
+        country: Country,
+        batch: Arc<DownloadBatch>,
+        reply: AuditReply,
+    },
+}
+
+impl Serve {
+    pub(crate) fn new(
+        keys: Keys,
+        clock: Arc<dyn Clock>,
+        fresh: Arc<FreshSegments>,
+        cache_bytes_max: usize,
+        max_age_days: u32,
+    ) -> Self {
+        Self {
+            catalog: Catalog::default(),
+            cache: BundleCache::new(cache_bytes_max),
+            fresh,
+            waiting: Mutex::default(),
+            jobs: Mutex::default(),
+            keys,
+            clock,
+            max_age_days,
+        }
+    }
+
+    /// Starts the reader threads.
+    pub(crate) fn start_readers(
+        self: &Arc<Self>,
+        database: &Database,
+    ) -> Result<Vec<JoinHandle<()>>, StartError> {
+        let (sender, receiver) = bounded(limits::COLD_READS_MAX);
+        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let start = |index| {
+            let (serve, database, jobs) = (Arc::clone(self), database.clone(), receiver.clone());
+            let builder = std::thread::Builder::new().name(format!("reader-{index}"));
+            builder
+                .spawn(move || serve.work(&database, &jobs))
+                .map_err(StartError::Threads)
+        };
+        (0..limits::READER_THREADS).map(start).collect()
+    }
+
+    /// Lets the reader threads end when what waits is done.
+    pub(crate) fn stop_readers(&self) {
+        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Makes new download batches known; their bundles are warm if all their uploads came in here.
+    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>], today: Day) {
+        for batch in batches {
+            if let Some(bundle) = self.fresh.take(batch) {
+                self.cache.insert(batch.ordinal, &Arc::new(bundle));
+            }
+        }
+        self.catalog.append(batches, self.oldest_day(today));
+    }
+
+    /// Reads which download batches there are behind the newest that we know.
+    pub(crate) fn refresh(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
+        let known = self.catalog.newest().map_or(0, |batch| batch.ordinal);
+        let rows = store.read_download_batches(known, self.oldest_day(today))?;
+        for row in rows {
+            let uploads = store.read_upload_range(&row.seqs)?;
+            self.adopt(&[Arc::new(DownloadBatch::new(row, uploads))], today);
+        }
+        Ok(())
+    }
+
+    /// The oldest day that can be asked for (wire behaviour §14, row 4).
+    fn oldest_day(&self, today: Day) -> Day {
+        today.minus_days(self.max_age_days)
+    }
+
+    fn check_age(&self, date: Day) -> Result<(), DownloadRefusal> {
+        let too_old = date < self.oldest_day(self.clock.now().day());
+        if too_old {
+            Err(DownloadRefusal::DateTooOld)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Answers a download: at once if it can.
+    pub(crate) fn download(&self, request: DownloadRequest, reply: DownloadReply) {
+        if let Err(refusal) = self.check_age(request.date) {
+            return reply(Err(refusal.into()));
+        }
+        match self.catalog.find(request.date, request.tag.as_deref()) {
+            Ok(found) => self.give(found, request.country, request.format, reply),
+            Err(refusal @ DownloadRefusal::BatchBeforeDate) => reply(Err(refusal.into())),
+            // Another gateway may have told the participant of a batch that we do not know yet.
+            Err(_) => self.submit(Job::Refresh(request, reply)),
+        }
+    }
+
+    /// Answers an audit, from a reader thread.
+    pub(crate) fn audit(&self, country: Country, date: Day, tag: &str, reply: AuditReply) {
+        if let Err(refusal) = self.check_age(date) {
+            return reply(Err(refusal.into()));
+        }
+        match self.catalog.find_exact(date, tag) {
+            Ok(batch) => self.submit(Job::Audit {
+                country,
+                batch,
+                reply,
+            }),
+            Err(refusal @ DownloadRefusal::OtherDay) => reply(Err(refusal.into())),
+            Err(_) => self.submit(Job::RefreshAudit {
+                country,
+                date,
+                tag: tag.into(),
+                reply,
+            }),
+        }
+    }
+
+    /// Gives a batch that exists: warm at once, cold when it has been read.
+    fn give(&self, found: Found, reader: Country, format: Format, reply: DownloadReply) {
+        if let Some(bundle) = self.cache.find(found.batch.ordinal, format) {
+            return reply(Ok(download(found, bundle, reader)));
+        }
+        let batch = Arc::clone(&found.batch);
+        let waiter = Waiter {
+            found,
+            reader,
+            reply,
+        };
+        let first = match self.lock_waiting().entry((batch.ordinal, format)) {
+            Entry::Occupied(mut entry) => {
+                entry.get_mut().push(waiter);
+                false
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(vec![waiter]);
+                true
+            }
+        };
+        if first {
+            self.submit(Job::Read { batch, format });
+        }
+    }
+
+    /// Hands a job to the reader threads, or refuses it at once.
+    fn submit(&self, job: Job) {
+        let sent = match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(jobs) => jobs.try_send(job),
+            None => Err(TrySendError::Disconnected(job)),
+        };
+        match sent {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => self.refuse(job, || {
+                let retry_after = Duration::from_secs(1);
+                Overload {
+                    bound: OverloadBound::ColdReads,
+                    retry_after,
+                }
+                .into()
+            }),
+            Err(TrySendError::Disconnected(job)) => {
+                self.refuse(job, || Failure::ShuttingDown.into());
+            }
+        }
+    }
+
+    fn refuse(&self, job: Job, error: impl Fn() -> DownloadError) {
+        match job {
+            Job::Refresh(_, reply) => reply(Err(error())),
+            Job::RefreshAudit { reply, .. } | Job::Audit { reply, .. } => reply(Err(error())),
+            Job::Read { batch, format } => {
+                for waiter in self.take_waiters(batch.ordinal, format) {
+                    (waiter.reply)(Err(error()));
+                }
+            }
+        }
+    }
+
+    fn lock_waiting(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, Format), Vec<Waiter>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_waiters(&self, ordinal: u64, format: Format) -> Vec<Waiter> {
+        self.lock_waiting()
+            .remove(&(ordinal, format))
+            .unwrap_or_default()
+    }
+
+    /// A reader thread.
+    fn work(&self, database: &Database, jobs: &Receiver<Job>) {
+        let mut store = None;
+        for job in jobs {
+            let connected = match store.take() {
+                Some(store) => Ok(store),
+                None => database.store(),
+            };
+            match connected {
+                Ok(mut connected) => {
+                    // A connection on which something failed is not used again.
+                    if self.run(job, &mut connected) {
+                        store = Some(connected);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(stage = "serve", error = %error, "database is not available");
+                    self.refuse(job, || {
+                        let source = "not connected".into();
+                        let doing = "connecting for a download";
+                        Failure::Database(crate::error::DatabaseError { doing, source }).into()
+                    });
+                }
+            }
+        }
+    }
+
+    /// Does a job; false if the connection failed.
+    fn run(&self, job: Job, store: &mut Store) -> bool {
+        match job {
+            Job::Refresh(request, reply) => self.refresh_and_give(request, reply, store),
+            Job::RefreshAudit {
+                country,
+                date,
+                tag,
+                reply,
+            } => match self.find_after_refresh(store, |catalog| catalog.find_exact(date, &tag)) {
+                Ok(batch) => read_audit(country, &batch, reply, store),
+                Err(error) => answer_error(reply, error),
+            },
+            Job::Audit {
+                country,
+                batch,
+                reply,
+            } => read_audit(country, &batch, reply, store),
+            Job::Read { batch, format } => {
+                let bundle = self.read(&batch, format, store);
+                let intact = !matches!(bundle, Err(Failure::Database(_)));
+                self.hand_out(&batch, format, bundle);
+                intact
+            }
+        }
+    }
+
+    fn refresh_and_give(
+        &self,
+        request: DownloadRequest,
+        reply: DownloadReply,
+        store: &mut Store,
+    ) -> bool {
+        let tag = request.tag.as_deref();
+        match self.find_after_refresh(store, |catalog| catalog.find(request.date, tag)) {
+            Ok(found) => {
+                self.give(found, request.country, request.format, reply);
+                true
+            }
+            Err(error) => answer_error(reply, error),
+        }
+    }
+
+    fn find_after_refresh<T>(
+        &self,
+        store: &mut Store,
+        find: impl FnOnce(&Catalog) -> Result<T, DownloadRefusal>,
+    ) -> Result<T, DownloadError> {
+        let refreshed = self.refresh(store, self.clock.now().day());
+        refreshed.map_err(|error| failure(error, "looking for download batches"))?;
+        Ok(find(&self.catalog)?)
+    }
+
+    /// Reads a bundle back: from its sealed uploads, or from the warm bundle of the other format.
+    fn read(
+        &self,
+        batch: &DownloadBatch,
+        format: Format,
+        store: &mut Store,
+    ) -> Result<Arc<Bundle>, Failure> {
+        if let Some(warm) = self.cache.find(batch.ordinal, format) {
+            return Ok(warm);
+        }
+        let bundle = match format {
+            Format::Protobuf => self.read_segments(batch, store)?,
+            Format::Json => self.read(batch, Format::Protobuf, store)?.to_json(),
+        };
+        let bundle = Arc::new(bundle);
+        self.cache.insert(batch.ordinal, &bundle);
+        Ok(bundle)
+    }
+
+    fn read_segments(&self, batch: &DownloadBatch, store: &mut Store) -> Result<Bundle, Failure> {
+        metrics::counter!("efgs_cold_bundles_total").increment(1);
+        let rows = store.read_sealed(&batch.seqs);
+        let rows = rows.map_err(|error| Failure::Database(error.doing("reading a bundle")))?;
+        let mut segments = Vec::with_capacity(batch.uploads.len());
+        for row in rows {
+            if batch
+                .uploads
+                .get(segments.len())
+                .is_some_and(|upload| upload.seq == row.seq)
+            {
+                let context = seal_context(row.country, &row.tag);
+                segments.push(Bytes::from(self.keys.unseal(row.sealed, &context)?));
+            }
+        }
+        if segments.len() != batch.uploads.len() {
+            let source = format!(
+                "{} of its uploads are gone",
+                batch.uploads.len() - segments.len()
+            );
+            let doing = "reading a bundle";
+            let source = source.into();
+            return Err(Failure::Database(crate::error::DatabaseError {
+                doing,
+                source,
+            }));
+        }
+        Ok(Bundle {
+            format: Format::Protobuf,
+            segments: segments.into(),
+        })
+    }
+
+    fn hand_out(
+        &self,
+        batch: &DownloadBatch,
+        format: Format,
+        bundle: Result<Arc<Bundle>, Failure>,
+    ) {
+        if let Err(error) = &bundle {
+            tracing::error!(stage = "serve", batchTag = %batch.tag, error = %error, "cannot read a bundle");
+        }
+        for waiter in self.take_waiters(batch.ordinal, format) {
+            (waiter.reply)(match &bundle {
+                Ok(bundle) => Ok(download(waiter.found, Arc::clone(bundle), waiter.reader)),
+                Err(Failure::Unseal(error)) => Err(Failure::Unseal(*error).into()),
+                Err(error) => {
+                    let (doing, source) = ("reading a bundle", error.to_string().into());
+                    Err(Failure::Database(crate::error::DatabaseError { doing, source }).into())
+                }
+            });
+        }
+    }
+}
+
+fn download(found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
+    Download {
+        batch: found.batch,
+        next: found.next,
+        bundle,
+        reader,
+    }
+}
+
+fn failure(error: SqlError, doing: &'static str) -> DownloadError {
+    Failure::Database(error.doing(doing)).into()
+}
+
+/// Answers with an error; false if it means that the connection failed.
+fn answer_error<T>(
+    reply: Box<dyn FnOnce(Result<T, DownloadError>) + Send>,
+    error: DownloadError,
+) -> bool {
+    let intact = !matches!(error, DownloadError::Failure(_));
+    reply(Err(error));
+    intact
+}
+
+/// Lists a batch's uploads: in order, the caller's own last (FI slices the whole list without
+/// skipping its own, wire behaviour §15).
+fn read_audit(
+    country: Country,
+    batch: &DownloadBatch,
+    reply: AuditReply,
+    store: &mut Store,
+) -> bool {
+    match store.read_audit(&batch.seqs) {
+        Ok(entries) if entries.is_empty() => {
+            reply(Err(DownloadRefusal::NoEntries.into()));
+            true
+        }
+        Ok(mut entries) => {
+            entries.sort_by_key(|entry| entry.country == country);
+            reply(Ok(entries));
+            true
+        }
+        Err(error) => answer_error(reply, failure(error, "reading an audit")),
+    }
+}

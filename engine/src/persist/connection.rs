@@ -1,0 +1,219 @@
+//! One connection to a database, with just as much SQL as both databases share.
+
+use std::fmt;
+
+use crate::error::DatabaseError;
+
+/// A value in or out. Text travels as bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Null,
+    Number(u64),
+    Bytes(Vec<u8>),
+}
+
+/// A parameter, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Param<'a> {
+    Null,
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+impl From<u64> for Param<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Param<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl<'a> From<&'a str> for Param<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Bytes(text.as_bytes())
+    }
+}
+
+/// What went wrong, as far as it decides what happens next.
+#[derive(Debug)]
+pub(crate) enum SqlError {
+    /// A unique index refused the row. The statement changed nothing.
+    Duplicate(UniqueIndex),
+    /// Lost a race (deadlock, lock wait, certification conflict): nothing was done, try again.
+    Conflict(Source),
+    /// The connection is gone; whether the statement took effect is unknown.
+    Lost(Source),
+    /// Anything else; trying again would not help.
+    Refused(Source),
+}
+
+/// The driver's error.
+pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A unique index that can refuse a row of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UniqueIndex {
+    /// The primary key: another gateway has taken the position.
+    Primary,
+    /// Country and upload tag.
+    UploadTag,
+    /// Another one.
+    Other,
+}
+
+impl SqlError {
+    /// As an error for the log, with what was being done.
+    pub(crate) fn doing(self, doing: &'static str) -> DatabaseError {
+        let source = match self {
+            Self::Duplicate(index) => format!("a row with the same {index:?} exists").into(),
+            Self::Conflict(source) | Self::Lost(source) | Self::Refused(source) => source,
+        };
+        DatabaseError { doing, source }
+    }
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duplicate(index) => write!(f, "duplicate {index:?}"),
+            Self::Conflict(source) | Self::Lost(source) | Self::Refused(source) => source.fmt(f),
+        }
+    }
+}
+
+/// A row, its columns in the order of the select list.
+#[derive(Debug)]
+pub(crate) struct Row(pub(crate) Vec<Value>);
+
+impl Row {
+    /// A column that is a number and not null.
+    pub(crate) fn number(&self, column: usize) -> u64 {
+        match self.0[column] {
+            Value::Number(number) => number,
+            ref other => unexpected(column, other),
+        }
+    }
+
+    /// A column that is a number or null.
+    pub(crate) fn optional_number(&self, column: usize) -> Option<u64> {
+        (self.0[column] != Value::Null).then(|| self.number(column))
+    }
+
+    /// Takes a column of bytes out of the row.
+    pub(crate) fn take_bytes(&mut self, column: usize) -> Vec<u8> {
+        match std::mem::replace(&mut self.0[column], Value::Null) {
+            Value::Bytes(bytes) => bytes,
+            ref other => unexpected(column, other),
+        }
+    }
+
+    /// Takes a column of text out of the row. What is not UTF-8 was not written by us and is
+    /// replaced.
+    pub(crate) fn take_text(&mut self, column: usize) -> String {
+        String::from_utf8_lossy(&self.take_bytes(column)).into_owned()
+    }
+
+    /// Takes a column of exactly N bytes out of the row; what is shorter is filled with zeros.
+    pub(crate) fn take_array<const N: usize>(&mut self, column: usize) -> [u8; N] {
+        let mut array = [0; N];
+        for (to, from) in array.iter_mut().zip(self.take_bytes(column)) {
+            *to = from;
+        }
+        array
+    }
+}
+
+/// The schema is ours and migrated before anything is read: another type is a programming error.
+fn unexpected(column: usize, found: &Value) -> ! {
+    let kind = match found {
+        Value::Null => "null",
+        Value::Number(_) => "a number",
+        Value::Bytes(_) => "bytes",
+    };
+    panic!("column {column} holds {kind}")
+}
+
+/// One connection. Statements are prepared once and kept.
+pub(crate) trait Connection: Send + fmt::Debug {
+    /// Runs a statement; gives the number of rows that it changed.
+    fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError>;
+
+    /// Runs a query; `on_row` gets each row as it arrives.
+    fn query(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        on_row: &mut dyn FnMut(Row),
+    ) -> Result<(), SqlError>;
+
+    /// Runs statements without parameters or results.
+    fn script(&mut self, sql: &str) -> Result<(), SqlError>;
+
+    /// Begins a transaction that will write.
+    fn begin(&mut self) -> Result<(), SqlError>;
+
+    /// The database's differences in SQL.
+    fn dialect(&self) -> &'static Dialect;
+
+    /// Waits for the lock under which migrations run, and holds it until the connection ends.
+    fn lock_migrations(&mut self) -> Result<(), SqlError>;
+
+    /// Makes the wishes of the session known, and says what about the server does not suit us.
+    fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError>;
+}
+
+/// Where SQL differs.
+#[derive(Debug)]
+pub(crate) struct Dialect {
+    /// Type of a log position that is a primary key.
+    pub(crate) position: &'static str,
+    /// Options of a table.
+    pub(crate) table_options: &'static str,
+    /// The database's own time in milliseconds since the Unix epoch.
+    pub(crate) now_ms: &'static str,
+}
+
+impl dyn Connection + '_ {
+    /// All rows of a query, each mapped.
+    pub(crate) fn rows<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        map: impl FnMut(Row) -> T,
+    ) -> Result<Vec<T>, SqlError> {
+        let mut map = map;
+        let mut rows = Vec::new();
+        self.query(sql, params, &mut |row| rows.push(map(row)))?;
+        Ok(rows)
+    }
+
+    /// The first row of a query.
+    pub(crate) fn first(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Option<Row>, SqlError> {
+        Ok(self.rows(sql, params, |row| row)?.into_iter().next())
+    }
+
+    /// Runs `work` in a transaction: commits when it succeeds, rolls back when it does not.
+    pub(crate) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        self.begin()?;
+        match work(self) {
+            Ok(value) => self.script("COMMIT").map(|()| value),
+            Err(error) => {
+                // The error that matters is the first; a connection that cannot roll back is
+                // dropped by its owner, which rolls back as well.
+                let _rolled_back = self.script("ROLLBACK");
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Numbered migrations, applied in order under a lock.
+
+use super::Database;
+use super::connection::{Connection, SqlError};
+use crate::error::StartError;
+
+/// All migrations; the position in the list, from 1, is the schema version.
+const MIGRATIONS: [&str; 1] = [include_str!("../../schema/0001-sequenced-log.sql")];
+
+const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
+     version INTEGER NOT NULL PRIMARY KEY)";
+
+/// Newest version that this program knows.
+pub(crate) fn known_version() -> u32 {
+    u32::try_from(MIGRATIONS.len()).expect("few migrations")
+}
+
+/// Brings the schema up to date; gives the version found before.
+///
+/// A statement that creates a table is atomic, and repeating a migration that was interrupted
+/// does no harm: that is a rule for those who write migrations.
+pub(crate) fn migrate(database: &Database) -> Result<u32, StartError> {
+    let mut connection = database
+        .connect()
+        .map_err(|error| database.unreachable(error))?;
+    let found = apply(&mut *connection).map_err(|error| database.unreachable(error))?;
+    if found > known_version() {
+        return Err(StartError::NewerSchema {
+            found,
+            known: known_version(),
+        });
+    }
+    Ok(found)
+}
+
+/// The schema version, 0 for an empty database.
+pub(crate) fn version(connection: &mut dyn Connection) -> Result<u32, SqlError> {
+    connection.script(VERSION_TABLE)?;
+    let row = connection.first("SELECT COALESCE(MAX(version), 0) FROM schema_version", &[])?;
+    Ok(row.map_or(0, |row| u32::try_from(row.number(0)).unwrap_or(u32::MAX)))
+}
+
+fn apply(connection: &mut dyn Connection) -> Result<u32, SqlError> {
+    connection.lock_migrations()?;
+    let found = version(connection)?;
+    for (number, migration) in (1..).zip(MIGRATIONS) {
+        if number > found {
+            let dialect = connection.dialect();
+            let sql = without_comments(migration)
+                .replace("${POSITION}", dialect.position)
+                .replace("${OPTIONS}", dialect.table_options);
+            connection.script(&sql)?;
+            let params = [u64::from(number).into()];
+            connection.execute("INSERT INTO schema_version (version) VALUES (?)", &params)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Comments may hold semicolons, which separate statements.
+fn without_comments(sql: &str) -> String {
+    let code = sql
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or(""));
+    code.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,140 @@
+//! The one door to SQLite, the embedded default: WAL, `synchronous=FULL`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Error, ErrorCode, OpenFlags, ToSql};
+
+use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, Value};
+
+const DIALECT: Dialect = Dialect {
+    // Only this exact type makes the column the row id itself.
+    position: "INTEGER",
+    table_options: "",
+    now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+};
+
+/// How long to wait for another connection of this or another process to finish writing.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pages of 16 KiB suit blobs of some hundred KiB; the WAL is folded back at 32 MiB, so that the
+/// folding is not part of every commit.
+const PRAGMAS: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
+     PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2048; PRAGMA foreign_keys = ON";
+
+#[derive(Debug)]
+pub(crate) struct SqliteConnection(rusqlite::Connection);
+
+impl SqliteConnection {
+    pub(crate) fn open(path: &Path) -> Result<Self, SqlError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = rusqlite::Connection::open_with_flags(path, flags).map_err(sort)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(sort)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.execute_batch(PRAGMAS).map_err(sort)?;
+        Ok(Self(connection))
+    }
+}
+
+impl Connection for SqliteConnection {
+    fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError> {
+        let mut statement = self.0.prepare_cached(sql).map_err(sort)?;
+        let changed = statement
+            .execute(rusqlite::params_from_iter(params))
+            .map_err(sort)?;
+        Ok(changed as u64)
+    }
+
+    fn query(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        on_row: &mut dyn FnMut(Row),
+    ) -> Result<(), SqlError> {
+        let mut statement = self.0.prepare_cached(sql).map_err(sort)?;
+        let columns = statement.column_count();
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(params))
+            .map_err(sort)?;
+        while let Some(row) = rows.next().map_err(sort)? {
+            let column = |at| row.get_ref(at).map(from_sqlite).map_err(sort);
+            on_row(Row((0..columns).map(column).collect::<Result<_, _>>()?));
+        }
+        Ok(())
+    }
+
+    fn script(&mut self, sql: &str) -> Result<(), SqlError> {
+        self.0.execute_batch(sql).map_err(sort)
+    }
+
+    fn begin(&mut self) -> Result<(), SqlError> {
+        self.script("BEGIN IMMEDIATE")
+    }
+
+    fn dialect(&self) -> &'static Dialect {
+        &DIALECT
+    }
+
+    /// Migrations run in transactions of a writer, of which there is one at a time.
+    fn lock_migrations(&mut self) -> Result<(), SqlError> {
+        Ok(())
+    }
+
+    fn check_server(&mut self, _packet_bytes: usize) -> Result<Option<String>, SqlError> {
+        Ok(None)
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match *self {
+            Param::Null => ValueRef::Null,
+            Param::Number(number) => {
+                let number = i64::try_from(number);
+                ValueRef::Integer(
+                    number.map_err(|error| Error::ToSqlConversionFailure(error.into()))?,
+                )
+            }
+            Param::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn from_sqlite(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Integer(number) => Value::Number(u64::try_from(number).unwrap_or(0)),
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Value::Bytes(bytes.to_vec()),
+        ValueRef::Null | ValueRef::Real(_) => Value::Null,
+    }
+}
+
+/// Sorts an error by what happens next. A local file cannot lose its connection: a statement that
+/// failed has had no effect.
+fn sort(error: Error) -> SqlError {
+    let Error::SqliteFailure(failure, message) = &error else {
+        return SqlError::Refused(error.into());
+    };
+    match (failure.code, failure.extended_code) {
+        (
+            ErrorCode::ConstraintViolation,
+            rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY | rusqlite::ffi::SQLITE_CONSTRAINT_ROWID,
+        ) => SqlError::Duplicate(UniqueIndex::Primary),
+        (ErrorCode::ConstraintViolation, rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+            let tag = message
+                .as_ref()
+                .is_some_and(|text| text.contains("upload_log.upload_tag"));
+            SqlError::Duplicate(if tag {
+                UniqueIndex::UploadTag
+            } else {
+                UniqueIndex::Other
+            })
+        }
+        (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => {
+            SqlError::Conflict(error.into())
+        }
+        _ => SqlError::Refused(error.into()),
+    }
+}

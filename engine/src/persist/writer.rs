@@ -1,0 +1,411 @@
+//! The writer: one thread that orders, commits and answers.
+//!
+//! It keeps the exact set of identities and the tags up to position S, and appends at S+1. Whatever
+//! waits goes into one transaction, within a bound of bytes: a slow disk makes groups grow. When
+//! the database says that S+1 is taken, or does not say what became of a commit, the writer reads
+//! what is newer than S and judges everything again: an upload that turns out to be stored is
+//! answered like any replay, so both cases need no code of their own.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::connection::{SqlError, UniqueIndex};
+use super::{Database, LogEntry, Store};
+use crate::bundle::FreshSegments;
+use crate::dedup::{GroupIdentities, IdentitySet, IdentitySetWriter, TagIndex, TagState};
+use crate::domain::{Country, Seq, UploadTag};
+use crate::error::{Failure, Rejection, StartError, UploadError};
+use crate::limits;
+use crate::upload::{Receipt, Reply, SealedBatch};
+
+/// An upload on its last way, and who waits for it.
+pub(crate) struct Submission {
+    pub(crate) batch: SealedBatch,
+    pub(crate) reply: Reply,
+}
+
+/// What others see of the writer.
+#[derive(Debug)]
+pub(crate) struct WriterState {
+    pub(crate) set: Arc<IdentitySet>,
+    pub(crate) tags: Arc<TagIndex>,
+    /// Whether the database answered at the last attempt.
+    pub(crate) database_available: AtomicBool,
+    /// Log positions known to be in the database.
+    position: AtomicU64,
+}
+
+impl WriterState {
+    /// The last log position that this gateway knows.
+    pub(crate) fn position(&self) -> Seq {
+        Seq(self.position.load(Ordering::Acquire))
+    }
+}
+
+/// The writer thread's own.
+pub(crate) struct Writer {
+    database: Database,
+    store: Option<Store>,
+    set: IdentitySetWriter,
+    state: Arc<WriterState>,
+    fresh: Arc<FreshSegments>,
+    /// Wakes the bundler after a commit; bounded by one, since one wake is as good as many.
+    wake_bundler: Sender<()>,
+    position: Seq,
+    /// Submissions that share a tag or a key with one of the group before: next group's first.
+    carried: VecDeque<Submission>,
+}
+
+/// How an attempt to commit ended.
+enum Attempt {
+    Done,
+    /// Judge again: the log has moved, or the outcome is unknown.
+    Again,
+    /// Trying again does not help.
+    Failed(crate::error::DatabaseError),
+}
+
+impl Writer {
+    /// Rebuilds the set and the tags from the log.
+    pub(crate) fn start(
+        database: Database,
+        mut store: Store,
+        since: crate::domain::UnixMillis,
+        fresh: Arc<FreshSegments>,
+        wake_bundler: Sender<()>,
+    ) -> Result<Self, StartError> {
+        let reading = |error: SqlError| database.unreachable(error);
+        let position = store.log_end().map_err(reading)?;
+        let mut set = IdentitySetWriter::new(Seq::ZERO);
+        let tags = Arc::new(TagIndex::default());
+        let mut on_entry = |entry: LogEntry| {
+            set.insert(&entry.identities, entry.seq);
+            tags.insert(entry.country, entry.tag, entry.content);
+        };
+        store
+            .read_log_since(since, position, &mut on_entry)
+            .map_err(reading)?;
+        set.insert(&[], position);
+        let state = Arc::new(WriterState {
+            set: Arc::clone(set.shared()),
+            tags,
+            database_available: AtomicBool::new(true),
+            position: AtomicU64::new(position.0),
+        });
+        Ok(Self {
+            database,
+            store: Some(store),
+            set,
+            state,
+            fresh,
+            wake_bundler,
+            position,
+            carried: VecDeque::new(),
+        })
+    }
+
+    pub(crate) fn state(&self) -> &Arc<WriterState> {
+        &self.state
+    }
+
+    /// Works until all senders are gone and everything sent is answered.
+    pub(crate) fn run(mut self, submissions: &Receiver<Submission>) {
+        loop {
+            match self.next_group(submissions) {
+                Ok(group) if group.is_empty() => self.follow(),
+                Ok(group) => self.settle(group),
+                Err(RecvTimeoutError::Timeout) => self.follow(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Waits for one submission, then takes whatever else waits, within the bounds.
+    fn next_group(
+        &mut self,
+        submissions: &Receiver<Submission>,
+    ) -> Result<Vec<Submission>, RecvTimeoutError> {
+        let first = match self.carried.pop_front() {
+            Some(carried) => carried,
+            None => submissions.recv_timeout(limits::FOLLOW_INTERVAL)?,
+        };
+        let mut members = GroupMembers::default();
+        let mut group = Vec::new();
+        let mut next = Some(first);
+        while let Some(submission) = next {
+            if members.try_add(&submission.batch) {
+                group.push(submission);
+            } else {
+                self.carried.push_back(submission);
+            }
+            let full = members.bytes >= limits::GROUP_BYTES_MAX;
+            let crowded = self.carried.len() >= limits::GROUP_CARRIED_MAX;
+            next = if full || crowded {
+                None
+            } else {
+                submissions.try_recv().ok()
+            };
+        }
+        Ok(group)
+    }
+
+    /// Answers every submission of a group, whatever it takes, within a bound of time.
+    fn settle(&mut self, mut group: Vec<Submission>) {
+        let give_up_at = Instant::now() + limits::DATABASE_PATIENCE;
+        loop {
+            group = self.judge(group);
+            if group.is_empty() {
+                return;
+            }
+            let failure = match self.try_commit(&mut group) {
+                Attempt::Done => return,
+                Attempt::Again if Instant::now() < give_up_at => continue,
+                Attempt::Again => unavailable(),
+                Attempt::Failed(error) => error,
+            };
+            tracing::error!(stage = "persist", error = %failure, "error inserting keys");
+            refuse_all(group, failure);
+            return;
+        }
+    }
+
+    /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
+    /// the probe. Gives back what is to be written.
+    fn judge(&self, group: Vec<Submission>) -> Vec<Submission> {
+        group
+            .into_iter()
+            .filter_map(|submission| self.judge_one(submission))
+            .collect()
+    }
+
+    fn judge_one(&self, submission: Submission) -> Option<Submission> {
+        let batch = &submission.batch;
+        match self
+            .state
+            .tags
+            .state(batch.country, &batch.tag, &batch.content)
+        {
+            TagState::SameContent => answer(submission, Ok(Receipt::Stored { replayed: true })),
+            TagState::Taken => answer(submission, Err(Rejection::UploadTagTaken.into())),
+            TagState::Free if batch.probed_at == self.position => Some(submission),
+            TagState::Free => {
+                let duplicates = self.state.set.find_known(&batch.identities);
+                if duplicates.is_empty() {
+                    return Some(submission);
+                }
+                let receipt = Receipt::Refused {
+                    key_count: batch.key_count,
+                    duplicates,
+                };
+                answer(submission, Ok(receipt))
+            }
+        }
+    }
+
+    /// One attempt to write a group at the next positions. Takes the answered ones out of it.
+    fn try_commit(&mut self, group: &mut Vec<Submission>) -> Attempt {
+        let first = self.position.next();
+        let Some(store) = self.connected() else {
+            return Attempt::Again;
+        };
+        let batches: Vec<_> = group.iter().map(|submission| &submission.batch).collect();
+        let started = Instant::now();
+        match store.append(first, &batches) {
+            Ok(()) => {
+                metrics::histogram!("efgs_commit_seconds").record(started.elapsed());
+                metrics::histogram!("efgs_commit_batches").record(batches.len() as f64);
+                self.stored(std::mem::take(group));
+                Attempt::Done
+            }
+            Err(SqlError::Duplicate(UniqueIndex::UploadTag)) => self.resolve_tags(group),
+            Err(SqlError::Duplicate(_)) => {
+                metrics::counter!("efgs_log_conflicts_total").increment(1);
+                self.catch_up_or_disconnect()
+            }
+            Err(SqlError::Refused(source)) => {
+                self.store = None;
+                Attempt::Failed(crate::error::DatabaseError {
+                    doing: "storing uploads",
+                    source,
+                })
+            }
+            Err(error @ (SqlError::Conflict(_) | SqlError::Lost(_))) => {
+                tracing::warn!(stage = "persist", error = %error, "commit did not go through");
+                // A new connection, so that nothing of the old one lingers in this one's view.
+                self.store = None;
+                Attempt::Again
+            }
+        }
+    }
+
+    /// Everything is durable: let probes and the bundler see it, then answer.
+    fn stored(&mut self, group: Vec<Submission>) {
+        let mut replies = Vec::with_capacity(group.len());
+        for Submission { batch, reply } in group {
+            self.position = self.position.next();
+            // The tag first: who finds the keys and then looks at the tag knows a replay.
+            self.state
+                .tags
+                .insert(batch.country, batch.tag, batch.content);
+            self.set.insert(&batch.identities, self.position);
+            self.fresh.insert(self.position, batch.segment);
+            metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
+            replies.push((reply, batch.permit));
+        }
+        self.publish_position();
+        for (reply, permit) in replies {
+            drop(permit);
+            reply(Ok(Receipt::Stored { replayed: false }));
+        }
+    }
+
+    fn publish_position(&self) {
+        self.state
+            .position
+            .store(self.position.0, Ordering::Release);
+        // A full channel means that the bundler has yet to act on the last wake.
+        let _already_awake = self.wake_bundler.try_send(());
+    }
+
+    /// A tag that the index does not know is in the database: its row is older than what the index
+    /// was rebuilt from. Learn it, judge again.
+    fn resolve_tags(&mut self, group: &[Submission]) -> Attempt {
+        let Some(store) = self.connected() else {
+            return Attempt::Again;
+        };
+        let mut found = Vec::new();
+        for Submission { batch, .. } in group {
+            match store.find_content(batch.country, &batch.tag) {
+                Ok(Some(content)) => found.push((batch.country, batch.tag.clone(), content)),
+                Ok(None) => {}
+                Err(error) => return Attempt::Failed(error.doing("looking up an upload tag")),
+            }
+        }
+        for (country, tag, content) in found {
+            self.state.tags.insert(country, tag, content);
+        }
+        self.catch_up_or_disconnect()
+    }
+
+    /// Between uploads: what other gateways have written.
+    fn follow(&mut self) {
+        if self.connected().is_some() {
+            let _outcome = self.catch_up_or_disconnect();
+        }
+    }
+
+    fn catch_up_or_disconnect(&mut self) -> Attempt {
+        if let Err(error) = self.catch_up() {
+            tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
+            self.store = None;
+        }
+        Attempt::Again
+    }
+
+    /// Reads the log behind our position, and makes it ours.
+    fn catch_up(&mut self) -> Result<(), SqlError> {
+        let Some(store) = self.store.as_mut() else {
+            return Ok(());
+        };
+        loop {
+            let entries = store.read_log(self.position, limits::FOLLOW_ROWS)?;
+            let read = entries.len() as u64;
+            for entry in entries {
+                self.state
+                    .tags
+                    .insert(entry.country, entry.tag, entry.content);
+                self.set.insert(&entry.identities, entry.seq);
+                self.position = entry.seq;
+            }
+            if read > 0 {
+                self.state
+                    .position
+                    .store(self.position.0, Ordering::Release);
+                let _already_awake = self.wake_bundler.try_send(());
+            }
+            if read < limits::FOLLOW_ROWS {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The connection; a new one has followed the log to its end before it is used.
+    fn connected(&mut self) -> Option<&mut Store> {
+        if self.store.is_none() {
+            self.reconnect();
+        }
+        self.store.as_mut()
+    }
+
+    fn reconnect(&mut self) {
+        match self.database.store() {
+            Ok(store) => {
+                self.store = Some(store);
+                if let Err(error) = self.catch_up() {
+                    tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
+                    self.store = None;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(stage = "persist", error = %error, "database is not available");
+                std::thread::sleep(limits::RECONNECT_INTERVAL);
+            }
+        }
+        let available = self.store.is_some();
+        self.state
+            .database_available
+            .store(available, Ordering::Release);
+    }
+}
+
+/// What the members of a group must not share.
+#[derive(Default)]
+struct GroupMembers {
+    identities: GroupIdentities,
+    tags: HashSet<(Country, UploadTag)>,
+    bytes: usize,
+}
+
+impl GroupMembers {
+    fn try_add(&mut self, batch: &SealedBatch) -> bool {
+        let tag = (batch.country, batch.tag.clone());
+        if self.tags.contains(&tag) || !self.identities.try_add(&batch.identities) {
+            return false;
+        }
+        self.tags.insert(tag);
+        self.bytes += batch.stored_bytes();
+        true
+    }
+}
+
+fn answer(submission: Submission, answer: Result<Receipt, UploadError>) -> Option<Submission> {
+    let Submission { batch, reply } = submission;
+    // The room is free before the participant hears of it and sends the next upload.
+    drop(batch);
+    reply(answer);
+    None
+}
+
+fn unavailable() -> crate::error::DatabaseError {
+    let source = format!("no answer within {:?}", limits::DATABASE_PATIENCE).into();
+    crate::error::DatabaseError {
+        doing: "storing uploads",
+        source,
+    }
+}
+
+fn refuse_all(group: Vec<Submission>, failure: crate::error::DatabaseError) {
+    let text = Arc::new(failure);
+    for submission in group {
+        let source: Box<dyn std::error::Error + Send + Sync> = text.to_string().into();
+        let error = crate::error::DatabaseError {
+            doing: "storing an upload",
+            source,
+        };
+        answer(submission, Err(Failure::Database(error).into()));
+    }
+}

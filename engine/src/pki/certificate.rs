@@ -1,0 +1,205 @@
+//! One X.509 certificate, and what the gateway needs of it.
+
+use std::ops::RangeInclusive;
+
+use aws_lc_rs::digest;
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::nom::Parser as _;
+use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer as _, X509Name};
+
+use super::algorithm::{KeyError, PublicKey};
+use super::ber::{self, Bounds};
+use crate::domain::{Country, Thumbprint};
+use crate::limits;
+
+/// The bytes or the text are not exactly one X.509 certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not exactly one X.509 certificate")]
+pub struct NotACertificate;
+
+/// The subject does not name exactly one country by two upper-case letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the certificate's subject does not have exactly one C of two upper-case letters")]
+pub struct CountryCountError;
+
+/// A certificate, borrowed from its DER.
+#[derive(Debug)]
+pub struct Certificate<'a> {
+    der: &'a [u8],
+    x509: X509Certificate<'a>,
+}
+
+impl<'a> Certificate<'a> {
+    /// Reads a certificate that fills `der`. Its own signature is not looked at, nor are its
+    /// extensions, but for the subject key identifier: the certificate list vouches for it. Odd
+    /// encodings are tolerated where they do not matter, such as negative serial numbers.
+    ///
+    /// # Errors
+    /// [`NotACertificate`].
+    pub fn from_der(der: &'a [u8]) -> Result<Self, NotACertificate> {
+        ber::check(der, &BOUNDS).map_err(|_| NotACertificate)?;
+        let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+        match parser.parse(der) {
+            Ok(([], x509)) => Ok(Self { der, x509 }),
+            _ => Err(NotACertificate),
+        }
+    }
+
+    /// The DER in a PEM text that holds exactly one certificate and nothing else encoded.
+    ///
+    /// # Errors
+    /// [`NotACertificate`]; the DER itself is not looked at.
+    pub fn der_of_pem(pem: &str) -> Result<Vec<u8>, NotACertificate> {
+        let mut blocks = pem::parse_many(pem).map_err(|_| NotACertificate)?;
+        match (blocks.pop(), blocks.is_empty()) {
+            (Some(block), true) if block.tag() == "CERTIFICATE" => Ok(block.into_contents()),
+            _ => Err(NotACertificate),
+        }
+    }
+
+    /// SHA-256 over the DER, exactly as it is.
+    pub fn thumbprint(&self) -> Thumbprint {
+        let mut thumbprint = [0; 32];
+        thumbprint.copy_from_slice(digest::digest(&digest::SHA256, self.der).as_ref());
+        Thumbprint(thumbprint)
+    }
+
+    /// Seconds since the Unix epoch at which the certificate is valid, both ends included
+    /// (RFC 5280 §4.1.2.5; the Java gateway leaves the ends out).
+    pub fn validity(&self) -> RangeInclusive<i64> {
+        let validity = self.x509.validity();
+        validity.not_before.timestamp()..=validity.not_after.timestamp()
+    }
+
+    /// The country of the subject.
+    ///
+    /// # Errors
+    /// When there is not exactly one, wherever in the name, or it is not two upper-case letters
+    /// (ISO 3166 has no others, and origins are compared exactly).
+    pub fn country(&self) -> Result<Country, CountryCountError> {
+        let mut countries = self.x509.subject().iter_country();
+        let (Some(only), None) = (countries.next(), countries.next()) else {
+            return Err(CountryCountError);
+        };
+        let text = only.as_str().map_err(|_| CountryCountError)?;
+        match Country::parse(text) {
+            Ok(country) if country.as_str() == text => Ok(country),
+            _ => Err(CountryCountError),
+        }
+    }
+
+    /// The key of the subject.
+    pub(crate) fn public_key(&self) -> Result<PublicKey, KeyError> {
+        PublicKey::of(self.x509.public_key())
+    }
+
+    /// Whether this is the certificate with that issuer (DER of the name) and serial number
+    /// (contents of the INTEGER).
+    ///
+    /// Names match as text if not as bytes: signers re-encode them (`PrintableString` becomes
+    /// `UTF8String`). It only tells which certificate is meant; nothing is trusted for it.
+    pub(super) fn is_issued(&self, issuer: &[u8], serial: &[u8]) -> bool {
+        without_sign_padding(self.x509.raw_serial()) == without_sign_padding(serial)
+            && (self.x509.issuer().as_raw() == issuer || same_name(self.x509.issuer(), issuer))
+    }
+
+    /// Whether the certificate has that subject key identifier as extension.
+    pub(super) fn has_key_identifier(&self, identifier: &[u8]) -> bool {
+        let mut extensions = self.x509.extensions().iter();
+        extensions
+            .find(|extension| extension.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER)
+            .and_then(|extension| ber::contents(extension.value, ber::OCTET_STRING))
+            == Some(identifier)
+    }
+}
+
+/// A certificate is bounded like the message that brings it.
+const BOUNDS: Bounds = Bounds {
+    bytes_max: limits::CMS_BYTES_MAX,
+    depth_max: limits::CMS_DEPTH_MAX,
+    elements_max: limits::CMS_ELEMENTS_MAX,
+};
+
+/// A two's complement number without leading bytes that only repeat its sign.
+fn without_sign_padding(mut number: &[u8]) -> &[u8] {
+    while let [sign, rest @ ..] = number {
+        let repeats = rest.first().is_some_and(|next| match *sign {
+            0x00 => next & 0x80 == 0,
+            0xff => next & 0x80 != 0,
+            _ => false,
+        });
+        if !repeats {
+            break;
+        }
+        number = rest;
+    }
+    number
+}
+
+fn same_name(name: &X509Name<'_>, other: &[u8]) -> bool {
+    let Ok(([], other)) = X509Name::from_der(other) else {
+        return false;
+    };
+    name.iter_rdn().count() == other.iter_rdn().count()
+        && name
+            .iter_rdn()
+            .zip(other.iter_rdn())
+            .all(|(one, two)| one.iter().map(attribute).eq(two.iter().map(attribute)))
+}
+
+/// Type and text of an attribute, letter case and spacing made even.
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> (Vec<u8>, Vec<u8>) {
+    let text = match attribute.as_str() {
+        Ok(text) => {
+            let words: Vec<_> = text.split_ascii_whitespace().collect();
+            words.join(" ").to_lowercase().into_bytes()
+        }
+        Err(_) => attribute.as_slice().to_vec(),
+    };
+    (attribute.attr_type().as_bytes().to_vec(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compares_serial_numbers_by_value() {
+        for (padded, number) in [
+            (&[0x00, 0x00, 0x7f][..], &[0x7f][..]),
+            (&[0x00, 0x80], &[0x00, 0x80]),
+            (&[0xff, 0xff, 0x80], &[0x80]),
+            (&[0xff, 0x7f], &[0xff, 0x7f]),
+            (&[0x00], &[0x00]),
+            (&[], &[]),
+        ] {
+            assert_eq!(without_sign_padding(padded), number);
+        }
+    }
+
+    #[test]
+    fn takes_the_pem_of_one_certificate_only() {
+        let one = include_str!("../../tests/fixtures/vectors/pki/DE/DE-signing.pem");
+        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        assert!(Certificate::der_of_pem(one).is_ok());
+        for other in [
+            "",
+            key,
+            "AAAA",
+            &format!("{one}{one}"),
+            &format!("{one}{key}"),
+        ] {
+            assert_eq!(Certificate::der_of_pem(other), Err(NotACertificate));
+        }
+    }
+
+    #[test]
+    fn refuses_bytes_behind_the_certificate() {
+        let pem = include_str!("../../tests/fixtures/vectors/pki/DE/DE-signing.pem");
+        let mut der = Certificate::der_of_pem(pem).unwrap();
+        assert!(Certificate::from_der(&der).is_ok());
+        der.push(0);
+        assert!(Certificate::from_der(&der).is_err());
+    }
+}

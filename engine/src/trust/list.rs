@@ -1,0 +1,52 @@
+//! The certificate list as all threads see it: replaced whole when the database has a new revision.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::{Trust, TrustAnchor};
+use crate::persist::{SqlError, Store};
+
+/// The current [`Trust`], and how to renew it.
+#[derive(Debug)]
+pub(crate) struct TrustList {
+    anchor: TrustAnchor,
+    current: ArcSwap<Trust>,
+    revision: AtomicU64,
+}
+
+impl TrustList {
+    /// Loads the list.
+    pub(crate) fn load(anchor: TrustAnchor, store: &mut Store) -> Result<Self, SqlError> {
+        let list = Self {
+            anchor,
+            current: ArcSwap::from_pointee(Trust::default()),
+            revision: AtomicU64::new(u64::MAX),
+        };
+        list.refresh(store)?;
+        Ok(list)
+    }
+
+    /// The list as of now.
+    pub(crate) fn current(&self) -> Arc<Trust> {
+        self.current.load_full()
+    }
+
+    /// Reads the list again if it has changed.
+    ///
+    /// The revision is read first: a change between the two reads is read again next time.
+    pub(crate) fn refresh(&self, store: &mut Store) -> Result<(), SqlError> {
+        let revision = store.certificate_revision()?;
+        if self.revision.load(Ordering::Acquire) == revision {
+            return Ok(());
+        }
+        let rows = store.certificates()?;
+        let trust = Trust::load(rows, &self.anchor, Some(&self.current.load()));
+        let certificates = trust.certificates().count();
+        self.current.store(Arc::new(trust));
+        self.revision.store(revision, Ordering::Release);
+        tracing::info!(revision, certificates, "certificate list loaded");
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! Verify: the batch signature covers exactly these keys, and the uploader may upload them.
+//!
+//! - *In*: [`ValidBatch`] and its [`SignedContent`].
+//! - *Out*: [`VerifiedBatch`].
+//! - *Refuses*: signatures ([`SignatureError`]); keys that originate outside the uploader's
+//!   country.
+//! - *Assumes*: the certificate list holds checked rows; the clock is right.
+//! - *Runs on*: a CPU job.
+
+mod signature;
+
+pub use signature::{SignatureCheck, SignatureError, check_signature};
+
+use crate::domain::{ContentDigest, Thumbprint, UnixMillis};
+use crate::error::Rejection;
+use crate::upload::{Surroundings, UploadRequest};
+use crate::validate::{ValidBatch, check_origins};
+use crate::wire::canonical::CanonicalBytes;
+use crate::wire::protobuf::write_key;
+
+/// What a batch signature covers.
+#[derive(Debug)]
+pub(crate) struct SignedContent {
+    canonical: CanonicalBytes,
+    signed_bytes: Vec<u8>,
+    digest: ContentDigest,
+}
+
+impl SignedContent {
+    /// The canonical texts.
+    pub(crate) fn canonical(&self) -> &CanonicalBytes {
+        &self.canonical
+    }
+
+    /// SHA-256 over the signed bytes: the content that an upload tag stands for.
+    pub(crate) fn digest(&self) -> &ContentDigest {
+        &self.digest
+    }
+}
+
+/// Writes, orders and hashes the canonical texts of a batch.
+pub(crate) fn signed_content(batch: &ValidBatch<'_>) -> SignedContent {
+    let canonical = CanonicalBytes::of(batch.keys());
+    let signed_bytes = canonical.signed_bytes();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &signed_bytes);
+    let digest = digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
+    SignedContent {
+        canonical,
+        signed_bytes,
+        digest: ContentDigest(digest),
+    }
+}
+
+/// A batch whose signature holds. Only [`verify`] makes one.
+#[derive(Debug)]
+pub(crate) struct VerifiedBatch<'a> {
+    batch: ValidBatch<'a>,
+    signer: Thumbprint,
+    content: ContentDigest,
+}
+
+impl VerifiedBatch<'_> {
+    /// How many keys there are.
+    pub(crate) fn key_count(&self) -> u32 {
+        self.batch.keys().key_count()
+    }
+
+    /// The certificate that signed.
+    pub(crate) fn signer(&self) -> Thumbprint {
+        self.signer
+    }
+
+    /// SHA-256 over the signed bytes.
+    pub(crate) fn content(&self) -> ContentDigest {
+        self.content
+    }
+
+    /// The keys as they will be served: encoded `keys` fields, in upload order, without fields
+    /// that are unknown and thus unsigned.
+    pub(crate) fn encode_segment(&self) -> Vec<u8> {
+        let keys = self.batch.keys();
+        let mut out = Vec::with_capacity(keys.keys().len() * 80);
+        for key in keys.keys() {
+            let visited = keys.visited(key);
+            // An empty text splits into one empty country: there is none.
+            let countries = visited.split(',').filter(|_| !visited.is_empty());
+            write_key(&mut out, &key.fields, countries);
+        }
+        out
+    }
+}
+
+/// Verifies a batch.
+///
+/// # Errors
+/// [`Rejection::Signature`]; [`Rejection::OriginMismatch`] (wire behaviour §11, rows 11 and 12).
+pub(crate) fn verify<'a>(
+    batch: ValidBatch<'a>,
+    content: &SignedContent,
+    request: &UploadRequest,
+    around: &Surroundings<'_>,
+    now: UnixMillis,
+) -> Result<VerifiedBatch<'a>, Rejection> {
+    let signer = check_signature(&SignatureCheck {
+        batch_signature: &request.batch_signature,
+        signed_bytes: &content.signed_bytes,
+        content: &content.digest,
+        keys: batch.keys(),
+        sha1_allowed: around.legacy_sha1.contains(&request.country),
+        trust: around.trust,
+        now,
+    })?;
+    check_origins(batch.keys(), request.country)?;
+    Ok(VerifiedBatch {
+        batch,
+        signer,
+        content: content.digest,
+    })
+}

@@ -1,0 +1,125 @@
+//! The file behind `--config`: what a run or a verification needs, so that it need not be typed.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file has another shape.
+    #[error("{path}: {source}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// Settings; each may be absent. Paths are relative to the file's folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The folder with the participants' certificates.
+    pub pki: Option<PathBuf>,
+    /// The gateways: one address, or a list.
+    #[serde(rename = "target")]
+    pub targets: Targets,
+    /// Name of a profile.
+    pub profile: Option<String>,
+    /// A file of profiles of one's own.
+    pub profiles: Option<PathBuf>,
+    /// Keys of the whole run, instead of the profile's.
+    pub keys: Option<u64>,
+    /// Decides about every key.
+    pub seed: Option<u64>,
+    /// Connections of each participant.
+    pub connections: Option<usize>,
+    /// Where the record is written and read.
+    pub record: Option<PathBuf>,
+}
+
+/// One address or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Targets {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Targets {
+    /// All of them.
+    pub fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(target) => vec![target],
+            Self::Many(targets) => targets,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no TOML, or has a name that is unknown.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let read: Result<Self, _> = toml::from_str(&text);
+        let mut config = read.map_err(|source| ConfigError::Syntax {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for path in [&mut config.pki, &mut config.profiles, &mut config.record] {
+            *path = path.take().map(|path| folder.join(path));
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_paths_relative_to_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("loadgen.toml");
+        let text = "pki = \"pki\"\ntarget = \"https://localhost:8443\"\nseed = 7\n";
+        std::fs::write(&path, text).unwrap();
+        let config = Config::read(&path).unwrap();
+        assert_eq!(config.pki, Some(folder.path().join("pki")));
+        assert_eq!(config.targets.into_vec(), ["https://localhost:8443"]);
+        assert_eq!(config.seed, Some(7));
+        std::fs::write(&path, "target = [\"http://a:1\", \"http://b:2\"]").unwrap();
+        let targets = Config::read(&path).unwrap().targets.into_vec();
+        assert_eq!(targets, ["http://a:1", "http://b:2"]);
+        std::fs::write(&path, "sead = 7").unwrap();
+        assert!(
+            Config::read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("sead")
+        );
+    }
+}

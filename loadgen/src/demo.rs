@@ -1,0 +1,238 @@
+//! One command that shows everything: a fresh folder, a database, a gateway with mutual TLS, a day
+//! of keys through it, every participant's download verified; and nothing left behind.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::block_in_place;
+
+use crate::client::{Caller, Protocol, SetupError, Target};
+use crate::local::{Gateway, GatewayOptions, LocalError, MariaDb, initialise};
+use crate::participants::{self, ParticipantsError};
+use crate::profiles::{Profile, Profiles};
+use crate::record::{Record, RecordError, RecordWriter};
+use crate::run::{RunOptions, RunReport};
+use crate::steps::{self, StepError};
+use crate::verify::{Verdict, VerifyOptions};
+use crate::workload::Workload;
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long uploads are tried again, and how long missing keys are waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The gateway's database on a private server.
+const DATABASE_NAME: &str = "efgs";
+
+/// Which database the gateway of the demo uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    /// The embedded one.
+    Sqlite,
+    /// A private MariaDB server.
+    Mysql,
+}
+
+/// What to show.
+#[derive(Debug, Clone)]
+pub struct DemoOptions {
+    /// The program `efgs`.
+    pub efgs: PathBuf,
+    /// The gateway's database.
+    pub database: Database,
+    /// The day's volume.
+    pub profile: Profile,
+    /// Where the volume comes from, and how many people live where.
+    pub profiles: Profiles,
+    /// Decides about every key.
+    pub seed: u64,
+    /// Connections of each participant.
+    pub connections: usize,
+}
+
+/// Why the demo stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A server does not run.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The folder has no participants.
+    #[error(transparent)]
+    Participants(#[from] ParticipantsError),
+    /// No client can be made.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The record cannot be kept.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Uploads or downloads stopped.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The temporary folder or the terminal fails.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// SIGINT or SIGTERM; everything was cleaned up.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Runs the demo on a multi-threaded runtime, and tells whether every key arrived. An interruption
+/// ends the servers and removes the folder, too.
+///
+/// # Errors
+/// [`DemoError`] when a part of it cannot run at all.
+pub async fn demo(options: DemoOptions, out: &mut (impl Write + Send)) -> Result<bool, DemoError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        shown = show(&options, out) => shown,
+        _ = interrupt.recv() => Err(DemoError::Interrupted),
+        _ = terminate.recv() => Err(DemoError::Interrupted),
+    }
+}
+
+async fn show(options: &DemoOptions, out: &mut (impl Write + Send)) -> Result<bool, DemoError> {
+    // In this order, so that the gateway ends before its database, and the folder goes last.
+    let folder = tempfile::Builder::new().prefix("efgs-demo").tempdir()?;
+    let database = match options.database {
+        Database::Mysql => Some(block_in_place(|| start_database(folder.path()))?),
+        Database::Sqlite => None,
+    };
+    let home = folder.path().join("efgs");
+    let url = database
+        .as_ref()
+        .map(|database| database.url(DATABASE_NAME));
+    block_in_place(|| initialise(&options.efgs, &home, url.as_deref()))?;
+    let gateway = GatewayOptions::new(&options.efgs, &home);
+    let mut gateway = block_in_place(|| Gateway::start(gateway))?;
+    let record = folder.path().join("record.jsonl");
+    let journey = journey(options, &home.join("pki"), gateway.target(), &record).await?;
+    block_in_place(|| gateway.terminate())?;
+    Ok(journey.print(options, out)?)
+}
+
+fn start_database(folder: &Path) -> Result<MariaDb, LocalError> {
+    let database = MariaDb::start(folder)?;
+    database.create_database(DATABASE_NAME)?;
+    Ok(database)
+}
+
+/// What the day came to.
+struct Journey {
+    workload: Workload,
+    report: RunReport,
+    verdict: Verdict,
+}
+
+/// A day's keys into the gateway and out again.
+async fn journey(
+    options: &DemoOptions,
+    pki: &Path,
+    target: Target,
+    record: &Path,
+) -> Result<Journey, DemoError> {
+    let participants = Arc::new(participants::read(pki)?);
+    let server_ca = participants::read_server_ca(pki)?;
+    let caller = |participant| Caller::new(participant, &server_ca, Protocol::Http1).map(Arc::new);
+    let callers = participants
+        .iter()
+        .map(caller)
+        .collect::<Result<Vec<_>, _>>()?;
+    let DemoOptions {
+        profiles,
+        profile,
+        seed,
+        connections,
+        ..
+    } = options;
+
+    let (workload, uploads) =
+        steps::prepare(Arc::clone(&participants), profiles, profile, *seed).await?;
+    let writer = RecordWriter::create(record, &profile.name, workload.seed, &workload.countries)?;
+    let run = RunOptions {
+        targets: vec![target.clone()],
+        connections: *connections,
+        timeout: TIMEOUT,
+        retry_for: PATIENCE,
+    };
+    let report = steps::upload(&callers, uploads, &run, Some(writer)).await?;
+
+    let verify = VerifyOptions {
+        targets: vec![target],
+        day: workload.seed.day,
+        timeout: TIMEOUT,
+        patience: PATIENCE,
+        ignore_unknown: false,
+    };
+    let records = vec![Record::read(record)?];
+    let verdict = steps::download(&callers, participants, records, &verify).await?;
+    Ok(Journey {
+        workload,
+        report,
+        verdict,
+    })
+}
+
+impl Journey {
+    /// Prints the table and the last line; tells whether everything is as it should be.
+    fn print(&self, options: &DemoOptions, out: &mut impl Write) -> io::Result<bool> {
+        let Self {
+            workload,
+            report,
+            verdict,
+        } = self;
+        let database = match options.database {
+            Database::Sqlite => "SQLite",
+            Database::Mysql => "MariaDB",
+        };
+        let name = &options.profile.name;
+        writeln!(
+            out,
+            "{name}, seed {}, {database}, mutual TLS\n",
+            options.seed
+        )?;
+        writeln!(out, "{report}\n{verdict}\n")?;
+        writeln!(out, "  uploads        {:>12}", report.uploads_stored)?;
+        writeln!(out, "  keys           {:>12}", report.keys_stored)?;
+        writeln!(
+            out,
+            "  upload phase   {:>12.3} s",
+            report.phase.as_secs_f64()
+        )?;
+        writeln!(
+            out,
+            "  ingest         {:>12.0} keys/s",
+            report.keys_per_second()
+        )?;
+        writeln!(
+            out,
+            "  latency p50    {:>12.1} ms",
+            report.latency_millis(0.5)
+        )?;
+        writeln!(
+            out,
+            "  latency p99    {:>12.1} ms",
+            report.latency_millis(0.99)
+        )?;
+        writeln!(
+            out,
+            "  delivery       {:>12.3} s\n",
+            verdict.elapsed.as_secs_f64()
+        )?;
+        let found = &verdict.findings;
+        writeln!(
+            out,
+            "demo: {} participants, {} keys uploaded, {} keys delivered, {} missing, {} duplicate, {} unverified",
+            verdict.participants,
+            report.keys_stored,
+            verdict.delivered,
+            found.missing,
+            found.duplicate,
+            found.unverified
+        )?;
+        out.flush()?;
+        Ok(verdict.is_clean() && report.keys_stored == workload.seed.keys_total)
+    }
+}

@@ -1,0 +1,229 @@
+//! Diagnosis keys from a seed, written straight into protobuf bodies. The same seed gives the same
+//! keys, on any machine, in any order of asking.
+//!
+//! A person shares the keys of the last 14 days (spec: sizing), each from midnight to midnight.
+//! Half of the people visited up to three countries, half four to fourteen: 60 bytes a key on
+//! average, as the sizing assumes.
+
+use engine::domain::{Country, Day};
+use engine::wire::protobuf::{KeyFields, write_key};
+use rand::{Rng, RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Keys that one person shares: one a day.
+pub const KEYS_A_PERSON: u32 = 14;
+
+/// Bytes that one key takes in a body, on average.
+const KEY_BYTES: usize = 64;
+/// Seconds in a ten-minute interval.
+const INTERVAL_SECONDS: u64 = 600;
+/// Intervals in a day: the rolling period of every key.
+const INTERVALS_A_DAY: u32 = 144;
+
+/// Everything that decides about keys, apart from country and upload. Different values of any
+/// field give keys that have nothing in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed {
+    /// The number given on the command line.
+    pub number: u64,
+    /// Keys of the whole run.
+    pub keys_total: u64,
+    /// Keys in a full upload.
+    pub upload_keys: u32,
+    /// The day on which the keys are shared.
+    pub day: Day,
+}
+
+/// Makes the bodies of uploads.
+#[derive(Debug)]
+pub struct KeyGenerator {
+    seed: [u8; 32],
+    today: u32,
+    countries: Vec<Country>,
+}
+
+impl KeyGenerator {
+    /// A generator for people who travel between `countries`.
+    pub fn new(seed: Seed, countries: &[Country]) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.number.to_le_bytes());
+        bytes[8..16].copy_from_slice(&seed.keys_total.to_le_bytes());
+        bytes[16..20].copy_from_slice(&seed.upload_keys.to_le_bytes());
+        bytes[20..24].copy_from_slice(&seed.day.compact_number().to_le_bytes());
+        let today = seed.day.start_unix_seconds() / INTERVAL_SECONDS;
+        Self {
+            seed: bytes,
+            today: u32::try_from(today).unwrap_or(u32::MAX),
+            countries: countries.to_vec(),
+        }
+    }
+
+    /// The protobuf body of one upload: `key_count` keys that originate in `country`.
+    pub fn body(&self, country: Country, upload_index: u32, key_count: u32) -> Vec<u8> {
+        let mut random = self.stream(country, upload_index);
+        let mut body = Vec::with_capacity(key_count as usize * KEY_BYTES);
+        let mut left = key_count;
+        while left > 0 {
+            let keys = left.min(KEYS_A_PERSON);
+            self.write_person(&mut body, &mut random, country, keys);
+            left -= keys;
+        }
+        body
+    }
+
+    fn stream(&self, country: Country, upload_index: u32) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::from_seed(self.seed);
+        let [a, b] = [
+            country.as_str().as_bytes()[0],
+            country.as_str().as_bytes()[1],
+        ];
+        let [i, j, k, l] = upload_index.to_be_bytes();
+        random.set_stream(u64::from_be_bytes([0, 0, a, b, i, j, k, l]));
+        random
+    }
+
+    fn write_person(
+        &self,
+        body: &mut Vec<u8>,
+        random: &mut ChaCha8Rng,
+        country: Country,
+        keys: u32,
+    ) {
+        let (first, count) = self.journey(random);
+        let visited = self.countries.iter().cycle().skip(first).take(count);
+        let visited = visited
+            .filter(|&visited| *visited != country)
+            .map(Country::as_str);
+        let onset_days_ago = random.random_range(0..8_i32);
+        let report_type = if random.random_ratio(19, 20) { 1 } else { 2 };
+        for (days_ago, day) in (1..=keys).zip(1_i32..) {
+            let days_since_onset = onset_days_ago - day;
+            let mut key_data = [0; 16];
+            random.fill_bytes(&mut key_data);
+            let key = KeyFields {
+                key_data: &key_data,
+                rolling_start: self.today.saturating_sub(days_ago * INTERVALS_A_DAY),
+                rolling_period: INTERVALS_A_DAY,
+                risk_level: risk_level(days_since_onset),
+                origin: country.as_str(),
+                report_type,
+                days_since_onset,
+            };
+            write_key(body, &key, visited.clone());
+        }
+    }
+
+    /// Where a person's journey begins in the list of countries, and how many it passes.
+    fn journey(&self, random: &mut ChaCha8Rng) -> (usize, usize) {
+        let longest = self.countries.len();
+        let count = match random.random_range(0..2_u32) {
+            0 => random.random_range(0..=3_usize),
+            _ => random.random_range(4..=14_usize),
+        };
+        (random.random_range(0..longest.max(1)), longest.min(count))
+    }
+}
+
+/// Highest around the onset of symptoms, lowest far from it.
+fn risk_level(days_since_onset: i32) -> i32 {
+    (8 - days_since_onset.abs()).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use engine::UploadError;
+    use engine::clock::{Clock, SystemClock};
+    use engine::decode::decode;
+    use engine::domain::UnixMillis;
+    use engine::validate::{check_origins, validate};
+    use engine::wire::protobuf::{KeyMessages, read_key};
+
+    use super::*;
+
+    const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
+
+    fn country(code: &str) -> Country {
+        Country::parse(code).unwrap()
+    }
+
+    fn generator(number: u64) -> KeyGenerator {
+        let seed = Seed {
+            number,
+            keys_total: 5000,
+            upload_keys: 5000,
+            day: NOON.day(),
+        };
+        KeyGenerator::new(seed, &["DE", "ES", "FR", "IT"].map(country))
+    }
+
+    fn key_data(body: &[u8]) -> Vec<[u8; 16]> {
+        let mut messages = KeyMessages::new(body);
+        let mut all = Vec::new();
+        while let Some(message) = messages.next_message().unwrap() {
+            all.push(
+                read_key(message, |_| ())
+                    .unwrap()
+                    .key_data
+                    .try_into()
+                    .unwrap(),
+            );
+        }
+        all
+    }
+
+    #[test]
+    fn gives_the_same_keys_for_the_same_seed() {
+        let body = generator(7).body(country("DE"), 3, 5000);
+        assert_eq!(body, generator(7).body(country("DE"), 3, 5000));
+        let mut all: HashSet<_> = key_data(&body).into_iter().collect();
+        assert_eq!(all.len(), 5000, "no key comes twice");
+        for (number, code, index) in [(8, "DE", 3), (7, "FR", 3), (7, "DE", 4)] {
+            let other = generator(number).body(country(code), index, 5000);
+            all.extend(key_data(&other));
+        }
+        assert_eq!(
+            all.len(),
+            20_000,
+            "other seeds, countries and uploads have other keys"
+        );
+    }
+
+    #[test]
+    fn makes_keys_that_every_rule_of_the_protocol_allows() -> Result<(), UploadError> {
+        let body = generator(1).body(country("DE"), 0, 5000);
+        let batch = decode(&body, 5000).unwrap();
+        assert_eq!(batch.key_count(), 5000);
+        check_origins(&batch, country("DE")).unwrap();
+        // The whole day long, and for an hour of the next.
+        let midnight = NOON.day().start_unix_seconds() * 1000;
+        for at in [midnight, midnight + 86_399_999, midnight + 90_000_000] {
+            validate(decode(&body, 5000).unwrap(), UnixMillis(at)).unwrap();
+        }
+        assert!(
+            validate(batch, SystemClock.now()).is_err(),
+            "years later they are too old"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn fills_uploads_of_any_size_with_60_bytes_a_key() {
+        for key_count in [0, 1, 13, 14, 15, 5000] {
+            let body = generator(1).body(country("FR"), 0, key_count);
+            assert_eq!(key_data(&body).len(), key_count as usize);
+        }
+        let all: Vec<_> = ('A'..='Z').map(|c| country(&format!("A{c}"))).collect();
+        let seed = Seed {
+            number: 1,
+            keys_total: 5000,
+            upload_keys: 5000,
+            day: NOON.day(),
+        };
+        let bytes = KeyGenerator::new(seed, &all)
+            .body(country("AB"), 0, 5000)
+            .len();
+        assert!((55 * 5000..65 * 5000).contains(&bytes), "{bytes} bytes");
+    }
+}

@@ -1,0 +1,101 @@
+//! The three steps of a run, each with its progress bar: prepare, upload, download.
+
+use std::sync::Arc;
+
+use engine::clock::{Clock, SystemClock};
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::client::Caller;
+use crate::participants::Participant;
+use crate::profiles::{Profile, Profiles};
+use crate::progress;
+use crate::record::{Record, RecordWriter};
+use crate::run::{RunError, RunOptions, RunReport, drive};
+use crate::verify::{Expected, Verdict, VerifyError, VerifyOptions, verify};
+use crate::workload::{PreparedUpload, UnknownParticipant, Workload};
+
+/// Why a step stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A participant has no certificates.
+    #[error(transparent)]
+    Unknown(#[from] UnknownParticipant),
+    /// The uploads stopped.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The downloads stopped.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// Work on another thread failed.
+    #[error(transparent)]
+    Task(#[from] JoinError),
+}
+
+/// Makes and signs today's uploads.
+///
+/// # Errors
+/// When a participant has no certificates.
+pub async fn prepare(
+    participants: Arc<Vec<Participant>>,
+    profiles: &Profiles,
+    profile: &Profile,
+    seed: u64,
+) -> Result<(Workload, Vec<PreparedUpload>), StepError> {
+    let countries: Vec<_> = participants.iter().map(|someone| someone.country).collect();
+    let now = SystemClock.now();
+    let shares = profiles.share(profile, &countries);
+    let workload = Workload::new(seed, profile.upload_keys, now.day(), &shares);
+    let bar = progress::bar("preparing", profile.keys);
+    let preparing = spawn_blocking(move || {
+        let uploads = workload.prepare(&participants, now, |keys| bar.inc(u64::from(keys)));
+        bar.finish_and_clear();
+        uploads.map(|uploads| (workload, uploads))
+    });
+    Ok(preparing.await??)
+}
+
+/// Sends all uploads.
+///
+/// # Errors
+/// When the gateway cannot be reached, or the record cannot be written.
+pub async fn upload(
+    callers: &[Arc<Caller>],
+    uploads: Vec<PreparedUpload>,
+    options: &RunOptions,
+    record: Option<RecordWriter>,
+) -> Result<RunReport, StepError> {
+    let keys = uploads
+        .iter()
+        .map(|upload| u64::from(upload.spec.key_count))
+        .sum();
+    let bar = progress::bar("uploading", keys);
+    let report = drive(callers, uploads, options, record, |keys| {
+        bar.inc(u64::from(keys))
+    })
+    .await?;
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+/// Downloads as every participant and judges.
+///
+/// # Errors
+/// When a record does not fit the certificates, or a download fails for good.
+pub async fn download(
+    callers: &[Arc<Caller>],
+    participants: Arc<Vec<Participant>>,
+    records: Vec<Record>,
+    options: &VerifyOptions,
+) -> Result<Verdict, StepError> {
+    let expecting = spawn_blocking(move || Expected::of(&records, &participants));
+    let expected = Arc::new(expecting.await??);
+    let due = callers
+        .iter()
+        .map(|caller| expected.keys_for(caller.country))
+        .sum();
+    let bar = progress::bar("verifying", due);
+    let ticking = bar.clone();
+    let verdict = verify(callers, expected, options, move |keys| ticking.inc(keys)).await?;
+    bar.finish_and_clear();
+    Ok(verdict)
+}

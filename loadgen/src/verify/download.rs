@@ -1,0 +1,96 @@
+//! One participant's downloads: without a tag first, then `nextBatchTag` after `nextBatchTag`.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use engine::domain::Country;
+use http::header::ACCEPT;
+use http::{HeaderName, HeaderValue, Method};
+
+use super::{Delivery, Received, VerifyError, VerifyOptions};
+use crate::client::{Answer, ClientError, Connection};
+
+/// Wait before asking again whether there is a next batch.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Downloads until every acknowledged key has come and no batch is announced, or nothing new has
+/// come for as long as patience lasts. Gives the bytes of the bodies, too.
+pub(super) async fn follow(
+    mut connection: Connection,
+    mut delivery: Delivery,
+    options: VerifyOptions,
+    progress: impl Fn(u64),
+) -> Result<(Delivery, u64), VerifyError> {
+    let country = delivery.country();
+    let path = format!("/diagnosiskeys/download/{}", options.day);
+    let (mut last, mut next): (Option<String>, Option<String>) = (None, None);
+    let mut bytes = 0;
+    let mut news = Instant::now();
+    loop {
+        let asked = next.as_ref().or(last.as_ref());
+        let answer = connection
+            .send(Method::GET, &path, &headers(asked), Bytes::new())
+            .await;
+        let patient = news.elapsed() < options.patience;
+        let Some(answer) = judge(country, answer, patient)? else {
+            if !patient || (last.is_none() && delivery.is_complete()) {
+                return Ok((delivery, bytes));
+            }
+            tokio::time::sleep(POLL).await;
+            continue;
+        };
+        let announced = answer.header("nextbatchtag").unwrap_or_default();
+        let is_new = last.is_none() || next.is_some();
+        if is_new {
+            let tag = answer.header("batchtag").unwrap_or_default();
+            let before = delivery.delivered();
+            delivery.take(&Received {
+                tag,
+                next: announced,
+                body: &answer.body,
+            });
+            progress(delivery.delivered() - before);
+            bytes += answer.body.len() as u64;
+            news = Instant::now();
+            last = Some(tag.to_owned());
+        } else {
+            delivery.announce(announced);
+        }
+        next = Some(announced.to_owned()).filter(|tag| tag != "null" && !tag.is_empty());
+        if next.is_none() {
+            if delivery.is_complete() || !patient {
+                return Ok((delivery, bytes));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
+    let accept = HeaderValue::from_static("application/protobuf; version=1.0");
+    let tag = tag.and_then(|tag| HeaderValue::from_str(tag).ok());
+    let tag = tag.map(|tag| (HeaderName::from_static("batchtag"), tag));
+    [(ACCEPT, accept)].into_iter().chain(tag).collect()
+}
+
+/// A batch, or nothing for now (no batch yet, overload, a broken connection), or an error for good.
+fn judge(
+    country: Country,
+    answer: Result<Answer, ClientError>,
+    patient: bool,
+) -> Result<Option<Answer>, VerifyError> {
+    match answer {
+        Ok(answer) if answer.status == 200 => Ok(Some(answer)),
+        Ok(answer) if matches!(answer.status, 404 | 429 | 503) => Ok(None),
+        Ok(answer) => Err(VerifyError::Refused {
+            country,
+            status: answer.status,
+            body: String::from_utf8_lossy(&answer.body)
+                .chars()
+                .take(200)
+                .collect(),
+        }),
+        Err(_) if patient => Ok(None),
+        Err(source) => Err(VerifyError::Client { country, source }),
+    }
+}

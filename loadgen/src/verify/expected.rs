@@ -1,0 +1,273 @@
+//! What must arrive, made again from the seed of a record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hasher as _;
+use std::sync::OnceLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use engine::domain::{Country, UploadTag};
+use engine::wire::protobuf::{KeyMessages, read_key, write_key};
+use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use super::signature::SigningCertificate;
+use crate::participants::Participant;
+use crate::record::{Fate, Record, RecordedUpload};
+use crate::verify::VerifyError;
+use crate::workload::{Workload, sha256, signed_bytes};
+
+/// Hash of a key's content: 128 bits, so that two keys that differ are told apart.
+pub(super) type KeyHash = u128;
+
+/// One upload that was, or may have been, stored.
+pub struct ExpectedUpload {
+    /// Who sent it.
+    pub country: Country,
+    /// Under which tag.
+    pub tag: UploadTag,
+    /// Whether it was acknowledged; otherwise it may be there, whole, or not at all.
+    pub acknowledged: bool,
+    /// Position of its first key among all keys.
+    pub(super) key_start: usize,
+    /// How many keys it has.
+    pub(super) key_count: usize,
+    /// Length of its body as sent.
+    pub(super) body_bytes: usize,
+    /// SHA-256 of its body as sent: a slice that has the same bytes has the same keys.
+    pub(super) body_digest: [u8; 32],
+    /// The `SignedData` it was sent with.
+    signature: Vec<u8>,
+    /// Whether the slice with the digest above verifies: decided by who receives it first.
+    sent_slice_verifies: OnceLock<bool>,
+}
+
+/// Everything that a record says must, or may, arrive.
+pub struct Expected {
+    pub(super) uploads: Vec<ExpectedUpload>,
+    pub(super) key_hashes: Vec<KeyHash>,
+    first_keys: HashMap<KeyHash, Vec<usize>>,
+    /// Positions of all keys, ordered by hash: made when a first irregularity is looked into.
+    by_hash: OnceLock<Vec<u32>>,
+    certificates: BTreeMap<Country, SigningCertificate>,
+}
+
+/// An upload made again.
+struct Remade {
+    upload: ExpectedUpload,
+    key_hashes: Vec<KeyHash>,
+}
+
+impl Expected {
+    /// Makes the keys of all stored and possibly stored uploads again, on all cores.
+    ///
+    /// # Errors
+    /// When a record's own digest does not fit its seed, or a participant's certificate is missing.
+    pub fn of(records: &[Record], participants: &[Participant]) -> Result<Self, VerifyError> {
+        let mut certificates = BTreeMap::new();
+        for participant in participants {
+            let certificate = SigningCertificate::from_der(participant.signer.certificate());
+            certificates.insert(
+                participant.country,
+                certificate.map_err(|source| VerifyError::Certificate {
+                    country: participant.country,
+                    source,
+                })?,
+            );
+        }
+        let mut remade = Vec::new();
+        for record in records {
+            remade.extend(remake(record)?);
+        }
+        Self::assemble(remade, certificates)
+    }
+
+    fn assemble(
+        remade: Vec<Remade>,
+        certificates: BTreeMap<Country, SigningCertificate>,
+    ) -> Result<Self, VerifyError> {
+        let mut expected = Self {
+            uploads: Vec::with_capacity(remade.len()),
+            key_hashes: Vec::with_capacity(
+                remade.iter().map(|upload| upload.key_hashes.len()).sum(),
+            ),
+            first_keys: HashMap::new(),
+            by_hash: OnceLock::new(),
+            certificates,
+        };
+        for Remade {
+            mut upload,
+            key_hashes,
+        } in remade
+        {
+            if !expected.certificates.contains_key(&upload.country) {
+                return Err(VerifyError::NoParticipant(upload.country));
+            }
+            let Some(first) = key_hashes.first() else {
+                continue;
+            };
+            let index = expected.uploads.len();
+            expected.first_keys.entry(*first).or_default().push(index);
+            upload.key_start = expected.key_hashes.len();
+            expected.key_hashes.extend_from_slice(&key_hashes);
+            expected.uploads.push(upload);
+        }
+        Ok(expected)
+    }
+
+    /// The uploads that were, or may have been, stored.
+    pub fn uploads(&self) -> &[ExpectedUpload] {
+        &self.uploads
+    }
+
+    /// Acknowledged keys that `country` must receive.
+    pub fn keys_for(&self, country: Country) -> u64 {
+        let others = self
+            .uploads
+            .iter()
+            .filter(|upload| upload.country != country);
+        others
+            .filter(|upload| upload.acknowledged)
+            .map(|upload| upload.key_count as u64)
+            .sum()
+    }
+
+    /// The uploads that begin with the key of that hash.
+    pub(super) fn beginning_with(&self, first_key: KeyHash) -> &[usize] {
+        self.first_keys.get(&first_key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where keys of that hash are expected: positions among all keys.
+    pub(super) fn positions(&self, hash: KeyHash) -> &[u32] {
+        let by_hash = self.by_hash.get_or_init(|| {
+            let count =
+                u32::try_from(self.key_hashes.len()).expect("a run has less than 2^32 keys");
+            let mut positions: Vec<u32> = (0..count).collect();
+            positions.sort_unstable_by_key(|&position| self.key_hashes[position as usize]);
+            positions
+        });
+        let at = |position: &u32| self.key_hashes[*position as usize];
+        let start = by_hash.partition_point(|position| at(position) < hash);
+        let count = by_hash[start..]
+            .iter()
+            .take_while(|position| at(position) == hash)
+            .count();
+        &by_hash[start..start + count]
+    }
+
+    /// The upload that the key at a position belongs to.
+    pub(super) fn upload_of(&self, position: usize) -> usize {
+        self.uploads
+            .partition_point(|upload| upload.key_start <= position)
+            - 1
+    }
+
+    /// Whether a downloaded slice verifies against the signature that the upload was sent with.
+    /// Slices with the bytes of the sent body are all the same slice: canonicalised and checked
+    /// once.
+    pub(super) fn verifies(&self, upload: usize, slice: &[u8], as_sent: bool) -> bool {
+        let expected = &self.uploads[upload];
+        let check = || {
+            let certificate = self.certificates.get(&expected.country);
+            let checked = certificate.zip(signed_bytes(slice).ok());
+            checked.is_some_and(|(certificate, signed)| {
+                certificate.check(&expected.signature, &signed).is_ok()
+            })
+        };
+        if as_sent {
+            *expected.sent_slice_verifies.get_or_init(check)
+        } else {
+            check()
+        }
+    }
+}
+
+/// Shows counts, no keys.
+impl fmt::Debug for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expected")
+            .field("uploads", &self.uploads.len())
+            .field("keys", &self.key_hashes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows no keys and no signature.
+impl fmt::Debug for ExpectedUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExpectedUpload")
+            .field("country", &self.country)
+            .field("tag", &self.tag)
+            .field("acknowledged", &self.acknowledged)
+            .field("key_count", &self.key_count)
+            .finish_non_exhaustive()
+    }
+}
+
+fn remake(record: &Record) -> Result<Vec<Remade>, VerifyError> {
+    let workload = Workload {
+        seed: record.seed,
+        countries: record.countries.clone(),
+        uploads: Vec::new(),
+    };
+    let generator = workload.generator();
+    let one = |recorded: &&RecordedUpload| {
+        let spec = &recorded.spec;
+        let body = generator.body(spec.country, spec.index, spec.key_count);
+        remake_upload(recorded, &body)
+    };
+    let stored: Vec<_> = record
+        .uploads
+        .iter()
+        .filter(|upload| !matches!(upload.fate, Fate::Refused(_)))
+        .collect();
+    stored.par_iter().map(one).collect()
+}
+
+fn remake_upload(recorded: &RecordedUpload, body: &[u8]) -> Result<Remade, VerifyError> {
+    let mismatch = || VerifyError::Record(recorded.spec.tag.clone());
+    let signed = signed_bytes(body).map_err(|_| mismatch())?;
+    if sha256(&signed) != recorded.signed_digest {
+        return Err(mismatch());
+    }
+    let mut messages = KeyMessages::new(body);
+    let mut key_hashes = Vec::with_capacity(recorded.spec.key_count as usize);
+    let mut hasher = KeyHasher::default();
+    while let Ok(Some(message)) = messages.next_message() {
+        key_hashes.push(hasher.hash(message).ok_or_else(mismatch)?);
+    }
+    let upload = ExpectedUpload {
+        country: recorded.spec.country,
+        tag: recorded.spec.tag.clone(),
+        acknowledged: recorded.fate == Fate::Stored,
+        key_start: 0,
+        key_count: key_hashes.len(),
+        body_bytes: body.len(),
+        body_digest: sha256(body),
+        signature: STANDARD
+            .decode(&recorded.batch_signature)
+            .map_err(|_| mismatch())?,
+        sent_slice_verifies: OnceLock::new(),
+    };
+    Ok(Remade { upload, key_hashes })
+}
+
+/// Hashes keys by their content, however they were encoded.
+#[derive(Debug, Default)]
+pub(super) struct KeyHasher {
+    normal: Vec<u8>,
+}
+
+impl KeyHasher {
+    /// Hash of an encoded key; nothing when it is malformed.
+    pub(super) fn hash(&mut self, message: &[u8]) -> Option<KeyHash> {
+        let mut visited = Vec::with_capacity(16);
+        let fields = read_key(message, |country| visited.push(country)).ok()?;
+        self.normal.clear();
+        write_key(&mut self.normal, &fields, visited.iter().copied());
+        let mut hasher = SipHasher13::new();
+        hasher.write(&self.normal);
+        Some(hasher.finish128().as_u128())
+    }
+}

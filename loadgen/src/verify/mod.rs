@@ -1,0 +1,256 @@
+//! End-to-end verification: every participant downloads everything and holds it against what the
+//! others sent. What the others sent is made again from the seed, and signatures are checked with
+//! the participants' own certificates, so that the gateway is trusted in nothing.
+
+mod delivery;
+mod download;
+mod expected;
+mod signature;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::domain::{Country, Day, UploadTag};
+use tokio::task::JoinSet;
+
+use crate::client::{Caller, ClientError, Connection, Target};
+pub use delivery::{Delivery, Findings, Received};
+pub use expected::{Expected, ExpectedUpload};
+pub use signature::{CertificateError, SignatureError, SigningCertificate};
+
+use delivery::Delivered;
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A signing certificate cannot be used.
+    #[error("{country}: {source}")]
+    Certificate {
+        /// Whose.
+        country: Country,
+        /// Why.
+        source: CertificateError,
+    },
+    /// A record names a country without certificates.
+    #[error("the record names {0}, which has no certificates in the PKI folder")]
+    NoParticipant(Country),
+    /// A record does not fit itself.
+    #[error("upload {0:?} of the record does not fit its seed: other keys were signed")]
+    Record(UploadTag),
+    /// A participant's download failed for good.
+    #[error("{country}: {source}")]
+    Client {
+        /// Whose.
+        country: Country,
+        /// Why.
+        source: ClientError,
+    },
+    /// A participant's download was refused.
+    #[error("{country}: download was answered {status}: {body}")]
+    Refused {
+        /// Whose.
+        country: Country,
+        /// With which status.
+        status: u16,
+        /// The answer's body, shortened.
+        body: String,
+    },
+    /// A participant's task ended early.
+    #[error("a download task failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// How to download.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// The gateways; participants are spread over them.
+    pub targets: Vec<Target>,
+    /// The first day to ask for.
+    pub day: Day,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+    /// How long to wait for a next batch while keys are missing.
+    pub patience: Duration,
+    /// Whether keys that are in no record are somebody else's business.
+    pub ignore_unknown: bool,
+}
+
+/// What came of a verification.
+#[derive(Debug)]
+pub struct Verdict {
+    /// How many participants downloaded.
+    pub participants: usize,
+    /// Keys that arrived, summed over the participants.
+    pub delivered: u64,
+    /// Bytes of download batches, summed over the participants.
+    pub bytes: u64,
+    /// From the first request to the last answer.
+    pub elapsed: Duration,
+    /// What is wrong.
+    pub findings: Findings,
+    /// The same by participant, where something is.
+    pub by_country: Vec<(Country, Findings)>,
+}
+
+impl Verdict {
+    /// Whether every participant received exactly what it should.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_clean()
+    }
+}
+
+/// The counts, a line each where something is wrong.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            delivered,
+            participants,
+            bytes,
+            ..
+        } = self;
+        write!(
+            f,
+            "delivered  {delivered} keys to {participants} participants, {bytes} bytes, in {:.3} s\nfindings   ",
+            self.elapsed.as_secs_f64()
+        )?;
+        write_counts(f, &self.findings)?;
+        for (country, findings) in &self.by_country {
+            write!(f, "\n        {country} ")?;
+            write_counts(f, findings)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_counts(f: &mut fmt::Formatter<'_>, findings: &Findings) -> fmt::Result {
+    let counts = findings
+        .counts()
+        .map(|(name, count)| format!("{count} {name}"));
+    f.write_str(&counts.join(", "))
+}
+
+/// Downloads as every caller at once, follows the chain of batches until every acknowledged key has
+/// come and no further batch is announced (or patience ends), and judges. `progress` is called with
+/// the keys of each batch, as they come.
+///
+/// # Errors
+/// [`VerifyError`] when a download fails for good; what is wrong with the keys is in the verdict.
+pub async fn verify(
+    callers: &[Arc<Caller>],
+    expected: Arc<Expected>,
+    options: &VerifyOptions,
+    progress: impl Fn(u64) + Clone + Send + Sync + 'static,
+) -> Result<Verdict, VerifyError> {
+    let begun = Instant::now();
+    let targets: Arc<[Target]> = options.targets.clone().into();
+    let mut running = JoinSet::new();
+    for (number, caller) in (0..).zip(callers) {
+        let connection = Connection::new(
+            Arc::clone(caller),
+            Arc::clone(&targets),
+            number,
+            options.timeout,
+        );
+        let delivery = Delivery::new(Arc::clone(&expected), caller.country);
+        let (options, progress) = (options.clone(), progress.clone());
+        running.spawn(download::follow(connection, delivery, options, progress));
+    }
+    let (mut deliveries, mut bytes) = (Vec::new(), 0);
+    while let Some(followed) = running.join_next().await {
+        let (delivery, downloaded) = followed??;
+        bytes += downloaded;
+        deliveries.push(delivery);
+    }
+    let elapsed = begun.elapsed();
+    let verdict = judge(&expected, deliveries, options.ignore_unknown);
+    Ok(Verdict {
+        bytes,
+        elapsed,
+        ..verdict
+    })
+}
+
+/// Holds what the participants received against what they should have received, and against each
+/// other. Pure.
+pub fn judge(expected: &Expected, deliveries: Vec<Delivery>, ignore_unknown: bool) -> Verdict {
+    let mut delivered: Vec<_> = deliveries.into_iter().map(Delivery::finish).collect();
+    delivered.sort_by_key(|delivered| delivered.country);
+    complain_of_half_delivered(expected, &mut delivered);
+    let mut findings = Findings {
+        disagreements: disagreements(expected, &delivered),
+        ..Findings::default()
+    };
+    let mut by_country = Vec::new();
+    for delivered in &mut delivered {
+        if ignore_unknown {
+            delivered.findings.unexpected = 0;
+        }
+        findings.add(&delivered.findings);
+        if !delivered.findings.is_clean() {
+            by_country.push((delivered.country, delivered.findings));
+        }
+    }
+    Verdict {
+        participants: delivered.len(),
+        delivered: delivered.iter().map(|delivered| delivered.keys).sum(),
+        bytes: 0,
+        elapsed: Duration::ZERO,
+        findings,
+        by_country,
+    }
+}
+
+/// An upload that was not acknowledged must have reached either all others or nobody.
+fn complain_of_half_delivered(expected: &Expected, delivered: &mut [Delivered]) {
+    let seen: BTreeSet<usize> = delivered
+        .iter()
+        .flat_map(|delivered| &delivered.slices)
+        .map(|slice| slice.upload)
+        .collect();
+    for delivered in delivered {
+        let here: BTreeSet<usize> = delivered.slices.iter().map(|slice| slice.upload).collect();
+        for &upload in seen.difference(&here) {
+            let upload = &expected.uploads[upload];
+            if !upload.acknowledged && upload.country != delivered.country {
+                delivered.findings.missing += upload.key_count as u64;
+            }
+        }
+    }
+}
+
+/// Pairs of participants that received the uploads they both received in different orders, or in
+/// batches of different names.
+fn disagreements(expected: &Expected, delivered: &[Delivered]) -> u64 {
+    let places: Vec<_> = delivered
+        .iter()
+        .map(|delivered| places(expected, delivered))
+        .collect();
+    let mut count = 0;
+    for (index, places) in places.iter().enumerate() {
+        for other in &delivered[index + 1..] {
+            let shared = other.slices.iter().filter_map(|slice| {
+                places[slice.upload].map(|(place, batch)| (place, batch == slice.batch))
+            });
+            let same_batches = shared.clone().all(|(_, same_batch)| same_batch);
+            count += u64::from(!same_batches || !shared.map(|(place, _)| place).is_sorted());
+        }
+    }
+    count
+}
+
+/// For each upload, its place among the slices of a participant, and its batch.
+fn places(
+    expected: &Expected,
+    delivered: &Delivered,
+) -> Vec<Option<(usize, Option<engine::domain::BatchTag>)>> {
+    let mut places = vec![None; expected.uploads.len()];
+    for (place, slice) in delivered.slices.iter().enumerate() {
+        places[slice.upload].get_or_insert((place, slice.batch));
+    }
+    places
+}
