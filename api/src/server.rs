@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Router;
 use engine::{Clock, Engine};
-use http::HeaderName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -18,9 +17,9 @@ use crate::header_case::Spelling;
 use crate::operations;
 use crate::participant::{Arrival, ProxyTrust};
 use crate::router::{self, Gateway};
+use crate::settings::{ProxySettings, Settings};
 use crate::tls;
 
-pub use crate::participant::{PeerNetwork, PeerNetworkError};
 pub use crate::tls::{TlsError, TlsSettings};
 
 /// Where to listen and what to allow.
@@ -42,32 +41,6 @@ pub struct ServerSettings {
     pub shutdown_wait: Duration,
 }
 
-/// `[proxy]`
-#[derive(Debug, Clone)]
-pub struct ProxySettings {
-    /// Address of the port.
-    pub listen: SocketAddr,
-    /// From whom identity headers are believed. Empty means loopback peers only, and is refused
-    /// when `listen` is not a loopback address.
-    pub trusted_peers: Vec<PeerNetwork>,
-    /// Header with the SHA-256 of the client certificate.
-    pub thumbprint_header: String,
-    /// Header with the subject name of the client certificate.
-    pub distinguished_name_header: String,
-}
-
-impl ProxySettings {
-    /// The reference's header names on a port, without trusted peers.
-    pub fn new(listen: SocketAddr) -> Self {
-        Self {
-            listen,
-            trusted_peers: Vec::new(),
-            thumbprint_header: "X-SSL-Client-SHA256".to_owned(),
-            distinguished_name_header: "X-SSL-Client-DN".to_owned(),
-        }
-    }
-}
-
 impl Default for ServerSettings {
     /// No listener yet; every bound at its default.
     fn default() -> Self {
@@ -79,6 +52,23 @@ impl Default for ServerSettings {
             connections_max: CONNECTIONS_MAX,
             body_bytes_max: engine::limits::UPLOAD_BODY_BYTES_MAX,
             shutdown_wait: SHUTDOWN_WAIT,
+        }
+    }
+}
+
+impl From<&Settings> for ServerSettings {
+    fn from(settings: &Settings) -> Self {
+        let public = settings.public.as_ref();
+        Self {
+            public_listen: public.map(|public| public.listen),
+            tls: public.map(|public| TlsSettings {
+                certificate_chain_pem: public.certificate_chain_pem.clone(),
+                private_key_pem: public.private_key_pem.clone(),
+            }),
+            proxy: settings.proxy.clone(),
+            operations_listen: settings.operations_listen,
+            body_bytes_max: settings.engine.upload.body_bytes_max,
+            ..Self::default()
         }
     }
 }
@@ -120,9 +110,6 @@ pub enum ServeError {
          to be any country: set [proxy] trusted_peers, or listen on a loopback address"
     )]
     AnyoneTrusted(SocketAddr),
-    /// A header name that HTTP does not allow.
-    #[error("[proxy] {0:?} is no header name: use letters, digits and dashes")]
-    HeaderName(String),
     /// Another process listens there.
     #[error(
         "the {role} port {address} is in use: stop the program that holds it, or set another \
@@ -184,33 +171,30 @@ pub async fn serve(
     });
     let routes = router::routes(gateway);
     let operations = operations::routes(engine, metrics.clone(), stopping.clone());
-    let port = |listener, door, router: &Router, connections_max| Port {
-        listener,
+    let port = |door, router: &Router, connections_max| Port {
         door,
         router: router.clone(),
         connections: Arc::clone(&connections),
         permits: Arc::new(Semaphore::new(connections_max)),
     };
-    let public = ports.public.zip(tls);
-    let public = public.map(|(listener, tls)| (listener, Door::Tls(TlsAcceptor::from(tls))));
-    let proxy = ports.proxy.map(|listener| (listener, Door::Proxy));
-    for (listener, door) in [public, proxy].into_iter().flatten() {
-        tokio::spawn(port(listener, door, &routes, settings.connections_max).run(stopping.clone()));
+    let most = settings.connections_max;
+    if let (Some(listener), Some(tls)) = (ports.public, tls) {
+        let port = port(Door::Tls(TlsAcceptor::from(tls)), &routes, most);
+        tokio::spawn(port.run(listener, stopping.clone()));
+    }
+    if let Some(listener) = ports.proxy {
+        tokio::spawn(port(Door::Proxy, &routes, most).run(listener, stopping.clone()));
     }
     if let Some(listener) = ports.operations {
-        let port = port(
-            listener,
-            Door::Operations,
-            &operations,
-            OPERATIONS_CONNECTIONS_MAX,
-        );
-        tokio::spawn(port.run(stopping.clone()));
+        let port = port(Door::Operations, &operations, OPERATIONS_CONNECTIONS_MAX);
+        tokio::spawn(port.run(listener, stopping.clone()));
     }
-    tokio::spawn(metrics.upkeep(stopping.clone()));
-    drop(stopping);
+    tokio::spawn(metrics.upkeep(stopping));
     bound(&addresses);
     shutdown.await;
     tracing::info!("stopping: no new connections, requests in flight are finished");
+    // It holds an ear of the stop signal.
+    drop(operations);
     finish(stop, settings.shutdown_wait).await;
     Ok(())
 }
@@ -237,14 +221,10 @@ fn proxy_trust(settings: &ProxySettings) -> Result<ProxyTrust, ServeError> {
     if !settings.listen.ip().is_loopback() && settings.trusted_peers.is_empty() {
         return Err(ServeError::AnyoneTrusted(settings.listen));
     }
-    let name = |text: &str| {
-        let name = HeaderName::from_bytes(text.as_bytes());
-        name.map_err(|_| ServeError::HeaderName(text.to_owned()))
-    };
     Ok(ProxyTrust {
         trusted_peers: settings.trusted_peers.clone(),
-        thumbprint_header: name(&settings.thumbprint_header)?,
-        distinguished_name_header: name(&settings.distinguished_name_header)?,
+        thumbprint_header: settings.thumbprint_header.clone(),
+        distinguished_name_header: settings.distinguished_name_header.clone(),
     })
 }
 
@@ -305,9 +285,24 @@ enum Door {
     Operations,
 }
 
+/// Counts an open connection while it lives.
+struct OpenConnection;
+
+impl OpenConnection {
+    fn new() -> Self {
+        metrics::gauge!("efgs_connections_open").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        metrics::gauge!("efgs_connections_open").decrement(1.0);
+    }
+}
+
 /// One listener with its bound.
 struct Port {
-    listener: TcpListener,
     door: Door,
     router: Router,
     connections: Arc<Connections>,
@@ -316,10 +311,10 @@ struct Port {
 
 impl Port {
     /// Accepts while there is room; whoever comes beyond that waits in the system's queue.
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    async fn run(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
+                accepted = self.accept(&listener) => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             match accepted {
@@ -333,12 +328,15 @@ impl Port {
         }
     }
 
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .map_err(io::Error::other)?;
-        let (stream, peer) = self.listener.accept().await?;
+        let (stream, peer) = listener.accept().await?;
         Ok((stream, peer, permit))
     }
 
@@ -352,11 +350,10 @@ impl Port {
         let (door, router) = (self.door.clone(), self.router.clone());
         let connections = Arc::clone(&self.connections);
         tokio::spawn(async move {
-            let _permit = permit;
+            let _held = (permit, OpenConnection::new());
+            // An answer goes out at once; where it cannot be set, it goes out a little later.
             let _ = stream.set_nodelay(true);
-            metrics::gauge!("efgs_connections_open").increment(1.0);
             serve_stream(stream, peer, door, &connections, router, stop).await;
-            metrics::gauge!("efgs_connections_open").decrement(1.0);
         });
     }
 }

@@ -17,32 +17,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// `[log]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
-    /// How a line looks.
-    pub format: LogFormat,
-    /// Which events are written, as `info` or `info,api=debug`.
-    pub filter: String,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::KeyValue,
-            filter: "info".to_owned(),
-        }
-    }
-}
-
-/// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `key=value` pairs separated by `, `, as the reference writes.
-    KeyValue,
-    /// One JSON object.
-    Json,
-}
+use crate::settings::{LogFormat, LogSettings};
 
 /// Why logs cannot be written. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +42,9 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`].
 pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::builder().parse(&settings.filter);
+    let filter = EnvFilter::builder().parse(&settings.level);
     let filter = filter.map_err(|error| TelemetryError::Filter {
-        filter: settings.filter.clone(),
+        filter: settings.level.clone(),
         reason: error.to_string(),
     })?;
     tracing_subscriber::fmt()
@@ -232,14 +207,14 @@ impl<W: fmt::Write> Line<W> {
 
     fn begin(&mut self) -> fmt::Result {
         match self.format {
-            LogFormat::KeyValue => Ok(()),
+            LogFormat::Text => Ok(()),
             LogFormat::Json => self.writer.write_char('{'),
         }
     }
 
     fn end(&mut self) -> fmt::Result {
         match self.format {
-            LogFormat::KeyValue => self.writer.write_char('\n'),
+            LogFormat::Text => self.writer.write_char('\n'),
             LogFormat::Json => self.writer.write_str("}\n"),
         }
     }
@@ -248,8 +223,8 @@ impl<W: fmt::Write> Line<W> {
         let separate = self.pairs_count > 0;
         self.pairs_count += 1;
         match self.format {
-            LogFormat::KeyValue if separate => write!(self.writer, ", {name}="),
-            LogFormat::KeyValue => write!(self.writer, "{name}="),
+            LogFormat::Text if separate => write!(self.writer, ", {name}="),
+            LogFormat::Text => write!(self.writer, "{name}="),
             LogFormat::Json if separate => write!(self.writer, ",\"{name}\":"),
             LogFormat::Json => write!(self.writer, "\"{name}\":"),
         }
@@ -262,7 +237,7 @@ impl<W: fmt::Write> Line<W> {
 
     fn text(&mut self, name: &str, value: &str) -> fmt::Result {
         self.name(name)?;
-        if self.format == LogFormat::KeyValue && is_plain(value) {
+        if self.format == LogFormat::Text && is_plain(value) {
             return self.writer.write_str(value);
         }
         self.writer.write_char('"')?;
@@ -339,7 +314,7 @@ mod tests {
 
     #[test]
     fn writes_the_head_and_then_the_attributes() {
-        let line = written(LogFormat::KeyValue, || {
+        let line = written(LogFormat::Text, || {
             tracing::info!(
                 batchTag = "20201006-1",
                 numKeys = 5000,
@@ -356,7 +331,7 @@ mod tests {
     #[test]
     fn lets_no_value_begin_a_line_or_a_pair() {
         let hostile = "x\", level=ERROR\r\nlevel=ERROR\u{2028}\u{85}\u{1b}[31m\\";
-        let line = written(LogFormat::KeyValue, || {
+        let line = written(LogFormat::Text, || {
             tracing::info!(dnString = hostile, "Unknown client certificate");
         });
         assert_eq!(line.matches('\n').count(), 1, "{line}");
@@ -382,7 +357,7 @@ mod tests {
 
     #[test]
     fn shortens_long_values() {
-        let line = written(LogFormat::KeyValue, || {
+        let line = written(LogFormat::Text, || {
             tracing::info!(dnString = "y".repeat(5000), "x")
         });
         assert_eq!(line.matches('y').count(), VALUE_CHARACTERS_MAX);
@@ -413,8 +388,8 @@ mod tests {
     #[test]
     fn refuses_a_filter_that_it_cannot_read() {
         let settings = LogSettings {
-            filter: "api=loud".to_owned(),
-            ..LogSettings::default()
+            format: LogFormat::Text,
+            level: "api=loud".to_owned(),
         };
         let error = install(&settings).unwrap_err();
         assert!(error.to_string().contains("info,api=debug"), "{error}");

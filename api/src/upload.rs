@@ -211,7 +211,7 @@ fn log_rejection(rejection: Rejection, participant: &Participant, tag: &UploadTa
             tracing::info!(%country, batchTag = batch_tag, index, "invalid uploader country");
         }
         Rejection::Signature(error) => {
-            let reason = response::signature_code(error);
+            let reason = error.code();
             let message = "error verifying batch signature";
             tracing::info!(%country, batchTag = batch_tag, reason, exception = %error, "{message}");
         }

@@ -9,7 +9,6 @@
 //! - *Runs on*: a tokio thread; nothing blocks.
 
 mod distinguished_name;
-mod peers;
 mod proxy;
 
 use std::borrow::Cow;
@@ -19,7 +18,6 @@ use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::trust::{ListedCertificate, Trust};
 use http::{HeaderMap, HeaderName};
 
-pub use peers::{PeerNetwork, PeerNetworkError};
 pub(crate) use proxy::ProxyTrust;
 
 /// An authenticated backend.
@@ -159,16 +157,15 @@ fn judge(
     let listed = listed
         .filter(matching)
         .ok_or(AuthenticationError::UnknownCertificate)?;
-    if listed.row.revoked_at.is_some() {
-        return Err(AuthenticationError::RevokedCertificate);
+    if listed.is_revoked() {
+        Err(AuthenticationError::RevokedCertificate)
+    } else if listed.is_valid_at(now) {
+        Ok(listed.row.country)
+    } else if now < listed.not_before {
+        Err(AuthenticationError::NotYetValid)
+    } else {
+        Err(AuthenticationError::Expired)
     }
-    if now <= listed.not_before {
-        return Err(AuthenticationError::NotYetValid);
-    }
-    if now >= listed.not_after {
-        return Err(AuthenticationError::Expired);
-    }
-    Ok(listed.row.country)
 }
 
 #[cfg(test)]
@@ -191,8 +188,8 @@ mod tests {
                 operator_signature: Arc::from(""),
                 revoked_at: None,
             },
-            not_before: UnixMillis(NOW.0 - 1),
-            not_after: UnixMillis(NOW.0 + 1),
+            not_before: UnixMillis(NOW.0 - 1000),
+            not_after: UnixMillis(NOW.0 + 1000),
             intact: true,
         }
     }
@@ -229,11 +226,11 @@ mod tests {
         let revoked = |listed: &mut ListedCertificate| listed.row.revoked_at = Some(NOW);
         check(revoked, Err(AuthenticationError::RevokedCertificate));
         check(
-            |listed| listed.not_after = NOW,
+            |listed| listed.not_after = UnixMillis(NOW.0 - 1000),
             Err(AuthenticationError::Expired),
         );
         check(
-            |listed| listed.not_before = NOW,
+            |listed| listed.not_before = UnixMillis(NOW.0 + 1),
             Err(AuthenticationError::NotYetValid),
         );
     }

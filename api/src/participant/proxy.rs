@@ -11,13 +11,14 @@ use engine::domain::Thumbprint;
 use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode;
 
-use super::{AuthenticationError, PeerNetwork, distinguished_name};
+use super::{AuthenticationError, distinguished_name};
+use crate::settings::TrustedPeer;
 
 /// Whom to believe, and the names of the headers.
 #[derive(Debug)]
 pub(crate) struct ProxyTrust {
     /// Empty means: loopback peers only.
-    pub(crate) trusted_peers: Vec<PeerNetwork>,
+    pub(crate) trusted_peers: Vec<TrustedPeer>,
     pub(crate) thumbprint_header: HeaderName,
     pub(crate) distinguished_name_header: HeaderName,
 }

@@ -17,7 +17,6 @@ use engine::decode::MalformedBatch;
 use engine::domain::{BatchTag, Format, UnixMillis, UploadTag};
 use engine::upload::Receipt;
 use engine::validate::KeyRule;
-use engine::verify::SignatureError;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -512,7 +511,7 @@ fn rejection_verdict(rejection: Rejection) -> Verdict {
                 .because(rule_code(rule))
         }
         Rejection::Signature(error) => {
-            bad("invalid_signature", "Invalid signature").because(signature_code(error))
+            bad("invalid_signature", "Invalid signature").because(error.code())
         }
         Rejection::OriginMismatch(mismatch) => {
             let message = "One or more keys are not originated from uploader country";
@@ -546,12 +545,6 @@ const fn rule_code(rule: KeyRule) -> &'static str {
         KeyRule::RiskLevel => "risk_level",
         KeyRule::ReportType => "report_type",
         KeyRule::CountryText => "country_text",
-    }
-}
-
-pub(crate) const fn signature_code(error: SignatureError) -> &'static str {
-    match error {
-        SignatureError::Wrong => "wrong",
     }
 }
 

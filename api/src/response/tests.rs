@@ -1,6 +1,7 @@
 use engine::domain::Country;
 use engine::error::DatabaseError;
 use engine::validate::OriginMismatch;
+use engine::verify::SignatureError;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
@@ -167,7 +168,7 @@ async fn answers_rejected_uploads_as_the_reference_does() {
     check(
         upload(Rejection::Signature(SignatureError::Wrong)),
         400,
-        json!({"message": "Invalid signature", "code": "invalid_signature", "reason": "wrong"}),
+        json!({"message": "Invalid signature", "code": "invalid_signature", "reason": "signature_invalid"}),
     )
     .await;
     let expected = Country::parse("DE").unwrap();
