@@ -42,8 +42,7 @@ fn migrate(config: &ConfigArguments) -> anyhow::Result<()> {
 
 fn status(config: &ConfigArguments) -> anyhow::Result<()> {
     let database = config.load()?.database;
-    let schema = Admin::schema(&database)?;
-    let (found, known) = (schema.found, schema.known);
+    let (found, known) = Admin::schema_version(&database)?;
     if found < known {
         bail!("{database} has schema version {found}, {known} is needed: run `efgs db migrate`");
     }

@@ -2,6 +2,7 @@
 //! database, blocking calls.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,12 +19,12 @@ use engine::upload::{Receipt, UploadRequest};
 use engine::wire::canonical::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock, UploadError};
-use loadgen::local::mariadb::MariaDb;
+use loadgen::local::MariaDb;
 use loadgen::signer::{Encoding, Signer};
 use tempfile::TempDir;
 
 /// 2021-06-01T12:00:00Z: the certificates of the vectors are valid then.
-pub const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
+pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
 
 fn pki(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -40,9 +41,9 @@ fn der(pem_text: &str) -> Vec<u8> {
 }
 
 /// A national backend with its real keys.
-pub struct Participant {
-    pub country: Country,
-    pub uploader: Thumbprint,
+pub(crate) struct Participant {
+    pub(crate) country: Country,
+    pub(crate) uploader: Thumbprint,
     signer: Signer,
 }
 
@@ -59,7 +60,7 @@ impl Participant {
     }
 
     /// An upload of these keys, signed.
-    pub fn upload(&self, tag: &str, keys: &[Vec<u8>], now: UnixMillis) -> UploadRequest {
+    pub(crate) fn upload(&self, tag: &str, keys: &[Vec<u8>], now: UnixMillis) -> UploadRequest {
         let body = keys.concat();
         let decoded = decode(&body, u32::MAX).unwrap();
         let signed_bytes = CanonicalBytes::of(&decoded).signed_bytes();
@@ -77,7 +78,7 @@ impl Participant {
     }
 
     /// An encoded key that nobody else has.
-    pub fn key(&self, number: u64, now: UnixMillis) -> Vec<u8> {
+    pub(crate) fn key(&self, number: u64, now: UnixMillis) -> Vec<u8> {
         let mut key_data = [0; 16];
         key_data[..8].copy_from_slice(&number.to_be_bytes());
         key_data[8..10].copy_from_slice(self.country.as_str().as_bytes());
@@ -97,7 +98,7 @@ impl Participant {
 }
 
 /// Three participants: RSA-2048, RSA-4096, P-256.
-pub fn participants() -> Vec<Participant> {
+pub(crate) fn participants() -> Vec<Participant> {
     ["DE", "IT", "ES"]
         .into_iter()
         .map(Participant::load)
@@ -105,22 +106,22 @@ pub fn participants() -> Vec<Participant> {
 }
 
 /// An installation: a database with its participants onboarded, keys, a clock to move.
-pub struct Installation {
-    pub settings: Settings,
-    pub clock: Arc<ManualClock>,
+pub(crate) struct Installation {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<ManualClock>,
     _folder: Option<TempDir>,
 }
 
 impl Installation {
     /// On a database file of its own.
-    pub fn on_sqlite() -> Self {
+    pub(crate) fn on_sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = DatabaseUrl::Sqlite(folder.path().join("efgs.db"));
         Self::onboard(database, Some(folder))
     }
 
     /// On a database of its own on a running server.
-    pub fn on_mysql(server: &MariaDb, name: &str) -> Self {
+    pub(crate) fn on_mysql(server: &MariaDb, name: &str) -> Self {
         server.create_database(name).unwrap();
         Self::onboard(server.url(name).parse().unwrap(), None)
     }
@@ -164,18 +165,18 @@ impl Installation {
         }
     }
 
-    pub fn start(&self) -> Engine {
-        let clock: Arc<dyn Clock> = self.clock.clone();
+    pub(crate) fn start(&self) -> Engine {
+        let clock = Arc::clone(&self.clock);
         Engine::start(self.settings.clone(), clock).unwrap()
     }
 
-    pub fn now(&self) -> UnixMillis {
+    pub(crate) fn now(&self) -> UnixMillis {
         self.clock.now()
     }
 }
 
 /// Uploads and waits for the answer.
-pub fn upload(engine: &Engine, request: UploadRequest) -> Result<Receipt, UploadError> {
+pub(crate) fn upload(engine: &Engine, request: UploadRequest) -> Result<Receipt, UploadError> {
     let (sender, receiver) = channel();
     let permit = engine
         .admission()
@@ -186,7 +187,7 @@ pub fn upload(engine: &Engine, request: UploadRequest) -> Result<Receipt, Upload
 }
 
 /// Downloads and waits for the answer.
-pub fn download(
+pub(crate) fn download(
     engine: &Engine,
     country: Country,
     date: Day,
@@ -205,7 +206,12 @@ pub fn download(
 }
 
 /// All download batches from a day on, following the links; waits until there are `keys` keys.
-pub fn download_chain(engine: &Engine, country: Country, date: Day, keys: u64) -> Vec<Download> {
+pub(crate) fn download_chain(
+    engine: &Engine,
+    country: Country,
+    date: Day,
+    keys: u64,
+) -> Vec<Download> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let chain = follow_links(engine, country, date);
@@ -242,7 +248,7 @@ fn follow_links(engine: &Engine, country: Country, date: Day) -> Vec<Download> {
 }
 
 /// The seeds to run: `EFGS_SEED`, or a few.
-pub fn seeds() -> Vec<u64> {
+pub(crate) fn seeds() -> Vec<u64> {
     match std::env::var("EFGS_SEED") {
         Ok(seed) => vec![seed.parse().expect("EFGS_SEED is a number")],
         Err(_) => vec![1, 2, 3],
