@@ -7,7 +7,7 @@ use crate::domain::{ContentDigest, Country, UploadTag};
 
 /// What is known of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TagState {
+pub enum TagState {
     /// Nobody of the country has used it.
     Free,
     /// It stands for the very same content: a retry after a lost answer.
@@ -19,16 +19,11 @@ pub(crate) enum TagState {
 /// All tags of the log as far as this gateway has followed it; unique per country, exact bytes.
 /// About 150 bytes an upload.
 #[derive(Debug, Default)]
-pub(crate) struct TagIndex(RwLock<HashMap<(Country, UploadTag), ContentDigest>>);
+pub struct TagIndex(RwLock<HashMap<(Country, UploadTag), ContentDigest>>);
 
 impl TagIndex {
     /// Looks a tag up.
-    pub(crate) fn state(
-        &self,
-        country: Country,
-        tag: &UploadTag,
-        content: &ContentDigest,
-    ) -> TagState {
+    pub fn state(&self, country: Country, tag: &UploadTag, content: &ContentDigest) -> TagState {
         let tags = self.0.read().unwrap_or_else(PoisonError::into_inner);
         match tags.get(&(country, tag.clone())) {
             None => TagState::Free,
@@ -38,7 +33,7 @@ impl TagIndex {
     }
 
     /// Remembers the tag of a stored upload.
-    pub(crate) fn insert(&self, country: Country, tag: UploadTag, content: ContentDigest) {
+    pub fn insert(&self, country: Country, tag: UploadTag, content: ContentDigest) {
         let mut tags = self.0.write().unwrap_or_else(PoisonError::into_inner);
         tags.insert((country, tag), content);
     }
