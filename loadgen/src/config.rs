@@ -89,7 +89,7 @@ impl Config {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         for path in [&mut config.pki, &mut config.profiles, &mut config.record] {
             *path = path.take().map(|path| folder.join(path));
         }

@@ -70,7 +70,7 @@ pub async fn upload(
         .sum();
     let bar = progress::bar("uploading", keys);
     let report = drive(callers, uploads, options, record, |keys| {
-        bar.inc(u64::from(keys))
+        bar.inc(u64::from(keys));
     })
     .await?;
     bar.finish_and_clear();

@@ -7,9 +7,6 @@ mod download;
 mod expected;
 mod signature;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
