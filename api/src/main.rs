@@ -1,2 +1,21 @@
-//! Stub.
-fn main() {}
+//! The gateway's binary, `efgs`.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Uploads allocate and free megabytes from many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("efgs: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

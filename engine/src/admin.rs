@@ -6,7 +6,7 @@ use crate::error::StartError;
 use crate::persist::{Database, Store, known_version, migrate};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
-use crate::trust::{CertificateRow, TrustAnchor, TrustAnchorError};
+use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
 
 /// An open database for administration.
 #[derive(Debug)]
@@ -155,6 +155,24 @@ impl Admin {
             .0
             .certificates()
             .map_err(|error| error.doing("reading the certificate list"))?)
+    }
+
+    /// All rows, ordered by country and kind, each checked against the trust anchor.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn listed_certificates(
+        &mut self,
+        trust_anchor_pem: &str,
+    ) -> Result<Vec<ListedCertificate>, CertificateError> {
+        let anchor = TrustAnchor::from_pem(trust_anchor_pem)?;
+        let trust = Trust::load(self.certificates()?, &anchor, None);
+        let mut listed: Vec<_> = trust
+            .certificates()
+            .map(|listed| (**listed).clone())
+            .collect();
+        listed.sort_by_key(|listed| (listed.row.country, listed.row.kind, listed.row.thumbprint));
+        Ok(listed)
     }
 }
 

@@ -13,22 +13,22 @@ use engine::bundle::{Download, DownloadError, DownloadRequest};
 use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Day, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::seal::Keys;
-use engine::settings::{
-    BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings,
-};
+use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
 use engine::upload::{Receipt, UploadRequest};
 use engine::wire::canonical::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock, UploadError};
-use loadgen::local::mariadb::MariaDb;
+use loadgen::local::MariaDb;
 use loadgen::signer::{Encoding, Signer};
 use tempfile::TempDir;
 
 /// 2021-06-01T12:00:00Z: the certificates of the vectors are valid then.
-pub const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
+pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
 
 fn pki(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/vectors")
+        .join(file)
 }
 
 fn read(file: &str) -> String {
@@ -40,9 +40,9 @@ fn der(pem_text: &str) -> Vec<u8> {
 }
 
 /// A national backend with its real keys.
-pub struct Participant {
-    pub country: Country,
-    pub uploader: Thumbprint,
+pub(crate) struct Participant {
+    pub(crate) country: Country,
+    pub(crate) uploader: Thumbprint,
     signer: Signer,
 }
 
@@ -59,7 +59,7 @@ impl Participant {
     }
 
     /// An upload of these keys, signed.
-    pub fn upload(&self, tag: &str, keys: &[Vec<u8>], now: UnixMillis) -> UploadRequest {
+    pub(crate) fn upload(&self, tag: &str, keys: &[Vec<u8>], now: UnixMillis) -> UploadRequest {
         let body = keys.concat();
         let decoded = decode(&body, u32::MAX).unwrap();
         let signed_bytes = CanonicalBytes::of(&decoded).signed_bytes();
@@ -77,7 +77,7 @@ impl Participant {
     }
 
     /// An encoded key that nobody else has.
-    pub fn key(&self, number: u64, now: UnixMillis) -> Vec<u8> {
+    pub(crate) fn key(&self, number: u64, now: UnixMillis) -> Vec<u8> {
         let mut key_data = [0; 16];
         key_data[..8].copy_from_slice(&number.to_be_bytes());
         key_data[8..10].copy_from_slice(self.country.as_str().as_bytes());
@@ -97,27 +97,30 @@ impl Participant {
 }
 
 /// Three participants: RSA-2048, RSA-4096, P-256.
-pub fn participants() -> Vec<Participant> {
-    ["DE", "IT", "ES"].into_iter().map(Participant::load).collect()
+pub(crate) fn participants() -> Vec<Participant> {
+    ["DE", "IT", "ES"]
+        .into_iter()
+        .map(Participant::load)
+        .collect()
 }
 
 /// An installation: a database with its participants onboarded, keys, a clock to move.
-pub struct Installation {
-    pub settings: Settings,
-    pub clock: Arc<ManualClock>,
+pub(crate) struct Installation {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<ManualClock>,
     _folder: Option<TempDir>,
 }
 
 impl Installation {
     /// On a database file of its own.
-    pub fn on_sqlite() -> Self {
+    pub(crate) fn on_sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = DatabaseUrl::Sqlite(folder.path().join("efgs.db"));
         Self::onboard(database, Some(folder))
     }
 
     /// On a database of its own on a running server.
-    pub fn on_mysql(server: &MariaDb, name: &str) -> Self {
+    pub(crate) fn on_mysql(server: &MariaDb, name: &str) -> Self {
         server.create_database(name).unwrap();
         Self::onboard(server.url(name).parse().unwrap(), None)
     }
@@ -132,14 +135,19 @@ impl Installation {
                 let (pem, signature) = (read(&format!("{name}.pem")), read(&format!("{name}.sig")));
                 let country = Country::parse(code).unwrap();
                 let anchor = &trust_anchor_pem;
-                admin.add_certificate(anchor, country, kind, &pem, &signature).unwrap();
+                admin
+                    .add_certificate(anchor, country, kind, &pem, &signature)
+                    .unwrap();
             }
         }
         let settings = Settings {
             database,
             keys: Keys::parse(&Keys::generate_text()).unwrap(),
             trust_anchor_pem,
-            upload: UploadSettings { keys_max: 30, ..UploadSettings::default() },
+            upload: UploadSettings {
+                keys_max: 30,
+                ..UploadSettings::default()
+            },
             bundle: BundleSettings {
                 max_delay: Duration::from_millis(20),
                 keys_max: 40,
@@ -149,29 +157,36 @@ impl Installation {
             legacy_sha1: Vec::new(),
             cpu_threads: 2,
         };
-        Self { settings, clock: Arc::new(ManualClock::new(NOON)), _folder: folder }
+        Self {
+            settings,
+            clock: Arc::new(ManualClock::new(NOON)),
+            _folder: folder,
+        }
     }
 
-    pub fn start(&self) -> Engine {
+    pub(crate) fn start(&self) -> Engine {
         let clock: Arc<dyn Clock> = self.clock.clone();
         Engine::start(self.settings.clone(), clock).unwrap()
     }
 
-    pub fn now(&self) -> UnixMillis {
+    pub(crate) fn now(&self) -> UnixMillis {
         self.clock.now()
     }
 }
 
 /// Uploads and waits for the answer.
-pub fn upload(engine: &Engine, request: UploadRequest) -> Result<Receipt, UploadError> {
+pub(crate) fn upload(engine: &Engine, request: UploadRequest) -> Result<Receipt, UploadError> {
     let (sender, receiver) = channel();
-    let permit = engine.admission().admit(request.country, request.body.len()).unwrap();
+    let permit = engine
+        .admission()
+        .admit(request.country, request.body.len())
+        .unwrap();
     engine.upload(permit, request, move |answer| sender.send(answer).unwrap());
     receiver.recv().expect("every upload is answered")
 }
 
 /// Downloads and waits for the answer.
-pub fn download(
+pub(crate) fn download(
     engine: &Engine,
     country: Country,
     date: Day,
@@ -179,21 +194,37 @@ pub fn download(
     format: Format,
 ) -> Result<Download, DownloadError> {
     let (sender, receiver) = channel();
-    let request = DownloadRequest { country, date, tag: tag.map(Into::into), format };
+    let request = DownloadRequest {
+        country,
+        date,
+        tag: tag.map(Into::into),
+        format,
+    };
     engine.download(request, move |answer| sender.send(answer).unwrap());
     receiver.recv().expect("every download is answered")
 }
 
 /// All download batches from a day on, following the links; waits until there are `keys` keys.
-pub fn download_chain(engine: &Engine, country: Country, date: Day, keys: u64) -> Vec<Download> {
+pub(crate) fn download_chain(
+    engine: &Engine,
+    country: Country,
+    date: Day,
+    keys: u64,
+) -> Vec<Download> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let chain = follow_links(engine, country, date);
-        let found: u64 = chain.iter().map(|download| u64::from(download.key_count())).sum();
+        let found: u64 = chain
+            .iter()
+            .map(|download| u64::from(download.key_count()))
+            .sum();
         if found >= keys {
             return chain;
         }
-        assert!(Instant::now() < deadline, "{found} of {keys} keys can be downloaded");
+        assert!(
+            Instant::now() < deadline,
+            "{found} of {keys} keys can be downloaded"
+        );
         std::thread::yield_now();
     }
 }
@@ -201,7 +232,9 @@ pub fn download_chain(engine: &Engine, country: Country, date: Day, keys: u64) -
 fn follow_links(engine: &Engine, country: Country, date: Day) -> Vec<Download> {
     let mut chain: Vec<Download> = Vec::new();
     loop {
-        let tag = chain.last().map(|last| last.next.expect("followed only if there").to_string());
+        let tag = chain
+            .last()
+            .map(|last| last.next.expect("followed only if there").to_string());
         match download(engine, country, date, tag.as_deref(), Format::Protobuf) {
             Ok(found) => chain.push(found),
             Err(DownloadError::Refused(_)) if chain.is_empty() => return chain,
@@ -214,7 +247,7 @@ fn follow_links(engine: &Engine, country: Country, date: Day) -> Vec<Download> {
 }
 
 /// The seeds to run: `EFGS_SEED`, or a few.
-pub fn seeds() -> Vec<u64> {
+pub(crate) fn seeds() -> Vec<u64> {
     match std::env::var("EFGS_SEED") {
         Ok(seed) => vec![seed.parse().expect("EFGS_SEED is a number")],
         Err(_) => vec![1, 2, 3],

@@ -1,0 +1,218 @@
+//! `efgs cert`: who may connect and sign.
+
+use std::path::PathBuf;
+
+use anyhow::{anyhow, bail};
+use clap::{Args, Subcommand};
+use engine::admin::{Admin, sign_with_trust_anchor};
+use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
+use engine::trust::{CertificateRow, ListedCertificate};
+use engine::{Clock as _, SystemClock};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::files::read;
+use super::{ConfigArguments, say};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CertCommand {
+    Add(AddArguments),
+    /// Show all listed certificates
+    #[command(after_help = "Example:\n  efgs cert list --config demo/efgs.toml")]
+    List(ConfigArguments),
+    Revoke(RevokeArguments),
+    /// Check every listed certificate against the trust anchor
+    ///
+    /// Ends with status 1 if the trust anchor does not vouch for one of them.
+    #[command(after_help = "Example:\n  efgs cert verify --config demo/efgs.toml")]
+    Verify(ConfigArguments),
+}
+
+/// List a certificate, so that its owner may connect, sign or be called back
+///
+/// The trust anchor vouches for the exact bytes of the PEM file, with RSA or ECDSA and SHA-256.
+/// Running gateways follow within 5 seconds.
+#[derive(Debug, Args)]
+#[command(after_help = ADD_EXAMPLE)]
+pub(super) struct AddArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Country that the certificate belongs to
+    #[arg(long, value_name = "CC", value_parser = Country::parse)]
+    country: Country,
+    /// What the certificate is for: authentication, signing or callback
+    #[arg(long, value_parser = parse_kind)]
+    kind: CertificateKind,
+    /// The certificate
+    #[arg(long, value_name = "PEM")]
+    certificate: PathBuf,
+    #[command(flatten)]
+    voucher: Voucher,
+}
+
+const ADD_EXAMPLE: &str = "\
+Example: sign elsewhere, list here
+  openssl dgst -sha256 -sign trust-anchor.key de.pem | base64 -w0 > de.sig
+  efgs cert add --config demo/efgs.toml --country DE --kind signing --certificate de.pem --signature de.sig";
+
+/// How the trust anchor vouches for a certificate.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Voucher {
+    /// File with the trust anchor's signature over the PEM file, in base64
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    /// Private key of the trust anchor, to sign on the spot
+    #[arg(long, value_name = "KEY")]
+    trust_anchor_key: Option<PathBuf>,
+}
+
+/// Revoke a certificate: running gateways refuse it within 5 seconds
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  efgs cert revoke --config demo/efgs.toml \
+    5de1809c416802b51df9e57fb38adba9f1408d807e2ede3c5d4d8bd8ffaa28aa")]
+pub(super) struct RevokeArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// SHA-256 of the certificate's DER, as 64 hexadecimal digits
+    #[arg(value_parser = Thumbprint::parse_hex)]
+    thumbprint: Thumbprint,
+}
+
+pub(super) fn run(command: &CertCommand) -> anyhow::Result<()> {
+    match command {
+        CertCommand::Add(arguments) => add(arguments),
+        CertCommand::List(config) => list(config),
+        CertCommand::Revoke(arguments) => revoke(arguments),
+        CertCommand::Verify(config) => verify(config),
+    }
+}
+
+fn parse_kind(text: &str) -> Result<CertificateKind, String> {
+    let names = || CertificateKind::ALL.map(CertificateKind::name).join(", ");
+    CertificateKind::from_name(text).ok_or_else(|| format!("a kind is one of {}", names()))
+}
+
+fn add(arguments: &AddArguments) -> anyhow::Result<()> {
+    let settings = arguments.config.load()?;
+    let anchor = settings.trust_anchor_pem()?;
+    let pem = read(&arguments.certificate)?;
+    let signature = match (
+        &arguments.voucher.signature,
+        &arguments.voucher.trust_anchor_key,
+    ) {
+        (Some(file), _) => read(file)?.trim().to_owned(),
+        (None, Some(key)) => sign_with_trust_anchor(&read(key)?, &pem)?,
+        (None, None) => bail!("name a --signature or a --trust-anchor-key"),
+    };
+    let mut admin = Admin::open(&settings.database)?;
+    let (country, kind) = (arguments.country, arguments.kind);
+    let added = admin.add_certificate(&anchor, country, kind, &pem, &signature);
+    let thumbprint = added
+        .map_err(|error| anyhow!("cannot list {}: {error}", arguments.certificate.display()))?;
+    say(format_args!(
+        "listed {country} {} {thumbprint}",
+        kind.name()
+    ))
+}
+
+fn list(config: &ConfigArguments) -> anyhow::Result<()> {
+    let mut admin = Admin::open(&config.load()?.database)?;
+    for row in admin.certificates()? {
+        let state = match row.revoked_at {
+            Some(at) => format!("revoked {}", instant(at)),
+            None => "listed".to_owned(),
+        };
+        say(line(&row, &state))?;
+    }
+    Ok(())
+}
+
+fn revoke(arguments: &RevokeArguments) -> anyhow::Result<()> {
+    let mut admin = Admin::open(&arguments.config.load()?.database)?;
+    admin.revoke_certificate(&arguments.thumbprint)?;
+    say(format_args!("revoked {}", arguments.thumbprint))
+}
+
+fn verify(config: &ConfigArguments) -> anyhow::Result<()> {
+    let settings = config.load()?;
+    let anchor = settings.trust_anchor_pem()?;
+    let mut admin = Admin::open(&settings.database)?;
+    let listed = admin.listed_certificates(&anchor)?;
+    let now = SystemClock.now();
+    for certificate in &listed {
+        say(line(&certificate.row, &state(certificate, now)))?;
+    }
+    let broken = listed.iter().filter(|certificate| !certificate.intact);
+    match broken.count() {
+        0 => say(format_args!(
+            "{} certificates, all vouched for",
+            listed.len()
+        )),
+        broken => bail!(
+            "{broken} of {} certificates are not vouched for by the trust anchor: revoke them, and list them again",
+            listed.len()
+        ),
+    }
+}
+
+fn line(row: &CertificateRow, state: &str) -> String {
+    let (country, kind, thumbprint) = (row.country, row.kind.name(), row.thumbprint);
+    format!("{country}  {kind:<14}  {thumbprint}  {state}")
+}
+
+/// What the gateway makes of a certificate now.
+fn state(certificate: &ListedCertificate, now: UnixMillis) -> String {
+    let (begins, ends) = (certificate.not_before, certificate.not_after);
+    match certificate.row.revoked_at {
+        _ if !certificate.intact => "not vouched for".to_owned(),
+        Some(at) => format!("revoked {}", instant(at)),
+        None if now < begins => format!("not valid before {}", instant(begins)),
+        None if now > ends => format!("expired {}", instant(ends)),
+        None => format!("valid until {}", instant(ends)),
+    }
+}
+
+/// RFC 3339, UTC, in seconds.
+fn instant(at: UnixMillis) -> String {
+    let seconds = i64::try_from(at.seconds()).unwrap_or(i64::MAX);
+    let instant = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let text = instant.and_then(|instant| instant.format(&Rfc3339).ok());
+    text.unwrap_or_else(|| "at no time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_the_gateway_makes_of_a_certificate() {
+        let check = |intact, revoked_at, now, expected| {
+            let certificate = ListedCertificate {
+                row: CertificateRow {
+                    thumbprint: Thumbprint([0xab; 32]),
+                    country: Country::parse("DE").unwrap(),
+                    kind: CertificateKind::Signing,
+                    pem: "".into(),
+                    operator_signature: "".into(),
+                    revoked_at,
+                },
+                not_before: UnixMillis(1_000_000),
+                not_after: UnixMillis(1_602_028_800_000),
+                intact,
+            };
+            assert_eq!(state(&certificate, UnixMillis(now)), expected);
+            assert!(line(&certificate.row, "x").starts_with("DE  signing         abab"));
+        };
+        check(true, None, 2_000_000, "valid until 2020-10-07T00:00:00Z");
+        check(
+            true,
+            None,
+            1_602_028_800_001,
+            "expired 2020-10-07T00:00:00Z",
+        );
+        check(true, None, 0, "not valid before 1970-01-01T00:16:40Z");
+        check(true, Some(UnixMillis(0)), 0, "revoked 1970-01-01T00:00:00Z");
+        check(false, Some(UnixMillis(0)), 0, "not vouched for");
+    }
+}
