@@ -207,7 +207,7 @@ fn finds_a_delivery_that_stops_early() {
 fn finds_a_key_that_comes_twice() {
     let found = scene().findings_at_fr(|batches| {
         change_keys(&mut batches[0].slices[0], |keys| {
-            keys.insert(3, keys[3].clone())
+            keys.insert(3, keys[3].clone());
         });
     });
     assert_eq!(
