@@ -160,7 +160,7 @@ impl Engine {
         let walk = Arc::clone(&self.walk);
         let work = move || walk.prepare(&request, permit);
         self.cpu.run(work, move |prepared| {
-            hand_over(prepared, &submissions, Box::new(reply))
+            hand_over(prepared, &submissions, Box::new(reply));
         });
     }
 

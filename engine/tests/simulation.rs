@@ -3,6 +3,12 @@
 //!
 //! A failing run prints its seed; `EFGS_SEED=N` replays it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests; the seed is printed"
+)]
+
 mod support;
 
 use std::collections::{HashMap, HashSet};

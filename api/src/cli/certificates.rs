@@ -53,7 +53,8 @@ pub(super) struct AddArguments {
 const ADD_EXAMPLE: &str = "\
 Example: sign elsewhere, list here
   openssl dgst -sha256 -sign trust-anchor.key de.pem | base64 -w0 > de.sig
-  efgs cert add --config demo/efgs.toml --country DE --kind signing --certificate de.pem --signature de.sig";
+  efgs cert add --config demo/efgs.toml --country DE --kind signing \\
+    --certificate de.pem --signature de.sig";
 
 /// How the trust anchor vouches for a certificate.
 #[derive(Debug, Args)]

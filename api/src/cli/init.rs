@@ -41,7 +41,8 @@ pub(super) struct InitArguments {
 const EXAMPLE: &str = "\
 Examples:
   efgs init --dir demo
-  efgs init --dir demo --participants DE,IT,FR --database mysql://efgs:secret@127.0.0.1:3306/efgs";
+  efgs init --dir demo --participants DE,IT,FR \\
+    --database mysql://efgs:secret@127.0.0.1:3306/efgs";
 
 pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let dir = &arguments.dir;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use api::settings::{Settings, environment};
+use api::settings::{Settings, environment, variables};
 use clap::Args;
 use engine::{Clock, Engine, SystemClock};
 use tokio::net::TcpListener;
@@ -18,7 +18,7 @@ use super::{ConfigArguments, log, say};
 /// environment overrides the configuration file: `EFGS__PUBLIC__LISTEN` stands for
 /// [public] listen, and so on for every setting.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = EXAMPLE, after_long_help = settings_help())]
 pub(super) struct ServeArguments {
     #[command(flatten)]
     config: ConfigArguments,
@@ -28,6 +28,16 @@ const EXAMPLE: &str = "\
 Examples:
   efgs serve --config demo/efgs.toml
   EFGS__DATABASE__URL=mysql://efgs:secret@db:3306/efgs efgs serve --config demo/efgs.toml";
+
+/// The example, and every setting.
+fn settings_help() -> String {
+    let mut help = format!("{EXAMPLE}\n\nSettings, as `efgs init` explains them in its efgs.toml:");
+    for variable in variables() {
+        help.push_str("\n  ");
+        help.push_str(&variable);
+    }
+    help
+}
 
 pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     let settings = Settings::load(&arguments.config.config, environment())?;

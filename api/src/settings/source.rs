@@ -277,7 +277,7 @@ fn read_environment(
         };
         let name = find_variable(path).ok_or_else(|| {
             SettingsError(format!(
-                "the environment variable {variable} names no setting: unset it, or spell it {PREFIX}SECTION__KEY with one of the settings of `efgs help serve`"
+                "the environment variable {variable} names no setting: unset it, or spell it {PREFIX}SECTION__KEY with one of the settings that `efgs help serve` lists"
             ))
         })?;
         let value = value.into_string().map_err(|_| {

@@ -138,7 +138,7 @@ impl Download {
             Format::Protobuf => self.segment(index),
             Format::Json if index == 0 => Bytes::from_static(json::OPENING),
             Format::Json if index + 1 == self.chunk_count() => Bytes::from_static(json::CLOSING),
-            Format::Json if index % 2 == 0 => self.segment(index / 2 - 1),
+            Format::Json if index.is_multiple_of(2) => self.segment(index / 2 - 1),
             Format::Json => self.separator(index / 2),
         }
     }

@@ -138,7 +138,7 @@ impl Shard {
 
     /// Home of an identity: its first word scaled to the number of slots.
     fn home(&self, first: u64) -> usize {
-        let scaled = u128::from(first) * self.slots.len() as u128 >> 64;
+        let scaled = (u128::from(first) * self.slots.len() as u128) >> 64;
         usize::try_from(scaled).expect("a product shifted by 64 is below the number of slots")
     }
 

@@ -69,9 +69,10 @@ impl Connection for MysqlConnection {
             .split(';')
             .map(str::trim)
             .filter(|statement| !statement.is_empty());
-        statements
-            .map(|statement| self.0.query_drop(statement).map_err(sort))
-            .collect()
+        for statement in statements {
+            self.0.query_drop(statement).map_err(sort)?;
+        }
+        Ok(())
     }
 
     fn begin(&mut self) -> Result<(), SqlError> {

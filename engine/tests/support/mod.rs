@@ -2,6 +2,7 @@
 //! database, blocking calls.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,7 +166,7 @@ impl Installation {
     }
 
     pub(crate) fn start(&self) -> Engine {
-        let clock: Arc<dyn Clock> = self.clock.clone();
+        let clock = Arc::clone(&self.clock);
         Engine::start(self.settings.clone(), clock).unwrap()
     }
 

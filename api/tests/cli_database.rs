@@ -1,0 +1,277 @@
+//! The command line with a real database: certificates, schema, keys, the gateway as a process.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod cli_support;
+
+use std::fs;
+use std::net::TcpListener;
+
+use cli_support::{Gateway, Installation, efgs, openssl, refuses, succeeds, texts};
+
+/// Thumbprints in the certificate list, in its order.
+fn thumbprints(list: &str) -> Vec<String> {
+    let words = list
+        .lines()
+        .map(|line| line.split_whitespace().nth(2).unwrap());
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn lists_what_init_onboarded() {
+    let installation = Installation::new("IT,DE");
+    let list = succeeds(&mut installation.efgs(&["cert", "list"]));
+    let rows: Vec<Vec<&str>> = list
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let of: Vec<_> = rows.iter().map(|row| (row[0], row[1], row[3])).collect();
+    assert_eq!(
+        of,
+        [
+            ("DE", "authentication", "listed"),
+            ("DE", "callback", "listed"),
+            ("DE", "signing", "listed"),
+            ("IT", "authentication", "listed"),
+            ("IT", "callback", "listed"),
+            ("IT", "signing", "listed"),
+        ]
+    );
+    let fingerprint = [
+        "x509",
+        "-noout",
+        "-fingerprint",
+        "-sha256",
+        "-in",
+        "pki/DE/signing.pem",
+    ];
+    if let Some(text) = openssl(&fingerprint, &installation.path("")) {
+        let expected = text
+            .trim()
+            .rsplit('=')
+            .next()
+            .unwrap()
+            .replace(':', "")
+            .to_lowercase();
+        assert_eq!(thumbprints(&list)[2], expected);
+    }
+    let verified = succeeds(&mut installation.efgs(&["cert", "verify"]));
+    assert_eq!(verified.matches("valid until").count(), 6, "{verified}");
+    assert!(
+        verified.ends_with("6 certificates, all vouched for\n"),
+        "{verified}"
+    );
+}
+
+#[test]
+fn revokes_a_certificate() {
+    let installation = Installation::new("DE");
+    let list = succeeds(&mut installation.efgs(&["cert", "list"]));
+    let thumbprint = &thumbprints(&list)[0];
+    for _ in 0..2 {
+        let revoked = succeeds(&mut installation.efgs(&["cert", "revoke", thumbprint]));
+        assert_eq!(revoked, format!("revoked {thumbprint}\n"));
+    }
+    let list = succeeds(&mut installation.efgs(&["cert", "list"]));
+    let first = list.lines().next().unwrap();
+    assert!(
+        first.contains(thumbprint) && first.contains("revoked 20"),
+        "{list}"
+    );
+    assert_eq!(list.matches("revoked").count(), 1);
+    let unknown = "0".repeat(64);
+    refuses(
+        &mut installation.efgs(&["cert", "revoke", &unknown]),
+        &[&unknown, "is listed"],
+    );
+}
+
+#[test]
+fn adds_certificates_signed_on_the_spot_or_elsewhere() {
+    let (ours, theirs) = (Installation::new("DE"), Installation::new("FR,IT"));
+    let add = |country: &str, kind: &str, certificate: &str| {
+        let mut command = ours.efgs(&["cert", "add", "--country", country, "--kind", kind]);
+        command.arg("--certificate").arg(theirs.path(certificate));
+        command
+    };
+    let anchor_key = ours.path("pki/trust-anchor.key");
+    let mut on_the_spot = add("FR", "signing", "pki/FR/signing.pem");
+    on_the_spot.arg("--trust-anchor-key").arg(&anchor_key);
+    let listed = succeeds(&mut on_the_spot);
+    assert!(listed.starts_with("listed FR signing "), "{listed}");
+    refuses(&mut on_the_spot, &["listed already"]);
+
+    let mut wrong_country = add("DE", "signing", "pki/IT/signing.pem");
+    wrong_country.arg("--trust-anchor-key").arg(&anchor_key);
+    refuses(&mut wrong_country, &["does not name the country DE"]);
+    let mut no_certificate = add("IT", "signing", "pki/IT/signing.key");
+    no_certificate.arg("--trust-anchor-key").arg(&anchor_key);
+    refuses(
+        &mut no_certificate,
+        &["not the PEM of one X.509 certificate"],
+    );
+    let mut wrong_anchor = add("IT", "signing", "pki/IT/signing.pem");
+    wrong_anchor
+        .arg("--trust-anchor-key")
+        .arg(theirs.path("pki/trust-anchor.key"));
+    refuses(&mut wrong_anchor, &["signature does not hold"]);
+
+    let folder = ours.path("");
+    let certificate = theirs.path("pki/IT/authentication.pem");
+    let sign = [
+        "dgst",
+        "-sha256",
+        "-sign",
+        "pki/trust-anchor.key",
+        "-out",
+        "it.sig",
+    ];
+    let signed = openssl(
+        &[&sign[..], &[certificate.to_str().unwrap()]].concat(),
+        &folder,
+    );
+    if signed.is_some() {
+        openssl(
+            &["base64", "-A", "-in", "it.sig", "-out", "it.b64"],
+            &folder,
+        );
+        let mut elsewhere = add("IT", "authentication", "pki/IT/authentication.pem");
+        succeeds(elsewhere.arg("--signature").arg(ours.path("it.b64")));
+        let mut other = add("IT", "callback", "pki/IT/callback.pem");
+        refuses(
+            other.arg("--signature").arg(ours.path("it.b64")),
+            &["signature does not hold"],
+        );
+    }
+}
+
+#[test]
+fn tells_rows_that_another_trust_anchor_signed() {
+    let (ours, theirs) = (Installation::new("DE"), Installation::new("DE"));
+    fs::copy(
+        theirs.path("pki/trust-anchor.pem"),
+        ours.path("pki/trust-anchor.pem"),
+    )
+    .unwrap();
+    let mut verify = ours.efgs(&["cert", "verify"]);
+    refuses(&mut verify, &["3 of 3 certificates are not vouched for"]);
+}
+
+#[test]
+fn migrates_once_and_says_so() {
+    let installation = Installation::new("DE");
+    let status = succeeds(&mut installation.efgs(&["db", "status"]));
+    assert!(status.ends_with("which is up to date\n"), "{status}");
+    let migrated = succeeds(&mut installation.efgs(&["db", "migrate"]));
+    assert!(migrated.ends_with("already\n"), "{migrated}");
+    let mut fresh = installation.efgs(&["db", "status"]);
+    refuses(
+        fresh.env("EFGS__DATABASE__URL", "sqlite:new.sqlite"),
+        &["run `efgs db migrate`"],
+    );
+    let mut fresh = installation.efgs(&["db", "migrate"]);
+    let migrated = succeeds(fresh.env("EFGS__DATABASE__URL", "sqlite:new.sqlite"));
+    assert!(migrated.contains("had schema version 0"), "{migrated}");
+}
+
+#[test]
+fn refuses_a_database_that_cannot_be_reached_without_showing_its_password() {
+    let installation = Installation::new("DE");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let url = format!("mysql://efgs:s3cret@127.0.0.1:{port}/efgs");
+    for command in [
+        &["serve"][..],
+        &["cert", "list"],
+        &["db", "migrate"],
+        &["db", "status"],
+    ] {
+        let mut command = installation.efgs(command);
+        command.env("EFGS__DATABASE__URL", &url);
+        refuses(
+            &mut command,
+            &["cannot open the database", "[database] url"],
+        );
+        assert!(!texts(&command.output().unwrap()).1.contains("s3cret"));
+    }
+}
+
+#[test]
+fn rotates_keys_in_one_step_or_in_two() {
+    let installation = Installation::new("DE");
+    let before = installation.read("keys");
+    let rotated = succeeds(&mut installation.efgs(&["key", "rotate"]));
+    assert!(rotated.starts_with("key 2 of "), "{rotated}");
+    let after = installation.read("keys");
+    assert!(
+        after.starts_with(&before) && after.contains("\nsealing 2 "),
+        "lines are kept"
+    );
+    succeeds(&mut installation.efgs(&["key", "rotate", "--standby"]));
+    assert!(installation.read("keys").contains("\nstandby 3 "));
+    let rotated = succeeds(&mut installation.efgs(&["key", "rotate"]));
+    assert!(rotated.starts_with("key 3 of "), "{rotated}");
+    assert!(!installation.read("keys").contains("standby"));
+    let (gateway, _) = Gateway::start(&mut installation.serve());
+    assert!(gateway.stop("TERM").status.success());
+}
+
+#[test]
+fn says_where_it_listens_and_stops_when_told() {
+    let installation = Installation::new("DE");
+    for signal in ["TERM", "INT"] {
+        let mut serve = installation.serve();
+        let (gateway, addresses) = Gateway::start(serve.env("EFGS__PROXY__LISTEN", "127.0.0.1:0"));
+        let names: Vec<_> = addresses.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["public", "proxy", "operations"]);
+        assert!(addresses.iter().all(|(_, address)| address.port() != 0));
+        let output = gateway.stop(signal);
+        assert!(output.status.success(), "{signal}: {:?}", texts(&output));
+    }
+}
+
+#[test]
+fn refuses_a_busy_port() {
+    let installation = Installation::new("DE");
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = busy.local_addr().unwrap().to_string();
+    let mut serve = installation.serve();
+    serve
+        .env("EFGS__LOG__LEVEL", "error")
+        .env("EFGS__PUBLIC__LISTEN", &address);
+    refuses(&mut serve, &[&address, "[public] listen"]);
+}
+
+#[test]
+fn refuses_missing_and_wrong_encryption_keys() {
+    let installation = Installation::new("DE");
+    let (gateway, _) = Gateway::start(&mut installation.serve());
+    assert!(gateway.stop("TERM").status.success());
+    let keys = installation.read("keys");
+    let mut serve = installation.serve();
+    serve.env("EFGS__LOG__LEVEL", "error");
+    fs::remove_file(installation.path("keys")).unwrap();
+    refuses(&mut serve, &["[encryption] key_file", "cannot be read"]);
+    fs::write(installation.path("keys"), "identity x").unwrap();
+    refuses(&mut serve, &["[encryption] key_file", "line 1"]);
+    let others = Installation::new("DE");
+    fs::copy(others.path("keys"), installation.path("keys")).unwrap();
+    refuses(&mut serve, &["key"]);
+    fs::write(installation.path("keys"), keys).unwrap();
+    let (gateway, _) = Gateway::start(&mut installation.serve());
+    assert!(gateway.stop("TERM").status.success());
+}
+
+#[test]
+fn onboards_all_members_of_the_eu_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("demo");
+    let made = succeeds(&mut efgs(&["init", "--dir", dir.to_str().unwrap()]));
+    assert!(made.contains("for 27 participants"), "{made}");
+    let mut list = efgs(&["cert", "list", "--config"]);
+    let list = succeeds(list.arg(dir.join("efgs.toml")));
+    assert_eq!(list.lines().count(), 81);
+}

@@ -1,0 +1,180 @@
+//! Runs the real binary.
+
+#![allow(dead_code, reason = "each suite uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// The command with the given arguments and none of the surrounding settings.
+pub(crate) fn efgs(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_efgs"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EFGS__") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command that succeeds; gives its standard output.
+#[track_caller]
+pub(crate) fn succeeds(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let (out, errors) = texts(&output);
+    assert!(output.status.success(), "{command:?}: {out}{errors}");
+    out
+}
+
+/// Runs a command that ends with status 1 and one sentence that holds all of `says`.
+#[track_caller]
+pub(crate) fn refuses(command: &mut Command, says: &[&str]) {
+    let output = command.output().unwrap();
+    let (_, errors) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {errors}");
+    for part in says {
+        assert!(errors.contains(part), "{errors:?} lacks {part:?}");
+    }
+    assert!(errors.starts_with("efgs: "), "{errors:?}");
+    assert_eq!(errors.trim_end().lines().count(), 1, "{errors:?}");
+}
+
+pub(crate) fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// An installation that `efgs init` made.
+pub(crate) struct Installation {
+    folder: TempDir,
+}
+
+impl Installation {
+    pub(crate) fn new(participants: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let dir = folder.path().join("demo");
+        let dir = dir.to_str().unwrap();
+        succeeds(&mut efgs(&[
+            "init",
+            "--dir",
+            dir,
+            "--participants",
+            participants,
+        ]));
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("demo").join(name)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// A command on this installation.
+    pub(crate) fn efgs(&self, arguments: &[&str]) -> Command {
+        let mut command = efgs(arguments);
+        command.arg("--config").arg(self.path("efgs.toml"));
+        command
+    }
+
+    /// `efgs serve` on free ports.
+    pub(crate) fn serve(&self) -> Command {
+        let mut command = self.efgs(&["serve"]);
+        command.env("EFGS__PUBLIC__LISTEN", "127.0.0.1:0");
+        command.env("EFGS__OPERATIONS__LISTEN", "127.0.0.1:0");
+        command
+    }
+}
+
+/// A gateway that runs; killed when dropped.
+pub(crate) struct Gateway {
+    process: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Gateway {
+    /// Starts and waits until it is ready; gives its addresses by name.
+    pub(crate) fn start(command: &mut Command) -> (Self, Vec<(String, SocketAddr)>) {
+        let mut process = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(process.stdout.take().unwrap());
+        let (sender, lines) = mpsc::sync_channel(100);
+        thread::spawn(move || {
+            for line in out.lines() {
+                if sender.send(line.unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        let gateway = Self { process, lines };
+        let mut addresses = Vec::new();
+        loop {
+            let line = gateway.lines.recv_timeout(PATIENCE).unwrap();
+            if line == "ready" {
+                return (gateway, addresses);
+            }
+            let words: Vec<&str> = line.split(' ').collect();
+            let ["listening", name, address] = *words.as_slice() else {
+                panic!("{line:?}");
+            };
+            addresses.push((name.to_owned(), address.parse().unwrap()));
+        }
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn stop(mut self, signal: &str) -> Output {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &id]).status();
+        assert!(sent.unwrap().success());
+        // Its standard output closes when it ends.
+        let ended = self.lines.recv_timeout(PATIENCE);
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+        let status = self.process.wait().unwrap();
+        let mut errors = Vec::new();
+        let mut pipe = self.process.stderr.take().unwrap();
+        std::io::Read::read_to_end(&mut pipe, &mut errors).unwrap();
+        Output {
+            status,
+            stdout: Vec::new(),
+            stderr: errors,
+        }
+    }
+}
+
+/// How long anything may take on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It has ended already where a test went well.
+        let _ended = self.process.kill();
+        let _status = self.process.wait();
+    }
+}
+
+/// Runs OpenSSL; nothing where it is not installed.
+#[track_caller]
+pub(crate) fn openssl(arguments: &[&str], folder: &Path) -> Option<String> {
+    let mut command = Command::new("openssl");
+    let output = command.args(arguments).current_dir(folder).output().ok()?;
+    let (out, errors) = texts(&output);
+    assert!(
+        output.status.success(),
+        "openssl {arguments:?}: {out}{errors}"
+    );
+    Some(out)
+}
