@@ -1,3 +1,18 @@
-//! The gateway: HTTP, TLS, authentication, configuration and the admin command line.
+//! The gateway: HTTP, TLS, authentication, configuration and the admin command line. Futures, no
+//! SQL; the engine does the work on its own threads.
 
+mod audit;
+mod connection;
+mod download;
+mod header_case;
+mod negotiate;
+mod operations;
+mod participant;
+mod response;
+mod router;
+pub mod server;
 pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+mod tls;
+mod upload;

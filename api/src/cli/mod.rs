@@ -6,7 +6,6 @@ mod database;
 mod files;
 mod init;
 mod keys;
-mod log;
 mod pki;
 mod serve;
 

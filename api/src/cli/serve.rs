@@ -1,16 +1,16 @@
 //! `efgs serve`: the gateway itself.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::anyhow;
+use api::server::{self, BoundAddresses, ServerSettings};
 use api::settings::{Settings, environment, variables};
+use api::shutdown::StopSignals;
+use api::telemetry;
 use clap::Args;
 use engine::{Clock, Engine, SystemClock};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigArguments, log, say};
+use super::{ConfigArguments, say};
 
 /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C)
 ///
@@ -41,7 +41,7 @@ fn settings_help() -> String {
 
 pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     let settings = Settings::load(&arguments.config.config, environment())?;
-    log::start(&settings.log)?;
+    telemetry::install(&settings.log)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine = Engine::start(settings.engine.clone(), Arc::clone(&clock))?;
     let engine = Arc::new(engine);
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .map_err(|error| anyhow!("cannot start threads: {error}; raise the limit on threads"))?;
-    let served = runtime.block_on(serve(&engine, &clock, &settings));
+    let served = runtime.block_on(serve(&engine, clock, &settings));
     engine.shutdown();
     served
 }
@@ -57,55 +57,28 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
 /// Listens, says where, and answers until a signal comes.
 async fn serve(
     engine: &Arc<Engine>,
-    clock: &Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
     settings: &Settings,
 ) -> anyhow::Result<()> {
-    let mut stop = StopSignals::new()?;
-    let public = listen(
-        "public",
-        settings.public.as_ref().map(|public| public.listen),
-    )
-    .await?;
-    let proxy = listen("proxy", settings.proxy.as_ref().map(|proxy| proxy.listen)).await?;
-    let operations = listen("operations", settings.operations_listen).await?;
-    // The HTTP server is joined here: it takes the three listeners.
-    let _joined = (engine, clock, public, proxy, operations);
-    say("ready")?;
-    stop.wait().await;
-    Ok(())
+    let stop = StopSignals::new()
+        .map_err(|error| anyhow!("cannot watch for signals: {error}; start efgs another way"))?;
+    let settings = ServerSettings::from(settings);
+    let mut said = Ok(());
+    let bound = |addresses: &BoundAddresses| said = say_where(addresses);
+    server::serve(Arc::clone(engine), clock, settings, bound, stop.requested()).await?;
+    said
 }
 
-/// Opens a port and says which.
-async fn listen(name: &str, address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
-    let Some(address) = address else {
-        return Ok(None);
-    };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        anyhow!("cannot listen on {address}: {error}; set [{name}] listen to a free address")
-    })?;
-    say(format_args!("listening {name} {}", listener.local_addr()?))?;
-    Ok(Some(listener))
-}
-
-/// What tells the gateway to stop.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn new() -> anyhow::Result<Self> {
-        let on = |kind| signal(kind).map_err(|error| anyhow!("cannot watch for signals: {error}"));
-        Ok(Self {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+fn say_where(addresses: &BoundAddresses) -> anyhow::Result<()> {
+    let ports = [
+        ("public", addresses.public),
+        ("proxy", addresses.proxy),
+        ("operations", addresses.operations),
+    ];
+    for (name, address) in ports {
+        if let Some(address) = address {
+            say(format_args!("listening {name} {address}"))?;
         }
     }
+    say("ready")
 }

@@ -1,0 +1,209 @@
+//! Bodies on their way through a connection: a request body that is drained when it is refused
+//! unread, a response body that tells how it is taken.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::pulse::InFlight;
+
+/// Most bytes of a refused body that are read to be thrown away. A peer that gets its answer
+/// while it still sends would see a reset instead of the answer.
+const DRAIN_BYTES_MAX: u64 = 16 << 20;
+/// Longest time for the same.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
+
+/// A request body. Dropped before its end, it is drained, so that the answer arrives and the
+/// connection can be kept.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Option<Incoming>,
+    in_flight: Arc<InFlight>,
+    /// A peer that waits for `100 Continue` has not sent its body and is not to be asked for it.
+    drain: bool,
+}
+
+impl RequestBody {
+    pub(crate) const fn new(incoming: Incoming, in_flight: Arc<InFlight>, drain: bool) -> Self {
+        Self {
+            incoming: Some(incoming),
+            in_flight,
+            drain,
+        }
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.incoming = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let none = || SizeHint::with_exact(0);
+        self.incoming
+            .as_ref()
+            .map_or_else(none, Incoming::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take() else {
+            return;
+        };
+        if incoming.is_end_stream() || !self.drain || self.in_flight.is_abandoned() {
+            return;
+        }
+        let too_long = incoming.size_hint().lower() > DRAIN_BYTES_MAX;
+        if let (Ok(runtime), false) = (tokio::runtime::Handle::try_current(), too_long) {
+            runtime.spawn(drain(incoming, Arc::clone(&self.in_flight)));
+        }
+    }
+}
+
+/// Reads and drops, while the answer is being written.
+async fn drain(mut incoming: Incoming, _in_flight: Arc<InFlight>) {
+    let mut drained_bytes = 0;
+    let all = async {
+        while let Some(Ok(frame)) = incoming.frame().await {
+            drained_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if drained_bytes > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Either way the body is dropped now; what is left of it closes the connection.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, all).await;
+}
+
+/// A response body. On HTTP/2 it comes in small parts, so that taking one is a sign of life: a
+/// part is asked for when the peer's window has room for the parts before it.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    inner: Body,
+    in_flight: Option<Arc<InFlight>>,
+    part_bytes_max: usize,
+    rest: Bytes,
+}
+
+/// Size of a part on HTTP/2, in bytes.
+const PART_BYTES: usize = 32 << 10;
+
+impl ResponseBody {
+    pub(crate) fn new(inner: Body, in_flight: Arc<InFlight>, http2: bool) -> Self {
+        in_flight.begin_body(Instant::now());
+        Self {
+            inner,
+            in_flight: Some(in_flight),
+            part_bytes_max: if http2 { PART_BYTES } else { usize::MAX },
+            rest: Bytes::new(),
+        }
+    }
+
+    fn next_part(&mut self) -> Bytes {
+        let end = self.rest.len().min(self.part_bytes_max);
+        self.rest.split_to(end)
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.note_taken(Instant::now());
+        }
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.next_part()))));
+        }
+        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            other => return Poll::Ready(other),
+        };
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(data) => {
+                self.rest = data;
+                Frame::data(self.next_part())
+            }
+            Err(trailers) => trailers,
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, inner) = (self.rest.len() as u64, self.inner.size_hint());
+        inner
+            .exact()
+            .map_or(inner, |exact| SizeHint::with_exact(exact + rest))
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.end_body();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pulse::Pulse;
+    use super::*;
+
+    fn body(bytes: &[u8], http2: bool) -> ResponseBody {
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let in_flight = pulse.begin(http2);
+        ResponseBody::new(Body::from(bytes.to_vec()), in_flight, http2)
+    }
+
+    async fn part_lengths(mut body: ResponseBody) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while let Some(frame) = body.frame().await {
+            lengths.push(frame.unwrap().into_data().unwrap().len());
+        }
+        lengths
+    }
+
+    #[tokio::test]
+    async fn goes_whole_on_http1_and_in_parts_on_http2() {
+        let bytes = vec![7; 70_000];
+        assert_eq!(body(&bytes, true).size_hint().exact(), Some(70_000));
+        assert_eq!(part_lengths(body(&bytes, false)).await, [70_000]);
+        assert_eq!(
+            part_lengths(body(&bytes, true)).await,
+            [32_768, 32_768, 4464]
+        );
+    }
+}

@@ -1,0 +1,274 @@
+//! `GET /diagnosiskeys/download/{date}` (wire behaviour §14): the stage *serve*.
+//!
+//! - *In*: a request of whoever it may be.
+//! - *Out*: the segments of a bundle, shared with everyone else who reads it, never copied.
+//! - *Refuses*: in this order: who is nobody, media types, a date that is none, and whatever the
+//!   engine refuses.
+//! - *Assumes*: the engine answers warm requests on the calling thread.
+//! - *Runs on*: a tokio thread.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use bytes::Bytes;
+use engine::Failure;
+use engine::bundle::{Download, DownloadError, DownloadRefusal, DownloadRequest};
+use engine::domain::Day;
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use http_body::{Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use crate::participant::Participant;
+use crate::response::{self, BATCH_TAG, Refusal, RequestError};
+use crate::router::Gateway;
+use crate::{negotiate, telemetry};
+
+/// Answers a download. For HEAD, the router drops the body and keeps the headers.
+pub(crate) async fn handle(
+    State(gateway): State<Arc<Gateway>>,
+    date: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let date = date.map_or_else(|_| String::new(), |Path(date)| date);
+    match download(&gateway, &parts, &date).await {
+        Ok(response) => response,
+        Err(refusal) => gateway.refuse(&refusal),
+    }
+}
+
+async fn download(gateway: &Gateway, parts: &Parts, date: &str) -> Result<Response<Body>, Refusal> {
+    let participant = gateway.authenticate(parts)?;
+    let format = negotiate::download_format(&parts.headers)?;
+    let request = DownloadRequest {
+        country: participant.country,
+        date: read_day(date)?,
+        tag: wanted_tag(&parts.headers),
+        format,
+    };
+    let outcome = ask(gateway, request.clone()).await;
+    log(&outcome, &participant, &request);
+    let download = outcome?;
+    let (tag, next) = (download.batch.tag, download.next);
+    let body = Body::new(SegmentBody::new(download));
+    Ok(response::bundle(tag, next, format, body))
+}
+
+async fn ask(gateway: &Gateway, request: DownloadRequest) -> Result<Download, DownloadError> {
+    let (sender, receiver) = oneshot::channel();
+    gateway.engine.download(request, move |outcome| {
+        // Fails when the participant has hung up.
+        let _ = sender.send(outcome);
+    });
+    receiver
+        .await
+        .unwrap_or(Err(DownloadError::Failure(Failure::ShuttingDown)))
+}
+
+/// The date in a path.
+///
+/// # Errors
+/// [`RequestError::InvalidDate`], with at most 32 characters of what was sent.
+pub(crate) fn read_day(text: &str) -> Result<Day, RequestError> {
+    let shortened = || text.chars().take(32).collect::<String>().into();
+    Day::parse_iso(text).map_err(|_| RequestError::InvalidDate(shortened()))
+}
+
+/// The tag asked for. Blank and the literal `null` count as absent: PL's library may send either
+/// for "none" (client study §2.10). Anything unreadable is the name of no batch.
+fn wanted_tag(headers: &HeaderMap) -> Option<Box<str>> {
+    let sent = headers.get(BATCH_TAG)?;
+    let text = String::from_utf8_lossy(sent.as_bytes());
+    match text.trim() {
+        "" | "null" => None,
+        tag => Some(tag.into()),
+    }
+}
+
+/// The reference's events (wire behaviour §18.3).
+fn log(
+    outcome: &Result<Download, DownloadError>,
+    participant: &Participant,
+    request: &DownloadRequest,
+) {
+    let country = participant.country;
+    match outcome {
+        Ok(download) => {
+            let (tag, keys) = (download.batch.tag, download.key_count());
+            tracing::info!(%country, batchTag = %tag, numKeys = keys, "Successful Batch Download");
+        }
+        Err(DownloadError::Refused(refusal)) => log_refusal(*refusal, participant, request),
+        Err(DownloadError::Overload(overload)) => {
+            tracing::info!(%country, reason = %overload, "download not taken");
+        }
+        Err(DownloadError::Failure(failure)) => {
+            let exception = telemetry::chain(failure);
+            tracing::error!(%country, exception, "download failed");
+        }
+    }
+}
+
+fn log_refusal(refusal: DownloadRefusal, participant: &Participant, request: &DownloadRequest) {
+    let (country, date) = (participant.country, request.date);
+    let tag = request.tag.as_deref().unwrap_or("");
+    match refusal {
+        DownloadRefusal::DateTooOld => {
+            tracing::info!(%country, requestedDate = %date, "Requested date is too old");
+        }
+        DownloadRefusal::NoBatchOnDate => {
+            let message = "Could not find any batches for given date";
+            tracing::info!(%country, requestedDate = %date, "{message}");
+        }
+        DownloadRefusal::UnknownBatchTag => {
+            let message = "Could not find batch with given batchTag";
+            tracing::info!(%country, batchTag = tag, "{message}");
+        }
+        DownloadRefusal::BatchBeforeDate => {
+            let message = "Given date does is not after or equals the requested batchTag";
+            tracing::info!(%country, batchTag = tag, requestedDate = %date, "{message}");
+        }
+        // Audit only.
+        DownloadRefusal::OtherDay | DownloadRefusal::NoEntries => {}
+    }
+}
+
+/// Pieces of a body whose total is known.
+trait Segments {
+    fn count(&self) -> usize;
+    fn segment(&self, index: usize) -> Bytes;
+    fn total_bytes(&self) -> u64;
+}
+
+impl Segments for Download {
+    fn count(&self) -> usize {
+        self.chunk_count()
+    }
+
+    fn segment(&self, index: usize) -> Bytes {
+        self.chunk(index)
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.body_bytes()
+    }
+}
+
+/// A response body made of shared segments: no copy, and one allocation whatever the size.
+#[derive(Debug)]
+struct SegmentBody<S> {
+    segments: S,
+    next_index: usize,
+    rest_bytes: u64,
+}
+
+impl<S: Segments> SegmentBody<S> {
+    fn new(segments: S) -> Self {
+        let rest_bytes = segments.total_bytes();
+        Self {
+            segments,
+            next_index: 0,
+            rest_bytes,
+        }
+    }
+}
+
+impl<S: Segments + Unpin> http_body::Body for SegmentBody<S> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        while self.next_index < self.segments.count() {
+            let segment = self.segments.segment(self.next_index);
+            self.next_index += 1;
+            if !segment.is_empty() {
+                self.rest_bytes = self.rest_bytes.saturating_sub(segment.len() as u64);
+                return Poll::Ready(Some(Ok(Frame::data(segment))));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest_bytes == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn tag(value: &[u8]) -> Option<Box<str>> {
+        let mut headers = HeaderMap::new();
+        headers.insert(BATCH_TAG, HeaderValue::from_bytes(value).unwrap());
+        wanted_tag(&headers)
+    }
+
+    #[test]
+    fn takes_blank_and_null_for_no_tag() {
+        assert_eq!(wanted_tag(&HeaderMap::new()), None);
+        assert_eq!(tag(b""), None);
+        assert_eq!(tag(b" \t"), None);
+        assert_eq!(tag(b"null"), None);
+        assert_eq!(tag(b"20201006-1").as_deref(), Some("20201006-1"));
+        assert_eq!(tag(b"nullx").as_deref(), Some("nullx"));
+        assert_eq!(tag(b"\xff").as_deref(), Some("\u{fffd}"));
+    }
+
+    #[test]
+    fn shortens_what_it_repeats_of_a_bad_date() {
+        assert!(read_day("2020-10-06").is_ok());
+        let long = "é".repeat(500);
+        let expected = RequestError::InvalidDate("é".repeat(32).into());
+        assert_eq!(read_day(&long), Err(expected));
+    }
+
+    impl Segments for Vec<&'static [u8]> {
+        fn count(&self) -> usize {
+            self.len()
+        }
+
+        fn segment(&self, index: usize) -> Bytes {
+            Bytes::from_static(self[index])
+        }
+
+        fn total_bytes(&self) -> u64 {
+            self.concat().len() as u64
+        }
+    }
+
+    #[tokio::test]
+    async fn gives_segments_as_they_are_and_leaves_out_empty_ones() {
+        static FIRST: &[u8] = b"abc";
+        let mut body = SegmentBody::new(vec![&b""[..], FIRST, b"", b"de", b""]);
+        assert_eq!(body.size_hint().exact(), Some(5));
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first.as_ptr(), FIRST.as_ptr());
+        assert!(!body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(2));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "de");
+    }
+
+    #[tokio::test]
+    async fn ends_at_once_when_there_is_nothing_for_the_reader() {
+        let body = SegmentBody::new(vec![&b""[..]]);
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
+    }
+}

@@ -1,0 +1,168 @@
+//! Media types and media ranges as clients write them: `application / json; version = "1.0"`.
+
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+/// A media type or a media range, names in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MediaType {
+    pub(crate) main: String,
+    pub(crate) sub: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl MediaType {
+    /// Reads `type/subtype; name=value…`. Blanks are allowed everywhere around `/`, `;` and `=`,
+    /// values may be quoted, an empty parameter is skipped. `None` when it is anything else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut pieces = split_unquoted(text, b';');
+        let (main, sub) = pieces.next()?.split_once('/')?;
+        let mut parameters = Vec::new();
+        for piece in pieces.map(str::trim).filter(|piece| !piece.is_empty()) {
+            let (name, value) = piece.split_once('=')?;
+            parameters.push((token(name)?, unquote(value.trim())?));
+        }
+        Some(Self {
+            main: token(main)?,
+            sub: token(sub)?,
+            parameters,
+        })
+    }
+
+    /// A parameter's value; the first one when it is repeated.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.parameters.iter();
+        let found = parameters.find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it is exactly this type, whatever its parameters.
+    pub(crate) fn is(&self, main: &str, sub: &str) -> bool {
+        self.main == main && self.sub == sub
+    }
+
+    /// The quality of a range in thousandths; 1000 when it is absent or no number.
+    pub(crate) fn quality(&self) -> u16 {
+        let given = self
+            .parameter("q")
+            .and_then(|text| text.parse::<f32>().ok());
+        let clamped = given
+            .filter(|q| q.is_finite())
+            .unwrap_or(1.0)
+            .clamp(0.0, 1.0);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to 0..=1000"
+        )]
+        let thousandths = (clamped * 1000.0).round() as u16;
+        thousandths
+    }
+}
+
+/// Splits at a separator that is not inside a quoted string.
+pub(crate) fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |character: char| {
+        if escaped {
+            escaped = false;
+            return false;
+        }
+        match character {
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => return !quoted && character == char::from(separator),
+        }
+        false
+    })
+}
+
+/// A token of RFC 9110 §5.6.2, in lower case, blanks around it removed.
+fn token(text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let valid = !text.is_empty() && text.bytes().all(is_tchar);
+    valid.then(|| text.to_ascii_lowercase())
+}
+
+/// The value without its quotes; a value that only begins with one is malformed.
+fn unquote(value: &str) -> Option<String> {
+    let Some(rest) = value.strip_prefix('"') else {
+        return Some(value.to_owned());
+    };
+    let mut characters = rest.strip_suffix('"')?.chars();
+    let mut plain = String::with_capacity(rest.len());
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => plain.push(characters.next()?),
+            '"' => return None,
+            _ => plain.push(character),
+        }
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_blanks_letter_case_and_quotes() {
+        for text in [
+            "application/json;version=1.0",
+            "application/json; version=1.0",
+            "application / json; version = 1.0",
+            "Application/JSON ;VERSION=\"1.0\" ;",
+            "application/json; charset=utf-8; version=1.0",
+            "application/json; version=1.0; version=2.0",
+            "application/json; note=\"a;b, c\"; version=\"1\\.0\"",
+        ] {
+            let media_type = MediaType::parse(text).unwrap();
+            assert!(media_type.is("application", "json"), "{text}");
+            assert_eq!(media_type.parameter("version"), Some("1.0"), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_media_type() {
+        for text in [
+            "",
+            "json",
+            "/json",
+            "application/",
+            "application/json;version",
+            "application/js on",
+            "application/json; version=\"1.0",
+            "application/json; =1",
+            "a/b/c",
+        ] {
+            assert_eq!(MediaType::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn reads_qualities() {
+        let quality = |text: &str| MediaType::parse(text).unwrap().quality();
+        assert_eq!(quality("*/*"), 1000);
+        assert_eq!(quality("*/*;q=0.5"), 500);
+        assert_eq!(quality("*/*; q = 0"), 0);
+        assert_eq!(quality("*/*;q=x"), 1000);
+        assert_eq!(quality("*/*;q=-3"), 0);
+        assert_eq!(quality("*/*;q=NaN"), 1000);
+    }
+
+    #[test]
+    fn splits_outside_quotes_only() {
+        let pieces: Vec<_> = split_unquoted(r#"a;x="1,\",2",b,"c"#, b',').collect();
+        assert_eq!(pieces, [r#"a;x="1,\",2""#, "b", "\"c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn survives_any_text(text in ".{0,200}") {
+            let _ = MediaType::parse(&text);
+            let _ = split_unquoted(&text, b',').count();
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Negotiate: which media type and version comes in, which goes out.
+//!
+//! - *In*: the `Content-Type` and `Accept` headers.
+//! - *Out*: a [`Format`], or the spelling of a JSON answer's `Content-Type`.
+//! - *Refuses*: other types and other versions ([`NegotiationError`]), before any side effect.
+//! - *Assumes*: the participant is authenticated (the reference negotiates first; wire behaviour
+//!   §3 says why it should not).
+//! - *Runs on*: a tokio thread; work is linear in the headers' length, which the listener bounds.
+
+mod media_type;
+
+use std::cmp::Reverse;
+
+use engine::domain::Format;
+use http::{HeaderMap, header};
+
+use media_type::{MediaType, split_unquoted};
+
+/// The one protocol version, for either format (`efgs.content-negotiation.*-version`).
+const VERSION: (i32, i32) = (1, 0);
+
+/// Why a media type is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NegotiationError {
+    /// `Content-Type` is missing, unreadable, or neither protobuf nor JSON.
+    ContentType,
+    /// The version in `Content-Type`.
+    ContentTypeVersion(VersionError),
+    /// Nothing in `Accept` is what this route gives.
+    Accept(Offer),
+    /// What `Accept` names is what the route gives, in another version.
+    AcceptVersion(VersionError),
+}
+
+/// What a route can answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// JSON only: upload, audit.
+    Json,
+    /// Protobuf or JSON: download.
+    ProtobufOrJson,
+}
+
+/// What is wrong with a `version` parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VersionError {
+    /// There is none.
+    Missing,
+    /// It is not two parts joined by a dot.
+    Shape,
+    /// A part is no integer.
+    Number,
+    /// It is another version than ours.
+    Incompatible,
+}
+
+/// The format of an upload body (wire behaviour §5.1).
+///
+/// # Errors
+/// In the reference's order: type, presence of a version, its shape, its value.
+pub(crate) fn upload_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
+    let sent = headers.get(header::CONTENT_TYPE);
+    let media_type = sent
+        .and_then(|value| value.to_str().ok())
+        .and_then(MediaType::parse)
+        .ok_or(NegotiationError::ContentType)?;
+    let format = format_of(&media_type).ok_or(NegotiationError::ContentType)?;
+    let version = media_type.parameter("version").ok_or(VersionError::Missing);
+    version
+        .and_then(check_version)
+        .map_err(NegotiationError::ContentTypeVersion)?;
+    Ok(format)
+}
+
+/// The `Content-Type` of a JSON answer to an upload or an audit (wire behaviour §5.2): the
+/// version is not checked, and is echoed when the accepted range names ours.
+///
+/// # Errors
+/// When `Accept` admits no JSON.
+pub(crate) fn json_answer(headers: &HeaderMap) -> Result<&'static str, NegotiationError> {
+    let ranges = accepted(headers);
+    if ranges.is_empty() && accepts_anything(headers) {
+        return Ok(PLAIN_JSON);
+    }
+    let suitable = ranges.iter().filter(|range| range.quality() > 0);
+    let best = suitable
+        .filter(|range| specificity(range, Format::Json).is_some())
+        .max_by_key(|range| specificity(range, Format::Json))
+        .filter(|_| !excluded(&ranges, Format::Json))
+        .ok_or(NegotiationError::Accept(Offer::Json))?;
+    let ours = best.parameter("version").map(check_version) == Some(Ok(()));
+    Ok(if ours && best.sub == "json" {
+        content_type(Format::Json)
+    } else {
+        PLAIN_JSON
+    })
+}
+
+/// The format of a download (wire behaviour §5.2). Absent, `*/*` and unversioned mean version
+/// 1.0, protobuf when both fit alike; otherwise the client's order by specificity, then quality.
+///
+/// # Errors
+/// When `Accept` admits neither format, or only other versions.
+pub(crate) fn download_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
+    let ranges = accepted(headers);
+    if ranges.is_empty() && accepts_anything(headers) {
+        return Ok(Format::Protobuf);
+    }
+    let mut found = Found::default();
+    let formats = [Format::Protobuf, Format::Json].into_iter();
+    for format in formats.filter(|format| !excluded(&ranges, *format)) {
+        for (position, range) in ranges.iter().enumerate() {
+            found.consider(range, position, format);
+        }
+    }
+    match found {
+        Found {
+            best: Some((_, format)),
+            ..
+        } => Ok(format),
+        Found {
+            version_error: Some(error),
+            ..
+        } => Err(NegotiationError::AcceptVersion(error)),
+        Found { .. } => Err(NegotiationError::Accept(Offer::ProtobufOrJson)),
+    }
+}
+
+/// The `Content-Type` of a body, spelled as the reference spells it (no blank).
+pub(crate) const fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Protobuf => "application/protobuf;version=1.0",
+        Format::Json => "application/json;version=1.0",
+    }
+}
+
+/// JSON without a version: errors, and answers to who did not ask for a version.
+pub(crate) const PLAIN_JSON: &str = "application/json";
+
+/// Specificity, quality, and the position from the end: greater is better.
+type Rank = (u8, u16, Reverse<usize>);
+
+#[derive(Default)]
+struct Found {
+    best: Option<(Rank, Format)>,
+    version_error: Option<VersionError>,
+}
+
+impl Found {
+    fn consider(&mut self, range: &MediaType, position: usize, format: Format) {
+        let Some(specificity) = specificity(range, format) else {
+            return;
+        };
+        if range.quality() == 0 {
+            return;
+        }
+        if let Some(Err(error)) = range.parameter("version").map(check_version) {
+            self.version_error.get_or_insert(error);
+            return;
+        }
+        let rank = (specificity, range.quality(), Reverse(position));
+        if self.best.is_none_or(|(best, _)| rank > best) {
+            self.best = Some((rank, format));
+        }
+    }
+}
+
+/// Whether `Accept` is absent or blank: then anything will do.
+fn accepts_anything(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::ACCEPT).iter();
+    values.all(|value| value.as_bytes().trim_ascii().is_empty())
+}
+
+/// All ranges of all `Accept` headers; unreadable ones are left out.
+fn accepted(headers: &HeaderMap) -> Vec<MediaType> {
+    let values = headers.get_all(header::ACCEPT).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| split_unquoted(value, b','))
+        .filter_map(MediaType::parse)
+        .collect()
+}
+
+fn format_of(media_type: &MediaType) -> Option<Format> {
+    match (media_type.main.as_str(), media_type.sub.as_str()) {
+        ("application", "protobuf") => Some(Format::Protobuf),
+        ("application", "json") => Some(Format::Json),
+        _ => None,
+    }
+}
+
+/// How closely a range names a format; `None` when it does not cover it.
+fn specificity(range: &MediaType, format: Format) -> Option<u8> {
+    if range.is("*", "*") {
+        Some(0)
+    } else if range.is("application", "*") {
+        Some(1)
+    } else {
+        (format_of(range) == Some(format)).then_some(2)
+    }
+}
+
+/// Whether a format is named with quality 0: then a wildcard does not bring it back.
+fn excluded(ranges: &[MediaType], format: Format) -> bool {
+    let mut named = ranges
+        .iter()
+        .filter(|range| format_of(range) == Some(format));
+    named.any(|range| range.quality() == 0)
+}
+
+/// Checks `major.minor`. Equal is compatible, nothing else is (wire behaviour §5).
+fn check_version(text: &str) -> Result<(), VersionError> {
+    let mut parts = text.split('.');
+    let (Some(major), Some(minor), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(VersionError::Shape);
+    };
+    let number = |part: &str| part.parse::<i32>().map_err(|_| VersionError::Number);
+    let version = (number(major)?, number(minor)?);
+    if version == VERSION {
+        Ok(())
+    } else {
+        Err(VersionError::Incompatible)
+    }
+}
+
+#[cfg(test)]
+mod tests;

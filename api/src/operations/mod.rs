@@ -1,0 +1,197 @@
+//! The operations port: health, readiness, metrics, a dashboard. Nobody is authenticated here, so
+//! it listens on loopback by default and shows no key data.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::routing::get;
+use engine::{Engine, Status};
+use http::Response;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::negotiate::PLAIN_JSON;
+use crate::response;
+
+/// The page at `/`; it polls `/status`.
+const DASHBOARD: &str = include_str!("dashboard.html");
+
+/// Bounds of the histograms of durations, in seconds: from a warm download to a stall.
+const DURATION_BUCKETS: [f64; 15] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0,
+];
+/// How often recorded samples are folded into the histograms; between, each takes 8 bytes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The metrics of this process.
+#[derive(Clone)]
+pub(crate) struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// The recorder of this process, installed the first time.
+    ///
+    /// # Errors
+    /// When the process has another recorder.
+    pub(crate) fn install() -> Result<Self, String> {
+        static INSTALLED: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+        INSTALLED.get_or_init(install_recorder).clone().map(Self)
+    }
+
+    /// Keeps the memory of the histograms bounded until the server stops.
+    pub(crate) async fn upkeep(self, mut stop: watch::Receiver<bool>) {
+        let mut interval = tokio::time::interval(UPKEEP);
+        loop {
+            tokio::select! {
+                _ = interval.tick() => self.0.run_upkeep(),
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+}
+
+fn install_recorder() -> Result<PrometheusHandle, String> {
+    let durations = Matcher::Suffix("_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(durations, &DURATION_BUCKETS);
+    let installed = builder.and_then(PrometheusBuilder::install_recorder);
+    let handle = installed.map_err(|error| error.to_string())?;
+    metrics::describe_histogram!("efgs_request_seconds", "Request to response head");
+    metrics::describe_counter!("efgs_refusals_total", "Refused requests by code");
+    metrics::describe_gauge!("efgs_connections_open", "Open connections over all ports");
+    metrics::describe_counter!(
+        "efgs_connections_stalled_total",
+        "Connections closed as stalled"
+    );
+    metrics::describe_counter!("efgs_tls_handshakes_failed_total", "Failed TLS handshakes");
+    Ok(handle)
+}
+
+#[derive(Clone)]
+struct Operations {
+    engine: Arc<Engine>,
+    metrics: Metrics,
+    stopping: watch::Receiver<bool>,
+}
+
+/// The routes of the operations port.
+pub(crate) fn routes(
+    engine: Arc<Engine>,
+    metrics: Metrics,
+    stopping: watch::Receiver<bool>,
+) -> Router {
+    Router::new()
+        .route(
+            "/",
+            get(async || response::text("text/html; charset=utf-8", DASHBOARD)),
+        )
+        .route(
+            "/health",
+            get(async || response::found(PLAIN_JSON, &Health { status: "up" })),
+        )
+        .route("/ready", get(ready))
+        .route("/status", get(status))
+        .route("/metrics", get(render))
+        .with_state(Operations {
+            engine,
+            metrics,
+            stopping,
+        })
+}
+
+async fn ready(State(operations): State<Operations>) -> Response<Body> {
+    let shown = operations.shown();
+    if shown.ready {
+        response::found(PLAIN_JSON, &shown)
+    } else {
+        response::not_ready(&shown)
+    }
+}
+
+async fn status(State(operations): State<Operations>) -> Response<Body> {
+    response::found(PLAIN_JSON, &operations.shown())
+}
+
+async fn render(State(operations): State<Operations>) -> Response<Body> {
+    response::text(
+        "text/plain; version=0.0.4; charset=utf-8",
+        operations.metrics.0.render(),
+    )
+}
+
+impl Operations {
+    fn shown(&self) -> ShownStatus {
+        ShownStatus::new(&self.engine.status(), *self.stopping.borrow())
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+/// What `/ready` and `/status` say.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownStatus {
+    ready: bool,
+    stopping: bool,
+    database_available: bool,
+    log_position: u64,
+    identities: u64,
+    newest_batch: Option<String>,
+    cuts: bool,
+    version: &'static str,
+}
+
+impl ShownStatus {
+    fn new(status: &Status, stopping: bool) -> Self {
+        Self {
+            ready: status.database_available && !stopping,
+            stopping,
+            database_available: status.database_available,
+            log_position: status.log_position,
+            identities: status.identities,
+            newest_batch: status.newest_batch.map(|tag| tag.to_string()),
+            cuts: status.cuts,
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::domain::BatchTag;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn is_ready_when_the_database_answers_and_nothing_stops() {
+        let status = |database_available| Status {
+            database_available,
+            log_position: 31,
+            identities: 151_000,
+            newest_batch: Some(BatchTag::parse("20201006-7").unwrap()),
+            cuts: true,
+        };
+        assert!(ShownStatus::new(&status(true), false).ready);
+        assert!(!ShownStatus::new(&status(true), true).ready);
+        assert!(!ShownStatus::new(&status(false), false).ready);
+        let shown = serde_json::to_value(ShownStatus::new(&status(true), false)).unwrap();
+        assert_eq!(shown["newestBatch"], json!("20201006-7"));
+        assert_eq!(shown["identities"], json!(151_000));
+    }
+
+    #[test]
+    fn installs_one_recorder_for_any_number_of_servers() {
+        let first = Metrics::install().unwrap();
+        let second = Metrics::install().unwrap();
+        metrics::counter!("efgs_refusals_total", "code" => "seen").increment(2);
+        let line = "efgs_refusals_total{code=\"seen\"} 2";
+        assert!(first.0.render().contains(line));
+        assert!(second.0.render().contains(line));
+    }
+}

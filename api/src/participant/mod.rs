@@ -1,0 +1,260 @@
+//! Who asks: an onboarded backend, authenticated for this request.
+//!
+//! - *In*: how the request arrived ([`Arrival`]), its headers, the certificate list of this very
+//!   moment, so that a revocation reaches open connections.
+//! - *Out*: [`Participant`]: country and thumbprint of a listed AUTHENTICATION certificate.
+//! - *Refuses*: the checks of wire behaviour §4 in its order, and certificates outside their
+//!   validity (defect A-4 of the reference).
+//! - *Assumes*: on the public port, the TLS handshake proved possession of the certificate's key.
+//! - *Runs on*: a tokio thread; nothing blocks.
+
+mod distinguished_name;
+mod proxy;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
+use engine::trust::{ListedCertificate, Trust};
+use http::{HeaderMap, HeaderName};
+
+pub(crate) use proxy::ProxyTrust;
+
+/// An authenticated backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Participant {
+    /// The country as its certificate row spells it.
+    pub(crate) country: Country,
+    /// Its authentication certificate.
+    pub(crate) thumbprint: Thumbprint,
+}
+
+/// Through which door a request came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Arrival {
+    /// Public port: the certificate shown in the TLS handshake, if one was shown.
+    MutualTls(Option<Thumbprint>),
+    /// Proxy port: the address of who connected.
+    Proxy(IpAddr),
+    /// Operations port: nobody is authenticated there.
+    Operations,
+}
+
+/// Why a request is not somebody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuthenticationError {
+    /// The TLS client showed no certificate.
+    NoClientCertificate,
+    /// Identity headers from a peer that is not configured to send them.
+    UntrustedPeer,
+    /// A header is missing, or the thumbprint cannot be read (wire behaviour §4, row 2).
+    NoForwardedIdentity,
+    /// The subject name has no country (row 4).
+    NoCountry,
+    /// No intact row has this thumbprint and country (row 5).
+    UnknownCertificate,
+    /// The row is revoked (row 6).
+    RevokedCertificate,
+    /// The certificate is not valid yet.
+    NotYetValid,
+    /// The certificate is not valid any more.
+    Expired,
+}
+
+/// Authenticates one request.
+///
+/// # Errors
+/// [`AuthenticationError`], the first that applies.
+pub(crate) fn authenticate(
+    arrival: Arrival,
+    headers: &HeaderMap,
+    proxy_trust: Option<&ProxyTrust>,
+    trust: &Trust,
+    now: UnixMillis,
+) -> Result<Participant, AuthenticationError> {
+    let (thumbprint, country) = match (arrival, proxy_trust) {
+        // Forwarded headers are not looked at here: several clients always send them.
+        (Arrival::MutualTls(shown), _) => {
+            (shown.ok_or(AuthenticationError::NoClientCertificate)?, None)
+        }
+        (Arrival::Proxy(peer), Some(proxy_trust)) => {
+            let forwarded = proxy_trust.read(peer, headers)?;
+            (forwarded.thumbprint, Some(forwarded.country))
+        }
+        (Arrival::Proxy(_) | Arrival::Operations, _) => {
+            return Err(AuthenticationError::UntrustedPeer);
+        }
+    };
+    let listed = trust.find(&thumbprint, CertificateKind::Authentication);
+    let country = judge(listed.map(AsRef::as_ref), country.as_deref(), now)?;
+    Ok(Participant {
+        country,
+        thumbprint,
+    })
+}
+
+/// The reference's events (wire behaviour §18.3), with what the other side claims to be.
+pub(crate) fn log(
+    outcome: &Result<Participant, AuthenticationError>,
+    arrival: Arrival,
+    headers: &HeaderMap,
+    proxy_trust: Option<&ProxyTrust>,
+) {
+    let claimed = |name: Option<&HeaderName>| {
+        let value = name.and_then(|name| headers.get(name));
+        value.map_or(Cow::Borrowed(""), |value| {
+            String::from_utf8_lossy(value.as_bytes())
+        })
+    };
+    let proxy_trust = proxy_trust.filter(|_| matches!(arrival, Arrival::Proxy(_)));
+    let name = claimed(proxy_trust.map(|proxy| &proxy.distinguished_name_header));
+    let thumbprint = match arrival {
+        Arrival::MutualTls(Some(thumbprint)) => Cow::Owned(thumbprint.to_string()),
+        Arrival::MutualTls(None) | Arrival::Operations => Cow::Borrowed(""),
+        Arrival::Proxy(_) => claimed(proxy_trust.map(|proxy| &proxy.thumbprint_header)),
+    };
+    match outcome {
+        Ok(participant) => {
+            let country = participant.country;
+            let message = "Successful Authentication";
+            // One per request is too much for a busy gateway's everyday log.
+            tracing::debug!(%country, dnString = %name, thumbprint = %thumbprint, "{message}");
+        }
+        Err(error) => {
+            let message = error.event();
+            tracing::info!(dnString = %name, thumbprint = %thumbprint, "{message}");
+        }
+    }
+}
+
+impl AuthenticationError {
+    const fn event(self) -> &'static str {
+        match self {
+            Self::NoClientCertificate | Self::NoForwardedIdentity => {
+                "No thumbprint or distinguish name"
+            }
+            Self::UntrustedPeer => "Identity headers from an untrusted peer",
+            Self::NoCountry => "Country property is missing",
+            Self::UnknownCertificate => "Unknown client certificate",
+            Self::RevokedCertificate => "Certificate is revoked",
+            Self::NotYetValid => "Certificate is not valid yet",
+            Self::Expired => "Certificate has expired",
+        }
+    }
+}
+
+/// Judges the row that was found, if any; gives its country.
+fn judge(
+    listed: Option<&ListedCertificate>,
+    forwarded_country: Option<&str>,
+    now: UnixMillis,
+) -> Result<Country, AuthenticationError> {
+    let matching = |listed: &&ListedCertificate| {
+        let row_country = listed.row.country;
+        let same = |text: &str| text.eq_ignore_ascii_case(row_country.as_str());
+        listed.intact && forwarded_country.is_none_or(same)
+    };
+    let listed = listed
+        .filter(matching)
+        .ok_or(AuthenticationError::UnknownCertificate)?;
+    if listed.is_revoked() {
+        Err(AuthenticationError::RevokedCertificate)
+    } else if listed.is_valid_at(now) {
+        Ok(listed.row.country)
+    } else if now < listed.not_before {
+        Err(AuthenticationError::NotYetValid)
+    } else {
+        Err(AuthenticationError::Expired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::trust::CertificateRow;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_602_000_000_000);
+
+    fn listed() -> ListedCertificate {
+        ListedCertificate {
+            row: CertificateRow {
+                thumbprint: Thumbprint([7; 32]),
+                country: Country::parse("DE").unwrap(),
+                kind: CertificateKind::Authentication,
+                pem: Arc::from(""),
+                operator_signature: Arc::from(""),
+                revoked_at: None,
+            },
+            not_before: UnixMillis(NOW.0 - 1000),
+            not_after: UnixMillis(NOW.0 + 1000),
+            intact: true,
+        }
+    }
+
+    fn check(change: impl Fn(&mut ListedCertificate), expected: Result<&str, AuthenticationError>) {
+        let mut listed = listed();
+        change(&mut listed);
+        let judged = judge(Some(&listed), None, NOW);
+        assert_eq!(
+            judged,
+            expected.map(|country| Country::parse(country).unwrap())
+        );
+    }
+
+    #[test]
+    fn admits_a_listed_certificate() {
+        check(|_| {}, Ok("DE"));
+    }
+
+    #[test]
+    fn refuses_unknown_and_tampered_rows_alike() {
+        let unknown = AuthenticationError::UnknownCertificate;
+        assert_eq!(judge(None, None, NOW), Err(unknown));
+        check(|listed| listed.intact = false, Err(unknown));
+        let tampered_and_revoked = |listed: &mut ListedCertificate| {
+            listed.intact = false;
+            listed.row.revoked_at = Some(NOW);
+        };
+        check(tampered_and_revoked, Err(unknown));
+    }
+
+    #[test]
+    fn refuses_revoked_expired_and_future_certificates() {
+        let revoked = |listed: &mut ListedCertificate| listed.row.revoked_at = Some(NOW);
+        check(revoked, Err(AuthenticationError::RevokedCertificate));
+        check(
+            |listed| listed.not_after = UnixMillis(NOW.0 - 1000),
+            Err(AuthenticationError::Expired),
+        );
+        check(
+            |listed| listed.not_before = UnixMillis(NOW.0 + 1),
+            Err(AuthenticationError::NotYetValid),
+        );
+    }
+
+    #[test]
+    fn compares_the_forwarded_country_without_letter_case() {
+        let listed = listed();
+        for (country, admitted) in [("DE", true), ("de", true), ("DK", false), ("DE ", false)] {
+            let judged = judge(Some(&listed), Some(country), NOW);
+            assert_eq!(judged.is_ok(), admitted, "{country}");
+        }
+        let judged = judge(Some(&listed), Some("de"), NOW).unwrap();
+        assert_eq!(judged.as_str(), "DE");
+    }
+
+    #[test]
+    fn wants_a_certificate_whatever_the_headers_claim() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-ssl-client-sha256", "00".repeat(32).parse().unwrap());
+        headers.insert("x-ssl-client-dn", "C=DE".parse().unwrap());
+        let trust = Trust::default();
+        let asked = authenticate(Arrival::MutualTls(None), &headers, None, &trust, NOW);
+        assert_eq!(asked, Err(AuthenticationError::NoClientCertificate));
+        let asked = authenticate(Arrival::Operations, &headers, None, &trust, NOW);
+        assert_eq!(asked, Err(AuthenticationError::UntrustedPeer));
+    }
+}

@@ -1,0 +1,238 @@
+//! Identity from the headers of a proxy that terminates TLS (wire behaviour §4).
+
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use engine::domain::Thumbprint;
+use http::{HeaderMap, HeaderName};
+use percent_encoding::percent_decode;
+
+use super::{AuthenticationError, distinguished_name};
+use crate::settings::TrustedPeer;
+
+/// Whom to believe, and the names of the headers.
+#[derive(Debug)]
+pub(crate) struct ProxyTrust {
+    /// Empty means: loopback peers only.
+    pub(crate) trusted_peers: Vec<TrustedPeer>,
+    pub(crate) thumbprint_header: HeaderName,
+    pub(crate) distinguished_name_header: HeaderName,
+}
+
+/// What a trusted proxy says about its client.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forwarded {
+    pub(crate) thumbprint: Thumbprint,
+    /// The country of the subject name, in whatever letter case.
+    pub(crate) country: String,
+}
+
+impl ProxyTrust {
+    fn believes(&self, peer: IpAddr) -> bool {
+        if self.trusted_peers.is_empty() {
+            return peer.to_canonical().is_loopback();
+        }
+        self.trusted_peers
+            .iter()
+            .any(|network| network.contains(peer))
+    }
+
+    /// Reads the two headers, the first of each when they are repeated.
+    ///
+    /// # Errors
+    /// In the reference's order: who speaks, whether both headers are there and the thumbprint
+    /// can be read, whether the name has a country.
+    pub(crate) fn read(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Forwarded, AuthenticationError> {
+        if !self.believes(peer) {
+            return Err(AuthenticationError::UntrustedPeer);
+        }
+        let thumbprint = headers.get(&self.thumbprint_header);
+        let thumbprint = thumbprint.and_then(|value| read_thumbprint(value.as_bytes()));
+        let name = headers.get(&self.distinguished_name_header);
+        let (Some(thumbprint), Some(name)) = (thumbprint, name) else {
+            return Err(AuthenticationError::NoForwardedIdentity);
+        };
+        let country = distinguished_name::country(name.as_bytes());
+        let country = country.ok_or(AuthenticationError::NoCountry)?;
+        Ok(Forwarded {
+            thumbprint,
+            country,
+        })
+    }
+}
+
+/// Reads a SHA-256 as clients and proxies write it: hexadecimal in any letter case, also with up
+/// to four leading zero bytes dropped (defect A-1 of the reference, which ES copies); base64 of
+/// either alphabet, padded or not; any of these percent-encoded.
+fn read_thumbprint(value: &[u8]) -> Option<Thumbprint> {
+    let text: Vec<u8> = percent_decode(value).collect();
+    let text = text.trim_ascii();
+    if text.len() >= HEX_DIGITS_MIN && text.iter().all(u8::is_ascii_hexdigit) {
+        let digits = std::str::from_utf8(text).ok()?;
+        return Thumbprint::parse_hex(&format!("{digits:0>64}")).ok();
+    }
+    let standard: Vec<u8> = text.iter().map(|byte| to_standard(*byte)).collect();
+    let bytes = BASE64.decode(standard).ok()?;
+    bytes.try_into().map(Thumbprint).ok()
+}
+
+/// Base64 of 32 bytes has at most 44 characters, so there is no ambiguity from 56 on.
+const HEX_DIGITS_MIN: usize = 56;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+const fn to_standard(byte: u8) -> u8 {
+    match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `printf x | openssl dgst -sha256`, and the same as base64.
+    const HEX: &str = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+    const BASE64_TEXT: &str = "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=";
+
+    #[test]
+    fn reads_every_spelling_of_one_thumbprint() {
+        let expected = Thumbprint::parse_hex(HEX).ok();
+        for text in [
+            HEX.to_owned(),
+            HEX.to_uppercase(),
+            BASE64_TEXT.to_owned(),
+            BASE64_TEXT.trim_end_matches('=').to_owned(),
+            BASE64_TEXT.replace('+', "-").replace('/', "_"),
+            "LXEWQrcmsEQBYnyp%2B6wy9chTD7GQPMTbAiWHF5IaSIE%3D".to_owned(),
+            "LXEWQrcmsEQBYnyp%2b6wy9chTD7GQPMTbAiWHF5IaSIE%3d".to_owned(),
+            "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE%3D".to_owned(),
+            format!("%32{}", HEX.strip_prefix('2').unwrap()),
+        ] {
+            assert_eq!(read_thumbprint(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn puts_back_the_zeros_that_the_reference_strips() {
+        for zeros in 0..=8 {
+            let full = format!("{}{}", "0".repeat(zeros), "a".repeat(64 - zeros));
+            let expected = Thumbprint::parse_hex(&full).ok();
+            assert_eq!(read_thumbprint(full.as_bytes()), expected);
+            assert_eq!(
+                read_thumbprint("a".repeat(64 - zeros).as_bytes()),
+                expected,
+                "{zeros}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_thumbprint() {
+        for text in [
+            "".to_owned(),
+            "%".to_owned(),
+            "a".repeat(55),
+            "a".repeat(65),
+            "g".repeat(64),
+            format!("+{}", "a".repeat(63)),
+            format!("{BASE64_TEXT}AAAA"),
+            "LXEWQrcm sEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=".to_owned(),
+            "(null)".to_owned(),
+        ] {
+            assert_eq!(read_thumbprint(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    fn trust(peers: &[&str]) -> ProxyTrust {
+        ProxyTrust {
+            trusted_peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
+            thumbprint_header: HeaderName::from_static("x-ssl-client-sha256"),
+            distinguished_name_header: HeaderName::from_static("x-ssl-client-dn"),
+        }
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn read(pairs: &[(&'static str, &'static str)]) -> Result<Forwarded, AuthenticationError> {
+        trust(&[]).read("127.0.0.1".parse().unwrap(), &headers(pairs))
+    }
+
+    #[test]
+    fn wants_both_headers() {
+        let (hash, name) = (("x-ssl-client-sha256", HEX), ("x-ssl-client-dn", "C=DE"));
+        let forwarded = read(&[hash, name]).unwrap();
+        assert_eq!(forwarded.country, "DE");
+        for pairs in [
+            &[][..],
+            &[hash],
+            &[name],
+            &[("x-ssl-client-sha256", "zz"), name],
+        ] {
+            let refusal = read(pairs).unwrap_err();
+            assert_eq!(
+                refusal,
+                AuthenticationError::NoForwardedIdentity,
+                "{pairs:?}"
+            );
+        }
+        let refusal = read(&[hash, ("x-ssl-client-dn", "O=x")]).unwrap_err();
+        assert_eq!(refusal, AuthenticationError::NoCountry);
+    }
+
+    #[test]
+    fn takes_the_first_of_repeated_headers() {
+        let forwarded = read(&[
+            ("x-ssl-client-sha256", HEX),
+            ("x-ssl-client-sha256", BASE64_TEXT),
+            ("x-ssl-client-dn", "C=NO"),
+            ("x-ssl-client-dn", "C=DK"),
+        ]);
+        assert_eq!(forwarded.unwrap().country, "NO");
+    }
+
+    #[test]
+    fn believes_configured_peers_only() {
+        let pairs = [("x-ssl-client-sha256", HEX), ("x-ssl-client-dn", "C=DE")];
+        for (peers, peer, believed) in [
+            (&[][..], "127.0.0.1", true),
+            (&[][..], "::1", true),
+            (&[][..], "10.0.0.1", false),
+            (&["10.0.0.0/8"][..], "10.0.0.1", true),
+            (&["10.0.0.0/8"][..], "127.0.0.1", false),
+        ] {
+            let found = trust(peers).read(peer.parse().unwrap(), &headers(&pairs));
+            let untrusted = found == Err(AuthenticationError::UntrustedPeer);
+            assert_eq!(!untrusted, believed, "{peers:?} {peer}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_thumbprint(&bytes);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! TLS of the public port: any client certificate is let in that proves possession of its key.
+//!
+//! Whether it is listed is decided per request ([`crate::participant`]), with a JSON answer, so
+//! that an unlisted or revoked participant reads why, and self-signed certificates work.
+
+use std::fmt;
+use std::sync::Arc;
+
+use engine::domain::Thumbprint;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+
+/// The gateway's own certificate.
+#[derive(Clone)]
+pub struct TlsSettings {
+    /// PEM, the gateway's certificate first.
+    pub certificate_chain_pem: String,
+    /// PEM: PKCS#8, PKCS#1 or SEC1.
+    pub private_key_pem: String,
+}
+
+/// Without the private key.
+impl fmt::Debug for TlsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSettings").finish_non_exhaustive()
+    }
+}
+
+/// Why TLS cannot be offered. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The chain is empty or no PEM.
+    #[error("the TLS certificate file holds no PEM certificate: put the gateway's chain there")]
+    NoCertificate,
+    /// The key is missing or no PEM.
+    #[error("the TLS key file holds no PEM private key: put the key of the certificate there")]
+    NoPrivateKey,
+    /// The two do not go together, or the key is of a kind that TLS has no use for.
+    #[error("the TLS certificate and key cannot be used together: {0}")]
+    Unusable(#[from] Error),
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, a client certificate requested but not demanded.
+///
+/// # Errors
+/// [`TlsError`].
+pub(crate) fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(settings.certificate_chain_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| TlsError::NoCertificate)?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate);
+    }
+    let key = PrivateKeyDer::from_pem_slice(settings.private_key_pem.as_bytes())
+        .map_err(|_| TlsError::NoPrivateKey)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = PossessionVerifier::new(&provider);
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(rustls::ALL_VERSIONS)?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// SHA-256 of the certificate that a client showed.
+pub(crate) fn client_thumbprint(connection: &rustls::ServerConnection) -> Option<Thumbprint> {
+    let shown = connection.peer_certificates()?.first()?;
+    Some(thumbprint(shown))
+}
+
+fn thumbprint(certificate: &CertificateDer<'_>) -> Thumbprint {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    Thumbprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}
+
+/// Asks for the proof that the client has the key of the certificate it shows; nothing else. A
+/// certificate that cannot be parsed has no key to prove, and fails the handshake.
+#[derive(Debug)]
+struct PossessionVerifier {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl PossessionVerifier {
+    fn new(provider: &CryptoProvider) -> Self {
+        Self {
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+}
+
+impl ClientCertVerifier for PossessionVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn self_signed() -> TlsSettings {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        TlsSettings {
+            certificate_chain_pem: made.cert.pem(),
+            private_key_pem: made.signing_key.serialize_pem(),
+        }
+    }
+
+    #[test]
+    fn offers_both_protocols() {
+        let config = server_config(&self_signed()).unwrap();
+        assert_eq!(
+            config.alpn_protocols,
+            [b"h2".to_vec(), b"http/1.1".to_vec()]
+        );
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let good = self_signed();
+        let without_chain = TlsSettings {
+            certificate_chain_pem: String::new(),
+            ..good.clone()
+        };
+        let error = server_config(&without_chain).unwrap_err();
+        assert!(matches!(error, TlsError::NoCertificate), "{error}");
+        let without_key = TlsSettings {
+            private_key_pem: "x".to_owned(),
+            ..good.clone()
+        };
+        let error = server_config(&without_key).unwrap_err();
+        assert!(matches!(error, TlsError::NoPrivateKey), "{error}");
+        let foreign_key = TlsSettings {
+            private_key_pem: self_signed().private_key_pem,
+            ..good
+        };
+        let error = server_config(&foreign_key).unwrap_err();
+        assert!(matches!(error, TlsError::Unusable(_)), "{error}");
+    }
+
+    #[test]
+    fn never_shows_its_key() {
+        assert_eq!(format!("{:?}", self_signed()), "TlsSettings { .. }");
+    }
+}
