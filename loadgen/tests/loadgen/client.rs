@@ -175,6 +175,9 @@ async fn sends_the_same_again_after_not_now_and_after_a_broken_connection() {
         assert_eq!(seen[again].body, seen[first].body);
     }
     assert_ne!(seen[2].body, seen[0].body);
+    // The request without an answer has no latency.
+    assert_eq!(report.latency_micros.len(), 3);
+    assert!(report.latency_micros.min() > 0);
     let connections: Vec<_> = seen.iter().map(|seen| seen.connection).collect();
     assert_eq!(connections, [0, 0, 0, 1]);
 }
