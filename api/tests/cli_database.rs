@@ -5,7 +5,8 @@
 mod cli_support;
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 
 use cli_support::{Gateway, Installation, efgs, openssl, refuses, succeeds, texts};
 
@@ -231,6 +232,45 @@ fn says_where_it_listens_and_stops_when_told() {
         let output = gateway.stop(signal);
         assert!(output.status.success(), "{signal}: {:?}", texts(&output));
     }
+}
+
+/// DE's certificate has a P-256 key, IT's an RSA key.
+#[test]
+fn lets_every_onboarded_backend_connect_with_the_certificates_of_init() {
+    let installation = Installation::new("DE,IT");
+    let (gateway, addresses) = Gateway::start(&mut installation.serve());
+    let address = addresses[0].1.to_string();
+    for country in ["DE", "IT"] {
+        let (certificate, key) = (
+            format!("{country}/authentication.pem"),
+            format!("{country}/authentication.key"),
+        );
+        let arguments = [
+            "s_client",
+            "-connect",
+            &address,
+            "-CAfile",
+            "server-ca.pem",
+            "-verify_return_error",
+            "-verify_hostname",
+            "localhost",
+            "-cert",
+            &certificate,
+            "-key",
+            &key,
+        ];
+        if let Some(said) = openssl(&arguments, &installation.path("pki")) {
+            assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+        }
+    }
+    let (_, operations) = &addresses[1];
+    let mut connection = TcpStream::connect(operations).unwrap();
+    let request = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    connection.write_all(request).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(gateway.stop("TERM").status.success());
 }
 
 #[test]

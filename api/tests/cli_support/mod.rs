@@ -170,7 +170,8 @@ impl Drop for Gateway {
 #[track_caller]
 pub(crate) fn openssl(arguments: &[&str], folder: &Path) -> Option<String> {
     let mut command = Command::new("openssl");
-    let output = command.args(arguments).current_dir(folder).output().ok()?;
+    command.args(arguments).current_dir(folder);
+    let output = command.stdin(Stdio::null()).output().ok()?;
     let (out, errors) = texts(&output);
     assert!(
         output.status.success(),
