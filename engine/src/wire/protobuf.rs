@@ -6,7 +6,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use quick_protobuf::sizeofs::{sizeof_int32, sizeof_len, sizeof_sint32, sizeof_uint32};
+use quick_protobuf::sizeofs::{sizeof_int32, sizeof_len, sizeof_uint32};
 use quick_protobuf::{BytesReader, Writer};
 
 use crate::decode::MalformedBatch;
@@ -187,6 +187,11 @@ const fn zig_zag(value: u32) -> i32 {
     (value >> 1).cast_signed() ^ (value & 1).cast_signed().wrapping_neg()
 }
 
+/// The writer's own `sint32` gives large numbers ten bytes, as no other library does.
+const fn to_zig_zag(value: i32) -> u32 {
+    (value << 1 ^ value >> 31).cast_unsigned()
+}
+
 /// Appends one key as a `keys` field of a batch, defaults left out, known fields only.
 pub fn write_key<'a>(
     out: &mut Vec<u8>,
@@ -227,9 +232,8 @@ fn write_fields<'a>(
         writer.write_with_tag(tag::REPORT_TYPE, |w| w.write_int32(key.report_type))?;
     }
     if key.days_since_onset != 0 {
-        writer.write_with_tag(tag::DAYS_SINCE_ONSET, |w| {
-            w.write_sint32(key.days_since_onset)
-        })?;
+        let number = to_zig_zag(key.days_since_onset);
+        writer.write_with_tag(tag::DAYS_SINCE_ONSET, |w| w.write_uint32(number))?;
     }
     Ok(())
 }
@@ -252,7 +256,7 @@ fn message_bytes<'a>(
         + field(key.report_type != 0, sizeof_int32(key.report_type))
         + field(
             key.days_since_onset != 0,
-            sizeof_sint32(key.days_since_onset),
+            sizeof_uint32(to_zig_zag(key.days_since_onset)),
         )
 }
 
@@ -297,6 +301,26 @@ mod tests {
         let mut out = Vec::new();
         write_key(&mut out, key, countries.iter().copied());
         assert_eq!(out, body);
+    }
+
+    #[test]
+    fn writes_every_zig_zag_number_in_five_bytes_at_most() {
+        // The encodings of the protobuf documentation.
+        for (days_since_onset, encoded) in [
+            (-1, &b"\x40\x01"[..]),
+            (1, b"\x40\x02"),
+            (i32::MAX, b"\x40\xfe\xff\xff\xff\x0f"),
+            (i32::MIN, b"\x40\xff\xff\xff\xff\x0f"),
+        ] {
+            let key = KeyFields {
+                days_since_onset,
+                ..KeyFields::default()
+            };
+            let mut out = Vec::new();
+            write_key(&mut out, &key, std::iter::empty());
+            assert_eq!(out[2..], *encoded);
+            assert_eq!(read_all(&out).unwrap()[0].0, key);
+        }
     }
 
     #[test]
