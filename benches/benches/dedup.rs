@@ -3,36 +3,32 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::{Backend, RSA_2048, SIZES, bench, criterion, group, keys, random_identities, scaled};
+use benches::{Backend, Ground, RSA_2048, SIZES, bench, criterion, group, random_identities};
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
-use engine::dedup::{IdentitySetWriter, find_duplicates, identify};
+use engine::dedup::{find_duplicates, identify};
 use engine::domain::Seq;
 use engine::wire::canonical::CanonicalBytes;
-
-/// Four worst days: more than the caches of any processor hold.
-const KNOWN: usize = 4_000_000;
-
-fn set_of(count: usize) -> IdentitySetWriter {
-    let mut set = IdentitySetWriter::new(Seq::ZERO);
-    set.insert(&random_identities(2, count), Seq(1));
-    set
-}
 
 fn probes(criterion: &mut Criterion) {
     let mut group = group(criterion, "dedup");
     let backend = Backend::of(RSA_2048);
-    let keys = keys();
-    let set = set_of(scaled(KNOWN, 10_000));
+    let ground = Ground::lay();
     for size in SIZES {
         let body = backend.body(0, size);
         let canonical = CanonicalBytes::of(&decode(&body, size).expect("well-formed"));
         bench(&mut group, "identify", size, |b| {
-            b.iter(|| identify(black_box(&canonical), &keys));
+            b.iter(|| identify(black_box(&canonical), &ground.keys));
         });
-        let identities = identify(&canonical, &keys);
+        let identities = identify(&canonical, &ground.keys);
         bench(&mut group, "probe", size, |b| {
-            b.iter(|| find_duplicates(black_box(&identities), canonical.order(), set.shared()));
+            b.iter(|| {
+                find_duplicates(
+                    black_box(&identities),
+                    canonical.order(),
+                    ground.set.shared(),
+                )
+            });
         });
     }
     group.finish();
@@ -41,7 +37,7 @@ fn probes(criterion: &mut Criterion) {
 fn inserts(criterion: &mut Criterion) {
     let mut group = group(criterion, "dedup");
     for size in SIZES {
-        let mut set = set_of(scaled(KNOWN, 10_000));
+        let mut set = Ground::lay().set;
         let mut seed = 3;
         bench(&mut group, "insert", size, |b| {
             b.iter_custom(|iterations| {
