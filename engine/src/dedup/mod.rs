@@ -62,8 +62,12 @@ pub fn dedup<'a>(
 
 /// The identities of a batch's keys, in request order.
 pub fn identify(canonical: &CanonicalBytes, keys: &Keys) -> Vec<KeyIdentity> {
-    let texts = (0..canonical.key_count()).map(|at| canonical.key(at));
-    texts.map(|text| keys.identify(text)).collect()
+    let mut identities = vec![KeyIdentity([0; 16]); canonical.key_count()];
+    let hasher = keys.identity_hasher();
+    for (index, text) in canonical.texts() {
+        identities[index as usize] = hasher.identify(text);
+    }
+    identities
 }
 
 /// Positions of keys that the set knows, or that repeat an earlier one; ascending. `order` is
