@@ -8,13 +8,11 @@
 //! known from the key data before anything is written, ties aside; so the texts are written once,
 //! in their order, into one buffer of just that size.
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::decode::{DecodedBatch, DecodedKey, VisitedCountries};
-use crate::wire::protobuf::TwoLetterCountries;
+use crate::wire::protobuf::{KeyFields, TwoLetterCountries};
 
 /// The canonical texts of a batch, and the order in which they are signed.
 pub struct CanonicalBytes {
@@ -30,15 +28,13 @@ impl CanonicalBytes {
     /// Orders the keys and writes their texts.
     pub fn of(batch: &DecodedBatch<'_>) -> Self {
         let order = signing_order(batch);
-        let bytes = batch.keys().iter().map(|key| text_bytes(batch, key)).sum();
-        let mut text = vec![0; bytes];
+        let mut text = Vec::with_capacity(order.len() * TEXT_BYTES);
         let mut starts = Vec::with_capacity(order.len() + 1);
-        let mut rest = &mut text[..];
         for &index in &order {
-            starts.push(bytes - rest.len());
-            rest = put_text(rest, batch, &batch.keys()[index as usize]);
+            starts.push(text.len());
+            push_text(&mut text, batch, &batch.keys()[index as usize]);
         }
-        starts.push(bytes);
+        starts.push(text.len());
         Self {
             text,
             starts,
@@ -83,80 +79,77 @@ impl std::fmt::Debug for CanonicalBytes {
     }
 }
 
-/// Characters of a number, with its dot.
-const NUMBER_BYTES: usize = 9;
+/// Room for a text: enough for twelve countries.
+const TEXT_BYTES: usize = 128;
 
-/// Characters of some bytes, with their dot.
-const fn base64_bytes(bytes: usize) -> usize {
-    bytes.div_ceil(3) * 4 + 1
-}
-
-fn text_bytes(batch: &DecodedBatch<'_>, key: &DecodedKey<'_>) -> usize {
-    let countries = match batch.visited(key) {
-        VisitedCountries::TwoLetters(countries) if key.has_plain_countries => {
-            quanta_bytes(countries) + base64_bytes(key.fields.origin.len())
-        }
-        visited => {
-            let (visited, origin) = (visited.joined(), key.fields.origin);
-            base64_bytes(ascii(&visited).len()) + base64_bytes(ascii(origin).len())
-        }
-    };
-    base64_bytes(key.fields.key_data.len()) + countries + 5 * NUMBER_BYTES
-}
-
-/// Writes a key's text to the beginning of `out`, gives the rest of it.
-fn put_text<'o>(out: &'o mut [u8], batch: &DecodedBatch<'_>, key: &DecodedKey<'_>) -> &'o mut [u8] {
+/// Appends the text of a key.
+fn push_text(out: &mut Vec<u8>, batch: &DecodedBatch<'_>, key: &DecodedKey<'_>) {
     let fields = &key.fields;
-    let out = put_base64(out, fields.key_data);
-    let out = put_number(out, fields.rolling_start);
-    let out = put_number(out, fields.rolling_period);
-    let out = put_number(out, fields.risk_level.cast_unsigned());
-    let out = match batch.visited(key) {
-        VisitedCountries::TwoLetters(countries) if key.has_plain_countries => {
-            put_base64(put_quanta(out, countries), fields.origin.as_bytes())
+    let key_data = <&[u8; 16]>::try_from(fields.key_data);
+    match (key_data, batch.visited(key), fields.origin.as_bytes()) {
+        (Ok(key_data), VisitedCountries::TwoLetters(visited), &[a, b])
+            if fields.origin.is_ascii() =>
+        {
+            push_usual_text(out, fields, key_data, visited, [a, b]);
         }
-        visited => {
-            let out = put_base64(out, &ascii(&visited.joined()));
-            put_base64(out, &ascii(fields.origin))
-        }
+        (_, visited, _) => push_any_text(out, fields, &visited.joined()),
+    }
+}
+
+/// The text of a key that is as nearly all keys are.
+fn push_usual_text(
+    out: &mut Vec<u8>,
+    fields: &KeyFields<'_>,
+    key_data: &[u8; 16],
+    visited: TwoLetterCountries<'_>,
+    origin: [u8; 2],
+) {
+    out.extend_from_slice(&key_data_text(key_data));
+    let numbers = [
+        fields.rolling_start,
+        fields.rolling_period,
+        fields.risk_level.cast_unsigned(),
+    ];
+    out.extend_from_slice(numbers.map(number_text).as_flattened());
+    // Two letters and a comma are one quantum of base64; no comma follows the last country.
+    let mut visited = visited.iter();
+    let last = visited.next_back();
+    for [a, b] in visited {
+        out.extend_from_slice(&quantum(a, b, b','));
+    }
+    match last {
+        Some(last) => out.extend_from_slice(&letters_text(last)),
+        None => out.push(b'.'),
+    }
+    out.extend_from_slice(&letters_text(origin));
+    let numbers = [
+        fields.report_type.cast_unsigned(),
+        fields.days_since_onset.cast_unsigned(),
+    ];
+    out.extend_from_slice(numbers.map(number_text).as_flattened());
+}
+
+/// The text of any key; 16 bytes of data and two letters have no say in it.
+fn push_any_text(out: &mut Vec<u8>, fields: &KeyFields<'_>, visited: &str) {
+    let push_base64 = |out: &mut Vec<u8>, bytes: &[u8]| {
+        out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+        out.push(b'.');
     };
-    let out = put_number(out, fields.report_type.cast_unsigned());
-    put_number(out, fields.days_since_onset.cast_unsigned())
+    push_base64(out, fields.key_data);
+    push_base64(out, &fields.rolling_start.to_be_bytes());
+    push_base64(out, &fields.rolling_period.to_be_bytes());
+    push_base64(out, &fields.risk_level.to_be_bytes());
+    push_base64(out, &ascii(visited));
+    push_base64(out, &ascii(fields.origin));
+    push_base64(out, &fields.report_type.to_be_bytes());
+    push_base64(out, &fields.days_since_onset.to_be_bytes());
 }
 
 /// What the JDK's US-ASCII encoder does: one question mark per character beyond ASCII.
-fn ascii(text: &str) -> Cow<'_, [u8]> {
-    if text.is_ascii() {
-        return Cow::Borrowed(text.as_bytes());
-    }
+fn ascii(text: &str) -> Vec<u8> {
     text.chars()
         .map(|c| u8::try_from(c).ok().filter(u8::is_ascii).unwrap_or(b'?'))
         .collect()
-}
-
-/// Characters of countries that are joined with commas, with their dot: two letters and a comma are
-/// one quantum of base64.
-fn quanta_bytes(countries: TwoLetterCountries<'_>) -> usize {
-    countries.iter().len() * 4 + 1
-}
-
-/// Countries, joined with commas, in base64 with their dot.
-#[inline]
-fn put_quanta<'o>(out: &'o mut [u8], countries: TwoLetterCountries<'_>) -> &'o mut [u8] {
-    let (place, out) = out
-        .split_at_mut_checked(quanta_bytes(countries))
-        .expect(TEXT_SPACE);
-    let (quanta, dot) = place.as_chunks_mut::<4>();
-    for (place, [a, b]) in quanta.iter_mut().zip(countries.iter()) {
-        *place = quantum(a, b, b',');
-    }
-    // No comma follows the last.
-    if let (Some(place), Some([a, b])) = (quanta.last_mut(), countries.iter().last()) {
-        *place = quantum(a, b, 0);
-        place[3] = b'=';
-    }
-    dot.fill(b'.');
-    out
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -188,42 +181,32 @@ fn quantum(a: u8, b: u8, c: u8) -> [u8; 4] {
     [w, x, y, z]
 }
 
-const TEXT_SPACE: &str = "text_bytes counted what is written";
-
-/// Bytes in base64, with their dot.
-fn put_base64<'o>(out: &'o mut [u8], bytes: &[u8]) -> &'o mut [u8] {
-    let (place, out) = out
-        .split_at_mut_checked(base64_bytes(bytes.len()))
-        .expect(TEXT_SPACE);
-    let (whole, rest) = bytes.as_chunks::<3>();
-    let (quanta, dot) = place.as_chunks_mut::<4>();
+/// 16 bytes in base64, with their dot.
+#[inline]
+fn key_data_text(data: &[u8; 16]) -> [u8; 25] {
+    let mut text = [b'='; 25];
+    let (quanta, dot) = text.as_chunks_mut::<4>();
+    let (whole, rest) = data.as_chunks::<3>();
     for (place, &[a, b, c]) in quanta.iter_mut().zip(whole) {
         *place = quantum(a, b, c);
     }
-    match (rest, quanta.last_mut()) {
-        (&[a, b], Some(last)) => {
-            *last = quantum(a, b, 0);
-            last[3] = b'=';
-        }
-        (&[a], Some(last)) => {
-            *last = quantum(a, 0, 0);
-            [last[2], last[3]] = [b'='; 2];
-        }
-        _ => {}
-    }
-    dot.fill(b'.');
-    out
+    [quanta[5][0], quanta[5][1]] = pair(u32::from(rest[0]) << 4);
+    dot[0] = b'.';
+    text
 }
 
-/// Four bytes, big-endian, in base64 with its dot.
+/// Two letters in base64, with their dot.
 #[inline]
-fn put_number(out: &mut [u8], number: u32) -> &mut [u8] {
-    let (place, out) = out
-        .split_first_chunk_mut::<NUMBER_BYTES>()
-        .expect(TEXT_SPACE);
+fn letters_text([a, b]: [u8; 2]) -> [u8; 5] {
+    let [w, x, y, _] = quantum(a, b, 0);
+    [w, x, y, b'=', b'.']
+}
+
+/// Four bytes, big-endian, in base64 with their dot.
+#[inline]
+fn number_text(number: u32) -> [u8; 9] {
     let ([a, b], [c, d], [e, f]) = (pair(number >> 20), pair(number >> 8), pair(number << 4));
-    *place = [a, b, c, d, e, f, b'=', b'=', b'.'];
-    out
+    [a, b, c, d, e, f, b'=', b'=', b'.']
 }
 
 /// The order by base64 of the texts: by an integer first, by the whole texts on a tie.
@@ -256,8 +239,8 @@ fn position(index: u64) -> u32 {
 }
 
 fn text_of(batch: &DecodedBatch<'_>, key: &DecodedKey<'_>) -> Vec<u8> {
-    let mut text = vec![0; text_bytes(batch, key)];
-    put_text(&mut text, batch, key);
+    let mut text = Vec::with_capacity(TEXT_BYTES);
+    push_text(&mut text, batch, key);
     text
 }
 
@@ -343,6 +326,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn writes_the_usual_key_as_it_writes_any(
+            key_data: [u8; 16],
+            rolling_start: u32, rolling_period: u32, risk_level: i32, report_type: i32,
+            days_since_onset: i32, origin in "[ -~]{2}",
+            countries in prop::collection::vec("[A-Z]{2}", 0..30),
+        ) {
+            let key = KeyFields {
+                key_data: &key_data, rolling_start, rolling_period, risk_level,
+                origin: &origin, report_type, days_since_onset,
+            };
+            let mut body = Vec::new();
+            write_key(&mut body, &key, countries.iter().map(String::as_str));
+            let canonical = CanonicalBytes::of(&decode(&body, 1).unwrap());
+            let mut expected = Vec::new();
+            push_any_text(&mut expected, &key, &countries.join(","));
+            prop_assert_eq!(canonical.as_bytes(), expected);
+        }
+
         /// The rule as the protocol states it, with strings.
         #[test]
         fn orders_as_sorting_base64_strings_does(

@@ -229,7 +229,7 @@ pub(crate) struct TwoLetterCountries<'a>(&'a [[u8; 4]]);
 
 impl<'a> TwoLetterCountries<'a> {
     /// The countries.
-    pub(crate) fn iter(self) -> impl ExactSizeIterator<Item = [u8; 2]> + Clone + 'a {
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = [u8; 2]> + ExactSizeIterator + 'a {
         self.0.iter().map(|&[_, _, a, b]| [a, b])
     }
 }
