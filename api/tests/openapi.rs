@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use description::{Description, METHODS, Operation};
+use description::{Description, METHODS, Operation, Port};
 use support::{Gateway, Raw, RawAnswer, TODAY, forwarded, get, signed_upload};
 
 /// A path of a template, with a date that is none: it is refused by the route, not by the router.
@@ -44,7 +44,7 @@ async fn describes_the_routes_that_there_are() {
     }
     for operation in &operations {
         let path = path_of(operation);
-        let (raw, paths) = if operation.of_operators {
+        let (raw, paths) = if operation.port == Port::Operators {
             (&mut operators, vec![path])
         } else {
             (&mut participants, vec![format!("{path}/"), path])
@@ -53,7 +53,7 @@ async fn describes_the_routes_that_there_are() {
             let answer = ask(raw, operation.method, &path).await;
             let status = answer.status();
             assert!(![404, 405].contains(&status), "{operation:?}: {answer:?}");
-            let judged = description.judge(operation.method, &path, &answer);
+            let judged = description.judge(operation.port, operation.method, &path, &answer);
             assert_eq!(judged, Ok(()), "{operation:?}: {answer:?}");
         }
     }
@@ -69,7 +69,7 @@ async fn refuses_methods_that_are_not_described() {
         let here = operations.iter().filter(|operation| operation.path == path);
         let described: BTreeSet<&str> = here.clone().map(|operation| operation.method).collect();
         let first = here.clone().next().unwrap();
-        let raw = if first.of_operators {
+        let raw = if first.port == Port::Operators {
             &mut operators
         } else {
             &mut participants
@@ -82,7 +82,7 @@ async fn refuses_methods_that_are_not_described() {
             assert_eq!(answer.status(), 405, "{method} {path}");
             let allowed = answer.header("Allow").unwrap().split(',').collect();
             assert_eq!(described, allowed, "{method} {path}");
-            let judged = description.judge(method, &path_of(first), &answer);
+            let judged = description.judge(first.port, method, &path_of(first), &answer);
             assert_eq!(judged, Ok(()), "{method} {path}: {answer:?}");
         }
     }
@@ -108,11 +108,15 @@ async fn has_nothing_on_either_port_that_is_not_described() {
         "/favicon.ico",
         "//",
     ] {
-        for raw in [&mut participants, &mut operators] {
+        for (port, raw) in [
+            (Port::Participants, &mut participants),
+            (Port::Operators, &mut operators),
+        ] {
             let answer = ask(raw, "GET", path).await;
             if !described.contains(path) {
                 assert_eq!(answer.status(), 404, "{path}: {answer:?}");
-                assert_eq!(description.judge("GET", path, &answer), Ok(()), "{path}");
+                let judged = description.judge(port, "GET", path, &answer);
+                assert_eq!(judged, Ok(()), "{path}");
             }
         }
     }
@@ -139,7 +143,7 @@ async fn describes_what_journeys_meet() {
     let mut check = |method: &str, path: &str, answer: &RawAnswer, status: u16| {
         assert_eq!(answer.status(), status, "{answer:?}");
         assert_eq!(
-            description.judge(method, path, answer),
+            description.judge(Port::Participants, method, path, answer),
             Ok(()),
             "{answer:?}"
         );
@@ -283,7 +287,7 @@ async fn is_well_formed() {
         let anyone = value["security"] == Value::Array(Vec::new());
         assert_eq!(
             anyone,
-            operation.of_operators || operation.method == "OPTIONS"
+            operation.port == Port::Operators || operation.method == "OPTIONS"
         );
     }
     let upload = &document["paths"]["/diagnosiskeys/upload"]["post"];

@@ -18,9 +18,15 @@ pub(crate) struct Operation<'a> {
     pub(crate) path: &'a str,
     /// In upper case.
     pub(crate) method: &'static str,
-    /// Whether it is on the operations port.
-    pub(crate) of_operators: bool,
+    pub(crate) port: Port,
     pub(crate) value: &'a Value,
+}
+
+/// Whose port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    Participants,
+    Operators,
 }
 
 /// Every method that the document could describe.
@@ -56,10 +62,15 @@ impl Description {
             for method in METHODS {
                 if let Some(value) = item.get(method.to_ascii_lowercase()) {
                     let of_operators = item.get("servers").is_some();
+                    let port = if of_operators {
+                        Port::Operators
+                    } else {
+                        Port::Participants
+                    };
                     operations.push(Operation {
                         path,
                         method,
-                        of_operators,
+                        port,
                         value,
                     });
                 }
@@ -68,9 +79,9 @@ impl Description {
         operations
     }
 
-    fn find(&self, method: &str, path: &str) -> Result<Operation<'_>, u16> {
+    fn find(&self, port: Port, method: &str, path: &str) -> Result<Operation<'_>, u16> {
         let path = path.split('?').next().unwrap();
-        let fits = |operation: &Operation<'_>| fits(operation.path, path, operation.of_operators);
+        let fits = |one: &Operation<'_>| one.port == port && fits(one.path, path, port);
         let of_path: Vec<_> = self.operations().into_iter().filter(fits).collect();
         let found = of_path.iter().find(|operation| operation.method == method);
         let missing = if of_path.is_empty() { 404 } else { 405 };
@@ -81,14 +92,20 @@ impl Description {
     ///
     /// # Errors
     /// What is not as described.
-    pub(crate) fn judge(&self, method: &str, path: &str, answer: &RawAnswer) -> Result<(), String> {
+    pub(crate) fn judge(
+        &self,
+        port: Port,
+        method: &str,
+        path: &str,
+        answer: &RawAnswer,
+    ) -> Result<(), String> {
         let status = answer.status();
         let content_type = answer.header("Content-Type");
         if content_type.is_none() && answer.body.is_empty() && matches!(status, 400 | 414 | 431) {
             // Not HTTP: the HTTP library answers, as the introduction says.
             return Ok(());
         }
-        let described = match self.find(method, path) {
+        let described = match self.find(port, method, path) {
             Ok(operation) => operation.value["responses"].get(status.to_string()),
             Err(missing) if missing == status => {
                 let names = &self.0["components"]["responses"];
@@ -172,16 +189,14 @@ impl Description {
 }
 
 /// Whether a path is one of a template, with or without a slash at its end.
-fn fits(template: &str, path: &str, of_operators: bool) -> bool {
+fn fits(template: &str, path: &str, port: Port) -> bool {
     let path = match path.strip_suffix('/') {
-        Some(shorter) if !of_operators => shorter,
+        Some(shorter) if port == Port::Participants => shorter,
         _ => path,
     };
     let (template, path): (Vec<_>, Vec<_>) =
         (template.split('/').collect(), path.split('/').collect());
-    let same = |(wanted, given): (&&str, &&str)| {
-        wanted == given || wanted.starts_with('{') && !given.is_empty()
-    };
+    let same = |(wanted, given): (&&str, &&str)| wanted == given || wanted.starts_with('{');
     template.len() == path.len() && template.iter().zip(&path).all(same)
 }
 
