@@ -113,6 +113,18 @@ impl BundleCache {
         }
         metrics::gauge!("efgs_bundle_cache_bytes").set(cached.bytes as f64);
     }
+
+    /// Forgets bundles of download batches that cannot be asked for any more.
+    pub(crate) fn expire(&self, last_ordinal: u64) {
+        let mut cached = lock(&self.inner);
+        let keys = cached
+            .bundles
+            .keys()
+            .filter(|(ordinal, _)| *ordinal <= last_ordinal);
+        for key in keys.copied().collect::<Vec<_>>() {
+            cached.remove(key);
+        }
+    }
 }
 
 impl Cached {
@@ -157,6 +169,18 @@ mod tests {
             "a bundle beyond the bound is not kept"
         );
         assert_eq!(lock(&cache.inner).bytes, 0);
+    }
+
+    #[test]
+    fn forgets_bundles_that_are_too_old() {
+        let cache = BundleCache::new(100);
+        cache.insert(1, &bundle(10));
+        cache.insert(2, &bundle(20));
+        cache.insert(3, &bundle(40));
+        cache.expire(2);
+        assert!(cache.find(2, Format::Protobuf).is_none());
+        assert!(cache.find(3, Format::Protobuf).is_some());
+        assert_eq!(lock(&cache.inner).bytes, 40);
     }
 
     #[test]

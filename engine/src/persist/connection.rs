@@ -175,6 +175,8 @@ pub(crate) struct Dialect {
     pub(crate) table_options: &'static str,
     /// The database's own time in milliseconds since the Unix epoch.
     pub(crate) now_ms: &'static str,
+    /// Ends an insertion into `download_statistics` that adds to the rows that are there.
+    pub(crate) add_downloads: &'static str,
 }
 
 impl dyn Connection + '_ {

@@ -15,13 +15,16 @@
 mod connection;
 mod migrate;
 mod mysql;
+mod retention;
 mod sqlite;
+mod statistics;
 mod store;
 mod writer;
 
 pub(crate) use connection::SqlError;
 pub(crate) use migrate::{known_version, migrate};
-pub(crate) use store::{DownloadBatchRow, LogEntry, NewDownloadBatch, Store, UploadMeta};
+pub(crate) use retention::Step;
+pub(crate) use store::{DownloadBatchRow, Lease, LogEntry, NewDownloadBatch, Store, UploadMeta};
 pub(crate) use writer::{Submission, Writer, WriterState};
 
 use connection::Connection;

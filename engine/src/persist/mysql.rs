@@ -12,6 +12,9 @@ const DIALECT: Dialect = Dialect {
     // DYNAMIC keeps blobs off the page, so that reading metadata does not read key data.
     table_options: "ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     now_ms: "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED)",
+    add_downloads: "ON DUPLICATE KEY UPDATE \
+         download_count = download_count + VALUES(download_count), \
+         key_count = key_count + VALUES(key_count)",
 };
 
 /// A server that does not answer within this time is taken for lost.

@@ -13,6 +13,9 @@ const DIALECT: Dialect = Dialect {
     position: "INTEGER",
     table_options: "",
     now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    add_downloads: "ON CONFLICT (day, country, batch_day, batch_number) DO UPDATE SET \
+         download_count = download_count + excluded.download_count, \
+         key_count = key_count + excluded.key_count",
 };
 
 /// How long to wait for another connection of this or another process to finish writing.
