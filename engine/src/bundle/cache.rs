@@ -117,13 +117,15 @@ impl BundleCache {
     /// Forgets bundles of download batches that cannot be asked for any more.
     pub(crate) fn expire(&self, last_ordinal: u64) {
         let mut cached = lock(&self.inner);
-        let keys = cached
-            .bundles
-            .keys()
-            .filter(|(ordinal, _)| *ordinal <= last_ordinal);
-        for key in keys.copied().collect::<Vec<_>>() {
-            cached.remove(key);
-        }
+        let cached = &mut *cached;
+        cached.bundles.retain(|(ordinal, _), (last_use, bundle)| {
+            let kept = *ordinal > last_ordinal;
+            if !kept {
+                cached.uses.remove(last_use);
+                cached.bytes -= bundle.bytes();
+            }
+            kept
+        });
     }
 }
 

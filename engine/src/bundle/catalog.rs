@@ -45,7 +45,10 @@ impl Catalog {
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let expired = known.partition_point(is_old);
-        known.drain(..expired).last().map(|batch| batch.ordinal)
+        known
+            .drain(..expired)
+            .next_back()
+            .map(|batch| batch.ordinal)
     }
 
     /// Finds what a download asks for (wire behaviour §14, rows 5 to 7): the batch with a tag, or

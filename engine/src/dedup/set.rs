@@ -530,7 +530,7 @@ mod tests {
                     writer.shared().contains(&identity), model.contains_key(&identity)
                 );
                 writer.insert(&[identity], day(today - age), Seq(1));
-                let until = model.entry(identity).or_insert(day(today - age));
+                let until = model.entry(identity).or_insert_with(|| day(today - age));
                 *until = day(today - age).max(*until);
                 if at % 20 == 19 {
                     forget(&mut writer, day(today - 4));
