@@ -20,7 +20,7 @@ use crate::cpu_pool::CpuPool;
 use crate::domain::{BatchTag, Country, Day};
 use crate::error::{Failure, StartError, UploadError};
 use crate::limits;
-use crate::persist::{Database, Store, Submission, Writer, WriterState, migrate};
+use crate::persist::{Database, ImportState, Store, Submission, Writer, WriterState, migrate};
 use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::Settings;
@@ -322,12 +322,22 @@ fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
         return Err(StartError::Unsuitable(unsuitable));
     }
+    if store.import_state().map_err(unreachable)? == ImportState::Begun {
+        return Err(StartError::Unsuitable(
+            "an import into this database was begun and did not end: run efgs import again"
+                .to_owned(),
+        ));
+    }
     agree_on_keys(&settings.keys, &mut store, database)?;
     Ok(store)
 }
 
 /// All gateways of an installation have the same identity key, and know the same sealing keys.
-fn agree_on_keys(keys: &Keys, store: &mut Store, database: &Database) -> Result<(), StartError> {
+pub(crate) fn agree_on_keys(
+    keys: &Keys,
+    store: &mut Store,
+    database: &Database,
+) -> Result<(), StartError> {
     let mut agree = |name: &str, check: &[u8]| {
         let agreed = store
             .agree_on(name, check)

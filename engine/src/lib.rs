@@ -11,6 +11,7 @@ mod dedup;
 pub mod domain;
 mod engine;
 pub mod error;
+pub mod import;
 pub mod limits;
 mod persist;
 pub mod pki;

@@ -96,6 +96,9 @@ pub const RETENTION_BATCHES: u64 = 500;
 /// Shortest pause between two transactions of retention; the longest is as long as one took.
 pub const RETENTION_PAUSE_MIN: Duration = Duration::from_millis(2);
 
+/// Uploads that are deleted at a time when an import begins anew: nobody waits for them.
+pub const IMPORT_DELETED_ROWS: u64 = 1000;
+
 /// Between writes of counted downloads: what a gateway that is killed has not counted.
 pub const DOWNLOAD_COUNT_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -368,18 +368,7 @@ impl Store {
         now: UnixMillis,
     ) -> Result<bool, SqlError> {
         let inserted = self.0.transaction(|c| {
-            let sql = "INSERT INTO certificate (thumbprint, kind, country, pem, \
-                 operator_signature, created_at_ms, revoked_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)";
-            let params = [
-                row.thumbprint.0.as_slice().into(),
-                row.kind.name().into(),
-                row.country.as_str().into(),
-                (&*row.pem).into(),
-                (&*row.operator_signature).into(),
-                now.0.into(),
-                row.revoked_at.map_or(Param::Null, |at| at.0.into()),
-            ];
-            c.execute(sql, &params)?;
+            insert_certificate(c, row, now)?;
             bump_certificate_revision(c)
         });
         match inserted {
@@ -455,30 +444,65 @@ pub(super) fn fence(c: &mut dyn Connection, lease: Lease, token: u64) -> Result<
 
 const CERTIFICATE_REVISION: &str = "certificate_revision";
 
+/// A row of the log, as it is written.
+#[derive(Debug)]
+pub(crate) struct UploadRow<'a> {
+    pub(crate) seq: Seq,
+    pub(crate) created_at: UnixMillis,
+    pub(crate) country: Country,
+    pub(crate) tag: &'a UploadTag,
+    pub(crate) key_count: u32,
+    pub(crate) format_version: u64,
+    pub(crate) uploader: &'a Thumbprint,
+    pub(crate) signer: &'a Thumbprint,
+    pub(crate) content: &'a ContentDigest,
+    pub(crate) batch_signature: &'a str,
+    pub(crate) identities: &'a [KeyIdentity],
+    pub(crate) sealed: &'a [u8],
+}
+
 fn insert_upload(c: &mut dyn Connection, seq: u64, batch: &SealedBatch) -> Result<(), SqlError> {
-    let identities: Vec<u8> = batch
+    let row = UploadRow {
+        seq: Seq(seq),
+        created_at: batch.created_at,
+        country: batch.country,
+        tag: &batch.tag,
+        key_count: batch.key_count,
+        format_version: FORMAT_VERSION,
+        uploader: &batch.uploader,
+        signer: &batch.signer,
+        content: &batch.content,
+        batch_signature: &batch.batch_signature,
+        identities: &batch.identities,
+        sealed: &batch.sealed,
+    };
+    insert_row(c, &row)
+}
+
+pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<(), SqlError> {
+    let identities: Vec<u8> = row
         .identities
         .iter()
         .flat_map(|identity| identity.0)
         .collect();
     let params = [
-        seq.into(),
-        batch.created_at.0.into(),
-        batch.country.as_str().into(),
-        batch.tag.as_str().into(),
-        u64::from(batch.key_count).into(),
-        FORMAT_VERSION.into(),
-        batch.uploader.0.as_slice().into(),
-        batch.signer.0.as_slice().into(),
-        batch.content.0.as_slice().into(),
-        (&*batch.batch_signature).into(),
+        row.seq.0.into(),
+        row.created_at.0.into(),
+        row.country.as_str().into(),
+        row.tag.as_str().into(),
+        u64::from(row.key_count).into(),
+        row.format_version.into(),
+        row.uploader.0.as_slice().into(),
+        row.signer.0.as_slice().into(),
+        row.content.0.as_slice().into(),
+        row.batch_signature.into(),
         identities.as_slice().into(),
-        batch.sealed.as_slice().into(),
+        row.sealed.into(),
     ];
     c.execute(INSERT_UPLOAD, &params).map(|_| ())
 }
 
-fn insert_download_batch(
+pub(super) fn insert_download_batch(
     c: &mut dyn Connection,
     ordinal: u64,
     batch: &NewDownloadBatch,
@@ -498,7 +522,26 @@ fn insert_download_batch(
     c.execute(sql, &params).map(|_| ())
 }
 
-fn bump_certificate_revision(c: &mut dyn Connection) -> Result<(), SqlError> {
+pub(super) fn insert_certificate(
+    c: &mut dyn Connection,
+    row: &CertificateRow,
+    now: UnixMillis,
+) -> Result<(), SqlError> {
+    let sql = "INSERT INTO certificate (thumbprint, kind, country, pem, operator_signature, \
+         created_at_ms, revoked_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let params = [
+        row.thumbprint.0.as_slice().into(),
+        row.kind.name().into(),
+        row.country.as_str().into(),
+        (&*row.pem).into(),
+        (&*row.operator_signature).into(),
+        now.0.into(),
+        row.revoked_at.map_or(Param::Null, |at| at.0.into()),
+    ];
+    c.execute(sql, &params).map(|_| ())
+}
+
+pub(super) fn bump_certificate_revision(c: &mut dyn Connection) -> Result<(), SqlError> {
     let read = "SELECT value FROM installation WHERE name = ?";
     let found = c.first(read, &[CERTIFICATE_REVISION.into()])?;
     let Some(mut row) = found else {
