@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use engine::admin::Admin;
 use engine::bundle::{DownloadError, DownloadRefusal};
-use engine::domain::{Country, Day, Format};
+use engine::domain::{Country, Day, Format, UnixMillis};
 use engine::statistics::{Cleanup, CountryDay, Statistics};
 use engine::upload::Receipt;
-use engine::{Engine, Rejection, UploadError};
+use engine::{Clock as _, Engine, Rejection, SystemClock, UploadError};
 use loadgen::local::MariaDb;
 use support::{Installation, NOON, Participant, download, download_chain, participants, upload};
 
@@ -85,7 +85,7 @@ impl Scene {
     ) -> Result<Receipt, UploadError> {
         let sender = &self.participants[sender];
         let now = self.installation.now();
-        let began = engine::domain::UnixMillis(now.0 - days * DAY_MS);
+        let began = UnixMillis(now.0 - days * DAY_MS);
         let keys: Vec<_> = keys.map(|number| sender.key(number, began)).collect();
         upload(engine, sender.upload(tag, &keys, now))
     }
@@ -140,12 +140,13 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
 type Play = fn(Scene);
 
 /// What is played on both databases.
-const SCENES: [(&str, Play); 7] = [
+const SCENES: [(&str, Play); 8] = [
     ("again", a_key_is_refused_for_as_long_as_it_could_come_again),
     ("whole", whole_batches_go_by_their_day),
     ("memory", uploads_are_forgotten_in_every_memory),
     ("silence", the_newest_batch_stays_through_a_long_silence),
     ("back", nothing_happens_when_the_clock_is_set_back),
+    ("ahead", a_clock_that_is_ahead_deletes_nothing),
     ("middle", a_gateway_goes_on_where_another_stopped),
     ("downloads", answered_downloads_are_counted),
 ];
@@ -326,6 +327,26 @@ fn nothing_happens_when_the_clock_is_set_back(scene: Scene) {
     scene.pass_days(10);
     assert_eq!(scene.cleaned_up(0).keys_deleted, 0);
     let again = scene.upload_aged(&engine, 0, "c", 3..4, 10).unwrap();
+    assert!(matches!(again, Receipt::Refused { .. }));
+}
+
+/// The database's clock is right: it is the machine's.
+fn a_clock_that_is_ahead_deletes_nothing(scene: Scene) {
+    scene.installation.clock.set(SystemClock.now());
+    let engine = scene.start();
+    scene.upload(&engine, 0, "a", 0..3);
+    scene.wait_until_downloadable(&engine, 3);
+    engine.shutdown_all();
+    scene.pass_days(30);
+    // A gateway looks for what is too old before it ends.
+    scene.start().shutdown_all();
+    scene
+        .installation
+        .clock
+        .set(UnixMillis(scene.installation.now().0 - 30 * DAY_MS));
+    let engine = scene.start();
+    scene.wait_until_downloadable(&engine, 3);
+    let again = scene.upload_aged(&engine, 0, "b", 2..4, 0).unwrap();
     assert!(matches!(again, Receipt::Refused { .. }));
 }
 

@@ -85,10 +85,7 @@ impl Store {
             let keys = sum_keys(c, emptied_to + 1, to)?;
             let empty = "UPDATE upload_log SET sealed = '' WHERE seq BETWEEN ? AND ?";
             c.execute(empty, &[(emptied_to + 1).into(), to.into()])?;
-            let sql = "UPDATE cleanup_statistics SET cleaned_at_ms = ?, emptied_to = ?, \
-                 keys_deleted = keys_deleted + ?, keys_after = keys_after - ? WHERE day = ?";
-            let day = u64::from(day.compact_number());
-            c.execute(sql, &[now.0, to, keys, keys, day].map(Into::into))?;
+            count_emptied(c, day, keys, to, now)?;
             Ok(Step::More)
         })
     }
@@ -169,6 +166,28 @@ impl Store {
     }
 }
 
+/// Moves keys of a day's row from `after` to `deleted`. If a clock was set back on that day, there
+/// may be more of them than there were before.
+fn count_emptied(
+    c: &mut dyn Connection,
+    day: Day,
+    keys: u64,
+    emptied_to: u64,
+    now: UnixMillis,
+) -> Result<(), SqlError> {
+    let day = u64::from(day.compact_number());
+    let sql = "SELECT keys_before, keys_deleted, keys_after FROM cleanup_statistics WHERE day = ?";
+    let row = c.first(sql, &[day.into()])?;
+    let numbers = row.map(|row| [0, 1, 2].map(|column| row.number(column)));
+    let [before, deleted, after] = numbers.unwrap_or_default();
+    let (deleted, after) = (deleted + keys, after.saturating_sub(keys));
+    let before = before.max(deleted + after);
+    let sql = "UPDATE cleanup_statistics SET cleaned_at_ms = ?, keys_before = ?, \
+         keys_deleted = ?, keys_after = ?, emptied_to = ? WHERE day = ?";
+    let params = [now.0, before, deleted, after, emptied_to, day].map(Into::into);
+    c.execute(sql, &params).map(|_| ())
+}
+
 /// A row that may be deleted.
 struct OldUpload {
     seq: u64,
@@ -247,4 +266,129 @@ fn count_uploads(
         c.execute(insert, &params)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::{Database, migrate};
+    use crate::settings::DatabaseUrl;
+
+    const NOW: UnixMillis = UnixMillis(1_602_028_800_000);
+
+    fn day(text: &str) -> Day {
+        Day::parse_iso(text).unwrap()
+    }
+
+    /// A log of rows of one key each, in download batches of the days given, three rows each.
+    fn store(folder: &std::path::Path) -> Store {
+        let database = Database::new(DatabaseUrl::Sqlite(folder.join("db")));
+        migrate(&database).unwrap();
+        database.store().unwrap()
+    }
+
+    fn add_batch(store: &mut Store, ordinal: u64, day: &str) {
+        let first = ordinal * 3 - 2;
+        for seq in first..first + 3 {
+            let sql =
+                "INSERT INTO upload_log VALUES (?, 0, 'DE', ?, 1, 256, '', '', '', '', '', 'x')";
+            let tag = seq.to_string();
+            store
+                .0
+                .execute(sql, &[seq.into(), tag.as_str().into()])
+                .unwrap();
+        }
+        let sql = "INSERT INTO download_batch VALUES (?, ?, ?, ?, ?, 3, 0)";
+        let day = u64::from(Day::parse_iso(day).unwrap().compact_number());
+        let params = [ordinal, day, ordinal, first, first + 2].map(Into::into);
+        store.0.execute(sql, &params).unwrap();
+    }
+
+    fn counted(store: &mut Store, day: Day) -> (u64, u64, u64) {
+        let found = store.statistics(day, day).unwrap().cleanups[0];
+        (found.keys_before, found.keys_deleted, found.keys_after)
+    }
+
+    #[test]
+    fn does_nothing_without_the_lease() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(folder.path());
+        add_batch(&mut store, 1, "2020-10-01");
+        let token = store
+            .hold_lease(Lease::Retention, "a", 60_000)
+            .unwrap()
+            .unwrap();
+        let today = day("2020-10-07");
+        assert_eq!(
+            store.hold_lease(Lease::Retention, "b", 60_000).unwrap(),
+            None
+        );
+        assert!(
+            store
+                .hold_lease(Lease::Bundle, "b", 60_000)
+                .unwrap()
+                .is_some()
+        );
+        let lost = store.begin_cleanup(token + 1, today, NOW).unwrap();
+        assert_eq!(lost, Step::LeaseLost);
+        assert_eq!(store.newest_cleanup_day().unwrap(), None);
+        let lost = store.empty_sealed(token + 1, today, today, NOW).unwrap();
+        assert_eq!(lost, Step::LeaseLost);
+    }
+
+    #[test]
+    fn counts_sums_even_if_there_is_more_to_delete_than_there_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(folder.path());
+        let token = store
+            .hold_lease(Lease::Retention, "a", 60_000)
+            .unwrap()
+            .unwrap();
+        let today = day("2020-10-07");
+        add_batch(&mut store, 1, "2020-10-01");
+        assert_eq!(store.begin_cleanup(token, today, NOW).unwrap(), Step::More);
+        assert_eq!(store.begin_cleanup(token, today, NOW).unwrap(), Step::Done);
+        assert_eq!(counted(&mut store, today), (3, 0, 3));
+        // The clock was set back, and a batch cut.
+        add_batch(&mut store, 2, "2020-10-02");
+        add_batch(&mut store, 3, "2020-10-06");
+        let oldest = day("2020-10-05");
+        let mut step = || store.empty_sealed(token, today, oldest, NOW).unwrap();
+        assert_eq!((step(), step()), (Step::More, Step::Done));
+        assert_eq!(counted(&mut store, today), (6, 6, 0));
+        // The next day begins with what is there.
+        let tomorrow = today.next();
+        store.begin_cleanup(token, tomorrow, NOW).unwrap();
+        assert_eq!(counted(&mut store, tomorrow), (3, 0, 3));
+    }
+
+    #[test]
+    fn keeps_what_is_not_cut_not_emptied_or_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(folder.path());
+        let token = store
+            .hold_lease(Lease::Retention, "a", 60_000)
+            .unwrap()
+            .unwrap();
+        let today = day("2020-10-07");
+        add_batch(&mut store, 1, "2020-09-01");
+        add_batch(&mut store, 2, "2020-09-02");
+        store.begin_cleanup(token, today, NOW).unwrap();
+        let count = |store: &mut Store, table: &str| {
+            let row = store.0.first(&format!("SELECT COUNT(*) FROM {table}"), &[]);
+            row.unwrap().unwrap().number(0)
+        };
+        // Nothing is emptied yet.
+        let step = store.forget_uploads(token, today, today).unwrap();
+        assert_eq!((step, count(&mut store, "upload_log")), (Step::Done, 6));
+        store.empty_sealed(token, today, today, NOW).unwrap();
+        store.forget_uploads(token, today, today).unwrap();
+        store.forget_uploads(token, today, today).unwrap();
+        assert_eq!(count(&mut store, "upload_log"), 1);
+        store.forget_download_batches(token, today).unwrap();
+        assert_eq!(count(&mut store, "download_batch"), 1);
+        assert_eq!(store.log_end().unwrap().0, 6);
+        let newest = store.newest_download_batch().unwrap().unwrap();
+        assert_eq!((newest.ordinal, newest.tag.number), (2, 2));
+    }
 }

@@ -226,6 +226,8 @@ fn install(folder: &Path) -> Result<(), LocalError> {
         .args(run_as())
         .arg(format!("--datadir={}", data(folder).display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        // Several installations at a time must not meet in one folder for temporary tables.
+        .env("TMPDIR", folder)
         .stdin(Stdio::null())
         .output()
         .map_err(LocalError::io("cannot run mariadb-install-db"))?;
