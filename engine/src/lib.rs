@@ -7,7 +7,7 @@ pub mod bundle;
 pub mod clock;
 mod cpu_pool;
 pub mod decode;
-mod dedup;
+pub mod dedup;
 pub mod domain;
 mod engine;
 pub mod error;

@@ -47,7 +47,7 @@ struct Shard {
 }
 
 /// What probes see: shared by all CPU jobs.
-pub(crate) struct IdentitySet {
+pub struct IdentitySet {
     shards: Box<[ArcSwap<Shard>]>,
     /// Every identity of the log up to here is in the set.
     position: AtomicU64,
@@ -55,7 +55,7 @@ pub(crate) struct IdentitySet {
 }
 
 /// The one who may change the set: the writer thread.
-pub(crate) struct IdentitySetWriter {
+pub struct IdentitySetWriter {
     set: Arc<IdentitySet>,
     shard_lens: Box<[usize]>,
     generations: Generations,
@@ -79,13 +79,13 @@ struct Sweep {
 
 impl IdentitySet {
     /// Whether the set holds an identity, as far as this thread can see.
-    pub(crate) fn contains(&self, identity: &KeyIdentity) -> bool {
+    pub fn contains(&self, identity: &KeyIdentity) -> bool {
         let (first, second) = words(identity);
         self.shards[shard_of(second)].load().contains(first, second)
     }
 
     /// Positions of the identities that the set holds, ascending.
-    pub(crate) fn find_known(&self, identities: &[KeyIdentity]) -> Vec<u32> {
+    pub fn find_known(&self, identities: &[KeyIdentity]) -> Vec<u32> {
         let known = (0u32..)
             .zip(identities)
             .filter(|(_, identity)| self.contains(identity));
@@ -93,13 +93,18 @@ impl IdentitySet {
     }
 
     /// The log position up to which the set is complete. Read it before probing.
-    pub(crate) fn position(&self) -> Seq {
+    pub fn position(&self) -> Seq {
         Seq(self.position.load(Ordering::Acquire))
     }
 
     /// How many identities there are.
-    pub(crate) fn len(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -111,9 +116,15 @@ impl fmt::Debug for IdentitySet {
     }
 }
 
+impl fmt::Debug for IdentitySetWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IdentitySetWriter").field(&self.set).finish()
+    }
+}
+
 impl IdentitySetWriter {
     /// An empty set at a log position.
-    pub(crate) fn new(position: Seq) -> Self {
+    pub fn new(position: Seq) -> Self {
         let shards = (0..SHARDS).map(|_| ArcSwap::from_pointee(Shard::with_slots(SLOTS_MIN)));
         let set = IdentitySet {
             shards: shards.collect(),
@@ -129,13 +140,13 @@ impl IdentitySetWriter {
     }
 
     /// What probes see.
-    pub(crate) fn shared(&self) -> &Arc<IdentitySet> {
+    pub fn shared(&self) -> &Arc<IdentitySet> {
         &self.set
     }
 
     /// Adds the identities of the upload at the next log position, which was stored on `day`.
     /// Identities that are there already stay once, until the later day.
-    pub(crate) fn insert(&mut self, identities: &[KeyIdentity], day: Day, position: Seq) {
+    pub fn insert(&mut self, identities: &[KeyIdentity], day: Day, position: Seq) {
         if !identities.is_empty() {
             // What comes in for a day that is being forgotten is not looked at again.
             let day = self

@@ -7,7 +7,7 @@ use crate::domain::{ContentDigest, Country, Day, UploadTag};
 
 /// What is known of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TagState {
+pub enum TagState {
     /// Nobody of the country has used it.
     Free,
     /// It stands for the very same content: a retry after a lost answer.
@@ -22,16 +22,11 @@ type Tags = HashMap<(Country, UploadTag), ContentDigest>;
 /// About 150 bytes an upload. By the day of the upload, so that a day is forgotten at once; a
 /// lookup asks each of the eighteen days, a microsecond an upload.
 #[derive(Debug, Default)]
-pub(crate) struct TagIndex(RwLock<BTreeMap<Day, Tags>>);
+pub struct TagIndex(RwLock<BTreeMap<Day, Tags>>);
 
 impl TagIndex {
     /// Looks a tag up.
-    pub(crate) fn state(
-        &self,
-        country: Country,
-        tag: &UploadTag,
-        content: &ContentDigest,
-    ) -> TagState {
+    pub fn state(&self, country: Country, tag: &UploadTag, content: &ContentDigest) -> TagState {
         let key = (country, tag.clone());
         let days = self.0.read().unwrap_or_else(PoisonError::into_inner);
         // A tag that was free again counts with its latest use.
@@ -43,13 +38,7 @@ impl TagIndex {
     }
 
     /// Remembers the tag of an upload that was stored on `day`.
-    pub(crate) fn insert(
-        &self,
-        country: Country,
-        tag: UploadTag,
-        content: ContentDigest,
-        day: Day,
-    ) {
+    pub fn insert(&self, country: Country, tag: UploadTag, content: ContentDigest, day: Day) {
         let mut days = self.0.write().unwrap_or_else(PoisonError::into_inner);
         days.entry(day).or_default().insert((country, tag), content);
     }
