@@ -88,6 +88,7 @@ impl GroupIdentities {
         {
             return false;
         }
+        self.0.reserve(identities.len());
         self.0
             .extend(identities.iter().map(|identity| (*identity, ())));
         true

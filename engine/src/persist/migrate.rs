@@ -54,6 +54,7 @@ fn apply(connection: &mut dyn Connection) -> Result<u32, SqlError> {
             connection.execute("INSERT INTO schema_version (version) VALUES (?)", &params)?;
         }
     }
+    connection.unlock_migrations()?;
     Ok(found)
 }
 

@@ -96,6 +96,10 @@ impl Connection for MysqlConnection {
         }
     }
 
+    fn unlock_migrations(&mut self) -> Result<(), SqlError> {
+        self.script("DO RELEASE_LOCK('efgs_migrate')")
+    }
+
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError> {
         let packet: Option<u64> = self
             .0

@@ -78,9 +78,14 @@ impl Connection for SqliteConnection {
         &DIALECT
     }
 
-    /// Migrations run in transactions of a writer, of which there is one at a time.
+    /// There is one writer at a time, and tables are made in transactions as well: all migrations
+    /// are one.
     fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        Ok(())
+        self.begin()
+    }
+
+    fn unlock_migrations(&mut self) -> Result<(), SqlError> {
+        self.script("COMMIT")
     }
 
     fn check_server(&mut self, _packet_bytes: usize) -> Result<Option<String>, SqlError> {

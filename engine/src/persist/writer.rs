@@ -137,7 +137,7 @@ impl Writer {
         let mut group = Vec::new();
         let mut next = Some(first);
         while let Some(submission) = next {
-            if members.try_add(&submission.batch) {
+            if members.try_add(&submission.batch, &group) {
                 group.push(submission);
             } else {
                 self.carried.push_back(submission);
@@ -371,9 +371,15 @@ struct GroupMembers {
 }
 
 impl GroupMembers {
-    fn try_add(&mut self, batch: &SealedBatch) -> bool {
+    /// Adds a batch to those of `group`, unless it shares something with them.
+    fn try_add(&mut self, batch: &SealedBatch, group: &[Submission]) -> bool {
+        // An upload that is alone shares nothing: only with a second one the first is looked at.
+        if let [first] = group {
+            self.identities.try_add(&first.batch.identities);
+        }
         let tag = (batch.country, batch.tag.clone());
-        if self.tags.contains(&tag) || !self.identities.try_add(&batch.identities) {
+        let alone = group.is_empty();
+        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.identities)) {
             return false;
         }
         self.tags.insert(tag);

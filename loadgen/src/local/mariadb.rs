@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -258,6 +259,7 @@ fn install(folder: &Path) -> Result<(), LocalError> {
         .args(run_as())
         .arg(format!("--datadir={}", data(folder).display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        .process_group(0)
         .stdin(Stdio::null())
         .output()
         .map_err(LocalError::io("cannot run mariadb-install-db"))?;
