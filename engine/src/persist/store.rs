@@ -431,6 +431,7 @@ const CERTIFICATE_REVISION: &str = "certificate_revision";
 
 fn insert_upload(c: &mut dyn Connection, seq: u64, batch: &SealedBatch) -> Result<(), SqlError> {
     let identities: Vec<u8> = batch
+        .probe
         .identities
         .iter()
         .flat_map(|identity| identity.0)

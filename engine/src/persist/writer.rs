@@ -191,9 +191,9 @@ impl Writer {
         {
             TagState::SameContent => answer(submission, Ok(Receipt::Stored { replayed: true })),
             TagState::Taken => answer(submission, Err(Rejection::UploadTagTaken.into())),
-            TagState::Free if batch.probed_at == self.position => Some(submission),
+            TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
-                let duplicates = self.state.set.find_known(&batch.identities);
+                let duplicates = batch.probe.find_duplicates(&self.state.set);
                 if duplicates.is_empty() {
                     return Some(submission);
                 }
@@ -251,7 +251,7 @@ impl Writer {
             self.state
                 .tags
                 .insert(batch.country, batch.tag, batch.content);
-            self.set.insert(&batch.identities, self.position);
+            self.set.insert(&batch.probe.identities, self.position);
             self.fresh.insert(self.position, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
             replies.push((reply, batch.permit));
@@ -375,11 +375,12 @@ impl GroupMembers {
     fn try_add(&mut self, batch: &SealedBatch, group: &[Submission]) -> bool {
         // An upload that is alone shares nothing: only with a second one the first is looked at.
         if let [first] = group {
-            self.identities.try_add(&first.batch.identities);
+            self.identities.try_add(&first.batch.probe.identities);
         }
         let tag = (batch.country, batch.tag.clone());
         let alone = group.is_empty();
-        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.identities)) {
+        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.probe.identities))
+        {
             return false;
         }
         self.tags.insert(tag);
