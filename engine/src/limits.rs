@@ -63,7 +63,7 @@ pub const FOLLOW_ROWS: u64 = 32;
 /// out the change of a cluster's node; below the shortest client time-out (IT: 10 s).
 pub const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between attempts to connect.
+/// Between attempts to connect, or to do what failed.
 pub const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Days of the log whose identities are kept: a key begins at most ten minutes after its upload

@@ -5,10 +5,8 @@ use bytes::Bytes;
 use crate::admission::Permit;
 use crate::clock::Clock;
 use crate::decode::decode;
-use crate::dedup::{IdentitySet, TagIndex, TagState, UniqueBatch, dedup};
-use crate::domain::{
-    ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag,
-};
+use crate::dedup::{IdentitySet, Probe, TagIndex, TagState, UniqueBatch, dedup};
+use crate::domain::{ContentDigest, Country, Format, Thumbprint, UnixMillis, UploadTag};
 use crate::error::{Rejection, UploadError};
 use crate::seal::Keys;
 use crate::settings::UploadSettings;
@@ -144,10 +142,8 @@ pub struct SealedBatch {
     pub(crate) batch_signature: Box<str>,
     pub(crate) key_count: u32,
     pub(crate) created_at: UnixMillis,
-    /// One a key, in upload order.
-    pub(crate) identities: Vec<KeyIdentity>,
-    /// The log position at which they were probed.
-    pub(crate) probed_at: Seq,
+    /// What is known of its keys, one identity each in upload order.
+    pub(crate) probe: Probe,
     /// The encoded keys, as they will be served.
     pub(crate) segment: Bytes,
     /// The same, sealed.
@@ -159,7 +155,7 @@ impl SealedBatch {
     /// Bytes that the row takes, about.
     pub(crate) fn stored_bytes(&self) -> usize {
         self.sealed.len()
-            + self.identities.len() * size_of::<KeyIdentity>()
+            + size_of_val(self.probe.identities.as_slice())
             + self.batch_signature.len()
             + 256
     }
@@ -178,7 +174,7 @@ fn seal(
     around: &Surroundings<'_>,
     now: UnixMillis,
 ) -> SealedBatch {
-    let (verified, identities, probed_at) = unique.into_parts();
+    let (verified, probe) = unique.into_parts();
     let segment = verified.encode_segment();
     let context = seal_context(request.country, &request.tag);
     SealedBatch {
@@ -190,8 +186,7 @@ fn seal(
         batch_signature: request.batch_signature.clone(),
         key_count: verified.key_count(),
         created_at: now,
-        identities,
-        probed_at,
+        probe,
         sealed: around.keys.seal(&segment, &context),
         segment: Bytes::from(segment),
         permit,

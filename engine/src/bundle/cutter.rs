@@ -71,9 +71,13 @@ impl Bundler {
                 Err(RecvTimeoutError::Disconnected) => return self.leave(),
             }
             if let Err(error) = self.tick() {
-                tracing::warn!(stage = "bundle", error = %error, "cannot reach the database");
+                tracing::warn!(stage = "bundle", error = %error, "cannot work on download batches");
                 self.state.store = None;
                 self.lose_lease();
+                // A lost race is over; what else fails would fail again at once.
+                if !matches!(error, SqlError::Conflict(_)) {
+                    std::thread::sleep(limits::RECONNECT_INTERVAL);
+                }
             }
         }
     }

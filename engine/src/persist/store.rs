@@ -473,7 +473,7 @@ fn insert_upload(c: &mut dyn Connection, seq: u64, batch: &SealedBatch) -> Resul
         signer: &batch.signer,
         content: &batch.content,
         batch_signature: &batch.batch_signature,
-        identities: &batch.identities,
+        identities: &batch.probe.identities,
         sealed: &batch.sealed,
     };
     insert_row(c, &row)
