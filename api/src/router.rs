@@ -117,6 +117,3 @@ where
         },
     ))
 }
-
-#[cfg(test)]
-mod tests;
