@@ -158,6 +158,7 @@ impl std::hash::Hasher for FirstWord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Day;
 
     fn identity(byte: u8) -> KeyIdentity {
         KeyIdentity([byte; 16])
@@ -173,7 +174,11 @@ mod tests {
     #[test]
     fn names_what_is_known_and_what_is_repeated() {
         let mut writer = IdentitySetWriter::new(Seq::ZERO);
-        writer.insert(&[identity(1), identity(2)], Seq(1));
+        writer.insert(
+            &[identity(1), identity(2)],
+            Day::from_unix_seconds(0),
+            Seq(1),
+        );
         let probe = Probe {
             identities: [3, 2, 3, 1].map(identity).to_vec(),
             at: None,
