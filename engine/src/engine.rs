@@ -178,7 +178,9 @@ impl Engine {
             return reply(Err(Failure::ShuttingDown.into()));
         };
         let walk = Arc::clone(&self.walk);
-        let work = move || walk.prepare(&request, permit);
+        // What the stages log belongs to the request that is being answered.
+        let span = tracing::Span::current();
+        let work = move || span.in_scope(|| walk.prepare(&request, permit));
         self.cpu.run(work, move |prepared| {
             hand_over(prepared, &submissions, Box::new(reply));
         });

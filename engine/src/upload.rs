@@ -37,6 +37,8 @@ pub struct UploadRequest {
 pub enum Receipt {
     /// Stored whole and durable: 201.
     Stored {
+        /// How many keys the upload had.
+        key_count: u32,
         /// The same content was stored under the same tag before; nothing was stored now.
         replayed: bool,
     },
@@ -100,6 +102,10 @@ pub fn prepare(
     };
     let decoded = decode(body, around.settings.keys_max)?;
     let valid = validate(decoded, now)?;
+    let key_count = valid.keys().key_count();
+    let (country, tag) = (request.country, request.tag.as_str());
+    let message = "Successful validation of diagnosis keys";
+    tracing::debug!(stage = "validate", %country, batchTag = tag, numKeys = key_count, "{message}");
     let content = crate::verify::signed_content(&valid);
     let tag_state = || {
         around
@@ -109,21 +115,31 @@ pub fn prepare(
     // The reference looks at the tag before the signature (wire behaviour §11, row 10).
     let known = tag_state();
     if known == TagState::Taken {
-        return Err(Rejection::UploadTagTaken.into());
+        return Err(Rejection::UploadTagTaken { key_count }.into());
     }
     let verified = verify(valid, &content, request, around, now)?;
+    let message = "verified batch signature";
+    tracing::debug!(
+        stage = "verify",
+        %country,
+        batchTag = tag,
+        numKeys = key_count,
+        certThumbprint = %verified.signer(),
+        "{message}"
+    );
+    let replayed = Receipt::Stored {
+        key_count,
+        replayed: true,
+    };
     if known == TagState::SameContent {
-        return Ok(Prepared::Answered(Receipt::Stored { replayed: true }));
+        return Ok(Prepared::Answered(replayed));
     }
-    let key_count = verified.key_count();
     match dedup(verified, content.canonical(), around.keys, around.set) {
         Ok(unique) => Ok(Prepared::Sealed(Box::new(seal(
             unique, request, permit, around, now,
         )))),
         // A twin of this upload may have been stored since the tag was looked at.
-        Err(_) if tag_state() == TagState::SameContent => {
-            Ok(Prepared::Answered(Receipt::Stored { replayed: true }))
-        }
+        Err(_) if tag_state() == TagState::SameContent => Ok(Prepared::Answered(replayed)),
         Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {
             key_count,
             duplicates,

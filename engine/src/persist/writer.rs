@@ -245,8 +245,20 @@ impl Writer {
             .tags
             .state(batch.country, &batch.tag, &batch.content)
         {
-            TagState::SameContent => answer(submission, Ok(Receipt::Stored { replayed: true })),
-            TagState::Taken => answer(submission, Err(Rejection::UploadTagTaken.into())),
+            TagState::SameContent => {
+                let key_count = batch.key_count;
+                let replayed = true;
+                let receipt = Receipt::Stored {
+                    key_count,
+                    replayed,
+                };
+                answer(submission, Ok(receipt))
+            }
+            TagState::Taken => {
+                let key_count = batch.key_count;
+                let rejection = Rejection::UploadTagTaken { key_count };
+                answer(submission, Err(rejection.into()))
+            }
             TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
                 let duplicates = batch.probe.find_duplicates(&self.state.set);
@@ -312,12 +324,15 @@ impl Writer {
             self.set.insert(&batch.probe.identities, day, self.position);
             self.fresh.insert(self.position, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
-            replies.push((reply, batch.permit));
+            replies.push((reply, batch.permit, batch.key_count));
         }
         self.publish_position();
-        for (reply, permit) in replies {
+        for (reply, permit, key_count) in replies {
             drop(permit);
-            reply(Ok(Receipt::Stored { replayed: false }));
+            reply(Ok(Receipt::Stored {
+                key_count,
+                replayed: false,
+            }));
         }
     }
 
