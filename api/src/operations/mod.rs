@@ -149,7 +149,7 @@ struct ShownStatus {
 impl ShownStatus {
     fn new(status: &Status, stopping: bool) -> Self {
         Self {
-            ready: status.database_available && !stopping,
+            ready: status.database_available && !status.failed && !stopping,
             stopping,
             database_available: status.database_available,
             log_position: status.log_position,
@@ -176,10 +176,16 @@ mod tests {
             identities: 151_000,
             newest_batch: Some(BatchTag::parse("20201006-7").unwrap()),
             cuts: true,
+            failed: false,
         };
         assert!(ShownStatus::new(&status(true), false).ready);
         assert!(!ShownStatus::new(&status(true), true).ready);
         assert!(!ShownStatus::new(&status(false), false).ready);
+        let failed = Status {
+            failed: true,
+            ..status(true)
+        };
+        assert!(!ShownStatus::new(&failed, false).ready);
         let shown = serde_json::to_value(ShownStatus::new(&status(true), false)).unwrap();
         assert_eq!(shown["newestBatch"], json!("20201006-7"));
         assert_eq!(shown["identities"], json!(151_000));
