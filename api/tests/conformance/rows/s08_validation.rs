@@ -153,6 +153,6 @@ const ROWS: &[Row] = &[
         "§8.9",
         "unaligned_start",
         "a start that is not midnight is fine",
-        |world| obeys(world, |key| key.rolling_start += 77),
+        |world| obeys(world, |key| key.rolling_start -= 77),
     ),
 ];

@@ -120,8 +120,7 @@ pub(crate) const JSRSASIGN: Shape = Shape {
 /// mozilla's pkcs7 as CZ uses it: SHA-1 throughout.
 pub(crate) const MOZILLA: Shape = Shape {
     digest: Hash::Sha1,
-    scheme: Scheme::RsaSha1,
-    ..SERVICE
+    ..JSRSASIGN
 };
 
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
