@@ -388,7 +388,7 @@ async fn serve_stream(
         Door::Operations => {
             connections
                 .serve(stream, Arrival::Operations, router, stop)
-                .await
+                .await;
         }
         Door::Tls(acceptor) => {
             let handshake =

@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn shortens_long_values() {
         let line = written(LogFormat::Text, || {
-            tracing::info!(dnString = "€".repeat(5000), "x")
+            tracing::info!(dnString = "€".repeat(5000), "x");
         });
         assert_eq!(line.matches('€').count(), VALUE_CHARACTERS_MAX);
     }

@@ -310,7 +310,7 @@ mod tests {
 
     fn body(pieces: &[&'static [u8]], ends: bool) -> Body {
         Body::new(Pieces {
-            pieces: pieces.to_vec().into_iter(),
+            pieces: Vec::from(pieces).into_iter(),
             ends,
         })
     }

@@ -1,5 +1,7 @@
 //! Journeys through listeners, connections and authentication, over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -8,6 +10,8 @@ use api::server::ServeError;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use loadgen::client::{Connection, Protocol};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use support::{Gateway, TODAY, forwarded, get, signed_upload, thumbprint};
 
 const PROTOBUF: &str = "Accept: application/protobuf; version=1.0\r\n";
@@ -213,7 +217,10 @@ async fn refuses_bad_downloads_with_legacy_texts() {
 #[tokio::test]
 async fn audits_with_ten_members_and_the_own_upload_last() {
     let gateway = Gateway::start_with(|settings, _| {
-        settings.bundle.max_delay = Duration::from_secs(1);
+        // Cut when both uploads are there, and not before.
+        settings.bundle.max_delay = Duration::from_secs(3600);
+        settings.bundle.keys_max = 4;
+        settings.upload.keys_max = 4;
     })
     .await;
     let mut raw = gateway.proxy().await;
@@ -312,6 +319,26 @@ async fn authenticates_by_the_certificate_of_the_handshake_on_http1() {
 #[tokio::test]
 async fn authenticates_by_the_certificate_of_the_handshake_on_http2() {
     check_mutual_tls(Protocol::Http2).await;
+}
+
+/// Over TLS 1.2 and 1.3; the handshake succeeds, so that the reason can be read.
+#[tokio::test]
+async fn answers_who_shows_no_certificate() {
+    let gateway = Gateway::start().await;
+    for version in rustls::ALL_VERSIONS {
+        let mut stream = gateway.tls_without_certificate(version).await;
+        let path = download_path();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: gateway\r\n{}Connection: close\r\n\r\n",
+            forwarded("DE")
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        let body = r#"{"message":null,"code":"no_client_certificate"}"#;
+        assert!(answer.ends_with(body), "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -490,9 +517,9 @@ async fn takes_headers_of_64_kilobytes_and_no_endless_ones() {
     assert_eq!(raw.answer(true).await.status(), 431);
 }
 
-/// A gateway that loses its patience after a third of a second.
+/// A gateway that loses its patience after half a second.
 async fn impatient() -> Gateway {
-    Gateway::start_with(|_, server| server.stall = Duration::from_millis(300)).await
+    Gateway::start_with(|_, server| server.stall = Duration::from_millis(500)).await
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! byte for byte.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use http::HeaderName;
 use loadgen::client::{Caller, Connection, Protocol, Target};
 use loadgen::participants::{Identity, Participant};
 use loadgen::signer::{Encoding, Signer};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -28,6 +30,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// 2021-06-01T12:00:00Z: the certificates of the vectors are valid then.
 pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
@@ -145,6 +149,29 @@ impl Gateway {
         let target = Target::parse(&format!("https://localhost:{port}")).unwrap();
         let timeout = Duration::from_secs(30);
         Connection::new(Arc::new(caller), Arc::from([target]), 0, timeout)
+    }
+
+    /// A TLS stream to the public port that shows no certificate.
+    pub(crate) async fn tls_without_certificate(
+        &self,
+        version: &'static SupportedProtocolVersion,
+    ) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.server_certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tcp = TcpStream::connect(self.addresses.public.unwrap())
+            .await
+            .unwrap();
+        let name = "localhost".try_into().unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, tcp)
+            .await
+            .unwrap()
     }
 
     /// A plain socket to the proxy port.
