@@ -522,7 +522,7 @@ fn rejection_verdict(rejection: Rejection) -> Verdict {
             let message = "One or more keys are not originated from uploader country";
             bad("origin_mismatch", message).at_key(mismatch.index)
         }
-        Rejection::UploadTagTaken => Verdict::new(
+        Rejection::UploadTagTaken { .. } => Verdict::new(
             StatusCode::CONFLICT,
             "batch_tag_taken",
             "BatchTag already exists.",

@@ -5,7 +5,10 @@ use super::connection::{Connection, SqlError};
 use crate::error::StartError;
 
 /// All migrations; the position in the list, from 1, is the schema version.
-const MIGRATIONS: [&str; 1] = [include_str!("../../schema/0001-sequenced-log.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../schema/0001-sequenced-log.sql"),
+    include_str!("../../schema/0002-statistics.sql"),
+];
 
 const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
      version INTEGER NOT NULL PRIMARY KEY)";
@@ -54,6 +57,7 @@ fn apply(connection: &mut dyn Connection) -> Result<u32, SqlError> {
             connection.execute("INSERT INTO schema_version (version) VALUES (?)", &params)?;
         }
     }
+    connection.unlock_migrations()?;
     Ok(found)
 }
 

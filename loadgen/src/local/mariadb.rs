@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -86,6 +87,32 @@ impl MariaDb {
         }
         let mut connection = self.root()?;
         Ok(connection.query_drop(format!("CREATE DATABASE IF NOT EXISTS {name}"))?)
+    }
+
+    /// Runs statements as the server's administrator.
+    ///
+    /// # Errors
+    /// When the server refuses one.
+    pub fn run(&self, statements: &str) -> Result<(), LocalError> {
+        let mut connection = self.root()?;
+        let each = statements.split(';').map(str::trim);
+        for statement in each.filter(|statement| !statement.is_empty()) {
+            connection.query_drop(statement)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everybody who writes to a table (`DATABASE.TABLE`) wait until the value is dropped.
+    /// Reading goes on.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn hold_writes(&self, table: &str) -> Result<HeldWrites, LocalError> {
+        let mut connection = self.root()?;
+        connection.query_drop(format!("LOCK TABLES {table} READ"))?;
+        Ok(HeldWrites {
+            _connection: connection,
+        })
     }
 
     /// Ends the server with SIGKILL. Its data stay.
@@ -204,6 +231,12 @@ impl MariaDb {
     }
 }
 
+/// Writes that wait: see [`MariaDb::hold_writes`].
+#[derive(Debug)]
+pub struct HeldWrites {
+    _connection: Conn,
+}
+
 fn data(folder: &Path) -> PathBuf {
     folder.join("data")
 }
@@ -226,6 +259,9 @@ fn install(folder: &Path) -> Result<(), LocalError> {
         .args(run_as())
         .arg(format!("--datadir={}", data(folder).display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        // Several installations at a time must not meet in one folder for temporary tables.
+        .env("TMPDIR", folder)
+        .process_group(0)
         .stdin(Stdio::null())
         .output()
         .map_err(LocalError::io("cannot run mariadb-install-db"))?;

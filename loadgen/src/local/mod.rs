@@ -1,5 +1,6 @@
 //! Servers of one's own, on loopback and free ports, for tests, benches and the demo. They end when
-//! their value is dropped; nothing else is ever ended.
+//! their value is dropped; nothing else is ever ended. They outlive an owner that is itself ended
+//! with SIGKILL: a child can be bound to its parent's life only with unsafe code.
 
 mod gateway;
 mod mariadb;
@@ -9,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use gateway::{Gateway, GatewayOptions, initialise};
-pub use mariadb::MariaDb;
+pub use gateway::{Gateway, GatewayOptions, initialise, initialise_for};
+pub use mariadb::{HeldWrites, MariaDb};
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
