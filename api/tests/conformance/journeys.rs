@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::domain::{Country, UnixMillis};
+use engine::domain::{CertificateKind, Country, UnixMillis};
 use http::{HeaderName, HeaderValue, Method};
 use loadgen::client::{Caller, Connection, Protocol, Target};
 use loadgen::participants::{Identity as LoadIdentity, Participant};
 use loadgen::signer::Signer;
+use rcgen::date_time_ymd;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::PrimitiveDateTime;
 use time::macros::format_description;
@@ -18,7 +19,7 @@ use crate::support::backend::{
 };
 use crate::support::batch::{from_json, from_protobuf, signed_bytes, to_protobuf};
 use crate::support::cms::{BOUNCY_CASTLE, JSRSASIGN, MOZILLA};
-use crate::support::pki::{Identity, authentication, fixture, member, read};
+use crate::support::pki::{Identity, Listed, authentication, fixture, member, read};
 use crate::support::raw::{Answer, Request};
 use crate::support::vectors::{self, Vector, accepts, refuses};
 use crate::support::world::{Databases, Kind, World};
@@ -401,7 +402,11 @@ fn reaches_an_open_connection_with_a_revocation(databases: &Databases, kind: Kin
 }
 
 fn knows_clients_by_their_certificate_alone(databases: &Databases, kind: Kind) {
-    let world = World::new(databases, kind);
+    let expired = authentication("DE", |params| params.not_after = date_time_ymd(2021, 6, 1));
+    let world = World::with(databases, kind, |options| {
+        let listed = Listed::new(CertificateKind::Authentication, &expired);
+        options.listed.push(listed);
+    });
     let get = Request::get("/diagnosiskeys/download/2021-06-01").bytes();
     // Self-signed, and listed.
     world.tls("DE").ask(&get).expect(404);
@@ -412,6 +417,8 @@ fn knows_clients_by_their_certificate_alone(databases: &Databases, kind: Kind) {
     let stranger = authentication("DE", |_| {});
     let answer = world.tls_as(Some(&stranger)).ask(&get);
     answer.expect_error(403, "Client is not authorized to access the service");
+    let answer = world.tls_as(Some(&expired)).ask(&get);
+    answer.expect_error(403, "Client certificate has expired");
     // The headers of another make nobody somebody else.
     let claim = identify(Request::get("/diagnosiskeys/download/2021-06-01"), "DE").bytes();
     world.tls_as(None).ask(&claim).expect(403);

@@ -60,7 +60,7 @@ pub(super) fn uploads_with_sha1_and_headers_as_go_writes_them(databases: &Databa
     client.cz_upload("20210601-4d5e6f7", &bad).expect(400);
     // Where the operator has not listed the country, SHA-1 is refused.
     let strict = World::with(databases, kind, |options| {
-        options.engine.legacy_sha1.clear()
+        options.engine.legacy_sha1.clear();
     });
     let answer = Client::connect(&strict, "CZ").cz_upload("20210601-1a2b3c4", &keys);
     let answer = answer.expect_error(400, "Invalid signature");

@@ -339,6 +339,7 @@ const ROWS: &[Row] = &[
         "api/src/cli/pki.rs::mixes_algorithms_and_anchors_with_rsa",
         None,
     ),
+    // (a).20, the callbacks, goes here.
     elsewhere(
         "(a).21",
         "throttling: 429 with `Retry-After` as an HTTP date; uploads do not wait behind the \

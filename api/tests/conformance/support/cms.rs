@@ -80,7 +80,7 @@ pub(crate) struct Shape {
     pub(crate) digest_null: bool,
 }
 
-/// BouncyCastle for Java with SHA256withRSA: DE, CH, FI, PL.
+/// BouncyCastle for Java with SHA-256 and RSA: DE, CH, FI, PL.
 pub(crate) const BOUNCY_CASTLE: Shape = Shape {
     ber: true,
     digest: Hash::Sha256,
@@ -389,7 +389,7 @@ fn message_digest(signer: &SignerInfo) -> Result<Vec<u8>, String> {
 }
 
 /// Checks the operator's signature over the bytes of a PEM with an RSA anchor, as IT does:
-/// "SHA256with" and the type of the anchor's key.
+/// SHA-256 and the type of the anchor's key.
 pub(crate) fn verify_operator(
     anchor: &[u8],
     pem: &str,
