@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::domain::Country;
+use engine::domain::{CertificateKind, Country, UnixMillis};
 use http::{HeaderName, HeaderValue, Method};
 use loadgen::client::{Caller, Connection, Protocol, Target};
 use loadgen::participants::{Identity as LoadIdentity, Participant};
 use loadgen::signer::Signer;
+use rcgen::date_time_ymd;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use time::PrimitiveDateTime;
+use time::macros::format_description;
 
 use crate::named;
 use crate::support::backend::{
     Backend, JSON, PROTOBUF, Upload, ask, audit, download, download_request, fresh_tag, identify,
 };
-use crate::support::batch::{from_json, from_protobuf, to_protobuf};
-use crate::support::pki::{Identity, authentication, member};
+use crate::support::batch::{from_json, from_protobuf, signed_bytes, to_protobuf};
+use crate::support::cms::{BOUNCY_CASTLE, JSRSASIGN, MOZILLA};
+use crate::support::pki::{Identity, Listed, authentication, fixture, member, read};
 use crate::support::raw::{Answer, Request};
+use crate::support::vectors::{self, Vector, accepts, refuses};
 use crate::support::world::{Databases, Kind, World};
 
 pub(crate) const JOURNEYS: &[(&str, crate::Journey)] = named![
@@ -41,6 +46,9 @@ pub(crate) const JOURNEYS: &[(&str, crate::Journey)] = named![
     stops_serving_what_is_too_old,
     knows_duplicates_longer_than_they_can_be_downloaded,
     audits_what_was_uploaded_before_a_revocation,
+    judges_signatures_at_their_time,
+    signs_as_bouncy_castle_and_openssl_do,
+    writes_canonical_bytes_as_others_do,
 ];
 
 fn uploads_and_downloads(databases: &Databases, kind: Kind) {
@@ -394,7 +402,11 @@ fn reaches_an_open_connection_with_a_revocation(databases: &Databases, kind: Kin
 }
 
 fn knows_clients_by_their_certificate_alone(databases: &Databases, kind: Kind) {
-    let world = World::new(databases, kind);
+    let expired = authentication("DE", |params| params.not_after = date_time_ymd(2021, 6, 1));
+    let world = World::with(databases, kind, |options| {
+        let listed = Listed::new(CertificateKind::Authentication, &expired);
+        options.listed.push(listed);
+    });
     let get = Request::get("/diagnosiskeys/download/2021-06-01").bytes();
     // Self-signed, and listed.
     world.tls("DE").ask(&get).expect(404);
@@ -405,6 +417,8 @@ fn knows_clients_by_their_certificate_alone(databases: &Databases, kind: Kind) {
     let stranger = authentication("DE", |_| {});
     let answer = world.tls_as(Some(&stranger)).ask(&get);
     answer.expect_error(403, "Client is not authorized to access the service");
+    let answer = world.tls_as(Some(&expired)).ask(&get);
+    answer.expect_error(403, "Client certificate has expired");
     // The headers of another make nobody somebody else.
     let claim = identify(Request::get("/diagnosiskeys/download/2021-06-01"), "DE").bytes();
     world.tls_as(None).ask(&claim).expect(403);
@@ -554,4 +568,80 @@ fn audits_what_was_uploaded_before_a_revocation(databases: &Databases, kind: Kin
     }
     let after = audit(&world, "IT", "2021-06-01", &tag).expect(200);
     assert_eq!(after.body, before.body);
+}
+
+fn judges_signatures_at_their_time(databases: &Databases, kind: Kind) {
+    let world = vectors::world(databases, kind);
+    for (number, reason) in [
+        ("601", Some("cert_expired")),
+        ("602", Some("cert_not_yet_valid")),
+        ("603", None),
+        ("604", Some("cert_expired")),
+        ("605", None),
+        ("607", None),
+        ("608", None),
+        ("610", Some("signing_time_invalid")),
+        ("611", Some("signing_time_invalid")),
+    ] {
+        let vector = Vector::read(number);
+        world.clock.set(UnixMillis(vector.verification_time()));
+        match reason {
+            None => accepts(&world, &[number]),
+            Some(reason) => refuses(&world, reason, &[number]),
+        }
+    }
+}
+
+/// The signatures of the personas have the shape of the real ones: made anew of the same content,
+/// they are the same, byte for byte.
+fn signs_as_bouncy_castle_and_openssl_do(_: &Databases, _: Kind) {
+    let vector = Vector::read("001");
+    let signer = Identity::new(
+        "DE",
+        read("vectors/pki/DE/DE-signing.pem"),
+        &read("vectors/keys/TEST-ONLY-DE-signing.key.pem"),
+    );
+    let content = vector.bytes("canonical.bin");
+    // One minute before the verification time.
+    let at = UnixMillis(vector.verification_time() - 60_000);
+    let made = BOUNCY_CASTLE.sign_base64(&signer, &content, at);
+    assert_eq!(made.as_bytes(), vector.bytes("signature.b64"));
+    for (file, shape) in [
+        ("ie-sha256-digest-sha1-signature", JSRSASIGN),
+        ("cz-sha1-rsa", MOZILLA),
+    ] {
+        let theirs = std::fs::read(fixture(&format!("legacy/{file}.der"))).unwrap();
+        let at = signing_time(&theirs);
+        assert_eq!(shape.sign(&signer, &content, at), theirs, "{file}");
+    }
+}
+
+/// The first `UTCTime` behind the identifier of the attribute.
+fn signing_time(cms: &[u8]) -> UnixMillis {
+    let identifier = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x05];
+    let at = cms
+        .windows(9)
+        .position(|window| window == identifier)
+        .unwrap();
+    let text = std::str::from_utf8(&cms[at + 13..at + 25]).unwrap();
+    let format = format_description!("[year][month][day][hour][minute][second]");
+    let time = PrimitiveDateTime::parse(&format!("20{text}"), format).unwrap();
+    let time = time.assume_utc();
+    UnixMillis(u64::try_from(time.unix_timestamp()).unwrap() * 1000)
+}
+
+/// What the tests know of the canonical form is what others know.
+fn writes_canonical_bytes_as_others_do(_: &Databases, _: Kind) {
+    for number in [
+        "001", "005", "204", "210", "211", "213", "214", "215", "216", "221",
+    ] {
+        let vector = Vector::read(number);
+        let keys = from_protobuf(&vector.bytes("batch.pb"));
+        assert_eq!(
+            signed_bytes(&keys),
+            vector.bytes("canonical.bin"),
+            "{number}"
+        );
+        assert_eq!(from_json(&vector.bytes("batch.json")), keys, "{number}");
+    }
 }

@@ -27,8 +27,8 @@ type Journey = fn(&Databases, Kind);
 
 /// The name of a function's test, and the function.
 macro_rules! named {
-    ($($name:ident),* $(,)?) => {
-        &[$((stringify!($name), $name as crate::Journey)),*]
+    ($($($name:ident)::+),* $(,)?) => {
+        &[$((stringify!($($name)::+), $($name)::+ as crate::Journey)),*]
     };
 }
 pub(crate) use named;
@@ -51,6 +51,8 @@ fn journey_trials(
     for (name, journey) in journeys {
         for kind in Kind::ALL {
             let databases = Arc::clone(databases);
+            // A path in a macro comes with blanks.
+            let name = name.replace(' ', "");
             let name = format!("{module}::{name} on {}", kind.name());
             trials.push(Trial::test(name, move || {
                 journey(&databases, kind);

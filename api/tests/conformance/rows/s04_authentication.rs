@@ -344,7 +344,7 @@ const ROWS: &[Row] = &[
             spelled(
                 world,
                 &URL_SAFE.encode(member("DE").authentication.thumbprint().0),
-            )
+            );
         },
     ),
     differs(

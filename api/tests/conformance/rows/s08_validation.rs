@@ -49,7 +49,7 @@ const ROWS: &[Row] = &[
         "`keyData` is empty: 400",
         |world| {
             breaks(world, "The keydata is empty or null.", |key| {
-                key.key_data.clear()
+                key.key_data.clear();
             });
         },
     ),
@@ -59,10 +59,10 @@ const ROWS: &[Row] = &[
         "`keyData` has not 16 bytes: 400",
         |world| {
             breaks(world, "The keydata is not 16 bytes.", |key| {
-                key.key_data.push(0)
+                key.key_data.push(0);
             });
             breaks(world, "The keydata is not 16 bytes.", |key| {
-                key.key_data.truncate(15)
+                key.key_data.truncate(15);
             });
         },
     ),
@@ -153,6 +153,6 @@ const ROWS: &[Row] = &[
         "§8.9",
         "unaligned_start",
         "a start that is not midnight is fine",
-        |world| obeys(world, |key| key.rolling_start += 77),
+        |world| obeys(world, |key| key.rolling_start -= 77),
     ),
 ];

@@ -52,11 +52,11 @@ const ROWS: &[Row] = &[
         "rolling start, rolling period, risk level: 4 bytes, big endian",
         |world| {
             writes(world, 1, &[0x00, 0x29, 0x43, 0x78], |key| {
-                key.rolling_start = 0x0029_4378
+                key.rolling_start = 0x0029_4378;
             });
             writes(world, 2, &[0, 0, 0, 143], |key| key.rolling_period = 143);
             writes(world, 3, &[0x7f, 0xff, 0xff, 0xff], |key| {
-                key.risk_level = i32::MAX
+                key.risk_level = i32::MAX;
             });
         },
     ),
@@ -71,7 +71,7 @@ const ROWS: &[Row] = &[
         },
     ),
     same("§9.4", "origin", "origin: US-ASCII", |world| {
-        writes(world, 5, b"DE", |_| {})
+        writes(world, 5, b"DE", |_| {});
     }),
     same(
         "§9.5",
@@ -85,7 +85,7 @@ const ROWS: &[Row] = &[
         "days since onset: two's complement, 4 bytes, big endian",
         |world| {
             writes(world, 7, &[0xff, 0xff, 0xf0, 0x60], |key| {
-                key.days_since_onset = -4000
+                key.days_since_onset = -4000;
             });
         },
     ),

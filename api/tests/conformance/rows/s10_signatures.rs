@@ -1,90 +1,21 @@
 //! §10: batch signatures. Those that BouncyCastle and OpenSSL made are sent through HTTP as they
 //! are, with the certificate list that they were made for.
 
-use engine::domain::CertificateKind;
-use serde_json::Value;
-
 use super::{Difference, Row, Section, differs, elsewhere, same};
 use crate::World;
-use crate::support::backend::{Upload, ask, identify};
+use crate::support::backend::{Upload, ask};
 use crate::support::batch::signed_bytes;
 use crate::support::cms::{BOUNCY_CASTLE_CSHARP, BOUNCY_CASTLE_PSS, JSRSASIGN, MOZILLA, Shape};
-use crate::support::pki::{Identity, Listed, fixture, member, of_vectors, read};
-use crate::support::raw::{Answer, Request};
-use crate::support::world::{Databases, Kind};
+use crate::support::pki::{Identity, member};
+use crate::support::raw::Answer;
+use crate::support::vectors::{self, accepts, refuses};
 
 pub(super) const SECTION: Section = Section {
     name: "s10_signatures",
     heading: "§10 Batch signatures",
     rows: ROWS,
-    prepare,
+    prepare: vectors::world,
 };
-
-/// With all certificates of the vectors' list that can be onboarded.
-fn prepare(databases: &Databases, kind: Kind) -> World {
-    World::with(databases, kind, |options| {
-        let registry: Value = serde_json::from_str(&read("vectors/pki/registry.json")).unwrap();
-        let rows = registry["certificates"].as_array().unwrap().iter();
-        options.listed.extend(rows.filter_map(listed));
-    })
-}
-
-/// A row of the vectors' list, unless its registration is wrong on purpose.
-fn listed(row: &Value) -> Option<Listed> {
-    let text = |name: &str| row[name].as_str().unwrap();
-    let path = text("certificate").strip_suffix(".pem").unwrap();
-    let signing = text("type") == "SIGNING" && row["signature_valid"] == true;
-    let wrong = [
-        "two-c",
-        "no-c",
-        "lower-c",
-        "c-only-in-issuer",
-        "registered-for",
-    ];
-    let fixed = !path.starts_with("bad/") && !wrong.iter().any(|part| path.contains(part));
-    let whole = fixture(&format!("vectors/pki/{path}.pem")).exists();
-    (signing && fixed && whole).then(|| Listed {
-        revoked: row["revoked"] == true,
-        ..Listed::new(CertificateKind::Signing, &of_vectors(path, text("country")))
-    })
-}
-
-/// Sends a vector as its participant; the same content always under the same tag, so that it is
-/// stored once and afterwards replayed.
-fn send_vector(world: &World, name: &str) -> Answer {
-    let folder = std::fs::read_dir(fixture("vectors")).unwrap();
-    let mut names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let folder = names
-        .find(|found| found.starts_with(&format!("{name}-")))
-        .unwrap();
-    let bytes = |file: &str| std::fs::read(fixture(&format!("vectors/{folder}/{file}"))).unwrap();
-    let case: Value = serde_json::from_slice(&bytes("case.json")).unwrap();
-    let tag = String::from_utf8(bytes("canonical.sha256")).unwrap();
-    let request = Request::new("POST", "/diagnosiskeys/upload")
-        .with("Content-Type", "application/protobuf; version=1.0")
-        .with("batchTag", tag)
-        .with("batchSignature", bytes("signature.b64"))
-        .body(bytes("batch.pb"));
-    ask(world, &identify(request, case["country"].as_str().unwrap()))
-}
-
-#[track_caller]
-fn accepts(world: &World, vectors: &[&str]) {
-    for name in vectors {
-        let answer = send_vector(world, name);
-        assert_eq!(answer.status, 201, "{name}: {answer:?}");
-    }
-}
-
-#[track_caller]
-fn refuses(world: &World, reason: &str, vectors: &[&str]) {
-    for name in vectors {
-        let answer = send_vector(world, name);
-        assert_eq!(answer.status, 400, "{name}: {answer:?}");
-        assert_eq!(answer.message(), "Invalid signature", "{name}");
-        assert_eq!(answer.json()["reason"], reason, "{name}: {answer:?}");
-    }
-}
 
 /// A fresh key signed by `signer` in this shape, sent by `country`.
 fn send_shaped(world: &World, country: &'static str, signer: &Identity, shape: Shape) -> Answer {
@@ -155,15 +86,11 @@ const ROWS: &[Row] = &[
             );
         },
     ),
-    same(
+    elsewhere(
         "§10.5",
-        "validity",
         "the certificate is valid now; else 400",
-        |world| {
-            accepts(world, &["603", "605"]);
-            refuses(world, "cert_expired", &["601", "604", "609"]);
-            refuses(world, "cert_not_yet_valid", &["602"]);
-        },
+        "api/tests/conformance/journeys.rs::judges_signatures_at_their_time",
+        None,
     ),
     differs(
         "§10.6",
@@ -202,11 +129,8 @@ const ROWS: &[Row] = &[
         "cryptography",
         "the signature verifies; else 400",
         |world| {
-            refuses(
-                world,
-                "digest_mismatch",
-                &["501", "504", "505", "506", "507", "508"],
-            );
+            refuses(world, "digest_mismatch", &["501", "506"]);
+            refuses(world, "signature_invalid", &["504", "505", "507", "508"]);
             refuses(
                 world,
                 "signature_invalid",
@@ -246,11 +170,11 @@ const ROWS: &[Row] = &[
             accepts(world, &["003", "007", "015", "019", "023", "102"]);
         },
     ),
-    same(
+    elsewhere(
         "§10.13",
-        "signing_time",
         "a signing time outside the certificate's validity: 400",
-        |world| refuses(world, "signing_time_invalid", &["610", "611"]),
+        "api/tests/conformance/journeys.rs::judges_signatures_at_their_time",
+        None,
     ),
     differs(
         "§10.14",
@@ -379,8 +303,9 @@ const ROWS: &[Row] = &[
             refuses(
                 world,
                 "malformed_cms",
-                &["730", "731", "733", "739", "741", "746", "749"],
+                &["730", "731", "733", "739", "741", "746"],
             );
+            refuses(world, "signer_cert_not_found", &["749"]);
             refuses(world, "malformed_cms", &["901", "904", "910", "911", "919"]);
         },
     ),

@@ -171,10 +171,4 @@ impl<'w> Backend<'w> {
         };
         self.raw.ask(request.bytes())
     }
-
-    pub(crate) fn audit(&mut self, date: &str, tag: &str) -> Answer {
-        let path = format!("/diagnosiskeys/audit/download/{date}/{tag}");
-        self.raw
-            .ask(Request::get(&path).with("Accept", JSON).bytes())
-    }
 }

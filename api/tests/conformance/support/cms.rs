@@ -80,7 +80,7 @@ pub(crate) struct Shape {
     pub(crate) digest_null: bool,
 }
 
-/// BouncyCastle for Java with SHA256withRSA: DE, CH, FI, PL.
+/// BouncyCastle for Java with SHA-256 and RSA: DE, CH, FI, PL.
 pub(crate) const BOUNCY_CASTLE: Shape = Shape {
     ber: true,
     digest: Hash::Sha256,
@@ -120,8 +120,7 @@ pub(crate) const JSRSASIGN: Shape = Shape {
 /// mozilla's pkcs7 as CZ uses it: SHA-1 throughout.
 pub(crate) const MOZILLA: Shape = Shape {
     digest: Hash::Sha1,
-    scheme: Scheme::RsaSha1,
-    ..SERVICE
+    ..JSRSASIGN
 };
 
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
@@ -390,7 +389,7 @@ fn message_digest(signer: &SignerInfo) -> Result<Vec<u8>, String> {
 }
 
 /// Checks the operator's signature over the bytes of a PEM with an RSA anchor, as IT does:
-/// "SHA256with" and the type of the anchor's key.
+/// SHA-256 and the type of the anchor's key.
 pub(crate) fn verify_operator(
     anchor: &[u8],
     pem: &str,

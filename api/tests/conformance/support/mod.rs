@@ -6,4 +6,5 @@ pub(crate) mod batch;
 pub(crate) mod cms;
 pub(crate) mod pki;
 pub(crate) mod raw;
+pub(crate) mod vectors;
 pub(crate) mod world;

@@ -160,7 +160,7 @@ impl Answer {
         let pair = |line: &str| {
             let (name, value) = line
                 .split_once(": ")
-                .unwrap_or((line.trim_end_matches(':'), ""));
+                .unwrap_or_else(|| (line.trim_end_matches(':'), ""));
             (name.to_owned(), value.to_owned())
         };
         let headers = lines.map(pair).collect();

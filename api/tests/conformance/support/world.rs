@@ -216,11 +216,6 @@ impl World {
         self.now().day().to_string()
     }
 
-    /// `yyyyMMdd`.
-    pub(crate) fn compact_today(&self) -> String {
-        self.now().day().compact_number().to_string()
-    }
-
     /// Moves the clock to the same time of a later day.
     pub(crate) fn pass_days(&self, days: u64) {
         self.clock.advance_millis(days * 86_400_000);
