@@ -280,7 +280,10 @@ fn judge_answer(
             Some(positions) => Some(Fate::Refused(positions)),
             None => complain("207 that is none"),
         },
-        503 if answer.retry_after().is_some() => None,
+        503 if answer.retry_after().is_some() => {
+            world.book.count(|counts| counts.errors += 1);
+            None
+        }
         500..=599 => {
             world.book.count(|counts| counts.errors += 1);
             match world.errors_are_fine {
