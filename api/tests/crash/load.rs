@@ -262,7 +262,6 @@ fn judge_answer(
         Ok(answer) => answer,
         Err(ClientError::Connect { .. }) => return None,
         Err(e) => {
-            println!("DBG {:?} {} {e:?}", Instant::now(), upload.tag);
             world.book.count(|counts| counts.unanswered += 1);
             return None;
         }

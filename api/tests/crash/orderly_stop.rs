@@ -19,9 +19,7 @@ fn loses_nothing_under_load() {
     scene.put_under_load();
     for stop in 0..seed::crashes(20).div_ceil(4) {
         scene.wait_for_a_random_instant(stop);
-        println!("DBG {:?} TERM", Instant::now());
         let status = scene.gateways[0].terminate().unwrap();
-        println!("DBG {:?} ended", Instant::now());
         assert_eq!(status.and_then(|status| status.code()), Some(0));
         scene.gateways[0].restart().unwrap();
     }
