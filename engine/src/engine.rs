@@ -41,9 +41,12 @@ pub struct Engine {
     cuts: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Ends with its sender, after all others.
-    background: Mutex<Option<(Sender<()>, Vec<JoinHandle<()>>)>>,
+    background: Mutex<Option<Background>>,
     failed: Arc<AtomicBool>,
 }
+
+/// Threads that end when the sender is dropped.
+type Background = (Sender<()>, Vec<JoinHandle<()>>);
 
 /// What CPU jobs share.
 #[derive(Debug)]

@@ -261,7 +261,7 @@ fn judge_answer(
     let answer = match answer {
         Ok(answer) => answer,
         Err(ClientError::Connect { .. }) => return None,
-        Err(e) => {
+        Err(_) => {
             world.book.count(|counts| counts.unanswered += 1);
             return None;
         }

@@ -297,7 +297,10 @@ impl Scene {
     pub(crate) fn upload_one(&mut self, party: usize) {
         let number: u64 = self.random.random();
         let prefix = format!("{:x}-one-{number:x}", seed::seed());
-        let maker_random = seed::random(self.name, 2000 + party + number as usize % 1_000_000);
+        let maker_random = seed::random(
+            self.name,
+            2000 + party + usize::try_from(number % 1_000_000).expect("a small number"),
+        );
         let mut maker = self.world.maker(party, maker_random, prefix);
         let (index, upload) = self.world.book.enter(maker.of_size(3));
         let mut lines = self.world.lines(party);
