@@ -6,6 +6,7 @@ mod connection;
 mod download;
 mod header_case;
 mod negotiate;
+mod openapi;
 mod operations;
 mod participant;
 mod response;

@@ -164,6 +164,7 @@ fn settings(database: DatabaseUrl, shape: Shape) -> Settings {
             max_delay: Duration::from_millis(100),
             keys_max: shape.bundle_keys,
             cache_bytes_max: shape.cache_bytes_max,
+            clock_skew_max: None,
         },
         download: DownloadSettings::default(),
         legacy_sha1: Vec::new(),

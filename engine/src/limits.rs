@@ -63,6 +63,19 @@ pub const FOLLOW_ROWS: u64 = 32;
 /// out the change of a cluster's node; below the shortest client time-out (IT: 10 s).
 pub const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long an upload waits while other gateways are faster; below the shortest client time-out.
+pub const CONTENTION_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How far the clock of the gateway that cuts may be from the database's: the names of download
+/// batches are made of days, and never go back.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// A reader's connection that was idle for longer is not used again; servers close them.
+pub const READER_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Download batches cut in one transaction, which must end long before the lease does.
+pub const CUTS_MAX: usize = 64;
+
 /// Between attempts to connect, or to do what failed.
 pub const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -138,6 +151,15 @@ pub const COLD_READS_MAX: usize = 256;
 
 /// Encoded segments of uploads that wait to be cut: a part of the bundle cache's bound.
 pub const FRESH_SEGMENTS_DIVISOR: usize = 4;
+
+/// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
+pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;
+
+/// What a row of the log takes at the most: sealed keys, an identity a key, the batch signature
+/// and the rest of the statement.
+pub const fn row_bytes_max(body_bytes_max: usize, keys_max: u32) -> usize {
+    body_bytes_max + 16 * keys_max as usize + (128 << 10)
+}
 
 const _: () = assert!(
     FOLLOW_INTERVAL.as_millis() < 1000,

@@ -198,8 +198,10 @@ impl Writer {
 
     /// Answers every submission of a group, whatever it takes, within a bound of time.
     fn settle(&mut self, mut group: Vec<Submission>) {
-        let begun = Instant::now();
+        let arrived = Instant::now();
+        let mut begun = arrived;
         loop {
+            let position = self.position;
             // Before the judgement: a new connection has read what others wrote meanwhile.
             let is_connected = self.connected().is_some();
             group = self.judge(group);
@@ -210,12 +212,24 @@ impl Writer {
                 true => self.try_commit(&mut group),
                 false => Attempt::Again,
             };
+            if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
+                // Others were faster: the database is well.
+                begun = Instant::now();
+            }
             let failure = match attempt {
                 Attempt::Done => return,
                 Attempt::Again if self.is_patient(begun) => continue,
                 Attempt::Again => unavailable(),
+                // One of many may be what the database refuses: the others need not go with it.
+                Attempt::Failed(_) if group.len() > 1 => {
+                    return group.into_iter().for_each(|one| self.settle(vec![one]));
+                }
                 Attempt::Failed(error) => error,
             };
+            // A last look: a commit that did not answer may have gone through.
+            if self.connected().is_some() {
+                group = self.judge(group);
+            }
             tracing::error!(stage = "persist", error = %failure, "error inserting keys");
             refuse_all(group, &failure);
             return;
@@ -357,7 +371,11 @@ impl Writer {
                     found.push((batch.country, batch.tag.clone(), content, created_at.day()));
                 }
                 Ok(None) => {}
-                Err(error) => return Attempt::Failed(error.doing("looking up an upload tag")),
+                Err(error) => {
+                    self.store = None;
+                    tracing::warn!(stage = "persist", error = %error, "cannot look up an upload tag");
+                    return Attempt::Again;
+                }
             }
         }
         for (country, tag, content, day) in found {
@@ -389,6 +407,9 @@ impl Writer {
         loop {
             let entries = store.read_log(self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
+            if read > 0 {
+                store.settle_what_was_read()?;
+            }
             for entry in entries {
                 let day = entry.created_at.day();
                 self.state
