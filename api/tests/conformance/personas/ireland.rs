@@ -78,7 +78,7 @@ pub(super) fn uploads_json_with_a_mixed_signature(databases: &Databases, kind: K
     bad[1].rolling_period = 0;
     client.ie_upload(2, &bad).expect(400);
     client.ie_upload(3, &irish_keys(&world, 2)).expect(201);
-    // CZ's numbers are its own.
+    // Another backend reads them in the order they were sent.
     world.cut();
     let mut other = Client::connect(&world, "CZ");
     let found = other.ie_download("2021-06-01", None).expect(200);

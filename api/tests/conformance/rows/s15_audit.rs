@@ -1,5 +1,5 @@
 //! §15: the audit. The world has yesterday's batch 20210531-1, uploaded by IT, and today's
-//! 20210601-1 with two uploads of DE, one of IT between them, and one of CZ.
+//! 20210601-1 with two uploads of DE, one of IT between them, and one of ES.
 
 use serde_json::Value;
 
