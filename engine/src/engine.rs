@@ -1,7 +1,7 @@
 //! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
 //!
 //! Threads: `cpu-N` (rayon, one a core), `writer` (its connection, the set), `bundler` (its
-//! connection, the lease), `reader-N` (a connection each). Shutdown goes the way of an upload: no
+//! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection). Shutdown goes the way of an upload: no
 //! new work, CPU jobs end, the writer drains, the bundler and the readers follow.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use crate::admission::{Admission, Permit};
 use crate::bundle::{
     AuditEntry, Bundler, Download, DownloadError, DownloadRequest, FreshSegments, Serve,
 };
+use crate::callbacks::Callbacks;
 use crate::clock::Clock;
 use crate::cpu_pool::CpuPool;
 use crate::domain::{BatchTag, Country, Day, UnixMillis};
@@ -34,6 +35,7 @@ pub struct Engine {
     writer: Arc<WriterState>,
     submissions: Mutex<Option<Sender<Submission>>>,
     serve: Arc<Serve>,
+    callbacks: Callbacks,
     cuts: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -109,6 +111,9 @@ impl Engine {
         // One place a permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
         let mut threads = serve.start_readers(&database)?;
+        let max_age_days = settings.download.max_age_days;
+        let (callbacks, thread) = Callbacks::start(&database, Arc::clone(&clock), max_age_days)?;
+        threads.push(thread);
         threads.push(spawn("writer", move || writer.run(&queue))?);
         threads.push(spawn("bundler", move || bundler.run(&wakes))?);
         Ok(Self {
@@ -126,6 +131,7 @@ impl Engine {
             writer: state,
             submissions: Mutex::new(Some(submissions)),
             serve,
+            callbacks,
             cuts,
             threads: Mutex::new(threads),
         })
@@ -186,6 +192,11 @@ impl Engine {
         self.serve.audit(country, date, tag, Box::new(reply));
     }
 
+    /// Who wants to be told of new download batches, and what is due to be told.
+    pub fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
+    }
+
     /// What the engine is doing.
     pub fn status(&self) -> Status {
         Status {
@@ -208,6 +219,7 @@ impl Engine {
                 .take(),
         );
         self.serve.stop_readers();
+        self.callbacks.stop();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {

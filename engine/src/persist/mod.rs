@@ -12,6 +12,7 @@
 //! a lease to lose). [`mysql`] and [`sqlite`] are the only doors to the databases; [`store`] holds
 //! all SQL that both share.
 
+mod callbacks;
 mod connection;
 mod migrate;
 mod mysql;
@@ -19,6 +20,7 @@ mod sqlite;
 mod store;
 mod writer;
 
+pub(crate) use callbacks::{ClaimTerms, DueDelivery};
 pub(crate) use connection::SqlError;
 pub(crate) use migrate::{known_version, migrate};
 pub(crate) use store::{DownloadBatchRow, LogEntry, NewDownloadBatch, Store, UploadMeta};

@@ -16,7 +16,7 @@ const FORMAT_VERSION: u64 = 0x100;
 
 /// An open connection with the statements of the product.
 #[derive(Debug)]
-pub(crate) struct Store(Box<dyn Connection>);
+pub(crate) struct Store(pub(super) Box<dyn Connection>);
 
 /// A row of the log, as far as it decides about later uploads.
 #[derive(Debug)]
