@@ -6,7 +6,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use engine::callbacks::{
@@ -26,11 +28,24 @@ const NOW: Attempt = Attempt::Failed {
     attempts_max: 6,
 };
 
-/// Runs a check on SQLite, and on a MariaDB of its own.
+/// Runs a check on SQLite, and on a database of a MariaDB server.
 fn on_both(check: impl Fn(&Installation)) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
     check(&Installation::on_sqlite());
-    let server = MariaDb::start(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
-    check(&Installation::on_mysql(&server, "callbacks"));
+    let name = format!("callbacks_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    check(&Installation::on_mysql(&server(), &name));
+}
+
+/// The server of all tests that run at this time; it ends with the last of them.
+fn server() -> Arc<MariaDb> {
+    static SHARED: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let started = Arc::new(MariaDb::start(parent).unwrap());
+        *shared = Arc::downgrade(&started);
+        started
+    })
 }
 
 fn de() -> Country {
