@@ -7,15 +7,16 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
-use axum::routing::{MethodRouter, get, options, post};
+use axum::routing::{MethodRouter, get, options, post, put};
 use engine::{Clock, Engine};
 use http::Response;
 use http::request::Parts;
 
+use crate::callback::UrlChecks;
 use crate::connection::{InFlight, Patience};
 use crate::participant::{self, Arrival, AuthenticationError, Participant, ProxyTrust};
 use crate::response::{self, Refusal, RouteError};
-use crate::{audit, download, upload};
+use crate::{audit, callback, download, upload};
 
 /// What every request may need.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct Gateway {
     pub(crate) clock: Arc<dyn Clock>,
     /// Set when the proxy port is open.
     pub(crate) proxy_trust: Option<ProxyTrust>,
+    pub(crate) url_checks: UrlChecks,
     pub(crate) body_bytes_max: usize,
     pub(crate) patience: Patience,
 }
@@ -67,6 +69,9 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     let upload = with_options(post(upload::handle), "POST,OPTIONS");
     let download = with_options(get(download::handle), "GET,HEAD,OPTIONS");
     let audit = with_options(get(audit::handle), "GET,HEAD,OPTIONS");
+    let callbacks = with_options(get(callback::list), "GET,HEAD,OPTIONS");
+    let callback = put(callback::put).delete(callback::delete);
+    let callback = with_options(callback, "PUT,DELETE,OPTIONS");
     let mut router = Router::new();
     for (path, route, label) in [
         ("/diagnosiskeys", capabilities, "diagnosiskeys"),
@@ -77,6 +82,8 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
             audit,
             "audit",
         ),
+        ("/diagnosiskeys/callback", callbacks, "callback"),
+        ("/diagnosiskeys/callback/{id}", callback, "callback"),
     ] {
         let route = measured(route, label);
         router = router
