@@ -145,7 +145,11 @@ impl Dispatcher {
         let attempt = match outcome {
             Ok(_) => Attempt::Delivered,
             Err(_) => Attempt::Failed {
-                wait: self.wait_after(delivery.failed_attempts(), random_fraction()),
+                wait: wait_after(
+                    &self.settings,
+                    delivery.failed_attempts(),
+                    random_fraction(),
+                ),
                 attempts_max: self.settings.attempts_max,
             },
         };
@@ -154,16 +158,6 @@ impl Dispatcher {
         if attempt == Attempt::Delivered {
             self.wake.notify_one();
         }
-    }
-
-    /// How long to wait after an attempt that `failed` others in a row came before: doubled each
-    /// time up to a bound, and up to a quarter more, so that those who failed together do not
-    /// return together.
-    fn wait_after(&self, failed: u32, fraction: f64) -> Duration {
-        let doubled = 2_u32.saturating_pow(failed);
-        let wait = self.settings.retry_wait.saturating_mul(doubled);
-        let wait = wait.min(self.settings.retry_wait_max);
-        wait + wait.mul_f64(fraction / 4.0)
     }
 
     /// Records an attempt, again while the database is away, until the claim has expired.
@@ -189,6 +183,16 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// How long to wait after an attempt that `failed` others in a row came before: doubled each time
+/// up to a bound, and up to a quarter more, so that those who failed together do not return
+/// together.
+fn wait_after(settings: &CallbackSettings, failed: u32, fraction: f64) -> Duration {
+    let doubled = 2_u32.saturating_pow(failed);
+    let wait = settings.retry_wait.saturating_mul(doubled);
+    let wait = wait.min(settings.retry_wait_max);
+    wait + wait.mul_f64(fraction / 4.0)
 }
 
 /// Counts a delivery under way while it lives.
@@ -262,5 +266,28 @@ fn log_record(delivery: &Delivery, recorded: Result<Recorded, CallbackError>) {
             let exception = telemetry::chain(&error);
             tracing::warn!(callbackId = callback_id, %country, exception, "cannot record a callback");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_the_wait_up_to_a_bound_and_adds_up_to_a_quarter() {
+        let settings = CallbackSettings::default();
+        let seconds = |failed, fraction| wait_after(&settings, failed, fraction).as_secs();
+        // The reference waits 300 s each time.
+        let waits: Vec<_> = (0..5).map(|failed| seconds(failed, 0.0)).collect();
+        assert_eq!(waits, [300, 600, 1200, 2400, 3600]);
+        assert_eq!(seconds(0, 1.0), 375);
+        assert_eq!(seconds(u32::MAX, 0.5), 4050);
+    }
+
+    #[test]
+    fn draws_fractions_of_one() {
+        let drawn: Vec<f64> = (0..100).map(|_| random_fraction()).collect();
+        assert!(drawn.iter().all(|fraction| (0.0..=1.0).contains(fraction)));
+        assert!(drawn.iter().any(|fraction| *fraction != drawn[0]));
     }
 }
