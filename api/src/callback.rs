@@ -177,14 +177,14 @@ fn callback_id(id: Result<Path<String>, PathRejection>) -> Result<CallbackId, Ca
 }
 
 /// The parameter `url`: in the query, else in a form.
-async fn url(gateway: &Gateway, parts: &Parts, body: Body) -> Result<String, Refusal> {
+async fn url(gateway: &Gateway, parts: &Parts, mut body: Body) -> Result<String, Refusal> {
     if let Some(url) = parameter(parts.uri.query().unwrap_or_default(), "url") {
         return Ok(url?);
     }
     if !is_form(&parts.headers) {
         return Err(CallbackRefusal::MissingUrl.into());
     }
-    let form = read_body(body, FORM_BYTES_MAX, &gateway.patience).await;
+    let form = read_body(&mut body, FORM_BYTES_MAX, &gateway.patience).await;
     if form == Err(RequestError::BodyStalled) {
         abandon(parts);
     }

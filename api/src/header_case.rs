@@ -8,6 +8,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Extensions, Request, Response};
@@ -33,7 +34,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\
 
 /// What hyper needs to spell the headers of a response.
 #[derive(Debug, Clone)]
-pub(crate) struct Spelling(Extensions);
+pub(crate) struct Spelling(Arc<Extensions>);
 
 impl Spelling {
     /// Learns the spelling from a request that is served in memory.
@@ -55,11 +56,11 @@ impl Spelling {
             .await
             .map_err(io::Error::other)?;
         let learnt = receiver.try_recv().map_err(io::Error::other)?;
-        Ok(Self(learnt))
+        Ok(Self(Arc::new(learnt)))
     }
 
     /// Lets hyper spell this response so. Not for HTTP/2, where names are lower case by law.
     pub(crate) fn apply<B>(&self, response: &mut Response<B>) {
-        response.extensions_mut().extend(self.0.clone());
+        response.extensions_mut().extend((*self.0).clone());
     }
 }

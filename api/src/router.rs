@@ -124,6 +124,3 @@ where
         },
     ))
 }
-
-#[cfg(test)]
-mod tests;

@@ -42,6 +42,10 @@ pub struct ServerSettings {
     pub connections_max: usize,
     /// Largest upload body, in bytes.
     pub body_bytes_max: usize,
+    /// How long to wait for bytes that are due from a peer.
+    pub stall: Duration,
+    /// How long a connection may rest between requests.
+    pub idle: Duration,
     /// How long requests in flight may take to finish when the server stops.
     pub shutdown_wait: Duration,
 }
@@ -57,6 +61,8 @@ impl Default for ServerSettings {
             callback: CallbackSettings::default(),
             connections_max: CONNECTIONS_MAX,
             body_bytes_max: engine::limits::UPLOAD_BODY_BYTES_MAX,
+            stall: STALL,
+            idle: IDLE,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -83,6 +89,10 @@ impl From<&Settings> for ServerSettings {
 /// Connections of a port. Each may hold 256 KiB of buffer in the worst case and about 30 KiB
 /// usually; 27 participants with a dozen connections each stay far below.
 pub const CONNECTIONS_MAX: usize = 1024;
+/// A client that stalls is closed within 10 s (design, semantics 14): this and an eighth of it.
+pub const STALL: Duration = Duration::from_secs(8);
+/// As common proxies and servers have it.
+pub const IDLE: Duration = Duration::from_secs(75);
 /// The longest upload takes a commit and its wait, well under this.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 /// Connections of the operations port.
@@ -176,7 +186,10 @@ pub async fn serve(
     let addresses = ports.addresses();
     let metrics = operations::Metrics::install().map_err(ServeError::Metrics)?;
     let spelling = Spelling::learn().await.map_err(ServeError::Spelling)?;
-    let connections = Arc::new(Connections::new(spelling, Patience::default()));
+    let connections = Arc::new(Connections::new(
+        spelling,
+        Patience::new(settings.stall, settings.idle),
+    ));
     let (stop, stopping) = watch::channel(false);
 
     let gateway = Arc::new(Gateway {
@@ -395,7 +408,7 @@ async fn serve_stream(
         Door::Operations => {
             connections
                 .serve(stream, Arrival::Operations, router, stop)
-                .await
+                .await;
         }
         Door::Tls(acceptor) => {
             let handshake =
@@ -418,6 +431,3 @@ async fn serve_stream(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

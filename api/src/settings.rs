@@ -186,6 +186,14 @@ impl AdminSettings {
         read_trust_anchor(&self.source)
     }
 
+    /// The encryption keys.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn keys(&self) -> Result<Keys, SettingsError> {
+        read_keys(&self.source)
+    }
+
     /// The file of the encryption keys.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ async fn upload(gateway: &Gateway, parts: &Parts, body: Body) -> Result<Response
 async fn receive(
     gateway: &Gateway,
     parts: &Parts,
-    body: Body,
+    mut body: Body,
     request: impl FnOnce(Bytes) -> UploadRequest,
 ) -> Result<Receipt, Refusal> {
     let bytes_max = gateway.body_bytes_max;
@@ -74,11 +74,12 @@ async fn receive(
         .engine
         .admission()
         .admit(request.country, announced_bytes)?;
-    let body = read_body(body, bytes_max, &gateway.patience).await;
-    if body == Err(RequestError::BodyStalled) {
+    let read = read_body(&mut body, bytes_max, &gateway.patience).await;
+    if read == Err(RequestError::BodyStalled) {
+        // Before the body is dropped, which would wait for the rest of it once more.
         abandon(parts);
     }
-    let body = body?;
+    let body = read?;
     if body.is_empty() && request.format == Format::Json {
         return Err(RequestError::EmptyJson.into());
     }
@@ -125,7 +126,7 @@ fn announced_bytes(body: &Body, bytes_max: usize) -> Result<usize, RequestError>
 /// # Errors
 /// When it is too large, comes too slowly, or breaks off.
 pub(crate) async fn read_body(
-    mut body: Body,
+    body: &mut Body,
     bytes_max: usize,
     patience: &Patience,
 ) -> Result<Bytes, RequestError> {
@@ -309,7 +310,7 @@ mod tests {
 
     fn body(pieces: &[&'static [u8]], ends: bool) -> Body {
         Body::new(Pieces {
-            pieces: pieces.to_vec().into_iter(),
+            pieces: Vec::from(pieces).into_iter(),
             ends,
         })
     }
@@ -319,14 +320,16 @@ mod tests {
         for pieces in
             [&[][..], &[b"abc"], &[b"a", b"", b"bc"], &[b"a", b"b", b"c"]] as [&[&[u8]]; 4]
         {
-            let read = read_body(body(pieces, true), 3, &PATIENCE).await.unwrap();
+            let read = read_body(&mut body(pieces, true), 3, &PATIENCE)
+                .await
+                .unwrap();
             assert_eq!(read, pieces.concat());
         }
     }
 
     #[tokio::test]
     async fn stops_at_the_first_byte_too_many() {
-        let read = read_body(body(&[b"ab", b"cd"], false), 3, &PATIENCE).await;
+        let read = read_body(&mut body(&[b"ab", b"cd"], false), 3, &PATIENCE).await;
         assert_eq!(read, Err(RequestError::BodyTooLarge { bytes_max: 3 }));
         let announced = announced_bytes(&Body::from("abcd"), 3);
         assert_eq!(announced, Err(RequestError::BodyTooLarge { bytes_max: 3 }));
@@ -336,7 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn does_not_wait_for_a_sender_that_stalls() {
-        let read = read_body(body(&[b"ab"], false), 30, &PATIENCE).await;
+        let read = read_body(&mut body(&[b"ab"], false), 30, &PATIENCE).await;
         assert_eq!(read, Err(RequestError::BodyStalled));
     }
 }

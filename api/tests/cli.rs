@@ -44,6 +44,7 @@ fn initializes_a_folder_with_everything() {
         "efgs.toml",
         "efgs.sqlite",
         "keys",
+        "loadgen.toml",
         "pki/trust-anchor.pem",
         "pki/trust-anchor.key",
         "pki/server-ca.pem",

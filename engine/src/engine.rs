@@ -1,8 +1,10 @@
 //! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
 //!
 //! Threads: `cpu-N` (rayon, one a core), `writer` (its connection, the set), `bundler` (its
-//! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection). Shutdown goes the way of an upload: no
-//! new work, CPU jobs end, the writer drains, the bundler and the readers follow.
+//! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection), `retention`
+//! (its connection, another lease). Shutdown goes the way of an upload: no new work, CPU jobs end,
+//! the writer drains, the bundler, the readers and callbacks follow; retention writes the last
+//! statistics.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +19,14 @@ use crate::bundle::{
 use crate::callbacks::Callbacks;
 use crate::clock::Clock;
 use crate::cpu_pool::CpuPool;
-use crate::domain::{BatchTag, Country, Day, UnixMillis};
+use crate::domain::{BatchTag, Country, Day};
 use crate::error::{Failure, StartError, UploadError};
 use crate::limits;
-use crate::persist::{Database, Store, Submission, Writer, WriterState, migrate};
+use crate::persist::{Database, ImportState, Store, Submission, Writer, WriterState, migrate};
+use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::Settings;
+use crate::statistics::DownloadCounts;
 use crate::trust::{Trust, TrustAnchor, TrustList};
 use crate::upload::{Prepared, Receipt, Reply, Surroundings, UploadRequest, prepare};
 
@@ -38,6 +42,8 @@ pub struct Engine {
     callbacks: Callbacks,
     cuts: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends with its sender, after all others.
+    retention: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
 /// What CPU jobs share.
@@ -82,18 +88,20 @@ impl Engine {
         let cache_bytes = settings.bundle.cache_bytes_max;
         let fresh_bytes = cache_bytes / limits::FRESH_SEGMENTS_DIVISOR;
         let fresh = Arc::new(FreshSegments::new(fresh_bytes));
+        let downloads = Arc::new(DownloadCounts::default());
         let serve = Arc::new(Serve::new(
             settings.keys.clone(),
             Arc::clone(&clock),
             Arc::clone(&fresh),
             cache_bytes - fresh_bytes,
             settings.download.max_age_days,
+            Arc::clone(&downloads),
         ));
         let refreshed = serve.refresh(&mut store, clock.now().day());
         refreshed.map_err(|error| database.unreachable(error))?;
 
         let (wake_bundler, wakes) = bounded(1);
-        let since = oldest_identity(clock.now());
+        let since = oldest_identity(&mut store).map_err(|error| database.unreachable(error))?;
         let writer = Writer::start(database.clone(), store, since, fresh, wake_bundler)?;
         let state = Arc::clone(writer.state());
         let cuts = Arc::new(AtomicBool::new(false));
@@ -108,6 +116,17 @@ impl Engine {
             cuts: Arc::clone(&cuts),
             state: Default::default(),
         };
+        let (stop_retention, stop) = bounded(0);
+        let retention = Retention {
+            database: database.clone(),
+            writer: Arc::clone(&state),
+            downloads,
+            clock: Arc::clone(&clock),
+            max_age_days: settings.download.max_age_days,
+            holder: random_name(),
+            stop,
+            state: Default::default(),
+        };
         // One place a permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
         let mut threads = serve.start_readers(&database)?;
@@ -116,6 +135,7 @@ impl Engine {
         threads.push(thread);
         threads.push(spawn("writer", move || writer.run(&queue))?);
         threads.push(spawn("bundler", move || bundler.run(&wakes))?);
+        let retention = spawn("retention", move || retention.run())?;
         Ok(Self {
             admission: Admission::new(
                 settings.upload.batches_in_flight_max,
@@ -134,6 +154,7 @@ impl Engine {
             callbacks,
             cuts,
             threads: Mutex::new(threads),
+            retention: Mutex::new(Some((stop_retention, retention))),
         })
     }
 
@@ -222,10 +243,15 @@ impl Engine {
         self.callbacks.stop();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the engine panicked");
-            }
+        threads.into_iter().for_each(join);
+        let retention = self
+            .retention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((stop, thread)) = retention {
+            drop(stop);
+            join(thread);
         }
     }
 }
@@ -309,12 +335,22 @@ fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
         return Err(StartError::Unsuitable(unsuitable));
     }
+    if store.import_state().map_err(unreachable)? == ImportState::Begun {
+        return Err(StartError::Unsuitable(
+            "an import into this database was begun and did not end: run efgs import again"
+                .to_owned(),
+        ));
+    }
     agree_on_keys(&settings.keys, &mut store, database)?;
     Ok(store)
 }
 
 /// All gateways of an installation have the same identity key, and know the same sealing keys.
-fn agree_on_keys(keys: &Keys, store: &mut Store, database: &Database) -> Result<(), StartError> {
+pub(crate) fn agree_on_keys(
+    keys: &Keys,
+    store: &mut Store,
+    database: &Database,
+) -> Result<(), StartError> {
     let mut agree = |name: &str, check: &[u8]| {
         let agreed = store
             .agree_on(name, check)
@@ -334,9 +370,10 @@ fn agree_on_keys(keys: &Keys, store: &mut Store, database: &Database) -> Result<
     Ok(())
 }
 
-fn oldest_identity(now: UnixMillis) -> UnixMillis {
-    let day = now.day().minus_days(limits::IDENTITY_AGE_DAYS);
-    UnixMillis(day.start_unix_seconds() * 1000)
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the engine panicked");
+    }
 }
 
 fn random_name() -> String {

@@ -56,18 +56,26 @@ pub(crate) type Reply = Box<dyn FnOnce(Result<Receipt, UploadError>) + Send>;
 
 /// What the stages need to know beside the upload itself.
 #[derive(Debug)]
-pub(crate) struct Surroundings<'a> {
-    pub(crate) settings: &'a UploadSettings,
-    pub(crate) legacy_sha1: &'a [Country],
-    pub(crate) keys: &'a Keys,
-    pub(crate) trust: &'a Trust,
-    pub(crate) set: &'a IdentitySet,
-    pub(crate) tags: &'a TagIndex,
-    pub(crate) clock: &'a dyn Clock,
+pub struct Surroundings<'a> {
+    /// Bounds of uploads.
+    pub settings: &'a UploadSettings,
+    /// Participants that may sign with SHA-1.
+    pub legacy_sha1: &'a [Country],
+    /// Makes identities, and seals.
+    pub keys: &'a Keys,
+    /// The certificate list.
+    pub trust: &'a Trust,
+    /// Known keys.
+    pub set: &'a IdentitySet,
+    /// Known upload tags.
+    pub tags: &'a TagIndex,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
 }
 
 /// What the CPU stages made of an upload.
-pub(crate) enum Prepared {
+#[derive(Debug)]
+pub enum Prepared {
     /// Everything is in order: to be stored.
     Sealed(Box<SealedBatch>),
     /// Nothing is to be stored, and this is the answer.
@@ -75,7 +83,10 @@ pub(crate) enum Prepared {
 }
 
 /// The walk of one upload through the CPU stages.
-pub(crate) fn prepare(
+///
+/// # Errors
+/// [`UploadError::Rejection`] of the first stage that refuses it.
+pub fn prepare(
     request: &UploadRequest,
     permit: Permit,
     around: &Surroundings<'_>,
@@ -124,7 +135,7 @@ pub(crate) fn prepare(
 
 /// An upload ready to be stored: nothing in it borrows from the request any more.
 #[derive(Debug)]
-pub(crate) struct SealedBatch {
+pub struct SealedBatch {
     pub(crate) country: Country,
     pub(crate) tag: UploadTag,
     pub(crate) uploader: Thumbprint,

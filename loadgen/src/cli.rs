@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use engine::domain::Day;
+use engine::domain::{Day, DayError};
 use loadgen::client::{Caller, Protocol, Target};
 use loadgen::config::Config;
 use loadgen::demo::{self, DemoOptions, demo};
@@ -207,7 +207,9 @@ impl VerifyArgs {
             .collect::<Result<Vec<_>, _>>()?;
         let first_day = records.iter().map(|record| record.seed.day).min();
         let day = match &self.date {
-            Some(text) => Day::parse_iso(text).context("--date")?,
+            Some(text) => {
+                Day::parse_iso(text).with_context(|| format!("--date {text}: {DayError}"))?
+            }
             None => first_day.context("no record")?,
         };
         let options = VerifyOptions {

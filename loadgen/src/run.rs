@@ -21,6 +21,8 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Wait after "not now" without a word about when.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+/// Latencies are counted up to an hour, in microseconds.
+const MICROS_MAX: u64 = 3_600_000_000;
 /// Outcomes on their way to the tally.
 const QUEUE_OUTCOMES: usize = 256;
 
@@ -306,7 +308,8 @@ impl RunReport {
             uploads_failed: 0,
             phase: Duration::ZERO,
             statuses: BTreeMap::new(),
-            latency_micros: Histogram::new(3).expect("three digits are allowed"),
+            latency_micros: Histogram::new_with_bounds(1, MICROS_MAX, 3)
+                .expect("the bounds are in order and three digits are allowed"),
             examples: BTreeMap::new(),
         }
     }

@@ -18,8 +18,9 @@ use super::say;
 
 /// Make a folder with all that a gateway needs: configuration, keys, certificates for everybody
 ///
-/// Writes DIR/efgs.toml, fresh encryption keys, and a development PKI below DIR/pki: a trust
-/// anchor, a server certificate for localhost, one for callbacks, and certificates for each participant, which are
+/// Writes DIR/efgs.toml, a DIR/loadgen.toml to go with it, fresh encryption keys, and a development
+/// PKI below DIR/pki: a trust anchor, a server certificate for localhost, one that the gateway
+/// shows to the receivers of callbacks, and certificates for each participant, which are
 /// onboarded. Nothing of it is fit for real use but the form.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
@@ -67,6 +68,8 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
         "# Keys and data of this gateway.\n*\n",
         Readable::All,
     )?;
+    let load = load_configuration(arguments);
+    write(&dir.join("loadgen.toml"), &load, Readable::All)?;
     // The configuration comes last: with it the folder is whole.
     write(&config, &configuration(arguments), Readable::Owner)?;
     say(format_args!(
@@ -162,6 +165,19 @@ url = {url}
     written.expect("a string takes whatever is written to it");
     out.push_str(TAIL);
     out
+}
+
+/// What `loadgen run --config` reads.
+fn load_configuration(arguments: &InitArguments) -> String {
+    let target = toml::Value::from(format!("https://{}", arguments.listen));
+    format!(
+        "# For `loadgen run --config` and `loadgen verify --config`.\n\
+         pki = \"pki\"\n\
+         target = {target}\n\
+         profile = \"planning-2020\"\n\
+         seed = 1\n\
+         record = \"loadgen-record.jsonl\"\n"
+    )
 }
 
 const HEAD: &str = "\

@@ -16,7 +16,7 @@ use super::{ConfigArguments, say};
 ///
 /// Prints the addresses that it listens on, then `ready`; log lines go to standard error. The
 /// environment overrides the configuration file: `EFGS__PUBLIC__LISTEN` stands for
-/// [public] listen, and so on for every setting.
+/// `[public] listen`, and so on for every setting.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE, after_long_help = settings_help())]
 pub(super) struct ServeArguments {

@@ -22,20 +22,21 @@ pub(crate) struct Patience {
     pub(crate) rate_min: u32,
 }
 
-impl Default for Patience {
-    /// A client that stalls is closed within 10 s (design, semantics 14): 8 and a tick. 16 KiB/s
-    /// takes the largest usual body, 1.7 MB, in under two minutes.
-    fn default() -> Self {
-        Self {
-            stall: Duration::from_secs(8),
-            idle: Duration::from_secs(75),
-            tick: Duration::from_secs(1),
-            rate_min: 16 << 10,
-        }
-    }
-}
+/// Slowest acceptable transfer: takes the largest usual body, 1.7 MB, in under two minutes.
+const RATE_MIN: u32 = 16 << 10;
 
 impl Patience {
+    /// Looks often enough to act within nine eighths of either time.
+    pub(crate) fn new(stall: Duration, idle: Duration) -> Self {
+        let tick = (stall / 8).max(Duration::from_millis(10));
+        Self {
+            stall,
+            idle,
+            tick,
+            rate_min: RATE_MIN,
+        }
+    }
+
     /// How long a transfer that moved `bytes` may have waited for the peer altogether.
     pub(crate) fn allowance(&self, bytes: u64) -> Duration {
         let rate = u64::from(self.rate_min.max(1));

@@ -18,6 +18,7 @@ use engine::decode::MalformedBatch;
 use engine::domain::{BatchTag, Format, UnixMillis, UploadTag};
 use engine::upload::Receipt;
 use engine::validate::KeyRule;
+use engine::verify::SignatureError;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -555,7 +556,11 @@ fn rejection_verdict(rejection: Rejection) -> Verdict {
                 .because(rule_code(rule))
         }
         Rejection::Signature(error) => {
-            bad("invalid_signature", "Invalid signature").because(error.code())
+            let verdict = bad("invalid_signature", "Invalid signature").because(error.code());
+            if let SignatureError::ForeignOrigin { index } = error {
+                return verdict.at_key(index);
+            }
+            verdict
         }
         Rejection::OriginMismatch(mismatch) => {
             let message = "One or more keys are not originated from uploader country";

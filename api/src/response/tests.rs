@@ -1,7 +1,6 @@
 use engine::domain::Country;
 use engine::error::DatabaseError;
 use engine::validate::OriginMismatch;
-use engine::verify::SignatureError;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::domain::{BatchTag, Day, Seq, UnixMillis};
 use crate::limits;
 use crate::persist::{
-    Database, DownloadBatchRow, NewDownloadBatch, SqlError, Store, UploadMeta, WriterState,
+    self, Database, DownloadBatchRow, NewDownloadBatch, SqlError, Store, UploadMeta, WriterState,
 };
 use crate::settings::BundleSettings;
 use crate::trust::TrustList;
@@ -94,6 +94,7 @@ impl Bundler {
         if self.state.store.is_none() {
             self.state.store = Some(self.database.store()?);
         }
+        self.serve.expire(self.clock.now().day());
         self.hold_lease()?;
         if self.state.lease.is_none() && due(&mut self.state.next_refresh, limits::CATALOG_INTERVAL)
         {
@@ -122,7 +123,11 @@ impl Bundler {
         }
         let asked = Instant::now();
         let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
-        let Some(token) = self.state.store().hold_lease(&self.holder, ttl_ms)? else {
+        let Some(token) =
+            self.state
+                .store()
+                .hold_lease(persist::Lease::Bundle, &self.holder, ttl_ms)?
+        else {
             self.lose_lease();
             return Ok(());
         };
@@ -256,7 +261,7 @@ impl Bundler {
     fn leave(mut self) {
         if self.state.lease.is_some()
             && let Some(store) = self.state.store.as_mut()
-            && let Err(error) = store.release_lease(&self.holder)
+            && let Err(error) = store.release_lease(persist::Lease::Bundle, &self.holder)
         {
             tracing::warn!(stage = "bundle", error = %error, "cannot release the lease");
         }

@@ -20,6 +20,7 @@ use crate::error::{Failure, Overload, OverloadBound, StartError};
 use crate::limits;
 use crate::persist::{Database, SqlError, Store};
 use crate::seal::Keys;
+use crate::statistics::DownloadCounts;
 use crate::upload::seal_context;
 
 /// Who waits for a download.
@@ -39,6 +40,7 @@ pub(crate) struct Serve {
     keys: Keys,
     clock: Arc<dyn Clock>,
     max_age_days: u32,
+    counts: Arc<DownloadCounts>,
 }
 
 struct Waiter {
@@ -83,6 +85,7 @@ impl Serve {
         fresh: Arc<FreshSegments>,
         cache_bytes_max: usize,
         max_age_days: u32,
+        counts: Arc<DownloadCounts>,
     ) -> Self {
         Self {
             catalog: Catalog::default(),
@@ -93,6 +96,7 @@ impl Serve {
             keys,
             clock,
             max_age_days,
+            counts,
         }
     }
 
@@ -141,6 +145,13 @@ impl Serve {
             self.adopt(&[Arc::new(DownloadBatch::new(row, uploads))], today);
         }
         Ok(())
+    }
+
+    /// Forgets download batches that are too old to be asked for.
+    pub(crate) fn expire(&self, today: Day) {
+        if let Some(last_ordinal) = self.catalog.expire(self.oldest_day(today)) {
+            self.cache.expire(last_ordinal);
+        }
     }
 
     /// The oldest day that can be asked for (wire behaviour §14, row 4).
@@ -194,7 +205,7 @@ impl Serve {
     /// Gives a batch that exists: warm at once, cold when it has been read.
     fn give(&self, found: Found, reader: Country, format: Format, reply: DownloadReply) {
         if let Some(bundle) = self.cache.find(found.batch.ordinal, format) {
-            return reply(Ok(download(found, bundle, reader)));
+            return reply(Ok(self.answer(found, bundle, reader)));
         }
         let batch = Arc::clone(&found.batch);
         let waiter = Waiter {
@@ -215,6 +226,18 @@ impl Serve {
         if first {
             self.submit(Job::Read { batch, format });
         }
+    }
+
+    /// An answer, counted.
+    fn answer(&self, found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
+        let download = Download {
+            batch: found.batch,
+            next: found.next,
+            bundle,
+            reader,
+        };
+        self.counts.count(self.clock.now().day(), &download);
+        download
     }
 
     /// Hands a job to the reader threads, or refuses it at once.
@@ -404,7 +427,7 @@ impl Serve {
         }
         for waiter in self.take_waiters(batch.ordinal, format) {
             (waiter.reply)(match &bundle {
-                Ok(bundle) => Ok(download(waiter.found, Arc::clone(bundle), waiter.reader)),
+                Ok(bundle) => Ok(self.answer(waiter.found, Arc::clone(bundle), waiter.reader)),
                 Err(Failure::Unseal(error)) => Err(Failure::Unseal(*error).into()),
                 Err(error) => {
                     let (doing, source) = ("reading a bundle", error.to_string().into());
@@ -412,15 +435,6 @@ impl Serve {
                 }
             });
         }
-    }
-}
-
-fn download(found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
-    Download {
-        batch: found.batch,
-        next: found.next,
-        bundle,
-        reader,
     }
 }
 

@@ -12,8 +12,8 @@ mod tags;
 
 use std::collections::HashMap;
 
-pub(crate) use set::{IdentitySet, IdentitySetWriter};
-pub(crate) use tags::{TagIndex, TagState};
+pub use set::{IdentitySet, IdentitySetWriter};
+pub use tags::{TagIndex, TagState};
 
 use crate::domain::{KeyIdentity, Seq};
 use crate::seal::Keys;
@@ -22,7 +22,7 @@ use crate::wire::canonical::CanonicalBytes;
 
 /// A verified batch all of whose keys are new. Only [`dedup`] makes one.
 #[derive(Debug)]
-pub(crate) struct UniqueBatch<'a> {
+pub struct UniqueBatch<'a> {
     batch: VerifiedBatch<'a>,
     identities: Vec<KeyIdentity>,
     probed_at: Seq,
@@ -30,7 +30,7 @@ pub(crate) struct UniqueBatch<'a> {
 
 impl<'a> UniqueBatch<'a> {
     /// The batch, its keys' identities in request order, and the log position of the probe.
-    pub(crate) fn into_parts(self) -> (VerifiedBatch<'a>, Vec<KeyIdentity>, Seq) {
+    pub fn into_parts(self) -> (VerifiedBatch<'a>, Vec<KeyIdentity>, Seq) {
         (self.batch, self.identities, self.probed_at)
     }
 }
@@ -40,29 +40,40 @@ impl<'a> UniqueBatch<'a> {
 /// # Errors
 /// The positions in the request of all duplicates, ascending: of a key that occurs twice, the
 /// later one (wire behaviour §12).
-pub(crate) fn dedup<'a>(
+pub fn dedup<'a>(
     batch: VerifiedBatch<'a>,
     canonical: &CanonicalBytes,
     keys: &Keys,
     set: &IdentitySet,
 ) -> Result<UniqueBatch<'a>, Vec<u32>> {
-    let count = canonical.key_count();
-    let identities: Vec<_> = (0..count)
-        .map(|at| keys.identify(canonical.key(at)))
-        .collect();
+    let identities = identify(canonical, keys);
     let probed_at = set.position();
-    let mut duplicates = set.find_known(&identities);
-    duplicates.extend(find_repeats(&identities, canonical.order()));
+    let duplicates = find_duplicates(&identities, canonical.order(), set);
     if duplicates.is_empty() {
-        return Ok(UniqueBatch {
+        Ok(UniqueBatch {
             batch,
             identities,
             probed_at,
-        });
+        })
+    } else {
+        Err(duplicates)
     }
+}
+
+/// The identities of a batch's keys, in request order.
+pub fn identify(canonical: &CanonicalBytes, keys: &Keys) -> Vec<KeyIdentity> {
+    let texts = (0..canonical.key_count()).map(|at| canonical.key(at));
+    texts.map(|text| keys.identify(text)).collect()
+}
+
+/// Positions of keys that the set knows, or that repeat an earlier one; ascending. `order` is
+/// the batch's signing order.
+pub fn find_duplicates(identities: &[KeyIdentity], order: &[u32], set: &IdentitySet) -> Vec<u32> {
+    let mut duplicates = set.find_known(identities);
+    duplicates.extend(find_repeats(identities, order));
     duplicates.sort_unstable();
     duplicates.dedup();
-    Err(duplicates)
+    duplicates
 }
 
 /// Equal keys have equal texts, so they are neighbours in signing order, in request order.
@@ -88,6 +99,7 @@ impl GroupIdentities {
         {
             return false;
         }
+        self.0.reserve(identities.len());
         self.0
             .extend(identities.iter().map(|identity| (*identity, ())));
         true

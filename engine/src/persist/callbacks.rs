@@ -3,6 +3,8 @@
 //! Assignments of an UPDATE stand in an order that does not matter to SQLite and does to MySQL,
 //! which evaluates them from left to right: what reads a column stands before what changes it.
 
+use std::ops::RangeInclusive;
+
 use super::connection::{Connection, Param, Row, SqlError};
 use super::store::Store;
 use crate::callbacks::{CallbackId, Subscribed, Subscription, Summary};
@@ -116,9 +118,12 @@ impl Store {
         mut token: impl FnMut() -> u64,
     ) -> Result<Vec<DueDelivery>, SqlError> {
         let mut claimed = Vec::new();
-        for candidate in self.candidates(terms)? {
-            let batch = self.batch_behind(candidate.delivered_ordinal, terms.oldest_day)?;
-            let Some((ordinal, tag)) = batch else {
+        let Some(downloadable) = self.downloadable(terms.oldest_day)? else {
+            return Ok(claimed);
+        };
+        for candidate in self.candidates(terms, *downloadable.end())? {
+            let from = (candidate.delivered_ordinal + 1).max(*downloadable.start());
+            let Some((ordinal, tag)) = self.first_batch(from)? else {
                 continue;
             };
             let token = token();
@@ -145,24 +150,40 @@ impl Store {
         Ok(claimed)
     }
 
-    fn candidates(&mut self, terms: &ClaimTerms) -> Result<Vec<Candidate>, SqlError> {
+    /// From which ordinal to which download batches can be downloaded: days ascend along the
+    /// chain.
+    fn downloadable(&mut self, oldest: Day) -> Result<Option<RangeInclusive<u64>>, SqlError> {
+        let first = "SELECT ordinal FROM download_batch WHERE day >= ? \
+             ORDER BY day, number LIMIT 1";
+        let day = u64::from(oldest.compact_number());
+        let Some(first) = self.0.first(first, &[day.into()])? else {
+            return Ok(None);
+        };
+        let newest = self.newest_download_batch()?;
+        Ok(newest.map(|newest| first.number(0)..=newest.ordinal))
+    }
+
+    fn candidates(
+        &mut self,
+        terms: &ClaimTerms,
+        newest_ordinal: u64,
+    ) -> Result<Vec<Candidate>, SqlError> {
         if terms.count_max == 0 {
             return Ok(Vec::new());
         }
         let now_ms = self.0.dialect().now_ms;
         let sql = format!(
-            "SELECT s.country, s.callback_id, s.url, s.delivered_ordinal, s.failed_attempts \
-             FROM callback_subscription s WHERE s.disabled_at_ms IS NULL \
-             AND (s.claimed_until_ms < {now_ms} OR s.claimed_until_ms > {now_ms} + ?) \
-             AND (s.next_attempt_at_ms <= {now_ms} OR s.next_attempt_at_ms > {now_ms} + ?) \
-             AND EXISTS (SELECT 1 FROM download_batch b \
-             WHERE b.ordinal > s.delivered_ordinal AND b.day >= ?) \
-             ORDER BY s.next_attempt_at_ms, s.country, s.callback_id LIMIT ?"
+            "SELECT country, callback_id, url, delivered_ordinal, failed_attempts \
+             FROM callback_subscription WHERE disabled_at_ms IS NULL \
+             AND (claimed_until_ms < {now_ms} OR claimed_until_ms > {now_ms} + ?) \
+             AND (next_attempt_at_ms <= {now_ms} OR next_attempt_at_ms > {now_ms} + ?) \
+             AND delivered_ordinal < ? \
+             ORDER BY next_attempt_at_ms, country, callback_id LIMIT ?"
         );
         let params = [
             impossible_ms().into(),
             impossible_ms().into(),
-            u64::from(terms.oldest_day.compact_number()).into(),
+            newest_ordinal.into(),
             terms.count_max.into(),
         ];
         self.0.rows(&sql, &params, |mut row| Candidate {
@@ -174,16 +195,11 @@ impl Store {
         })
     }
 
-    /// The first download batch behind an ordinal that can still be downloaded.
-    fn batch_behind(
-        &mut self,
-        ordinal: u64,
-        oldest_day: Day,
-    ) -> Result<Option<(u64, BatchTag)>, SqlError> {
+    /// The first download batch from an ordinal on.
+    fn first_batch(&mut self, from: u64) -> Result<Option<(u64, BatchTag)>, SqlError> {
         let sql = "SELECT ordinal, day, number FROM download_batch \
-             WHERE ordinal > ? AND day >= ? ORDER BY ordinal LIMIT 1";
-        let day = u64::from(oldest_day.compact_number());
-        let row = self.0.first(sql, &[ordinal.into(), day.into()])?;
+             WHERE ordinal >= ? ORDER BY ordinal LIMIT 1";
+        let row = self.0.first(sql, &[from.into()])?;
         Ok(row.map(|row| (row.number(0), batch_tag(&row))))
     }
 

@@ -159,8 +159,11 @@ pub(crate) trait Connection: Send + fmt::Debug {
     /// The database's differences in SQL.
     fn dialect(&self) -> &'static Dialect;
 
-    /// Waits for the lock under which migrations run, and holds it until the connection ends.
+    /// Waits for the lock under which migrations run.
     fn lock_migrations(&mut self) -> Result<(), SqlError>;
+
+    /// Gives the lock back; until then, and if the connection ends before, it is held.
+    fn unlock_migrations(&mut self) -> Result<(), SqlError>;
 
     /// Makes the wishes of the session known, and says what about the server does not suit us.
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError>;
@@ -175,6 +178,8 @@ pub(crate) struct Dialect {
     pub(crate) table_options: &'static str,
     /// The database's own time in milliseconds since the Unix epoch.
     pub(crate) now_ms: &'static str,
+    /// Ends an insertion into `download_statistics` that adds to the rows that are there.
+    pub(crate) add_downloads: &'static str,
 }
 
 impl dyn Connection + '_ {

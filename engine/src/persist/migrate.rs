@@ -5,8 +5,9 @@ use super::connection::{Connection, SqlError};
 use crate::error::StartError;
 
 /// All migrations; the position in the list, from 1, is the schema version.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../schema/0001-sequenced-log.sql"),
+    include_str!("../../schema/0002-statistics.sql"),
     include_str!("../../schema/0003-callbacks.sql"),
 ];
 
@@ -57,6 +58,7 @@ fn apply(connection: &mut dyn Connection) -> Result<u32, SqlError> {
             connection.execute("INSERT INTO schema_version (version) VALUES (?)", &params)?;
         }
     }
+    connection.unlock_migrations()?;
     Ok(found)
 }
 

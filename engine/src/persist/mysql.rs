@@ -12,6 +12,9 @@ const DIALECT: Dialect = Dialect {
     // DYNAMIC keeps blobs off the page, so that reading metadata does not read key data.
     table_options: "ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     now_ms: "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED)",
+    add_downloads: "ON DUPLICATE KEY UPDATE \
+         download_count = download_count + VALUES(download_count), \
+         key_count = key_count + VALUES(key_count)",
 };
 
 /// A server that does not answer within this time is taken for lost.
@@ -94,6 +97,10 @@ impl Connection for MysqlConnection {
                 "another gateway has been migrating for a minute".into(),
             )),
         }
+    }
+
+    fn unlock_migrations(&mut self) -> Result<(), SqlError> {
+        self.script("DO RELEASE_LOCK('efgs_migrate')")
     }
 
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError> {

@@ -13,6 +13,9 @@ const DIALECT: Dialect = Dialect {
     position: "INTEGER",
     table_options: "",
     now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    add_downloads: "ON CONFLICT (day, country, batch_day, batch_number) DO UPDATE SET \
+         download_count = download_count + excluded.download_count, \
+         key_count = key_count + excluded.key_count",
 };
 
 /// How long to wait for another connection of this or another process to finish writing.
@@ -78,9 +81,14 @@ impl Connection for SqliteConnection {
         &DIALECT
     }
 
-    /// Migrations run in transactions of a writer, of which there is one at a time.
+    /// There is one writer at a time, and tables are made in transactions as well: all migrations
+    /// are one.
     fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        Ok(())
+        self.begin()
+    }
+
+    fn unlock_migrations(&mut self) -> Result<(), SqlError> {
+        self.script("COMMIT")
     }
 
     fn check_server(&mut self, _packet_bytes: usize) -> Result<Option<String>, SqlError> {

@@ -7,8 +7,8 @@
 //! answered like any replay, so both cases need no code of their own.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
@@ -17,7 +17,7 @@ use super::connection::{SqlError, UniqueIndex};
 use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
 use crate::dedup::{GroupIdentities, IdentitySet, IdentitySetWriter, TagIndex, TagState};
-use crate::domain::{Country, Seq, UploadTag};
+use crate::domain::{Country, Day, Seq, UploadTag};
 use crate::error::{Failure, Rejection, StartError, UploadError};
 use crate::limits;
 use crate::upload::{Receipt, Reply, SealedBatch};
@@ -37,12 +37,31 @@ pub(crate) struct WriterState {
     pub(crate) database_available: AtomicBool,
     /// Log positions known to be in the database.
     position: AtomicU64,
+    /// Identities and tags of uploads of earlier days are to be forgotten.
+    kept_since: Mutex<Option<Day>>,
 }
 
 impl WriterState {
     /// The last log position that this gateway knows.
     pub(crate) fn position(&self) -> Seq {
         Seq(self.position.load(Ordering::Acquire))
+    }
+
+    /// Lets the writer forget identities and tags of uploads that were stored before a day, by and
+    /// by. The day never goes back.
+    pub(crate) fn forget_before(&self, day: Day) {
+        let mut kept_since = self
+            .kept_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept_since = Some(day).max(*kept_since);
+    }
+
+    fn kept_since(&self) -> Option<Day> {
+        *self
+            .kept_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,6 +75,8 @@ pub(crate) struct Writer {
     /// Wakes the bundler after a commit; bounded by one, since one wake is as good as many.
     wake_bundler: Sender<()>,
     position: Seq,
+    /// Everything before this day is forgotten.
+    forgotten_before: Option<Day>,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
     carried: VecDeque<Submission>,
 }
@@ -83,18 +104,20 @@ impl Writer {
         let mut set = IdentitySetWriter::new(Seq::ZERO);
         let tags = Arc::new(TagIndex::default());
         let mut on_entry = |entry: LogEntry| {
-            set.insert(&entry.identities, entry.seq);
-            tags.insert(entry.country, entry.tag, entry.content);
+            let day = entry.created_at.day();
+            set.insert(&entry.identities, day, entry.seq);
+            tags.insert(entry.country, entry.tag, entry.content, day);
         };
         store
             .read_log_since(since, position, &mut on_entry)
             .map_err(reading)?;
-        set.insert(&[], position);
+        set.publish(position);
         let state = Arc::new(WriterState {
             set: Arc::clone(set.shared()),
             tags,
             database_available: AtomicBool::new(true),
             position: AtomicU64::new(position.0),
+            kept_since: Mutex::default(),
         });
         Ok(Self {
             database,
@@ -104,6 +127,7 @@ impl Writer {
             fresh,
             wake_bundler,
             position,
+            forgotten_before: None,
             carried: VecDeque::new(),
         })
     }
@@ -121,6 +145,22 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => self.follow(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.forget();
+        }
+    }
+
+    /// Forgets a little of what is to be forgotten: the next upload does not wait for long.
+    fn forget(&mut self) {
+        let Some(kept_since) = self.state.kept_since() else {
+            return;
+        };
+        if self.forgotten_before == Some(kept_since) {
+            return;
+        }
+        self.state.tags.forget_before(kept_since);
+        let deadline = Instant::now() + limits::FORGET_SLICE;
+        if self.set.forget_before(kept_since, deadline) {
+            self.forgotten_before = Some(kept_since);
         }
     }
 
@@ -137,7 +177,7 @@ impl Writer {
         let mut group = Vec::new();
         let mut next = Some(first);
         while let Some(submission) = next {
-            if members.try_add(&submission.batch) {
+            if members.try_add(&submission.batch, &group) {
                 group.push(submission);
             } else {
                 self.carried.push_back(submission);
@@ -247,11 +287,12 @@ impl Writer {
         let mut replies = Vec::with_capacity(group.len());
         for Submission { batch, reply } in group {
             self.position = self.position.next();
+            let day = batch.created_at.day();
             // The tag first: who finds the keys and then looks at the tag knows a replay.
             self.state
                 .tags
-                .insert(batch.country, batch.tag, batch.content);
-            self.set.insert(&batch.identities, self.position);
+                .insert(batch.country, batch.tag, batch.content, day);
+            self.set.insert(&batch.identities, day, self.position);
             self.fresh.insert(self.position, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
             replies.push((reply, batch.permit));
@@ -280,13 +321,15 @@ impl Writer {
         let mut found = Vec::new();
         for Submission { batch, .. } in group {
             match store.find_content(batch.country, &batch.tag) {
-                Ok(Some(content)) => found.push((batch.country, batch.tag.clone(), content)),
+                Ok(Some((content, created_at))) => {
+                    found.push((batch.country, batch.tag.clone(), content, created_at.day()));
+                }
                 Ok(None) => {}
                 Err(error) => return Attempt::Failed(error.doing("looking up an upload tag")),
             }
         }
-        for (country, tag, content) in found {
-            self.state.tags.insert(country, tag, content);
+        for (country, tag, content, day) in found {
+            self.state.tags.insert(country, tag, content, day);
         }
         self.catch_up_or_disconnect()
     }
@@ -315,10 +358,11 @@ impl Writer {
             let entries = store.read_log(self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
             for entry in entries {
+                let day = entry.created_at.day();
                 self.state
                     .tags
-                    .insert(entry.country, entry.tag, entry.content);
-                self.set.insert(&entry.identities, entry.seq);
+                    .insert(entry.country, entry.tag, entry.content, day);
+                self.set.insert(&entry.identities, day, entry.seq);
                 self.position = entry.seq;
             }
             if read > 0 {
@@ -371,9 +415,15 @@ struct GroupMembers {
 }
 
 impl GroupMembers {
-    fn try_add(&mut self, batch: &SealedBatch) -> bool {
+    /// Adds a batch to those of `group`, unless it shares something with them.
+    fn try_add(&mut self, batch: &SealedBatch, group: &[Submission]) -> bool {
+        // An upload that is alone shares nothing: only with a second one the first is looked at.
+        if let [first] = group {
+            self.identities.try_add(&first.batch.identities);
+        }
         let tag = (batch.country, batch.tag.clone());
-        if self.tags.contains(&tag) || !self.identities.try_add(&batch.identities) {
+        let alone = group.is_empty();
+        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.identities)) {
             return false;
         }
         self.tags.insert(tag);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -242,7 +243,10 @@ pub fn initialise(
     }
     forget_overrides(&mut command);
     let what = format!("cannot run {}", program.display());
-    let output = command.output().map_err(LocalError::io(what))?;
+    let output = command
+        .process_group(0)
+        .output()
+        .map_err(LocalError::io(what))?;
     if output.status.success() {
         return Ok(());
     }

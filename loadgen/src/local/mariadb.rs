@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -230,6 +231,9 @@ fn install(folder: &Path) -> Result<(), LocalError> {
         .arg(format!("--datadir={}", data(folder).display()))
         .arg(format!("--tmpdir={}", folder.display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        // Several installations at a time must not meet in one folder for temporary tables.
+        .env("TMPDIR", folder)
+        .process_group(0)
         .stdin(Stdio::null())
         .output()
         .map_err(LocalError::io("cannot run mariadb-install-db"))?;

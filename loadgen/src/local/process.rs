@@ -1,6 +1,7 @@
 //! A child process that ends with its value.
 
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,10 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// Starts a process in a group of its own: Ctrl-C reaches its owner alone, who then ends it in
+    /// good order.
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
-        command.spawn().map(|child| Self { child })
+        command.process_group(0).spawn().map(|child| Self { child })
     }
 
     pub(super) const fn child(&mut self) -> &mut Child {

@@ -90,12 +90,12 @@ pub(super) struct Slice {
 #[derive(Debug)]
 struct OpenSlice {
     upload: usize,
-    /// Where it begins in the body.
-    from: usize,
-    /// Position that the next key should have.
+    /// Where it stands in the body.
+    bytes: Range<usize>,
+    /// How many keys it has so far.
+    key_count: usize,
+    /// Position that the next key should have, or a later one.
     next: usize,
-    /// Whether it began with the upload's first key and has had no gap.
-    gapless: bool,
     /// Whether each key stood behind the one before it.
     in_order: bool,
 }
@@ -203,7 +203,7 @@ impl Delivery {
             };
             let hash = self.hasher.hash(message);
             at += match hash.and_then(|hash| self.whole_slice(hash, rest)) {
-                Some(upload) => self.take_whole(upload, rest, batch),
+                Some(upload) => self.take_whole(upload, body, at, batch),
                 None => {
                     let end = at + end_of(message, rest);
                     self.take_key(hash, body, at..end, batch);
@@ -211,7 +211,7 @@ impl Delivery {
                 }
             };
         }
-        self.close();
+        self.close(body);
     }
 
     /// The upload whose body the rest of a batch begins with, byte for byte.
@@ -225,18 +225,24 @@ impl Delivery {
         })
     }
 
-    fn take_whole(&mut self, upload: usize, rest: &[u8], batch: Option<BatchTag>) -> usize {
-        self.close();
+    /// Takes a whole slice at once; gives its length.
+    fn take_whole(
+        &mut self,
+        upload: usize,
+        body: &[u8],
+        at: usize,
+        batch: Option<BatchTag>,
+    ) -> usize {
+        self.close(body);
         let expected = Arc::clone(&self.expected);
-        let expected = &expected.uploads[upload];
-        for position in expected.key_start..expected.key_start + expected.key_count {
-            self.mark(position, expected.acknowledged);
+        let sent = &expected.uploads[upload];
+        for position in sent.key_start..sent.key_start + sent.key_count {
+            self.mark(position, sent.acknowledged);
         }
         self.begin(Slice { upload, batch });
-        self.verified[upload] = self
-            .expected
-            .verifies(upload, &rest[..expected.body_bytes], true);
-        expected.body_bytes
+        let slice = &body[at..at + sent.body_bytes];
+        self.verified[upload] = expected.verifies(upload, slice, true);
+        sent.body_bytes
     }
 
     fn take_key(
@@ -248,39 +254,33 @@ impl Delivery {
     ) {
         let Some(position) = hash.and_then(|hash| self.locate(hash)) else {
             self.findings.unexpected += 1;
-            return self.close();
+            return self.close(body);
         };
         let upload = self.expected.upload_of(position);
         let expected = Arc::clone(&self.expected);
         let expected = &expected.uploads[upload];
         if expected.country == self.country {
             self.findings.own += 1;
-            return self.close();
+            return self.close(body);
         }
         self.mark(position, expected.acknowledged);
         if self.open.as_ref().is_none_or(|open| open.upload != upload) {
-            self.close();
+            self.close(body);
             self.begin(Slice { upload, batch });
-            let next = expected.key_start;
+            let (bytes, next) = (bytes.start..bytes.start, expected.key_start);
             self.open = Some(OpenSlice {
                 upload,
-                from: bytes.start,
+                bytes,
+                key_count: 0,
                 next,
-                gapless: true,
                 in_order: true,
             });
         }
-        let whole = self.open.as_mut().is_some_and(|open| {
+        if let Some(open) = &mut self.open {
             open.in_order &= position >= open.next;
-            open.gapless &= position == open.next;
             open.next = position + 1;
-            open.gapless && open.next == expected.key_start + expected.key_count
-        });
-        if whole {
-            let from = self.open.as_ref().map_or(bytes.start, |open| open.from);
-            self.verified[upload] = self
-                .expected
-                .verifies(upload, &body[from..bytes.end], false);
+            open.key_count += 1;
+            open.bytes.end = bytes.end;
         }
     }
 
@@ -302,9 +302,17 @@ impl Delivery {
         self.slices.push(slice);
     }
 
-    fn close(&mut self) {
+    /// Ends the open slice. If it has as many keys as its upload, it should verify; in whatever
+    /// order they stand, since signing orders them anew.
+    fn close(&mut self, body: &[u8]) {
         if let Some(open) = self.open.take() {
             self.findings.disordered += u64::from(!open.in_order);
+            if open.key_count == self.expected.uploads[open.upload].key_count {
+                let verifies = self
+                    .expected
+                    .verifies(open.upload, &body[open.bytes], false);
+                self.verified[open.upload] |= verifies;
+            }
         }
     }
 
@@ -322,10 +330,11 @@ impl Delivery {
         self.acknowledged_left -= u64::from(acknowledged);
     }
 
-    /// Counts what never came and what never verified. An upload that was not acknowledged may be
+    /// Counts what never came (an announced batch, too) and what never verified. An upload that was not acknowledged may be
     /// absent as a whole.
     pub(super) fn finish(mut self) -> Delivered {
-        self.close();
+        let promised = matches!(self.last, Some((_, Some(_))));
+        self.findings.tags += u64::from(promised);
         for (upload, &verified) in self.expected.uploads.iter().zip(&self.verified) {
             if upload.country == self.country {
                 continue;

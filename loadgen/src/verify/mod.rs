@@ -7,9 +7,6 @@ mod download;
 mod expected;
 mod signature;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -118,20 +115,23 @@ impl fmt::Display for Verdict {
             "delivered  {delivered} keys to {participants} participants, {bytes} bytes, in {:.3} s\nfindings   ",
             self.elapsed.as_secs_f64()
         )?;
-        write_counts(f, &self.findings)?;
+        let counts = self
+            .findings
+            .counts()
+            .map(|(name, count)| format!("{count} {name}"));
+        f.write_str(&counts.join(", "))?;
         for (country, findings) in &self.by_country {
-            write!(f, "\n        {country} ")?;
-            write_counts(f, findings)?;
+            let wrong = findings
+                .counts()
+                .into_iter()
+                .filter(|(_, count)| *count > 0);
+            let wrong: Vec<_> = wrong
+                .map(|(name, count)| format!("{count} {name}"))
+                .collect();
+            write!(f, "\n        {country} {}", wrong.join(", "))?;
         }
         Ok(())
     }
-}
-
-fn write_counts(f: &mut fmt::Formatter<'_>, findings: &Findings) -> fmt::Result {
-    let counts = findings
-        .counts()
-        .map(|(name, count)| format!("{count} {name}"));
-    f.write_str(&counts.join(", "))
 }
 
 /// Downloads as every caller at once, follows the chain of batches until every acknowledged key has

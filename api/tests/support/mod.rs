@@ -1,0 +1,426 @@
+//! What journeys share: a gateway on free ports with real participants, and sockets to talk to it
+//! byte for byte.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::server::{self, BoundAddresses, ServeError, ServerSettings, TlsSettings};
+use api::settings::ProxySettings;
+use engine::admin::Admin;
+use engine::decode::decode;
+use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
+use engine::seal::Keys;
+use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
+use engine::wire::canonical::CanonicalBytes;
+use engine::wire::protobuf::{KeyFields, write_key};
+use engine::{Clock, Engine, ManualClock};
+use http::HeaderName;
+use loadgen::client::{Caller, Connection, Protocol, Target};
+use loadgen::participants::{Identity, Participant};
+use loadgen::signer::{Encoding, Signer};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// 2021-06-01T12:00:00Z: the certificates of the vectors are valid then.
+pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
+/// The day of [`NOON`].
+pub(crate) const TODAY: &str = "2021-06-01";
+
+fn vectors(file: &str) -> PathBuf {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine");
+    engine.join("tests/fixtures/vectors").join(file)
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(vectors(file)).expect("the vectors hold the PKI")
+}
+
+fn certificate(code: &str, kind: CertificateKind) -> String {
+    read(&format!("pki/{code}/{code}-{}.pem", kind.name()))
+}
+
+fn identity(code: &str, kind: CertificateKind) -> Identity {
+    let chain = certificate(code, kind);
+    let key = read(&format!("keys/TEST-ONLY-{code}-{}.key.pem", kind.name()));
+    Identity {
+        chain: vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()],
+        key: PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+    }
+}
+
+/// Lower-case hex of the SHA-256 of a participant's authentication certificate.
+pub(crate) fn thumbprint(code: &str) -> String {
+    let text = read(&format!("pki/{code}/{code}-authentication.sha256"));
+    Thumbprint::parse_hex(text.trim()).unwrap().to_string()
+}
+
+/// A running gateway, its clock at [`NOON`], with DE, IT and ES onboarded.
+pub(crate) struct Gateway {
+    pub(crate) addresses: BoundAddresses,
+    pub(crate) clock: Arc<ManualClock>,
+    server_certificate: CertificateDer<'static>,
+    database: DatabaseUrl,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), ServeError>>,
+    _folder: TempDir,
+}
+
+impl Gateway {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_, _| {}).await
+    }
+
+    /// With settings changed before the start.
+    pub(crate) async fn start_with(
+        change: impl FnOnce(&mut Settings, &mut ServerSettings),
+    ) -> Self {
+        Self::try_start(change).await.expect("the server starts")
+    }
+
+    pub(crate) async fn try_start(
+        change: impl FnOnce(&mut Settings, &mut ServerSettings),
+    ) -> Result<Self, ServeError> {
+        let folder = tempfile::tempdir().unwrap();
+        let database = DatabaseUrl::Sqlite(folder.path().join("efgs.db"));
+        onboard(&database);
+        let mut settings = engine_settings(database.clone());
+        let (mut server, server_certificate) = server_settings();
+        change(&mut settings, &mut server);
+        let clock = Arc::new(ManualClock::new(NOON));
+        let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let engine = Arc::new(Engine::start(settings, Arc::clone(&shared)).unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let (sender, addresses) = oneshot::channel();
+        let running = tokio::spawn(server::serve(
+            engine,
+            shared,
+            server,
+            move |addresses| sender.send(*addresses).unwrap(),
+            async { stopped.await.unwrap_or(()) },
+        ));
+        let Ok(addresses) = addresses.await else {
+            return Err(running.await.unwrap().unwrap_err());
+        };
+        Ok(Self {
+            addresses,
+            clock,
+            server_certificate,
+            database,
+            stop,
+            running,
+            _folder: folder,
+        })
+    }
+
+    /// Tells the gateway to stop; gives what waits for its end.
+    pub(crate) fn stop(self) -> JoinHandle<Result<(), ServeError>> {
+        self.stop.send(()).unwrap();
+        self.running
+    }
+
+    pub(crate) fn revoke(&self, thumbprint: &str) {
+        let mut admin = Admin::open(&self.database).unwrap();
+        let thumbprint = Thumbprint::parse_hex(thumbprint).unwrap();
+        admin.revoke_certificate(&thumbprint).unwrap();
+    }
+
+    /// A connection to the public port with a participant's certificate.
+    pub(crate) fn mutual_tls(&self, code: &str, protocol: Protocol) -> Connection {
+        let participant = Participant {
+            country: Country::parse(code).unwrap(),
+            authentication: identity(code, CertificateKind::Authentication),
+            // Not used: these connections download.
+            signer: signer("DE"),
+        };
+        let caller = Caller::new(&participant, &self.server_certificate, protocol).unwrap();
+        let port = self.addresses.public.unwrap().port();
+        let target = Target::parse(&format!("https://localhost:{port}")).unwrap();
+        let timeout = Duration::from_secs(30);
+        Connection::new(Arc::new(caller), Arc::from([target]), 0, timeout)
+    }
+
+    /// A TLS stream to the public port that shows no certificate.
+    pub(crate) async fn tls_without_certificate(
+        &self,
+        version: &'static SupportedProtocolVersion,
+    ) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.server_certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tcp = TcpStream::connect(self.addresses.public.unwrap())
+            .await
+            .unwrap();
+        let name = "localhost".try_into().unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, tcp)
+            .await
+            .unwrap()
+    }
+
+    /// A plain socket to the proxy port.
+    pub(crate) async fn proxy(&self) -> Raw {
+        Raw::connect(self.addresses.proxy.unwrap()).await
+    }
+
+    /// A plain socket to the operations port.
+    pub(crate) async fn operations(&self) -> Raw {
+        Raw::connect(self.addresses.operations.unwrap()).await
+    }
+}
+
+fn onboard(database: &DatabaseUrl) {
+    Admin::migrate(database).unwrap();
+    let mut admin = Admin::open(database).unwrap();
+    let anchor = read("pki/trust-anchor/trust-anchor.pem");
+    for code in ["DE", "IT", "ES"] {
+        for kind in [CertificateKind::Authentication, CertificateKind::Signing] {
+            let pem = certificate(code, kind);
+            let signature = read(&format!("pki/{code}/{code}-{}.sig", kind.name()));
+            let country = Country::parse(code).unwrap();
+            admin
+                .add_certificate(&anchor, country, kind, &pem, &signature)
+                .unwrap();
+        }
+    }
+}
+
+fn engine_settings(database: DatabaseUrl) -> Settings {
+    Settings {
+        database,
+        keys: Keys::parse(&Keys::generate_text()).unwrap(),
+        trust_anchor_pem: read("pki/trust-anchor/trust-anchor.pem"),
+        upload: UploadSettings {
+            keys_max: 30,
+            ..UploadSettings::default()
+        },
+        bundle: BundleSettings {
+            max_delay: Duration::from_millis(10),
+            keys_max: 40,
+            ..BundleSettings::default()
+        },
+        download: DownloadSettings::default(),
+        legacy_sha1: Vec::new(),
+        cpu_threads: 2,
+    }
+}
+
+fn server_settings() -> (ServerSettings, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let free = Some("127.0.0.1:0".parse().unwrap());
+    let settings = ServerSettings {
+        public_listen: free,
+        tls: Some(TlsSettings {
+            certificate_chain_pem: made.cert.pem(),
+            private_key_pem: made.signing_key.serialize_pem(),
+        }),
+        proxy: Some(ProxySettings {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            trusted_peers: Vec::new(),
+            thumbprint_header: HeaderName::from_static("x-ssl-client-sha256"),
+            distinguished_name_header: HeaderName::from_static("x-ssl-client-dn"),
+        }),
+        operations_listen: free,
+        ..ServerSettings::default()
+    };
+    (settings, made.cert.der().clone())
+}
+
+/// A signed upload.
+pub(crate) struct Upload {
+    pub(crate) body: Vec<u8>,
+    pub(crate) signature: String,
+}
+
+/// Keys that nobody else has, signed by a participant.
+pub(crate) fn signed_upload(code: &str, numbers: std::ops::Range<u64>) -> Upload {
+    let body: Vec<u8> = numbers.flat_map(|number| key(code, number)).collect();
+    let decoded = decode(&body, u32::MAX).unwrap();
+    let signed_bytes = CanonicalBytes::of(&decoded).signed_bytes();
+    let signature = signer(code).sign_base64(&signed_bytes, NOON, Encoding::BerIndefinite);
+    Upload { body, signature }
+}
+
+fn signer(code: &str) -> Signer {
+    let identity = identity(code, CertificateKind::Signing);
+    Signer::new(&identity.chain[0], identity.key.secret_der()).unwrap()
+}
+
+fn key(code: &str, number: u64) -> Vec<u8> {
+    let mut key_data = [0; 16];
+    key_data[..8].copy_from_slice(&number.to_be_bytes());
+    key_data[8..10].copy_from_slice(code.as_bytes());
+    let mut out = Vec::new();
+    let fields = KeyFields {
+        key_data: &key_data,
+        rolling_start: u32::try_from(NOON.day().start_unix_seconds() / 600).unwrap(),
+        rolling_period: 144,
+        risk_level: 3,
+        origin: code,
+        report_type: 1,
+        days_since_onset: -2,
+    };
+    write_key(&mut out, &fields, ["FR", "PL"].into_iter());
+    out
+}
+
+/// The identity headers of a proxy for a participant.
+pub(crate) fn forwarded(code: &str) -> String {
+    format!(
+        "X-SSL-Client-SHA256: {}\r\nX-SSL-Client-DN: C={code}\r\n",
+        thumbprint(code)
+    )
+}
+
+impl Upload {
+    /// The head of its request through a proxy, without the empty line.
+    pub(crate) fn head(&self, code: &str, tag: &str) -> String {
+        let (length, signature) = (self.body.len(), &self.signature);
+        format!(
+            "POST /diagnosiskeys/upload HTTP/1.1\r\nHost: gateway\r\n{}\
+             Content-Type: application/protobuf; version=1.0\r\nContent-Length: {length}\r\n\
+             batchTag: {tag}\r\nbatchSignature: {signature}\r\n",
+            forwarded(code)
+        )
+    }
+}
+
+/// The head of a request without a body, through a proxy.
+pub(crate) fn get(path: &str, code: &str, more: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: gateway\r\n{}{more}\r\n",
+        forwarded(code)
+    )
+}
+
+/// A socket on which bytes are what they are.
+pub(crate) struct Raw {
+    stream: TcpStream,
+    buffered: Vec<u8>,
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(crate) struct RawAnswer {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl RawAnswer {
+    pub(crate) fn status(&self) -> u16 {
+        self.head[9..12].parse().unwrap()
+    }
+
+    /// The value of a header that is spelled exactly so.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().skip(1);
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+}
+
+/// Longest that a test waits for the other side.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Raw {
+    pub(crate) async fn connect(address: std::net::SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            buffered: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends without expecting that all of it is taken.
+    pub(crate) async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await
+    }
+
+    /// Sends a whole request and reads the answer.
+    pub(crate) async fn ask(&mut self, head: &str, body: &[u8]) -> RawAnswer {
+        self.write([head.as_bytes(), b"\r\n", body].concat()).await;
+        self.answer(head.starts_with("HEAD ")).await
+    }
+
+    /// Sends what `get` made and reads the answer.
+    pub(crate) async fn get(&mut self, request: &str) -> RawAnswer {
+        self.write(request).await;
+        self.answer(false).await
+    }
+
+    /// Reads one answer with a `Content-Length`.
+    pub(crate) async fn answer(&mut self, without_body: bool) -> RawAnswer {
+        let end = loop {
+            let found = self
+                .buffered
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n");
+            if let Some(end) = found {
+                break end + 4;
+            }
+            assert!(
+                self.read_more().await > 0,
+                "closed before an answer: {:?}",
+                self.buffered
+            );
+        };
+        let rest = self.buffered.split_off(end);
+        let head = String::from_utf8(std::mem::replace(&mut self.buffered, rest)).unwrap();
+        let mut answer = RawAnswer {
+            head,
+            body: Vec::new(),
+        };
+        let length = answer
+            .header("Content-Length")
+            .map_or(0, |text| text.parse().unwrap());
+        let length = if without_body { 0 } else { length };
+        while self.buffered.len() < length {
+            assert!(
+                self.read_more().await > 0,
+                "closed inside an answer: {}",
+                answer.head
+            );
+        }
+        let rest = self.buffered.split_off(length);
+        answer.body = std::mem::replace(&mut self.buffered, rest);
+        answer
+    }
+
+    async fn read_more(&mut self) -> usize {
+        let read = self.stream.read_buf(&mut self.buffered);
+        let read = tokio::time::timeout(PATIENCE, read).await;
+        // A reset is an end, too.
+        read.expect("the gateway does something").unwrap_or(0)
+    }
+
+    /// Waits until the gateway closes the connection; gives how long that took.
+    pub(crate) async fn until_closed(&mut self) -> Duration {
+        let begun = Instant::now();
+        while self.read_more().await > 0 {}
+        begun.elapsed()
+    }
+}

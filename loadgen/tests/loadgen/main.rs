@@ -1,0 +1,13 @@
+//! The load generator from outside: signatures against OpenSSL, the verifier against tampered
+//! deliveries, the client against the bytes on the wire, local servers against kill -9.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests, which clippy does not see here"
+)]
+
+mod client;
+mod local;
+mod signer;
+mod support;
+mod verifier;
