@@ -143,7 +143,7 @@ impl Dispatcher {
         measure(outcome.is_ok(), begun.elapsed());
         log(delivery, &outcome);
         let attempt = match outcome {
-            Ok(_) => Attempt::Delivered,
+            Ok(()) => Attempt::Delivered,
             Err(_) => Attempt::Failed {
                 wait: wait_after(
                     &self.settings,
@@ -225,17 +225,17 @@ fn random_fraction() -> f64 {
 }
 
 /// The reference's events (wire behaviour §18.3).
-fn log(delivery: &Delivery, outcome: &Result<http::StatusCode, AttemptError>) {
+fn log(delivery: &Delivery, outcome: &Result<(), AttemptError>) {
     let (country, retry) = (delivery.country(), delivery.failed_attempts());
     let (callback_id, tag) = (delivery.callback_id().as_str(), delivery.batch());
     match outcome {
-        Ok(_) => {
+        Ok(()) => {
             let message = "Got 2xx response for callback.";
             tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, "{message}");
         }
         Err(AttemptError::Status(status)) => {
-            let (status, message) = (status.as_u16(), "Got a non 2xx response for callback.");
-            tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, statusCode = status, "{message}");
+            let message = "Got a non 2xx response for callback.";
+            tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, statusCode = *status, "{message}");
         }
         Err(AttemptError::Url(error)) => {
             let message = "Security check for callback url has failed.";

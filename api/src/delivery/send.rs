@@ -13,7 +13,7 @@ use engine::callbacks::Delivery;
 use engine::domain::UnixMillis;
 use engine::trust::Trust;
 use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -46,7 +46,7 @@ pub(crate) enum AttemptError {
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
     #[error("the proxy answers {0}")]
-    Proxy(StatusCode),
+    Proxy(u16),
     #[error("TLS: {0}")]
     Tls(#[source] io::Error),
     #[error("TLS cannot be set up: {0}")]
@@ -59,7 +59,7 @@ pub(crate) enum AttemptError {
     ReadTimeout,
     /// Also a redirect: it would lead where nobody has checked.
     #[error("the receiver answers {0}")]
-    Status(StatusCode),
+    Status(u16),
 }
 
 impl From<hyper::Error> for AttemptError {
@@ -99,7 +99,7 @@ impl Sender {
         }
     }
 
-    /// Tells a receiver of a batch; gives the status, a success.
+    /// Tells a receiver of a batch. Any 2xx is a success: FI answers 202.
     ///
     /// # Errors
     /// [`AttemptError`].
@@ -108,19 +108,14 @@ impl Sender {
         delivery: &Delivery,
         trust: Arc<Trust>,
         now: UnixMillis,
-    ) -> Result<StatusCode, AttemptError> {
+    ) -> Result<(), AttemptError> {
         let config = self.tls.config(delivery.country(), trust, now)?;
         let connector = TlsConnector::from(Arc::new(config));
         let due = Instant::now() + self.connect_timeout;
         let connecting = timeout_at(due, self.connect(delivery.url(), &connector, due));
         let connected = connecting.await.map_err(|_| AttemptError::ConnectTimeout)?;
         let (url, stream) = connected?;
-        let status = self.exchange(&url, delivery, stream).await?;
-        if status.is_success() {
-            Ok(status)
-        } else {
-            Err(AttemptError::Status(status))
-        }
+        self.exchange(&url, delivery, stream).await
     }
 
     async fn connect(
@@ -167,13 +162,13 @@ impl Sender {
         }
     }
 
-    /// Sends the request and reads the answer; gives its status.
+    /// Sends the request and judges the answer by its status.
     async fn exchange(
         &self,
         url: &CallbackUrl,
         delivery: &Delivery,
         stream: Box<dyn Stream>,
-    ) -> Result<StatusCode, AttemptError> {
+    ) -> Result<(), AttemptError> {
         let (mut sender, connection) = client().handshake(TokioIo::new(stream)).await?;
         // It ends with this function, whatever the receiver does.
         let mut driver = JoinSet::new();
@@ -182,7 +177,11 @@ impl Sender {
         let response = asked.map_err(|_| AttemptError::ReadTimeout)??;
         let status = response.status();
         drain(response).await;
-        Ok(status)
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(AttemptError::Status(status.as_u16()))
+        }
     }
 }
 
@@ -220,7 +219,7 @@ async fn tunnel(
     }
     let response = sender.send_request(request).await?;
     if !response.status().is_success() {
-        return Err(AttemptError::Proxy(response.status()));
+        return Err(AttemptError::Proxy(response.status().as_u16()));
     }
     let upgraded = hyper::upgrade::on(response).await?;
     Ok(Box::new(TokioIo::new(upgraded)))
