@@ -8,6 +8,7 @@ pub mod delivery;
 mod download;
 mod header_case;
 mod negotiate;
+mod openapi;
 mod operations;
 mod participant;
 mod response;

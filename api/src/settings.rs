@@ -289,6 +289,7 @@ fn read_bundle(source: &Source) -> Result<BundleSettings, SettingsError> {
             1 << 20..=1 << 40,
             default.cache_bytes_max,
         )?,
+        clock_skew_max: default.clock_skew_max,
     })
 }
 

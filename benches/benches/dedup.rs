@@ -8,7 +8,7 @@ use benches::{
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
-use engine::dedup::{IdentitySetWriter, find_duplicates, identify};
+use engine::dedup::{IdentitySetWriter, find_repeats, identify};
 use engine::domain::Seq;
 use engine::wire::canonical::CanonicalBytes;
 
@@ -34,7 +34,10 @@ fn probes(criterion: &mut Criterion) {
         });
         let identities = identify(&canonical, &keys);
         bench(&mut group, "probe", size, |b| {
-            b.iter(|| find_duplicates(black_box(&identities), canonical.order(), set.shared()));
+            b.iter(|| {
+                let known = set.shared().find_known(black_box(&identities));
+                (known, find_repeats(&identities, canonical.order()))
+            });
         });
     }
     group.finish();

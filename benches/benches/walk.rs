@@ -1,8 +1,8 @@
 //! The walk: an upload through all CPU stages, from its body to the sealed batch, on one core.
 
 use benches::{
-    Backend, SHAPES, SIZES, bench, certificate_list, criterion, group, keys, random_identities,
-    scaled,
+    Backend, NOON, SHAPES, SIZES, bench, certificate_list, criterion, group, keys,
+    random_identities, scaled,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::ManualClock;
@@ -24,7 +24,7 @@ fn walks(criterion: &mut Criterion) {
         Seq(1),
     );
     let (settings, keys, trust) = (UploadSettings::default(), keys(), certificate_list());
-    let (tags, clock) = (TagIndex::default(), ManualClock::new(benches::NOON));
+    let (tags, clock) = (TagIndex::default(), ManualClock::new(NOON));
     let around = Surroundings {
         settings: &settings,
         legacy_sha1: &[],

@@ -21,14 +21,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::clock::Clock;
 use crate::domain::{BatchTag, Country, Day};
-use crate::error::{Failure, Overload, OverloadBound, StartError};
+use crate::error::{Failure, Overload, OverloadBound};
 use crate::limits;
 use crate::persist::{ClaimTerms, Database, DueDelivery, SqlError, Store};
 
@@ -183,27 +182,24 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    pub(crate) fn start(
+    /// With the work for its thread.
+    pub(crate) fn new(
         database: &Database,
         clock: Arc<dyn Clock>,
         max_age_days: u32,
-    ) -> Result<(Self, JoinHandle<()>), StartError> {
+    ) -> (Self, CallbackWorker) {
         let (sender, jobs) = bounded(limits::CALLBACK_JOBS_MAX);
-        let mut link = Link {
+        let link = Link {
             database: database.clone(),
             store: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("callbacks".to_owned())
-            .spawn(move || work(&jobs, &mut link))
-            .map_err(StartError::Threads)?;
         let callbacks = Self {
             jobs: Mutex::new(Some(sender)),
             clock,
             max_age_days,
             summary: Arc::default(),
         };
-        Ok((callbacks, thread))
+        (callbacks, CallbackWorker { jobs, link })
     }
 
     /// Lets the thread end when what waits is done.
@@ -422,9 +418,18 @@ impl Link {
     }
 }
 
-fn work(jobs: &Receiver<Box<dyn Job>>, link: &mut Link) {
-    for job in jobs {
-        job.run(link);
+/// What the thread does.
+pub(crate) struct CallbackWorker {
+    jobs: Receiver<Box<dyn Job>>,
+    link: Link,
+}
+
+impl CallbackWorker {
+    /// Works until there is nobody to work for.
+    pub(crate) fn run(mut self) {
+        for job in &self.jobs {
+            job.run(&mut self.link);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! the writer drains, the bundler, the readers and callbacks follow; retention writes the last
 //! statistics.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -43,7 +44,8 @@ pub struct Engine {
     cuts: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Ends with its sender, after all others.
-    retention: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+    background: Mutex<Option<(Sender<()>, Vec<JoinHandle<()>>)>>,
+    failed: Arc<AtomicBool>,
 }
 
 /// What CPU jobs share.
@@ -68,6 +70,8 @@ pub struct Status {
     pub newest_batch: Option<BatchTag>,
     /// Whether this gateway cuts download batches now.
     pub cuts: bool,
+    /// Whether a thread of the engine has panicked: nothing but a restart helps.
+    pub failed: bool,
 }
 
 impl Engine {
@@ -109,14 +113,14 @@ impl Engine {
             database: database.clone(),
             writer: Arc::clone(&state),
             serve: Arc::clone(&serve),
-            trust: Arc::clone(&trust),
             clock: Arc::clone(&clock),
             settings: settings.bundle,
             holder: random_name(),
             cuts: Arc::clone(&cuts),
             state: Default::default(),
         };
-        let (stop_retention, stop) = bounded(0);
+        let failed = Arc::new(AtomicBool::new(false));
+        let (stop_background, stop) = bounded(0);
         let retention = Retention {
             database: database.clone(),
             writer: Arc::clone(&state),
@@ -124,18 +128,22 @@ impl Engine {
             clock: Arc::clone(&clock),
             max_age_days: settings.download.max_age_days,
             holder: random_name(),
-            stop,
+            stop: stop.clone(),
             state: Default::default(),
         };
+        let (list, follow) = (Arc::clone(&trust), database.clone());
         // One place a permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
         let mut threads = serve.start_readers(&database)?;
         let max_age_days = settings.download.max_age_days;
-        let (callbacks, thread) = Callbacks::start(&database, Arc::clone(&clock), max_age_days)?;
-        threads.push(thread);
-        threads.push(spawn("writer", move || writer.run(&queue))?);
-        threads.push(spawn("bundler", move || bundler.run(&wakes))?);
-        let retention = spawn("retention", move || retention.run())?;
+        let (callbacks, worker) = Callbacks::new(&database, Arc::clone(&clock), max_age_days);
+        threads.push(spawn("callbacks", &failed, move || worker.run())?);
+        threads.push(spawn("writer", &failed, move || writer.run(&queue))?);
+        threads.push(spawn("bundler", &failed, move || bundler.run(&wakes))?);
+        let background = vec![
+            spawn("retention", &failed, move || retention.run())?,
+            spawn("trust", &failed, move || list.follow(&follow, &stop))?,
+        ];
         Ok(Self {
             admission: Admission::new(
                 settings.upload.batches_in_flight_max,
@@ -154,7 +162,8 @@ impl Engine {
             callbacks,
             cuts,
             threads: Mutex::new(threads),
-            retention: Mutex::new(Some((stop_retention, retention))),
+            background: Mutex::new(Some((stop_background, background))),
+            failed,
         })
     }
 
@@ -185,7 +194,9 @@ impl Engine {
             return reply(Err(Failure::ShuttingDown.into()));
         };
         let walk = Arc::clone(&self.walk);
-        let work = move || walk.prepare(&request, permit);
+        // What the stages log belongs to the request that is being answered.
+        let span = tracing::Span::current();
+        let work = move || span.in_scope(|| walk.prepare(&request, permit));
         self.cpu.run(work, move |prepared| {
             hand_over(prepared, &submissions, Box::new(reply));
         });
@@ -226,6 +237,7 @@ impl Engine {
             identities: self.writer.set.len(),
             newest_batch: self.serve.catalog().newest().map(|batch| batch.tag),
             cuts: self.cuts.load(Ordering::Acquire),
+            failed: self.failed.load(Ordering::Acquire),
         }
     }
 
@@ -244,14 +256,14 @@ impl Engine {
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         threads.into_iter().for_each(join);
-        let retention = self
-            .retention
+        let background = self
+            .background
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some((stop, thread)) = retention {
+        if let Some((stop, threads)) = background {
             drop(stop);
-            join(thread);
+            threads.into_iter().for_each(join);
         }
     }
 }
@@ -315,11 +327,18 @@ fn check(settings: &Settings) -> Result<(), StartError> {
     if upload.batches_in_flight_max == 0 {
         return refuse("[upload] batches_in_flight_max is 0: set it to 1 or more".to_owned());
     }
-    if upload.body_bytes_max > upload.bytes_in_flight_max {
+    if upload.body_bytes_max > limits::BODY_BYTES_MAX_MAX {
         return refuse(format!(
-            "[upload] bytes_in_flight_max is below body_bytes_max, so that no upload would be \
-             admitted: set it to {} or more",
-            upload.body_bytes_max
+            "[upload] body_bytes_max is {}: set it to {} or less, which a column holds",
+            upload.body_bytes_max,
+            limits::BODY_BYTES_MAX_MAX
+        ));
+    }
+    if upload.body_bytes_max > upload.bytes_in_flight_max / limits::PARTICIPANT_SHARE_DIVISOR {
+        return refuse(format!(
+            "[upload] bytes_in_flight_max is too small for a participant's share to hold one body \
+             of body_bytes_max: set it to {} or more",
+            upload.body_bytes_max * limits::PARTICIPANT_SHARE_DIVISOR
         ));
     }
     Ok(())
@@ -330,8 +349,7 @@ fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     migrate(database)?;
     let unreachable = |error| database.unreachable(error);
     let mut store = database.store().map_err(unreachable)?;
-    // A row: sealed keys, identities and signature of one upload, with room for the statement.
-    let row_bytes = settings.upload.body_bytes_max.min(limits::GROUP_BYTES_MAX);
+    let row_bytes = limits::row_bytes_max(settings.upload.body_bytes_max, settings.upload.keys_max);
     if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
         return Err(StartError::Unsuitable(unsuitable));
     }
@@ -382,9 +400,21 @@ fn random_name() -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+/// Starts a thread of the engine. A panic in it leaves the engine without a part of itself: it is
+/// remembered, so that the process can end and be started again whole.
+fn spawn(
+    name: &str,
+    failed: &Arc<AtomicBool>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let failed = Arc::clone(failed);
+    let guarded = move || {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            failed.store(true, Ordering::Release);
+        }
+    };
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(work)
+        .spawn(guarded)
         .map_err(StartError::Threads)
 }

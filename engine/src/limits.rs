@@ -63,7 +63,20 @@ pub const FOLLOW_ROWS: u64 = 32;
 /// out the change of a cluster's node; below the shortest client time-out (IT: 10 s).
 pub const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between attempts to connect.
+/// How long an upload waits while other gateways are faster; below the shortest client time-out.
+pub const CONTENTION_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How far the clock of the gateway that cuts may be from the database's: the names of download
+/// batches are made of days, and never go back.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// A reader's connection that was idle for longer is not used again; servers close them.
+pub const READER_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Download batches cut in one transaction, which must end long before the lease does.
+pub const CUTS_MAX: usize = 64;
+
+/// Between attempts to connect, or to do what failed.
 pub const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Days of the log whose identities are kept: a key begins at most ten minutes after its upload
@@ -149,6 +162,15 @@ pub const CALLBACK_JOBS_MAX: usize = 256;
 /// No claim on a delivery, and no wait for the next attempt, is longer: what says otherwise was
 /// written before the database's clock was set back.
 pub const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
+pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;
+
+/// What a row of the log takes at the most: sealed keys, an identity a key, the batch signature
+/// and the rest of the statement.
+pub const fn row_bytes_max(body_bytes_max: usize, keys_max: u32) -> usize {
+    body_bytes_max + 16 * keys_max as usize + (128 << 10)
+}
 
 const _: () = assert!(
     FOLLOW_INTERVAL.as_millis() < 1000,

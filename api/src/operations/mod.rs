@@ -1,4 +1,4 @@
-//! The operations port: health, readiness, metrics, a dashboard. Nobody is authenticated here, so
+//! The operations port: health, readiness, metrics, a dashboard, the API description. Nobody is authenticated here, so
 //! it listens on loopback by default and shows no key data.
 
 use std::sync::{Arc, OnceLock};
@@ -7,7 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
 use engine::callbacks::Summary;
 use engine::{Engine, Status};
 use http::Response;
@@ -16,7 +17,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::negotiate::PLAIN_JSON;
-use crate::response;
+use crate::openapi::describe::{self, HTML, METRICS};
+use crate::router::{self, Endpoint};
+use crate::{openapi, response};
 
 /// The page at `/`; it polls `/status`.
 const DASHBOARD: &str = include_str!("dashboard.html");
@@ -90,6 +93,47 @@ struct Operations {
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
     delivers: bool,
+    /// The API description.
+    document: Bytes,
+}
+
+type Route = MethodRouter<Operations>;
+
+/// What the operations port knows.
+fn endpoints() -> [(Endpoint, Route); 7] {
+    let endpoint = |path, label, operations| Endpoint {
+        path,
+        label,
+        methods: "GET,HEAD",
+        operations,
+    };
+    [
+        (
+            endpoint("/", "dashboard", &[describe::dashboard]),
+            get(async || response::text(HTML, DASHBOARD)),
+        ),
+        (
+            endpoint("/health", "health", &[describe::health]),
+            get(async || response::found(PLAIN_JSON, &Health { status: "up" })),
+        ),
+        (endpoint("/ready", "ready", &[describe::ready]), get(ready)),
+        (
+            endpoint("/status", "status", &[describe::status]),
+            get(status),
+        ),
+        (
+            endpoint("/metrics", "metrics", &[describe::metrics]),
+            get(render),
+        ),
+        (
+            endpoint("/openapi.json", "openapi", &[describe::document]),
+            get(document),
+        ),
+        (
+            endpoint("/docs", "docs", &[describe::docs]),
+            get(async || response::text(HTML, openapi::PAGE)),
+        ),
+    ]
 }
 
 /// The routes of the operations port.
@@ -99,24 +143,19 @@ pub(crate) fn routes(
     stopping: watch::Receiver<bool>,
     delivers: bool,
 ) -> Router {
-    Router::new()
-        .route(
-            "/",
-            get(async || response::text("text/html; charset=utf-8", DASHBOARD)),
-        )
-        .route(
-            "/health",
-            get(async || response::found(PLAIN_JSON, &Health { status: "up" })),
-        )
-        .route("/ready", get(ready))
-        .route("/status", get(status))
-        .route("/metrics", get(render))
-        .with_state(Operations {
-            engine,
-            metrics,
-            stopping,
-            delivers,
-        })
+    let participants = router::endpoints().map(|(endpoint, _)| endpoint);
+    let operators = endpoints().map(|(endpoint, _)| endpoint);
+    let mut router = Router::new();
+    for (endpoint, route) in endpoints() {
+        router = router.route(endpoint.path, router::only(route, endpoint.methods));
+    }
+    router.fallback(router::not_found).with_state(Operations {
+        engine,
+        metrics,
+        stopping,
+        delivers,
+        document: openapi::document(&participants, &operators),
+    })
 }
 
 async fn ready(State(operations): State<Operations>) -> Response<Body> {
@@ -133,10 +172,11 @@ async fn status(State(operations): State<Operations>) -> Response<Body> {
 }
 
 async fn render(State(operations): State<Operations>) -> Response<Body> {
-    response::text(
-        "text/plain; version=0.0.4; charset=utf-8",
-        operations.metrics.0.render(),
-    )
+    response::text(METRICS, operations.metrics.0.render())
+}
+
+async fn document(State(operations): State<Operations>) -> Response<Body> {
+    response::text(PLAIN_JSON, operations.document)
 }
 
 impl Operations {
@@ -170,7 +210,7 @@ struct ShownStatus {
 impl ShownStatus {
     fn new(status: &Status, stopping: bool, callbacks: ShownCallbacks) -> Self {
         Self {
-            ready: status.database_available && !stopping,
+            ready: status.database_available && !status.failed && !stopping,
             stopping,
             database_available: status.database_available,
             log_position: status.log_position,
@@ -220,20 +260,25 @@ mod tests {
             identities: 151_000,
             newest_batch: Some(BatchTag::parse("20201006-7").unwrap()),
             cuts: true,
+            failed: false,
         };
         let summary = Summary {
             active: 3,
             disabled: 1,
             batches_behind_max: 7,
         };
-        let show = |available, stopping| {
-            let callbacks = ShownCallbacks::new(&summary, true);
-            ShownStatus::new(&status(available), stopping, callbacks)
+        let show = |status: &Status, stopping| {
+            ShownStatus::new(status, stopping, ShownCallbacks::new(&summary, true))
         };
-        assert!(show(true, false).ready);
-        assert!(!show(true, true).ready);
-        assert!(!show(false, false).ready);
-        let shown = serde_json::to_value(show(true, false)).unwrap();
+        assert!(show(&status(true), false).ready);
+        assert!(!show(&status(true), true).ready);
+        assert!(!show(&status(false), false).ready);
+        let failed = Status {
+            failed: true,
+            ..status(true)
+        };
+        assert!(!show(&failed, false).ready);
+        let shown = serde_json::to_value(show(&status(true), false)).unwrap();
         let callbacks =
             json!({"delivers": true, "active": 3, "disabled": 1, "batchesBehindMax": 7});
         assert_eq!(shown["callbacks"], callbacks);

@@ -7,6 +7,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub(crate) mod catalog;
+
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -151,6 +153,12 @@ pub(crate) fn refuse(refusal: &Refusal, now: UnixMillis) -> Response<Body> {
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// The answer to who asks for what is not there, or in a way that it cannot be asked for.
+pub(crate) fn no_route(error: RouteError) -> Response<Body> {
+    // No header of these answers tells a time.
+    refuse(&Refusal::Route(error), UnixMillis(0))
 }
 
 /// The stable code of a refusal, for the log.
@@ -566,7 +574,7 @@ fn rejection_verdict(rejection: Rejection) -> Verdict {
             let message = "One or more keys are not originated from uploader country";
             bad("origin_mismatch", message).at_key(mismatch.index)
         }
-        Rejection::UploadTagTaken => Verdict::new(
+        Rejection::UploadTagTaken { .. } => Verdict::new(
             StatusCode::CONFLICT,
             "batch_tag_taken",
             "BatchTag already exists.",

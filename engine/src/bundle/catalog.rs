@@ -36,6 +36,14 @@ impl Catalog {
         known.drain(..expired);
     }
 
+    /// Forgets everything, to be read again.
+    pub(crate) fn clear(&self) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// Drops what is older than `oldest`; gives the last ordinal that is gone, if any is.
     pub(crate) fn expire(&self, oldest: Day) -> Option<u64> {
         let is_old = |batch: &Arc<DownloadBatch>| batch.tag.day < oldest;

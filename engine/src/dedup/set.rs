@@ -6,8 +6,9 @@
 //! probes wait for the writer. A slot holds the whole identity: 16 bytes, 21 to 32 bytes a key
 //! with the free slots.
 //!
-//! A probe that runs beside an insertion may miss it. That is why a batch remembers the log
-//! position at which it was probed, and the writer probes again when the log has moved on.
+//! A probe that runs beside an insertion may miss it, or see a part of it. That is why a batch
+//! remembers the log position at which it was probed, and the writer probes again when the log has
+//! moved on; and why duplicates count only if no insertion has begun meanwhile.
 //!
 //! To forget costs no memory: all identities of a shard have the same eight bits, by which the
 //! shard is chosen, so a slot holds the generation (the day of the upload) in their place.
@@ -51,6 +52,8 @@ pub struct IdentitySet {
     shards: Box<[ArcSwap<Shard>]>,
     /// Every identity of the log up to here is in the set.
     position: AtomicU64,
+    /// The upload whose identities are being inserted, or the last that was.
+    begun: AtomicU64,
     len: AtomicU64,
 }
 
@@ -97,6 +100,13 @@ impl IdentitySet {
         Seq(self.position.load(Ordering::Acquire))
     }
 
+    /// Whether nothing has been inserted since the set was complete up to `position`. If so, what
+    /// was probed after that position was read holds whole uploads only.
+    pub(crate) fn is_still_at(&self, position: Seq) -> bool {
+        // Who has seen a slot of an insertion sees that it has begun: slots are published after.
+        self.begun.load(Ordering::Acquire) == position.0
+    }
+
     /// How many identities there are.
     pub fn len(&self) -> u64 {
         self.len.load(Ordering::Relaxed)
@@ -129,6 +139,7 @@ impl IdentitySetWriter {
         let set = IdentitySet {
             shards: shards.collect(),
             position: AtomicU64::new(position.0),
+            begun: AtomicU64::new(position.0),
             len: AtomicU64::new(0),
         };
         Self {
@@ -147,6 +158,7 @@ impl IdentitySetWriter {
     /// Adds the identities of the upload at the next log position, which was stored on `day`.
     /// Identities that are there already stay once, until the later day.
     pub fn insert(&mut self, identities: &[KeyIdentity], day: Day, position: Seq) {
+        self.set.begun.store(position.0, Ordering::Release);
         if !identities.is_empty() {
             // What comes in for a day that is being forgotten is not looked at again.
             let day = self
@@ -522,6 +534,30 @@ mod tests {
         forget(&mut writer, day(300));
         let set = writer.shared();
         assert_eq!(set.find_known(&identities[..101]).len(), 101);
+    }
+
+    #[test]
+    fn shows_whole_uploads_only_while_it_stays_at_a_position() {
+        const CHUNK: usize = 500;
+        let identities = random_identities(3, 60_000);
+        let mut writer = IdentitySetWriter::new(Seq::ZERO);
+        let set = Arc::clone(writer.shared());
+        let probe = |chunk: &[KeyIdentity]| loop {
+            let position = set.position();
+            let known = set.find_known(chunk).len();
+            if set.is_still_at(position) {
+                assert!(known == 0 || known == CHUNK, "{known} at {position:?}");
+            }
+            if known == CHUNK {
+                return;
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| identities.chunks(CHUNK).for_each(probe));
+            for (seq, chunk) in (1..).zip(identities.chunks(CHUNK)) {
+                writer.insert(chunk, day(1), Seq(seq));
+            }
+        });
     }
 
     proptest! {

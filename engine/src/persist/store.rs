@@ -199,6 +199,24 @@ impl Store {
         )
     }
 
+    /// Makes sure that what was just read can be relied on: that the commits of others which it
+    /// shows are durable. Redo is written in order, so a commit of our own behind them is enough.
+    pub(crate) fn settle_what_was_read(&mut self) -> Result<(), SqlError> {
+        if self.0.shows_durable_only() {
+            return Ok(());
+        }
+        let touch = "UPDATE lease SET fence = fence + 1 WHERE name = 'settle'";
+        if self.0.execute(touch, &[])? == 1 {
+            return Ok(());
+        }
+        let create = "INSERT INTO lease (name, holder, token, fence, expires_at_ms) \
+             VALUES ('settle', '', 0, 0, 0)";
+        match self.0.execute(create, &[]) {
+            Err(SqlError::Duplicate(_)) => self.0.execute(touch, &[]).map(|_| ()),
+            created => created.map(|_| ()),
+        }
+    }
+
     /// The content that a tag stands for, and since when.
     pub(crate) fn find_content(
         &mut self,
@@ -473,7 +491,7 @@ fn insert_upload(c: &mut dyn Connection, seq: u64, batch: &SealedBatch) -> Resul
         signer: &batch.signer,
         content: &batch.content,
         batch_signature: &batch.batch_signature,
-        identities: &batch.identities,
+        identities: &batch.probe.identities,
         sealed: &batch.sealed,
     };
     insert_row(c, &row)
@@ -499,7 +517,12 @@ pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<
         identities.as_slice().into(),
         row.sealed.into(),
     ];
-    c.execute(INSERT_UPLOAD, &params).map(|_| ())
+    match c.execute(INSERT_UPLOAD, &params)? {
+        1 => Ok(()),
+        _ => Err(SqlError::Lost(
+            "the answer to an insert was another's".into(),
+        )),
+    }
 }
 
 pub(super) fn insert_download_batch(
@@ -541,23 +564,21 @@ pub(super) fn insert_certificate(
     c.execute(sql, &params).map(|_| ())
 }
 
+/// Random, and written without reading: two changes at once never leave the revision as it was.
 pub(super) fn bump_certificate_revision(c: &mut dyn Connection) -> Result<(), SqlError> {
-    let read = "SELECT value FROM installation WHERE name = ?";
-    let found = c.first(read, &[CERTIFICATE_REVISION.into()])?;
-    let Some(mut row) = found else {
-        let sql = "INSERT INTO installation (name, value) VALUES (?, ?)";
-        return c
-            .execute(sql, &[CERTIFICATE_REVISION.into(), "1".into()])
-            .map(|_| ());
-    };
-    let revision = row.take_text(0).parse::<u64>().unwrap_or(0) + 1;
-    let sql = "UPDATE installation SET value = ? WHERE name = ?";
-    let revision = revision.to_string();
-    c.execute(
-        sql,
-        &[revision.as_str().into(), CERTIFICATE_REVISION.into()],
-    )
-    .map(|_| ())
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).expect("the system has randomness");
+    let revision = u64::from_be_bytes(random).to_string();
+    let set = "UPDATE installation SET value = ? WHERE name = ?";
+    let params = [revision.as_str().into(), CERTIFICATE_REVISION.into()];
+    if c.execute(set, &params)? == 1 {
+        return Ok(());
+    }
+    let create = "INSERT INTO installation (value, name) VALUES (?, ?)";
+    match c.execute(create, &params) {
+        Err(SqlError::Duplicate(_)) => c.execute(set, &params).map(|_| ()),
+        created => created.map(|_| ()),
+    }
 }
 
 fn log_entry(mut row: Row) -> LogEntry {

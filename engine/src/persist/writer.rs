@@ -77,6 +77,8 @@ pub(crate) struct Writer {
     position: Seq,
     /// Everything before this day is forgotten.
     forgotten_before: Option<Day>,
+    /// Since when there is no connection to be had.
+    away_since: Option<Instant>,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
     carried: VecDeque<Submission>,
 }
@@ -128,6 +130,7 @@ impl Writer {
             wake_bundler,
             position,
             forgotten_before: None,
+            away_since: None,
             carried: VecDeque::new(),
         })
     }
@@ -195,22 +198,49 @@ impl Writer {
 
     /// Answers every submission of a group, whatever it takes, within a bound of time.
     fn settle(&mut self, mut group: Vec<Submission>) {
-        let give_up_at = Instant::now() + limits::DATABASE_PATIENCE;
+        let arrived = Instant::now();
+        let mut begun = arrived;
         loop {
+            let position = self.position;
+            // Before the judgement: a new connection has read what others wrote meanwhile.
+            let is_connected = self.connected().is_some();
             group = self.judge(group);
             if group.is_empty() {
                 return;
             }
-            let failure = match self.try_commit(&mut group) {
+            let attempt = match is_connected {
+                true => self.try_commit(&mut group),
+                false => Attempt::Again,
+            };
+            if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
+                // Others were faster: the database is well.
+                begun = Instant::now();
+            }
+            let failure = match attempt {
                 Attempt::Done => return,
-                Attempt::Again if Instant::now() < give_up_at => continue,
+                Attempt::Again if self.is_patient(begun) => continue,
                 Attempt::Again => unavailable(),
+                // One of many may be what the database refuses: the others need not go with it.
+                Attempt::Failed(_) if group.len() > 1 => {
+                    return group.into_iter().for_each(|one| self.settle(vec![one]));
+                }
                 Attempt::Failed(error) => error,
             };
+            // A last look: a commit that did not answer may have gone through.
+            if self.connected().is_some() {
+                group = self.judge(group);
+            }
             tracing::error!(stage = "persist", error = %failure, "error inserting keys");
-            refuse_all(group, failure);
+            refuse_all(group, &failure);
             return;
         }
+    }
+
+    /// Whether to try again. Who comes while the database is away waits no longer than who was
+    /// there when it went: else a queue would add up their waits.
+    fn is_patient(&self, begun: Instant) -> bool {
+        let since = self.away_since.unwrap_or(begun);
+        since.elapsed() < limits::DATABASE_PATIENCE
     }
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
@@ -229,11 +259,23 @@ impl Writer {
             .tags
             .state(batch.country, &batch.tag, &batch.content)
         {
-            TagState::SameContent => answer(submission, Ok(Receipt::Stored { replayed: true })),
-            TagState::Taken => answer(submission, Err(Rejection::UploadTagTaken.into())),
-            TagState::Free if batch.probed_at == self.position => Some(submission),
+            TagState::SameContent => {
+                let key_count = batch.key_count;
+                let replayed = true;
+                let receipt = Receipt::Stored {
+                    key_count,
+                    replayed,
+                };
+                answer(submission, Ok(receipt))
+            }
+            TagState::Taken => {
+                let key_count = batch.key_count;
+                let rejection = Rejection::UploadTagTaken { key_count };
+                answer(submission, Err(rejection.into()))
+            }
+            TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
-                let duplicates = self.state.set.find_known(&batch.identities);
+                let duplicates = batch.probe.find_duplicates(&self.state.set);
                 if duplicates.is_empty() {
                     return Some(submission);
                 }
@@ -246,10 +288,11 @@ impl Writer {
         }
     }
 
-    /// One attempt to write a group at the next positions. Takes the answered ones out of it.
+    /// One attempt to write a judged group at the next positions. Takes the answered ones out of
+    /// it. Does not connect: what a new connection reads must be judged first.
     fn try_commit(&mut self, group: &mut Vec<Submission>) -> Attempt {
         let first = self.position.next();
-        let Some(store) = self.connected() else {
+        let Some(store) = self.store.as_mut() else {
             return Attempt::Again;
         };
         let batches: Vec<_> = group.iter().map(|submission| &submission.batch).collect();
@@ -292,15 +335,18 @@ impl Writer {
             self.state
                 .tags
                 .insert(batch.country, batch.tag, batch.content, day);
-            self.set.insert(&batch.identities, day, self.position);
+            self.set.insert(&batch.probe.identities, day, self.position);
             self.fresh.insert(self.position, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
-            replies.push((reply, batch.permit));
+            replies.push((reply, batch.permit, batch.key_count));
         }
         self.publish_position();
-        for (reply, permit) in replies {
+        for (reply, permit, key_count) in replies {
             drop(permit);
-            reply(Ok(Receipt::Stored { replayed: false }));
+            reply(Ok(Receipt::Stored {
+                key_count,
+                replayed: false,
+            }));
         }
     }
 
@@ -315,7 +361,7 @@ impl Writer {
     /// A tag that the index does not know is in the database: its row is older than what the index
     /// was rebuilt from. Learn it, judge again.
     fn resolve_tags(&mut self, group: &[Submission]) -> Attempt {
-        let Some(store) = self.connected() else {
+        let Some(store) = self.store.as_mut() else {
             return Attempt::Again;
         };
         let mut found = Vec::new();
@@ -325,7 +371,11 @@ impl Writer {
                     found.push((batch.country, batch.tag.clone(), content, created_at.day()));
                 }
                 Ok(None) => {}
-                Err(error) => return Attempt::Failed(error.doing("looking up an upload tag")),
+                Err(error) => {
+                    self.store = None;
+                    tracing::warn!(stage = "persist", error = %error, "cannot look up an upload tag");
+                    return Attempt::Again;
+                }
             }
         }
         for (country, tag, content, day) in found {
@@ -357,6 +407,9 @@ impl Writer {
         loop {
             let entries = store.read_log(self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
+            if read > 0 {
+                store.settle_what_was_read()?;
+            }
             for entry in entries {
                 let day = entry.created_at.day();
                 self.state
@@ -400,6 +453,10 @@ impl Writer {
             }
         }
         let available = self.store.is_some();
+        self.away_since = match available {
+            true => None,
+            false => self.away_since.or_else(|| Some(Instant::now())),
+        };
         self.state
             .database_available
             .store(available, Ordering::Release);
@@ -419,11 +476,12 @@ impl GroupMembers {
     fn try_add(&mut self, batch: &SealedBatch, group: &[Submission]) -> bool {
         // An upload that is alone shares nothing: only with a second one the first is looked at.
         if let [first] = group {
-            self.identities.try_add(&first.batch.identities);
+            self.identities.try_add(&first.batch.probe.identities);
         }
         let tag = (batch.country, batch.tag.clone());
         let alone = group.is_empty();
-        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.identities)) {
+        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.probe.identities))
+        {
             return false;
         }
         self.tags.insert(tag);
@@ -448,13 +506,11 @@ fn unavailable() -> crate::error::DatabaseError {
     }
 }
 
-fn refuse_all(group: Vec<Submission>, failure: crate::error::DatabaseError) {
-    let text = Arc::new(failure);
+fn refuse_all(group: Vec<Submission>, failure: &crate::error::DatabaseError) {
     for submission in group {
-        let source: Box<dyn std::error::Error + Send + Sync> = text.to_string().into();
         let error = crate::error::DatabaseError {
-            doing: "storing an upload",
-            source,
+            doing: failure.doing,
+            source: failure.source.to_string().into(),
         };
         answer(submission, Err(Failure::Database(error).into()));
     }

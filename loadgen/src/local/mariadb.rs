@@ -89,6 +89,32 @@ impl MariaDb {
         Ok(connection.query_drop(format!("CREATE DATABASE IF NOT EXISTS {name}"))?)
     }
 
+    /// Runs statements as the server's administrator.
+    ///
+    /// # Errors
+    /// When the server refuses one.
+    pub fn run(&self, statements: &str) -> Result<(), LocalError> {
+        let mut connection = self.root()?;
+        let each = statements.split(';').map(str::trim);
+        for statement in each.filter(|statement| !statement.is_empty()) {
+            connection.query_drop(statement)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everybody who writes to a table (`DATABASE.TABLE`) wait until the value is dropped.
+    /// Reading goes on.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn hold_writes(&self, table: &str) -> Result<HeldWrites, LocalError> {
+        let mut connection = self.root()?;
+        connection.query_drop(format!("LOCK TABLES {table} READ"))?;
+        Ok(HeldWrites {
+            _connection: connection,
+        })
+    }
+
     /// Ends the server with SIGKILL. Its data stay.
     ///
     /// # Errors
@@ -206,6 +232,12 @@ impl MariaDb {
     fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
+}
+
+/// Writes that wait: see [`MariaDb::hold_writes`].
+#[derive(Debug)]
+pub struct HeldWrites {
+    _connection: Conn,
 }
 
 fn data(folder: &Path) -> PathBuf {
