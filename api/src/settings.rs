@@ -3,6 +3,7 @@
 //! Read once at start, into values that need no further check. Messages name the setting and where
 //! it was given, say what it must be, and never show what it was: it may be a secret.
 
+mod callback;
 mod peers;
 mod source;
 
@@ -21,7 +22,8 @@ use engine::settings::{
 use http::HeaderName;
 use tracing_subscriber::EnvFilter;
 
-pub use peers::{TrustedPeer, TrustedPeerError};
+pub use callback::{CallbackProxy, CallbackSettings};
+pub use peers::{TrustedPeer as Network, TrustedPeer, TrustedPeerError};
 use source::{ENCRYPTION_KEYS, Name, Source};
 pub use source::{SettingsError, environment, variables};
 
@@ -66,6 +68,8 @@ pub struct Settings {
     pub proxy: Option<ProxySettings>,
     /// `[operations] listen`; nothing when it is off.
     pub operations_listen: Option<SocketAddr>,
+    /// `[callback]`
+    pub callback: CallbackSettings,
     /// `[log]`
     pub log: LogSettings,
 }
@@ -145,6 +149,7 @@ impl Settings {
             public: read_public(&source)?,
             proxy: read_proxy(&source)?,
             operations_listen: source.listen(OPERATIONS_LISTEN, Some(OPERATIONS_LISTEN_DEFAULT))?,
+            callback: callback::read(&source)?,
             log: read_log(&source)?,
         };
         if settings.public.is_none() && settings.proxy.is_none() {

@@ -1,9 +1,10 @@
 //! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
 //!
 //! Threads: `cpu-N` (rayon, one a core), `writer` (its connection, the set), `bundler` (its
-//! connection, the lease), `reader-N` (a connection each), `retention` (its connection, another
-//! lease). Shutdown goes the way of an upload: no new work, CPU jobs end, the writer drains, the
-//! bundler and the readers follow; retention writes the last statistics.
+//! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection), `retention`
+//! (its connection, another lease). Shutdown goes the way of an upload: no new work, CPU jobs end,
+//! the writer drains, the bundler, the readers and callbacks follow; retention writes the last
+//! statistics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use crate::admission::{Admission, Permit};
 use crate::bundle::{
     AuditEntry, Bundler, Download, DownloadError, DownloadRequest, FreshSegments, Serve,
 };
+use crate::callbacks::Callbacks;
 use crate::clock::Clock;
 use crate::cpu_pool::CpuPool;
 use crate::domain::{BatchTag, Country, Day};
@@ -38,6 +40,7 @@ pub struct Engine {
     writer: Arc<WriterState>,
     submissions: Mutex<Option<Sender<Submission>>>,
     serve: Arc<Serve>,
+    callbacks: Callbacks,
     cuts: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Ends with its sender, after all others.
@@ -135,6 +138,9 @@ impl Engine {
         // One place a permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
         let mut threads = serve.start_readers(&database)?;
+        let max_age_days = settings.download.max_age_days;
+        let (callbacks, worker) = Callbacks::new(&database, Arc::clone(&clock), max_age_days);
+        threads.push(spawn("callbacks", &failed, move || worker.run())?);
         threads.push(spawn("writer", &failed, move || writer.run(&queue))?);
         threads.push(spawn("bundler", &failed, move || bundler.run(&wakes))?);
         let background = vec![
@@ -156,6 +162,7 @@ impl Engine {
             writer: state,
             submissions: Mutex::new(Some(submissions)),
             serve,
+            callbacks,
             cuts,
             threads: Mutex::new(threads),
             background: Mutex::new(Some((stop_background, background))),
@@ -220,6 +227,11 @@ impl Engine {
         self.serve.audit(country, date, tag, Box::new(reply));
     }
 
+    /// Who wants to be told of new download batches, and what is due to be told.
+    pub fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
+    }
+
     /// What the engine is doing.
     pub fn status(&self) -> Status {
         Status {
@@ -243,6 +255,7 @@ impl Engine {
                 .take(),
         );
         self.serve.stop_readers();
+        self.callbacks.stop();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         threads.into_iter().for_each(join);

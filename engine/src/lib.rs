@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod admission;
 pub mod bundle;
+pub mod callbacks;
 pub mod clock;
 mod cpu_pool;
 pub mod decode;

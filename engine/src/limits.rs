@@ -152,6 +152,17 @@ pub const COLD_READS_MAX: usize = 256;
 /// Encoded segments of uploads that wait to be cut: a part of the bundle cache's bound.
 pub const FRESH_SEGMENTS_DIVISOR: usize = 4;
 
+/// Callback subscriptions of one country. Clients use one; a few more leave room for moves.
+pub const CALLBACKS_PER_COUNTRY_MAX: u64 = 16;
+
+/// Requests about callbacks that may wait for their thread: the deliveries under way, and a few
+/// participants that change their subscriptions.
+pub const CALLBACK_JOBS_MAX: usize = 256;
+
+/// No claim on a delivery, and no wait for the next attempt, is longer: what says otherwise was
+/// written before the database's clock was set back.
+pub const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
 pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;
 

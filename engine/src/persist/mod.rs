@@ -12,6 +12,7 @@
 //! a lease to lose). [`mysql`] and [`sqlite`] are the only doors to the databases; [`store`] holds
 //! all SQL that both share.
 
+mod callbacks;
 mod connection;
 mod import;
 mod migrate;
@@ -23,6 +24,7 @@ mod statistics;
 mod store;
 mod writer;
 
+pub(crate) use callbacks::{ClaimTerms, DueDelivery};
 pub(crate) use connection::SqlError;
 pub(crate) use import::ImportState;
 pub(crate) use migrate::{known_version, migrate};

@@ -339,7 +339,13 @@ const ROWS: &[Row] = &[
         "api/src/cli/pki.rs::mixes_algorithms_and_anchors_with_rsa",
         None,
     ),
-    // (a).20, the callbacks, goes here.
+    elsewhere(
+        "(a).20",
+        "callbacks: the list, PUT with `url`, DELETE, ids up to 32 characters; a GET with \
+         `batchTag` and `date`, 2xx including 202, in order, over mutual TLS",
+        "api/tests/callbacks.rs::tells_of_each_batch_in_order_over_mutual_tls",
+        None,
+    ),
     elsewhere(
         "(a).21",
         "throttling: 429 with `Retry-After` as an HTTP date; uploads do not wait behind the \
