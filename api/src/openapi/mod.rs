@@ -195,11 +195,15 @@ fn options_of(operations: &[Operation], tag: &str) -> Value {
 
 fn path_parameters(operation: Option<&Operation>) -> Vec<Value> {
     let parameters = operation.and_then(|operation| operation.parameters.as_array());
-    let parameters = parameters.into_iter().flatten();
-    parameters
-        .filter(|parameter| parameter["in"] == "path")
-        .cloned()
-        .collect()
+    let of_path = parameters.into_iter().flatten();
+    let of_path = of_path.filter(|parameter| parameter["in"] == "path");
+    // Nobody looks at what stands there.
+    let any_text = |parameter: &Value| {
+        let mut parameter = parameter.clone();
+        parameter["schema"] = json!({"type": "string"});
+        parameter
+    };
+    of_path.map(any_text).collect()
 }
 
 /// What a question may be refused with, by status.

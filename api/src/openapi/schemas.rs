@@ -103,7 +103,7 @@ fn key_properties() -> Value {
         "keyData": {
             "type": "string",
             "contentEncoding": "base64",
-            "pattern": "^[A-Za-z0-9+/]{22}==$",
+            "pattern": "^[A-Za-z0-9+/]{21}[AQgw]==$",
             "description": "16 bytes.",
         },
         "rollingStartIntervalNumber": {
