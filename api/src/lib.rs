@@ -2,7 +2,9 @@
 //! SQL; the engine does the work on its own threads.
 
 mod audit;
+mod callback;
 mod connection;
+pub mod delivery;
 mod download;
 mod header_case;
 mod negotiate;

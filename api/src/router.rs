@@ -7,16 +7,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
-use axum::routing::{MethodRouter, get, options, post};
+use axum::routing::{MethodRouter, get, options, post, put};
 use engine::{Clock, Engine};
 use http::Response;
 use http::request::Parts;
 
+use crate::callback::UrlChecks;
 use crate::connection::{InFlight, Patience};
 use crate::openapi::describe::{self, Operation};
 use crate::participant::{self, Arrival, AuthenticationError, Participant, ProxyTrust};
 use crate::response::{self, Refusal, RouteError};
-use crate::{audit, download, upload};
+use crate::{audit, callback, download, upload};
 
 /// What every request may need.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Gateway {
     pub(crate) clock: Arc<dyn Clock>,
     /// Set when the proxy port is open.
     pub(crate) proxy_trust: Option<ProxyTrust>,
+    pub(crate) url_checks: UrlChecks,
     pub(crate) body_bytes_max: usize,
     pub(crate) patience: Patience,
 }
@@ -76,7 +78,7 @@ pub(crate) struct Endpoint {
 type Route = MethodRouter<Arc<Gateway>>;
 
 /// What the public and the proxy port know.
-pub(crate) fn endpoints() -> [(Endpoint, Route); 4] {
+pub(crate) fn endpoints() -> [(Endpoint, Route); 6] {
     let endpoint = |path, label, methods, operations| Endpoint {
         path,
         label,
@@ -119,6 +121,27 @@ pub(crate) fn endpoints() -> [(Endpoint, Route); 4] {
                 &[describe::audit],
             ),
             with_options(get(audit::handle), "GET,HEAD,OPTIONS"),
+        ),
+        (
+            endpoint(
+                "/diagnosiskeys/callback",
+                "callback",
+                "GET,HEAD,OPTIONS",
+                &[describe::subscriptions],
+            ),
+            with_options(get(callback::list), "GET,HEAD,OPTIONS"),
+        ),
+        (
+            endpoint(
+                "/diagnosiskeys/callback/{id}",
+                "callback",
+                "PUT,DELETE,OPTIONS",
+                &[describe::subscribe, describe::unsubscribe],
+            ),
+            with_options(
+                put(callback::put).delete(callback::delete),
+                "PUT,DELETE,OPTIONS",
+            ),
         ),
     ]
 }

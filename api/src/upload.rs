@@ -126,7 +126,7 @@ fn announced_bytes(body: &Body, bytes_max: usize) -> Result<usize, RequestError>
 ///
 /// # Errors
 /// When it is too large, comes too slowly, or breaks off.
-async fn read_body(
+pub(crate) async fn read_body(
     body: &mut Body,
     bytes_max: usize,
     patience: &Patience,

@@ -13,10 +13,11 @@ use serde_json::Value;
 use description::{Description, METHODS, Operation, Port};
 use support::{Gateway, Raw, RawAnswer, TODAY, forwarded, get, signed_upload};
 
-/// A path of a template, with a date that is none: it is refused by the route, not by the router.
+/// A path of a template, with a date or an id that is none: it is refused by the route, not by the router.
 fn path_of(operation: &Operation<'_>) -> String {
     let path = operation.path.replace("{date}", "x");
-    path.replace("{batchTag}", "20210601-1")
+    let path = path.replace("{batchTag}", "20210601-1");
+    path.replace("{id}", &"x".repeat(33))
 }
 
 async fn ask(raw: &mut Raw, method: &str, path: &str) -> RawAnswer {
@@ -39,6 +40,9 @@ async fn describes_the_routes_that_there_are() {
         "POST /diagnosiskeys/upload",
         "GET /diagnosiskeys/download/{date}",
         "GET /diagnosiskeys/audit/download/{date}/{batchTag}",
+        "GET /diagnosiskeys/callback",
+        "PUT /diagnosiskeys/callback/{id}",
+        "DELETE /diagnosiskeys/callback/{id}",
     ] {
         assert!(described.contains(expected), "{expected}");
     }
@@ -96,7 +100,7 @@ async fn has_nothing_on_either_port_that_is_not_described() {
     let (mut participants, mut operators) = (gateway.proxy().await, gateway.operations().await);
     for path in [
         "/diagnosiskeys/callback",
-        "/diagnosiskeys/callback/1",
+        "/diagnosiskeys/callback/1/2",
         "/diagnosiskeys/download",
         "/diagnosiskeys/audit",
         "/diagnosiskeys/audit/download/2021-06-01",

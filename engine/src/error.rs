@@ -77,6 +77,8 @@ pub enum OverloadBound {
     ParticipantShare,
     /// Cold bundles waiting to be read.
     ColdReads,
+    /// Requests about callbacks waiting for the database.
+    Callbacks,
 }
 
 /// Ours and unexpected. The text is one plain sentence; the source goes to the log.

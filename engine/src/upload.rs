@@ -5,10 +5,8 @@ use bytes::Bytes;
 use crate::admission::Permit;
 use crate::clock::Clock;
 use crate::decode::decode;
-use crate::dedup::{IdentitySet, TagIndex, TagState, UniqueBatch, dedup};
-use crate::domain::{
-    ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag,
-};
+use crate::dedup::{IdentitySet, Probe, TagIndex, TagState, UniqueBatch, dedup};
+use crate::domain::{ContentDigest, Country, Format, Thumbprint, UnixMillis, UploadTag};
 use crate::error::{Rejection, UploadError};
 use crate::seal::Keys;
 use crate::settings::UploadSettings;
@@ -58,18 +56,26 @@ pub(crate) type Reply = Box<dyn FnOnce(Result<Receipt, UploadError>) + Send>;
 
 /// What the stages need to know beside the upload itself.
 #[derive(Debug)]
-pub(crate) struct Surroundings<'a> {
-    pub(crate) settings: &'a UploadSettings,
-    pub(crate) legacy_sha1: &'a [Country],
-    pub(crate) keys: &'a Keys,
-    pub(crate) trust: &'a Trust,
-    pub(crate) set: &'a IdentitySet,
-    pub(crate) tags: &'a TagIndex,
-    pub(crate) clock: &'a dyn Clock,
+pub struct Surroundings<'a> {
+    /// Bounds of uploads.
+    pub settings: &'a UploadSettings,
+    /// Participants that may sign with SHA-1.
+    pub legacy_sha1: &'a [Country],
+    /// Makes identities, and seals.
+    pub keys: &'a Keys,
+    /// The certificate list.
+    pub trust: &'a Trust,
+    /// Known keys.
+    pub set: &'a IdentitySet,
+    /// Known upload tags.
+    pub tags: &'a TagIndex,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
 }
 
 /// What the CPU stages made of an upload.
-pub(crate) enum Prepared {
+#[derive(Debug)]
+pub enum Prepared {
     /// Everything is in order: to be stored.
     Sealed(Box<SealedBatch>),
     /// Nothing is to be stored, and this is the answer.
@@ -77,7 +83,10 @@ pub(crate) enum Prepared {
 }
 
 /// The walk of one upload through the CPU stages.
-pub(crate) fn prepare(
+///
+/// # Errors
+/// [`UploadError::Rejection`] of the first stage that refuses it.
+pub fn prepare(
     request: &UploadRequest,
     permit: Permit,
     around: &Surroundings<'_>,
@@ -140,7 +149,7 @@ pub(crate) fn prepare(
 
 /// An upload ready to be stored: nothing in it borrows from the request any more.
 #[derive(Debug)]
-pub(crate) struct SealedBatch {
+pub struct SealedBatch {
     pub(crate) country: Country,
     pub(crate) tag: UploadTag,
     pub(crate) uploader: Thumbprint,
@@ -149,10 +158,8 @@ pub(crate) struct SealedBatch {
     pub(crate) batch_signature: Box<str>,
     pub(crate) key_count: u32,
     pub(crate) created_at: UnixMillis,
-    /// One a key, in upload order.
-    pub(crate) identities: Vec<KeyIdentity>,
-    /// The log position at which they were probed.
-    pub(crate) probed_at: Seq,
+    /// What is known of its keys, one identity each in upload order.
+    pub(crate) probe: Probe,
     /// The encoded keys, as they will be served.
     pub(crate) segment: Bytes,
     /// The same, sealed.
@@ -164,7 +171,7 @@ impl SealedBatch {
     /// Bytes that the row takes, about.
     pub(crate) fn stored_bytes(&self) -> usize {
         self.sealed.len()
-            + self.identities.len() * size_of::<KeyIdentity>()
+            + size_of_val(self.probe.identities.as_slice())
             + self.batch_signature.len()
             + 256
     }
@@ -183,7 +190,7 @@ fn seal(
     around: &Surroundings<'_>,
     now: UnixMillis,
 ) -> SealedBatch {
-    let (verified, identities, probed_at) = unique.into_parts();
+    let (verified, probe) = unique.into_parts();
     let segment = verified.encode_segment();
     let context = seal_context(request.country, &request.tag);
     SealedBatch {
@@ -195,8 +202,7 @@ fn seal(
         batch_signature: request.batch_signature.clone(),
         key_count: verified.key_count(),
         created_at: now,
-        identities,
-        probed_at,
+        probe,
         sealed: around.keys.seal(&segment, &context),
         segment: Bytes::from(segment),
         permit,

@@ -162,6 +162,66 @@ pub(crate) fn audit() -> Operation {
     }
 }
 
+/// `GET /diagnosiskeys/callback`.
+pub(crate) fn subscriptions() -> Operation {
+    let schema = json!({"type": "array", "items": reference("CallbackSubscription")});
+    let found = body(
+        "The caller's own subscriptions, in the order of their ids.",
+        &[PLAIN_JSON, negotiate::content_type(Format::Json)],
+        &schema,
+    );
+    Operation {
+        text: CALLBACKS,
+        answers: vec![(200, found)],
+        question: Some(Question::Subscriptions),
+        ..Operation::new("get", "callbacks", "List callback subscriptions")
+    }
+}
+
+/// `PUT /diagnosiskeys/callback/{id}`.
+pub(crate) fn subscribe() -> Operation {
+    let url = json!({"type": "string", "format": "uri", "maxLength": 256, "pattern": "^https:"});
+    let where_to = "Whom to tell: https, no query, no user information, and a host whose \
+                    addresses are all public. Wanted here or in a form.";
+    let form = json!({
+        "type": "object",
+        "properties": {"url": url},
+    });
+    Operation {
+        text: SUBSCRIBE,
+        parameters: json!([
+            callback_id(),
+            parameter("query", "url", false, where_to, &url),
+        ]),
+        request_body: Some(json!({
+            "required": false,
+            "content": {"application/x-www-form-urlencoded": {"schema": form}},
+        })),
+        answers: vec![(
+            200,
+            json!({"description": "The subscription is as wished."}),
+        )],
+        question: Some(Question::Subscribe),
+        ..Operation::new("put", "subscribe", "Add or change a callback subscription")
+    }
+}
+
+/// `DELETE /diagnosiskeys/callback/{id}`.
+pub(crate) fn unsubscribe() -> Operation {
+    Operation {
+        parameters: json!([callback_id()]),
+        answers: vec![(200, json!({"description": "The subscription is removed."}))],
+        question: Some(Question::Unsubscribe),
+        ..Operation::new("delete", "unsubscribe", "Remove a callback subscription")
+    }
+}
+
+fn callback_id() -> Value {
+    let schema = json!({"type": "string", "minLength": 1, "maxLength": 32});
+    let text = "The participant's own name for the subscription, unique per country.";
+    parameter("path", "id", true, text, &schema)
+}
+
 /// The dashboard of the operations port.
 pub(crate) fn dashboard() -> Operation {
     Operation::page(
@@ -281,6 +341,14 @@ const UPLOAD: &str = "Stores all keys or none. `Content-Type` must name the vers
 const DOWNLOAD: &str = "`Accept` chooses protobuf or JSON; absent or unversioned means version \
     1.0, protobuf where both fit. Follow `nextBatchTag` until it is `null`, across days; keep the \
     last tag and go on there.";
+
+const CALLBACKS: &str = "Each subscription is told of each download batch, in order: \
+    `GET URL?batchTag=yyyyMMdd-N&date=yyyy-MM-dd`, with the gateway's certificate. Any 2xx is \
+    success. The receiver's certificate must be one that is listed for the country.";
+
+const SUBSCRIBE: &str = "A new subscription begins behind the newest batch. One that exists goes \
+    on where it was; if it was disabled, after too many failures in a row, it is enabled. There \
+    may be 16 a country.";
 
 const AUDIT: &str = "Cut the keys of the download into slices by `amount`, leaving out the \
     entries of your own country: each slice in its canonical form verifies against \

@@ -19,6 +19,7 @@ pub(super) fn schemas() -> Value {
         ("DiagnosisKey", diagnosis_key()),
         ("KeyOutcomes", key_outcomes()),
         ("AuditEntry", audit_entry()),
+        ("CallbackSubscription", callback_subscription()),
         ("Status", status()),
     ];
     let named = named.map(|(name, schema)| (name.to_owned(), schema));
@@ -189,6 +190,35 @@ fn audit_entry() -> Value {
     })
 }
 
+fn callback_subscription() -> Value {
+    json!({
+        "type": "object",
+        "required": ["callbackId", "url"],
+        "properties": {
+            "callbackId": {"type": "string", "minLength": 1, "maxLength": 32},
+            "url": {"type": "string", "format": "uri"},
+            "disabled": {
+                "const": true,
+                "description": "There when too many attempts in a row have failed.",
+            },
+        },
+    })
+}
+
+fn callbacks_status() -> Value {
+    let count = json!({"type": "integer", "minimum": 0});
+    json!({
+        "type": "object",
+        "description": "Callback subscriptions of all participants.",
+        "properties": {
+            "delivers": {"type": "boolean", "description": "Whether this gateway delivers."},
+            "active": count,
+            "disabled": count,
+            "batchesBehindMax": count,
+        },
+    })
+}
+
 fn status() -> Value {
     let count = json!({"type": "integer", "minimum": 0});
     let flag = json!({"type": "boolean"});
@@ -202,6 +232,7 @@ fn status() -> Value {
             "identities": count,
             "newestBatch": {"type": ["string", "null"]},
             "cuts": {"type": "boolean", "description": "Whether this gateway cuts batches."},
+            "callbacks": callbacks_status(),
             "version": {"type": "string"},
         },
     })

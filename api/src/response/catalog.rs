@@ -2,6 +2,7 @@
 //! errors is read off here, so that it cannot say anything else than the gateway does.
 
 use engine::bundle::{DownloadError, DownloadRefusal};
+use engine::callbacks::CallbackError;
 use engine::decode::MalformedBatch;
 use engine::domain::{Country, Thumbprint};
 use engine::error::DatabaseError;
@@ -10,7 +11,8 @@ use engine::validate::{KeyRule, OriginMismatch};
 use engine::verify::{SignatureError, ValiditySeconds};
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 
-use super::{Extra, Refusal, RequestError, RouteError, verdict};
+use super::{CallbackRefusal, Extra, Refusal, RequestError, RouteError, verdict};
+use crate::delivery::UrlError;
 use crate::negotiate::{NegotiationError, Offer, VersionError};
 use crate::participant::AuthenticationError;
 
@@ -20,6 +22,9 @@ pub(crate) enum Question {
     Upload,
     Download,
     Audit,
+    Subscriptions,
+    Subscribe,
+    Unsubscribe,
 }
 
 /// A refusal as it is described.
@@ -116,18 +121,27 @@ fn every_refusal() -> Vec<Refusal> {
     let uploads = every_upload_error().into_iter();
     refusals.extend(uploads.map(Refusal::from));
     refusals.extend(every_download_error().into_iter().map(Refusal::from));
+    let callbacks = every_callback_refusal().into_iter();
+    refusals.extend(callbacks.map(Refusal::from));
     refusals
 }
 
 /// Who may be refused so.
 fn met_by(refusal: &Refusal) -> &'static [Question] {
-    use Question::{Audit, Download, Upload};
+    use Question::{Audit, Download, Subscribe, Subscriptions, Unsubscribe, Upload};
     match refusal {
         Refusal::Route(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => &[],
-        Refusal::Authentication(_) => &[Upload, Download, Audit],
+        Refusal::Authentication(_) => &[
+            Upload,
+            Download,
+            Audit,
+            Subscriptions,
+            Subscribe,
+            Unsubscribe,
+        ],
         Refusal::Negotiation(error) => match error {
             NegotiationError::ContentType | NegotiationError::ContentTypeVersion(_) => &[Upload],
-            NegotiationError::Accept(Offer::Json) => &[Upload, Audit],
+            NegotiationError::Accept(Offer::Json) => &[Upload, Audit, Subscriptions],
             NegotiationError::Accept(Offer::ProtobufOrJson) => &[Download],
             // No version is taken for ours.
             NegotiationError::AcceptVersion(VersionError::Missing) => &[],
@@ -140,14 +154,16 @@ fn met_by(refusal: &Refusal) -> &'static [Question] {
             RequestError::MissingBatchTag
             | RequestError::MissingBatchSignature
             | RequestError::InvalidUploadTag
-            | RequestError::EmptyJson
-            | RequestError::BodyTooLarge { .. }
+            | RequestError::EmptyJson => &[Upload],
+            // A form may have these faults, too.
+            RequestError::BodyTooLarge { .. }
             | RequestError::BodyStalled
-            | RequestError::BodyUnreadable => &[Upload],
+            | RequestError::BodyUnreadable => &[Upload, Subscribe],
         },
         Refusal::Upload(UploadError::Overload(overload))
         | Refusal::Download(DownloadError::Overload(overload)) => match overload.bound {
             OverloadBound::ColdReads => &[Download, Audit],
+            OverloadBound::Callbacks => &[],
             OverloadBound::Batches | OverloadBound::Bytes | OverloadBound::ParticipantShare => {
                 &[Upload]
             }
@@ -158,6 +174,23 @@ fn met_by(refusal: &Refusal) -> &'static [Question] {
             DownloadRefusal::DateTooOld | DownloadRefusal::UnknownBatchTag => &[Download, Audit],
             DownloadRefusal::NoBatchOnDate | DownloadRefusal::BatchBeforeDate => &[Download],
             DownloadRefusal::OtherDay | DownloadRefusal::NoEntries => &[Audit],
+        },
+        Refusal::Callback(refusal) => match refusal {
+            CallbackRefusal::InvalidId => &[Subscribe, Unsubscribe],
+            CallbackRefusal::MissingUrl | CallbackRefusal::Url(_) | CallbackRefusal::TooMany => {
+                &[Subscribe]
+            }
+            CallbackRefusal::Unknown => &[Unsubscribe],
+            CallbackRefusal::Error(CallbackError::Overload(overload)) => match overload.bound {
+                OverloadBound::Callbacks => &[Subscriptions, Subscribe, Unsubscribe],
+                OverloadBound::ColdReads
+                | OverloadBound::Batches
+                | OverloadBound::Bytes
+                | OverloadBound::ParticipantShare => &[],
+            },
+            CallbackRefusal::Error(CallbackError::Failure(_)) => {
+                &[Subscriptions, Subscribe, Unsubscribe]
+            }
         },
     }
 }
@@ -255,6 +288,38 @@ fn every_download_error() -> Vec<DownloadError> {
     kinds.into_iter().flatten().collect()
 }
 
+fn every_callback_refusal() -> Vec<CallbackRefusal> {
+    use CallbackRefusal as Error;
+    let errors: Vec<Vec<CallbackError>> = every![CallbackError:
+        CallbackError::Overload(_) => {
+            every_overload().into_iter().map(CallbackError::from).collect()
+        },
+        CallbackError::Failure(_) => every_failure().into_iter().map(CallbackError::from).collect(),
+    ];
+    let errors = errors.into_iter().flatten();
+    let kinds: Vec<Vec<Error>> = every![Error:
+        Error::InvalidId => vec![Error::InvalidId],
+        Error::MissingUrl => vec![Error::MissingUrl],
+        Error::Url(_) => each(&every_url_error(), Error::Url),
+        Error::Unknown => vec![Error::Unknown],
+        Error::TooMany => vec![Error::TooMany],
+        Error::Error(_) => errors.map(Error::Error).collect(),
+    ];
+    kinds.into_iter().flatten().collect()
+}
+
+fn every_url_error() -> Vec<UrlError> {
+    every![UrlError:
+        UrlError::TooLong => UrlError::TooLong,
+        UrlError::Unreadable => UrlError::Unreadable,
+        UrlError::NotHttps => UrlError::NotHttps,
+        UrlError::HasQuery => UrlError::HasQuery,
+        UrlError::HasUserInfo => UrlError::HasUserInfo,
+        UrlError::Unresolvable => UrlError::Unresolvable,
+        UrlError::NotPublic => UrlError::NotPublic,
+    ]
+}
+
 fn every_rejection() -> Vec<Rejection> {
     let (index, key_count) = (17, 5000);
     let expected = Country::parse("DE").expect("two upper-case letters");
@@ -331,6 +396,7 @@ fn every_overload() -> Vec<Overload> {
         OverloadBound::Bytes => OverloadBound::Bytes,
         OverloadBound::ParticipantShare => OverloadBound::ParticipantShare,
         OverloadBound::ColdReads => OverloadBound::ColdReads,
+        OverloadBound::Callbacks => OverloadBound::Callbacks,
     ];
     let retry_after = std::time::Duration::from_secs(1);
     each(&bounds, |bound| Overload { bound, retry_after })

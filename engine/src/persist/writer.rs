@@ -7,8 +7,8 @@
 //! answered like any replay, so both cases need no code of their own.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
@@ -17,7 +17,7 @@ use super::connection::{SqlError, UniqueIndex};
 use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
 use crate::dedup::{GroupIdentities, IdentitySet, IdentitySetWriter, TagIndex, TagState};
-use crate::domain::{Country, Seq, UploadTag};
+use crate::domain::{Country, Day, Seq, UploadTag};
 use crate::error::{Failure, Rejection, StartError, UploadError};
 use crate::limits;
 use crate::upload::{Receipt, Reply, SealedBatch};
@@ -37,12 +37,31 @@ pub(crate) struct WriterState {
     pub(crate) database_available: AtomicBool,
     /// Log positions known to be in the database.
     position: AtomicU64,
+    /// Identities and tags of uploads of earlier days are to be forgotten.
+    kept_since: Mutex<Option<Day>>,
 }
 
 impl WriterState {
     /// The last log position that this gateway knows.
     pub(crate) fn position(&self) -> Seq {
         Seq(self.position.load(Ordering::Acquire))
+    }
+
+    /// Lets the writer forget identities and tags of uploads that were stored before a day, by and
+    /// by. The day never goes back.
+    pub(crate) fn forget_before(&self, day: Day) {
+        let mut kept_since = self
+            .kept_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept_since = Some(day).max(*kept_since);
+    }
+
+    fn kept_since(&self) -> Option<Day> {
+        *self
+            .kept_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,6 +75,10 @@ pub(crate) struct Writer {
     /// Wakes the bundler after a commit; bounded by one, since one wake is as good as many.
     wake_bundler: Sender<()>,
     position: Seq,
+    /// Everything before this day is forgotten.
+    forgotten_before: Option<Day>,
+    /// Since when there is no connection to be had.
+    away_since: Option<Instant>,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
     carried: VecDeque<Submission>,
 }
@@ -83,18 +106,20 @@ impl Writer {
         let mut set = IdentitySetWriter::new(Seq::ZERO);
         let tags = Arc::new(TagIndex::default());
         let mut on_entry = |entry: LogEntry| {
-            set.insert(&entry.identities, entry.seq);
-            tags.insert(entry.country, entry.tag, entry.content);
+            let day = entry.created_at.day();
+            set.insert(&entry.identities, day, entry.seq);
+            tags.insert(entry.country, entry.tag, entry.content, day);
         };
         store
             .read_log_since(since, position, &mut on_entry)
             .map_err(reading)?;
-        set.insert(&[], position);
+        set.publish(position);
         let state = Arc::new(WriterState {
             set: Arc::clone(set.shared()),
             tags,
             database_available: AtomicBool::new(true),
             position: AtomicU64::new(position.0),
+            kept_since: Mutex::default(),
         });
         Ok(Self {
             database,
@@ -104,6 +129,8 @@ impl Writer {
             fresh,
             wake_bundler,
             position,
+            forgotten_before: None,
+            away_since: None,
             carried: VecDeque::new(),
         })
     }
@@ -121,6 +148,22 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => self.follow(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.forget();
+        }
+    }
+
+    /// Forgets a little of what is to be forgotten: the next upload does not wait for long.
+    fn forget(&mut self) {
+        let Some(kept_since) = self.state.kept_since() else {
+            return;
+        };
+        if self.forgotten_before == Some(kept_since) {
+            return;
+        }
+        self.state.tags.forget_before(kept_since);
+        let deadline = Instant::now() + limits::FORGET_SLICE;
+        if self.set.forget_before(kept_since, deadline) {
+            self.forgotten_before = Some(kept_since);
         }
     }
 
@@ -155,22 +198,49 @@ impl Writer {
 
     /// Answers every submission of a group, whatever it takes, within a bound of time.
     fn settle(&mut self, mut group: Vec<Submission>) {
-        let give_up_at = Instant::now() + limits::DATABASE_PATIENCE;
+        let arrived = Instant::now();
+        let mut begun = arrived;
         loop {
+            let position = self.position;
+            // Before the judgement: a new connection has read what others wrote meanwhile.
+            let is_connected = self.connected().is_some();
             group = self.judge(group);
             if group.is_empty() {
                 return;
             }
-            let failure = match self.try_commit(&mut group) {
+            let attempt = match is_connected {
+                true => self.try_commit(&mut group),
+                false => Attempt::Again,
+            };
+            if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
+                // Others were faster: the database is well.
+                begun = Instant::now();
+            }
+            let failure = match attempt {
                 Attempt::Done => return,
-                Attempt::Again if Instant::now() < give_up_at => continue,
+                Attempt::Again if self.is_patient(begun) => continue,
                 Attempt::Again => unavailable(),
+                // One of many may be what the database refuses: the others need not go with it.
+                Attempt::Failed(_) if group.len() > 1 => {
+                    return group.into_iter().for_each(|one| self.settle(vec![one]));
+                }
                 Attempt::Failed(error) => error,
             };
+            // A last look: a commit that did not answer may have gone through.
+            if self.connected().is_some() {
+                group = self.judge(group);
+            }
             tracing::error!(stage = "persist", error = %failure, "error inserting keys");
-            refuse_all(group, failure);
+            refuse_all(group, &failure);
             return;
         }
+    }
+
+    /// Whether to try again. Who comes while the database is away waits no longer than who was
+    /// there when it went: else a queue would add up their waits.
+    fn is_patient(&self, begun: Instant) -> bool {
+        let since = self.away_since.unwrap_or(begun);
+        since.elapsed() < limits::DATABASE_PATIENCE
     }
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
@@ -203,9 +273,9 @@ impl Writer {
                 let rejection = Rejection::UploadTagTaken { key_count };
                 answer(submission, Err(rejection.into()))
             }
-            TagState::Free if batch.probed_at == self.position => Some(submission),
+            TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
-                let duplicates = self.state.set.find_known(&batch.identities);
+                let duplicates = batch.probe.find_duplicates(&self.state.set);
                 if duplicates.is_empty() {
                     return Some(submission);
                 }
@@ -218,10 +288,11 @@ impl Writer {
         }
     }
 
-    /// One attempt to write a group at the next positions. Takes the answered ones out of it.
+    /// One attempt to write a judged group at the next positions. Takes the answered ones out of
+    /// it. Does not connect: what a new connection reads must be judged first.
     fn try_commit(&mut self, group: &mut Vec<Submission>) -> Attempt {
         let first = self.position.next();
-        let Some(store) = self.connected() else {
+        let Some(store) = self.store.as_mut() else {
             return Attempt::Again;
         };
         let batches: Vec<_> = group.iter().map(|submission| &submission.batch).collect();
@@ -259,11 +330,12 @@ impl Writer {
         let mut replies = Vec::with_capacity(group.len());
         for Submission { batch, reply } in group {
             self.position = self.position.next();
+            let day = batch.created_at.day();
             // The tag first: who finds the keys and then looks at the tag knows a replay.
             self.state
                 .tags
-                .insert(batch.country, batch.tag, batch.content);
-            self.set.insert(&batch.identities, self.position);
+                .insert(batch.country, batch.tag, batch.content, day);
+            self.set.insert(&batch.probe.identities, day, self.position);
             self.fresh.insert(self.position, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
             replies.push((reply, batch.permit, batch.key_count));
@@ -289,19 +361,25 @@ impl Writer {
     /// A tag that the index does not know is in the database: its row is older than what the index
     /// was rebuilt from. Learn it, judge again.
     fn resolve_tags(&mut self, group: &[Submission]) -> Attempt {
-        let Some(store) = self.connected() else {
+        let Some(store) = self.store.as_mut() else {
             return Attempt::Again;
         };
         let mut found = Vec::new();
         for Submission { batch, .. } in group {
             match store.find_content(batch.country, &batch.tag) {
-                Ok(Some(content)) => found.push((batch.country, batch.tag.clone(), content)),
+                Ok(Some((content, created_at))) => {
+                    found.push((batch.country, batch.tag.clone(), content, created_at.day()));
+                }
                 Ok(None) => {}
-                Err(error) => return Attempt::Failed(error.doing("looking up an upload tag")),
+                Err(error) => {
+                    self.store = None;
+                    tracing::warn!(stage = "persist", error = %error, "cannot look up an upload tag");
+                    return Attempt::Again;
+                }
             }
         }
-        for (country, tag, content) in found {
-            self.state.tags.insert(country, tag, content);
+        for (country, tag, content, day) in found {
+            self.state.tags.insert(country, tag, content, day);
         }
         self.catch_up_or_disconnect()
     }
@@ -329,11 +407,15 @@ impl Writer {
         loop {
             let entries = store.read_log(self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
+            if read > 0 {
+                store.settle_what_was_read()?;
+            }
             for entry in entries {
+                let day = entry.created_at.day();
                 self.state
                     .tags
-                    .insert(entry.country, entry.tag, entry.content);
-                self.set.insert(&entry.identities, entry.seq);
+                    .insert(entry.country, entry.tag, entry.content, day);
+                self.set.insert(&entry.identities, day, entry.seq);
                 self.position = entry.seq;
             }
             if read > 0 {
@@ -371,6 +453,10 @@ impl Writer {
             }
         }
         let available = self.store.is_some();
+        self.away_since = match available {
+            true => None,
+            false => self.away_since.or_else(|| Some(Instant::now())),
+        };
         self.state
             .database_available
             .store(available, Ordering::Release);
@@ -390,11 +476,12 @@ impl GroupMembers {
     fn try_add(&mut self, batch: &SealedBatch, group: &[Submission]) -> bool {
         // An upload that is alone shares nothing: only with a second one the first is looked at.
         if let [first] = group {
-            self.identities.try_add(&first.batch.identities);
+            self.identities.try_add(&first.batch.probe.identities);
         }
         let tag = (batch.country, batch.tag.clone());
         let alone = group.is_empty();
-        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.identities)) {
+        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.probe.identities))
+        {
             return false;
         }
         self.tags.insert(tag);
@@ -419,13 +506,11 @@ fn unavailable() -> crate::error::DatabaseError {
     }
 }
 
-fn refuse_all(group: Vec<Submission>, failure: crate::error::DatabaseError) {
-    let text = Arc::new(failure);
+fn refuse_all(group: Vec<Submission>, failure: &crate::error::DatabaseError) {
     for submission in group {
-        let source: Box<dyn std::error::Error + Send + Sync> = text.to_string().into();
         let error = crate::error::DatabaseError {
-            doing: "storing an upload",
-            source,
+            doing: failure.doing,
+            source: failure.source.to_string().into(),
         };
         answer(submission, Err(Failure::Database(error).into()));
     }
