@@ -12,6 +12,7 @@ const DIALECT: Dialect = Dialect {
     // Only this exact type makes the column the row id itself.
     position: "INTEGER",
     table_options: "",
+    and_lock: "",
     now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
 };
 
@@ -72,6 +73,11 @@ impl Connection for SqliteConnection {
 
     fn begin(&mut self) -> Result<(), SqlError> {
         self.script("BEGIN IMMEDIATE")
+    }
+
+    /// There is one writer at a time.
+    fn begin_locking(&mut self) -> Result<(), SqlError> {
+        self.begin()
     }
 
     fn dialect(&self) -> &'static Dialect {
