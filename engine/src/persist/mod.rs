@@ -60,3 +60,6 @@ impl Database {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
