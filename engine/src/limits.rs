@@ -59,6 +59,11 @@ pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// Rows read at a time when following the log: 32 full uploads are 2.5 MB of identities.
 pub const FOLLOW_ROWS: u64 = 32;
 
+/// Races for the next position that a group of uploads may lose before the gateway claims the end
+/// of the log. Between busy gateways one to three are usual, and claiming costs a round trip; but
+/// large groups lose again and again to gateways that write small ones.
+pub const LOST_RACES_MAX: u32 = 4;
+
 /// How long an upload waits for a database that is away before it is answered with an error. Rides
 /// out the change of a cluster's node; below the shortest client time-out (IT: 10 s).
 pub const DATABASE_PATIENCE: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use engine::domain::{BatchTag, Country};
@@ -58,6 +58,8 @@ pub(crate) struct Counts {
     pub(crate) by_gateway: [u64; GATEWAYS_MAX],
     /// The longest wait for a 201.
     pub(crate) slowest: Duration,
+    /// The longest wait for an error.
+    pub(crate) slowest_error: Duration,
 }
 
 /// Gateways of a scene.
@@ -72,6 +74,18 @@ pub(crate) struct Records {
     pub(crate) pages: HashMap<Country, BTreeMap<BatchTag, Page>>,
     delivered: HashMap<(Country, UploadIndex), BatchTag>,
     pub(crate) complaints: Vec<String>,
+    /// When the uploads went out that were not answered.
+    pub(crate) lost: Vec<Instant>,
+}
+
+/// A question, with what anybody knew when it was asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) tag: Option<BatchTag>,
+    /// The batch that was announced to follow.
+    announced: Option<BatchTag>,
+    /// Whether there are batches at all.
+    pub(crate) must_be_there: bool,
 }
 
 /// The book.
@@ -98,6 +112,12 @@ impl Book {
     pub(crate) fn complain(&self, complaint: String) {
         println!("COMPLAINT: {complaint}");
         self.records().complaints.push(complaint);
+    }
+
+    /// Enters that an upload was sent at that time and not answered.
+    pub(crate) fn lose(&self, sent_at: Instant) {
+        self.records().lost.push(sent_at);
+        self.count(|counts| counts.unanswered += 1);
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -138,16 +158,21 @@ impl Book {
         }
     }
 
-    /// Whether anybody has heard of a download batch.
-    pub(crate) fn knows_batches(&self) -> bool {
-        !self.records().chain.is_empty()
+    /// A download that is about to be asked for, and what is known of it by now.
+    pub(crate) fn ask(&self, tag: Option<BatchTag>) -> Asked {
+        let records = self.records();
+        Asked {
+            tag,
+            announced: tag.and_then(|tag| records.chain.get(&tag).copied().flatten()),
+            must_be_there: !records.chain.is_empty(),
+        }
     }
 
     /// Enters an answer 200 to a download; gives the batch's tag and the announced one.
     pub(crate) fn read(
         &self,
         reader: Country,
-        asked: Option<BatchTag>,
+        asked: Asked,
         answer: &Answer,
     ) -> Option<(BatchTag, Option<BatchTag>)> {
         let header = |name| answer.header(name).unwrap_or_default();
@@ -156,10 +181,13 @@ impl Book {
         let read = read_tags(tag, next)
             .ok_or_else(|| "malformed tags".to_owned())
             .and_then(|(tag, next)| {
-                if asked.is_some_and(|asked| asked != tag) {
+                if asked.tag.is_some_and(|asked| asked != tag) {
                     return Err("not the batch that was asked for".to_owned());
                 }
-                let heard = records.hear_of(tag, next, self.alone)?;
+                if self.alone && next.is_none() && asked.announced.is_some() {
+                    return Err("another was announced before".to_owned());
+                }
+                let heard = records.hear_of(tag, next)?;
                 let is_new = records.turn_page(reader, tag, &answer.body)?;
                 Ok((tag, next, heard, is_new))
             });
@@ -175,7 +203,7 @@ impl Book {
             Err(what) => {
                 drop(records);
                 self.complain(format!(
-                    "{reader} downloads {asked:?} and gets {tag:?} before {next:?}: {what}"
+                    "{reader} downloads {asked:?}, gets {tag:?} before {next:?}: {what}"
                 ));
                 None
             }
@@ -197,19 +225,13 @@ impl Book {
 
 impl Records {
     /// Takes note of a batch and the one announced after it; gives how many of both are new.
-    fn hear_of(
-        &mut self,
-        tag: BatchTag,
-        next: Option<BatchTag>,
-        alone: bool,
-    ) -> Result<u64, String> {
+    fn hear_of(&mut self, tag: BatchTag, next: Option<BatchTag>) -> Result<u64, String> {
         let before = self.chain.len();
         let known = self.chain.entry(tag).or_default();
         match (*known, next) {
             (Some(known), Some(next)) if known != next => {
                 return Err(format!("the next batch was {known} before"));
             }
-            (Some(known), None) if alone => return Err(format!("{known} was announced before")),
             (_, Some(next)) => *known = Some(next),
             (_, None) => {}
         }

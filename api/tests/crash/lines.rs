@@ -1,7 +1,7 @@
 //! A task's connections, one to each gateway.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::domain::{BatchTag, Day};
@@ -19,6 +19,8 @@ pub(crate) struct Lines {
     connections: Vec<Connection>,
     /// The first day to download.
     day: Day,
+    /// When the last upload went out.
+    sent_at: Instant,
 }
 
 impl Lines {
@@ -30,11 +32,17 @@ impl Lines {
         Self {
             connections: targets.iter().map(line).collect(),
             day,
+            sent_at: Instant::now(),
         }
     }
 
     pub(crate) fn gateways(&self) -> usize {
         self.connections.len()
+    }
+
+    /// When the last upload went out, on a connection that was there.
+    pub(crate) fn sent_at(&self) -> Instant {
+        self.sent_at
     }
 
     pub(crate) async fn upload(
@@ -52,6 +60,8 @@ impl Lines {
             ),
         ];
         let line = &mut self.connections[gateway];
+        line.connect().await?;
+        self.sent_at = Instant::now();
         let (path, body) = ("/diagnosiskeys/upload", upload.body.clone());
         line.send(Method::POST, path, &headers, body).await
     }

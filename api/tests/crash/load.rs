@@ -228,10 +228,9 @@ pub(crate) async fn settle(
     while begun.elapsed() < SETTLED_WITHIN {
         let any = random.random_range(0..lines.gateways());
         let gateway = sending.first.take().unwrap_or(any);
-        let sent = Instant::now();
         let answer = lines.upload(gateway, upload).await;
-        let waited = sent.elapsed();
-        if let Some(fate) = judge_answer(world, upload, gateway, &answer) {
+        let waited = lines.sent_at().elapsed();
+        if let Some(fate) = judge_answer(world, lines, upload, gateway, &answer) {
             if fate == Fate::Stored {
                 world.book.count(|counts| {
                     counts.by_gateway[gateway] += 1;
@@ -254,6 +253,7 @@ pub(crate) async fn settle(
 /// What an answer settles; nothing if it does not.
 fn judge_answer(
     world: &World,
+    lines: &Lines,
     upload: &Upload,
     gateway: usize,
     answer: &Result<Answer, ClientError>,
@@ -262,7 +262,7 @@ fn judge_answer(
         Ok(answer) => answer,
         Err(ClientError::Connect { .. }) => return None,
         Err(_) => {
-            world.book.count(|counts| counts.unanswered += 1);
+            world.book.lose(lines.sent_at());
             return None;
         }
     };
@@ -279,19 +279,26 @@ fn judge_answer(
             Some(positions) => Some(Fate::Refused(positions)),
             None => complain("207 that is none"),
         },
-        503 if answer.retry_after().is_some() => {
-            world.book.count(|counts| counts.errors += 1);
+        500..=599 if is_not_now(answer) => None,
+        500..=599 if world.errors_are_fine => {
+            let waited = lines.sent_at().elapsed();
+            world.book.count(|counts| {
+                counts.errors += 1;
+                counts.slowest_error = counts.slowest_error.max(waited);
+            });
             None
-        }
-        500..=599 => {
-            world.book.count(|counts| counts.errors += 1);
-            match world.errors_are_fine {
-                true => None,
-                false => complain("an error without a reason"),
-            }
         }
         status => complain(&format!("status {status}")),
     }
+}
+
+/// Whether an answer says that too much is going on, or that the gateway is about to stop.
+fn is_not_now(answer: &Answer) -> bool {
+    let reasons = ["overload", "shutting_down"];
+    let body = String::from_utf8_lossy(&answer.body);
+    answer.status == 503
+        && answer.retry_after().is_some()
+        && reasons.iter().any(|reason| body.contains(reason))
 }
 
 /// Downloads as a participant until told to stop: the chain as it grows, and what it has read
@@ -335,16 +342,19 @@ pub(crate) async fn ask(
     country: Country,
     asked: Option<BatchTag>,
 ) -> Option<(BatchTag, Option<BatchTag>)> {
-    let must_be_there = world.book.knows_batches();
-    let answer = lines.download(gateway, asked).await.ok()?;
+    let asked = world.book.ask(asked);
+    let answer = lines.download(gateway, asked.tag).await.ok()?;
     match answer.status {
         200 => return world.book.read(country, asked, &answer),
-        404 if !must_be_there => {}
-        503 if answer.retry_after().is_some() => {}
+        404 if !asked.must_be_there => {}
+        500..=599 if is_not_now(&answer) => {}
         500..=599 if world.errors_are_fine => {}
         status => {
             let body = String::from_utf8_lossy(&answer.body);
-            let text = format!("{country} asks gateway {gateway} for {asked:?}: {status} {body}");
+            let text = format!(
+                "{country} asks gateway {gateway} for {:?}: {status} {body}",
+                asked.tag
+            );
             world.book.complain(text);
         }
     }

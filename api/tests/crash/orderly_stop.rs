@@ -19,8 +19,12 @@ fn loses_nothing_under_load() {
     scene.put_under_load();
     for stop in 0..seed::crashes(20).div_ceil(4) {
         scene.wait_for_a_random_instant(stop);
+        let told = Instant::now();
         let status = scene.gateways[0].terminate().unwrap();
         assert_eq!(status.and_then(|status| status.code()), Some(0));
+        let lost = scene.world.book.records().lost.split_off(0);
+        let too_early: Vec<_> = lost.iter().filter(|sent_at| **sent_at < told).collect();
+        assert!(too_early.is_empty(), "sent before {told:?}: {too_early:?}");
         scene.gateways[0].restart().unwrap();
     }
     scene.conclude();

@@ -172,6 +172,10 @@ pub(crate) trait Connection: Send + fmt::Debug {
     /// Begins a transaction that will write.
     fn begin(&mut self) -> Result<(), SqlError>;
 
+    /// Begins a transaction in which nobody can insert where a query has found the end of a table,
+    /// if the query says [`Dialect::and_lock`].
+    fn begin_locking(&mut self) -> Result<(), SqlError>;
+
     /// The database's differences in SQL.
     fn dialect(&self) -> &'static Dialect;
 
@@ -192,6 +196,8 @@ pub(crate) struct Dialect {
     pub(crate) position: &'static str,
     /// Options of a table.
     pub(crate) table_options: &'static str,
+    /// Ends a query that locks what it reads, and the end of the table if it comes so far.
+    pub(crate) and_lock: &'static str,
     /// The database's own time in milliseconds since the Unix epoch.
     pub(crate) now_ms: &'static str,
     /// Ends an insertion into `download_statistics` that adds to the rows that are there.
@@ -227,6 +233,14 @@ impl dyn Connection + '_ {
         work: impl FnOnce(&mut Self) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
         self.begin()?;
+        self.complete(work)
+    }
+
+    /// The same in a transaction that has begun.
+    pub(crate) fn complete<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
         match work(self) {
             Ok(value) => self.script("COMMIT").map(|()| value),
             Err(error) => match self.rollback() {

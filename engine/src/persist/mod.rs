@@ -8,8 +8,8 @@
 //! - *Runs on*: the writer thread, which owns its connection.
 //!
 //! Weighed against: a row a key (0.03 to 0.4 M keys/s, falling with the size of the index, where
-//! the log keeps 2.7 M flat), and a lock between gateways (a round trip more for each commit, and
-//! a lease to lose). [`mysql`] and [`sqlite`] are the only doors to the databases; [`store`] holds
+//! the log keeps 2.7 M flat), and a lock between gateways for every commit (a round trip more, and
+//! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and [`sqlite`] are the only doors to the databases; [`store`] holds
 //! all SQL that both share.
 
 mod callbacks;
@@ -78,3 +78,6 @@ impl Database {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ const DIALECT: Dialect = Dialect {
     position: "BIGINT",
     // DYNAMIC keeps blobs off the page, so that reading metadata does not read key data.
     table_options: "ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
+    and_lock: " FOR UPDATE",
     now_ms: "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED)",
     add_downloads: "ON DUPLICATE KEY UPDATE \
          download_count = download_count + VALUES(download_count), \
@@ -122,6 +123,11 @@ impl Connection for MysqlConnection {
 
     fn begin(&mut self) -> Result<(), SqlError> {
         self.script("START TRANSACTION")
+    }
+
+    /// Gaps are locked from REPEATABLE READ on.
+    fn begin_locking(&mut self) -> Result<(), SqlError> {
+        self.script("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION")
     }
 
     fn dialect(&self) -> &'static Dialect {

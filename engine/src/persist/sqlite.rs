@@ -12,6 +12,7 @@ const DIALECT: Dialect = Dialect {
     // Only this exact type makes the column the row id itself.
     position: "INTEGER",
     table_options: "",
+    and_lock: "",
     now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     add_downloads: "ON CONFLICT (day, country, batch_day, batch_number) DO UPDATE SET \
          download_count = download_count + excluded.download_count, \
@@ -89,6 +90,11 @@ impl Connection for SqliteConnection {
 
     fn begin(&mut self) -> Result<(), SqlError> {
         self.script("BEGIN IMMEDIATE")
+    }
+
+    /// There is one writer at a time.
+    fn begin_locking(&mut self) -> Result<(), SqlError> {
+        self.begin()
     }
 
     fn dialect(&self) -> &'static Dialect {

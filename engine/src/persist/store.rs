@@ -67,6 +67,9 @@ const INSERT_UPLOAD: &str = "INSERT INTO upload_log (seq, created_at_ms, country
      key_count, format_version, uploader_thumbprint, signer_thumbprint, content_digest, \
      batch_signature, identities, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
+const READ_LOG: &str = "SELECT seq, country, upload_tag, content_digest, identities, \
+     created_at_ms FROM upload_log WHERE seq > ? ORDER BY seq LIMIT ?";
+
 impl Store {
     pub(super) fn new(connection: Box<dyn Connection>) -> Self {
         Self(connection)
@@ -96,6 +99,39 @@ impl Store {
             .transaction(|c| rows.try_for_each(|(seq, batch)| insert_upload(c, seq, batch)))
     }
 
+    /// Begins a transaction in which, once [`Self::read_claimed_log`] has come to the end, nobody
+    /// else appends. [`Self::append_claimed`] or [`Self::release_log`] ends it.
+    pub(crate) fn claim_log(&mut self) -> Result<(), SqlError> {
+        self.0.begin_locking()
+    }
+
+    /// [`Self::read_log`], claiming what it reads.
+    pub(crate) fn read_claimed_log(
+        &mut self,
+        after: Seq,
+        rows_max: u64,
+    ) -> Result<Vec<LogEntry>, SqlError> {
+        let sql = format!("{READ_LOG}{}", self.0.dialect().and_lock);
+        self.0
+            .rows(&sql, &[after.0.into(), rows_max.into()], log_entry)
+    }
+
+    /// [`Self::append`] at the end of the claimed log.
+    pub(crate) fn append_claimed(
+        &mut self,
+        first: Seq,
+        batches: &[&SealedBatch],
+    ) -> Result<(), SqlError> {
+        let mut rows = (first.0..).zip(batches);
+        self.0
+            .complete(|c| rows.try_for_each(|(seq, batch)| insert_upload(c, seq, batch)))
+    }
+
+    /// Gives the log back as it is.
+    pub(crate) fn release_log(&mut self) -> Result<(), SqlError> {
+        self.0.script("ROLLBACK")
+    }
+
     /// The first and last position of the log that matter: rows, and what download batches
     /// remember of rows that are gone.
     pub(crate) fn log_end(&mut self) -> Result<Seq, SqlError> {
@@ -111,10 +147,8 @@ impl Store {
         after: Seq,
         rows_max: u64,
     ) -> Result<Vec<LogEntry>, SqlError> {
-        let sql = "SELECT seq, country, upload_tag, content_digest, identities, created_at_ms FROM upload_log \
-             WHERE seq > ? ORDER BY seq LIMIT ?";
         self.0
-            .rows(sql, &[after.0.into(), rows_max.into()], log_entry)
+            .rows(READ_LOG, &[after.0.into(), rows_max.into()], log_entry)
     }
 
     /// Rows created since an instant, in order, for the rebuild at start. `on_entry` gets each as

@@ -4,7 +4,8 @@
 //! waits goes into one transaction, within a bound of bytes: a slow disk makes groups grow. When
 //! the database says that S+1 is taken, or does not say what became of a commit, the writer reads
 //! what is newer than S and judges everything again: an upload that turns out to be stored is
-//! answered like any replay, so both cases need no code of their own.
+//! answered like any replay, so both cases need no code of their own. A group that has lost S+1 too
+//! often claims the end of the log, and then nobody is faster.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +91,17 @@ enum Attempt {
     Again,
     /// Trying again does not help.
     Failed(crate::error::DatabaseError),
+}
+
+/// What the writer holds while it judges and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// The database is away.
+    Nothing,
+    /// A connection: another gateway may be faster.
+    Connection,
+    /// The end of the log: nobody else appends until this is over.
+    Log,
 }
 
 impl Writer {
@@ -200,18 +212,16 @@ impl Writer {
     fn settle(&mut self, mut group: Vec<Submission>) {
         let arrived = Instant::now();
         let mut begun = arrived;
+        let mut attempts = 0;
         loop {
             let position = self.position;
-            // Before the judgement: a new connection has read what others wrote meanwhile.
-            let is_connected = self.connected().is_some();
+            let hold = self.take_hold(attempts);
             group = self.judge(group);
             if group.is_empty() {
-                return;
+                return self.let_go(hold);
             }
-            let attempt = match is_connected {
-                true => self.try_commit(&mut group),
-                false => Attempt::Again,
-            };
+            attempts += 1;
+            let attempt = self.try_commit(&mut group, hold);
             if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
                 // Others were faster: the database is well.
                 begun = Instant::now();
@@ -233,6 +243,46 @@ impl Writer {
             tracing::error!(stage = "persist", error = %failure, "error inserting keys");
             refuse_all(group, &failure);
             return;
+        }
+    }
+
+    /// Connects if need be, and claims the end of the log after too many lost races. Comes before
+    /// the judgement, since both read what others wrote meanwhile.
+    fn take_hold(&mut self, attempts: u32) -> Hold {
+        if self.connected().is_none() {
+            return Hold::Nothing;
+        }
+        if attempts < limits::LOST_RACES_MAX {
+            return Hold::Connection;
+        }
+        metrics::counter!("efgs_log_claims_total").increment(1);
+        match self.claim_log() {
+            Ok(()) => Hold::Log,
+            Err(error) => {
+                tracing::warn!(stage = "persist", error = %error, "cannot claim the log");
+                self.store = None;
+                Hold::Nothing
+            }
+        }
+    }
+
+    fn claim_log(&mut self) -> Result<(), SqlError> {
+        if let Some(store) = self.store.as_mut() {
+            store.claim_log()?;
+        }
+        // The claim is a transaction: what makes durable has to come from outside of it.
+        let mut outside = self.database.store()?;
+        self.read_on(Store::read_claimed_log, |_| outside.settle_what_was_read())
+    }
+
+    /// Ends a claim that is not needed.
+    fn let_go(&mut self, hold: Hold) {
+        let released = match (hold, self.store.as_mut()) {
+            (Hold::Log, Some(store)) => store.release_log(),
+            _ => Ok(()),
+        };
+        if released.is_err() {
+            self.store = None;
         }
     }
 
@@ -290,14 +340,18 @@ impl Writer {
 
     /// One attempt to write a judged group at the next positions. Takes the answered ones out of
     /// it. Does not connect: what a new connection reads must be judged first.
-    fn try_commit(&mut self, group: &mut Vec<Submission>) -> Attempt {
+    fn try_commit(&mut self, group: &mut Vec<Submission>, hold: Hold) -> Attempt {
         let first = self.position.next();
         let Some(store) = self.store.as_mut() else {
             return Attempt::Again;
         };
+        let append = match hold {
+            Hold::Log => Store::append_claimed,
+            Hold::Connection | Hold::Nothing => Store::append,
+        };
         let batches: Vec<_> = group.iter().map(|submission| &submission.batch).collect();
         let started = Instant::now();
-        match store.append(first, &batches) {
+        match append(store, first, &batches) {
             Ok(()) => {
                 metrics::histogram!("efgs_commit_seconds").record(started.elapsed());
                 metrics::histogram!("efgs_commit_batches").record(batches.len() as f64);
@@ -401,14 +455,22 @@ impl Writer {
 
     /// Reads the log behind our position, and makes it ours.
     fn catch_up(&mut self) -> Result<(), SqlError> {
+        self.read_on(Store::read_log, Store::settle_what_was_read)
+    }
+
+    fn read_on(
+        &mut self,
+        read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
+        mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
         let Some(store) = self.store.as_mut() else {
             return Ok(());
         };
         loop {
-            let entries = store.read_log(self.position, limits::FOLLOW_ROWS)?;
+            let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
             if read > 0 {
-                store.settle_what_was_read()?;
+                settle(store)?;
             }
             for entry in entries {
                 let day = entry.created_at.day();
