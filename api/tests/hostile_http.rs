@@ -1,5 +1,5 @@
 //! Hostile requests through a socket: media types, names, thumbprints, tags, dates, signatures,
-//! bodies and headers, seeded. Every answer is a described one and comes soon, none is a 5xx, and
+//! bodies, URLs and headers, seeded. Every answer is a described one and comes soon, none is a 5xx, and
 //! the gateway works on.
 //!
 //! `EFGS_SEED` and `EFGS_FUZZ_SECONDS` say which and how long.
@@ -14,9 +14,12 @@ mod description;
 mod support;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::delivery::{Resolve, Resolving};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rand::seq::IndexedRandom;
@@ -43,7 +46,8 @@ async fn answers_whatever_comes() {
     let seed = number("EFGS_SEED", 1);
     let seconds = number("EFGS_FUZZ_SECONDS", 2);
     println!("hostile http: EFGS_SEED={seed}");
-    let gateway = Arc::new(Gateway::start().await);
+    let gateway = Gateway::start_with(|_, server| server.callback.resolver = Arc::new(Somewhere));
+    let gateway = Arc::new(gateway.await);
     let description = Arc::new(Description::of(&gateway).await);
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut sequences = Vec::new();
@@ -67,6 +71,21 @@ async fn answers_whatever_comes() {
     let upload = signed_upload("IT", 0..3);
     let stored = raw.ask(&upload.head("IT", "after"), &upload.body).await;
     assert_eq!(stored.status(), 201, "{stored:?}");
+}
+
+/// Knows an address for about every host, at once and without asking anyone.
+#[derive(Debug)]
+struct Somewhere;
+
+impl Resolve for Somewhere {
+    fn resolve(&self, host: &str) -> Resolving {
+        let address = match host.len() % 4 {
+            0 => Err(io::Error::other("no such host")),
+            1 => Ok(vec![Ipv4Addr::LOCALHOST.into()]),
+            _ => Ok(vec![Ipv4Addr::new(1, 1, 1, 1).into()]),
+        };
+        Box::pin(std::future::ready(address))
+    }
 }
 
 /// Asks until time is over; counts answers by status.
@@ -148,7 +167,7 @@ impl Attacker {
     }
 
     fn request(&mut self) -> Request {
-        let (method, path) = match self.random.random_range(0..10) {
+        let (method, path) = match self.random.random_range(0..12) {
             0..4 => ("POST", "/diagnosiskeys/upload".to_owned()),
             4..7 => ("GET", format!("/diagnosiskeys/download/{}", self.date())),
             7..9 => {
@@ -159,7 +178,9 @@ impl Attacker {
                 );
                 ("GET", path)
             }
-            _ => ("OPTIONS", "/diagnosiskeys".to_owned()),
+            9 => ("OPTIONS", "/diagnosiskeys".to_owned()),
+            10 => ("GET", "/diagnosiskeys/callback".to_owned()),
+            _ => self.callback(),
         };
         let methods = [
             "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW",
@@ -186,6 +207,16 @@ impl Attacker {
         }
     }
 
+    fn callback(&mut self) -> (&'static str, String) {
+        let id = self.perhaps(&TAGS, b"1");
+        let path = format!("/diagnosiskeys/callback/{}", self.in_path(&id));
+        if self.random.random_bool(0.3) {
+            return ("DELETE", path);
+        }
+        let url = self.perhaps(&URLS, b"https://receiver.example/told");
+        ("PUT", format!("{path}?url={}", self.in_path(&url)))
+    }
+
     /// Writes the headers; gives the body that they announce.
     fn headers(&mut self, out: &mut Vec<u8>, method: &str) -> Vec<u8> {
         let thumbprint = self.thumbprint.clone();
@@ -196,7 +227,16 @@ impl Attacker {
             ("Accept", self.perhaps(&MEDIA_TYPES, b"*/*")),
         ];
         let mut body = Vec::new();
-        if method == "POST" {
+        if method == "PUT" {
+            let form = b"application/x-www-form-urlencoded";
+            headers.push(("Content-Type", self.perhaps(&MEDIA_TYPES, form)));
+            body = [
+                b"url=",
+                self.perhaps(&URLS, b"https%3A%2F%2Fa.b%2F").as_slice(),
+            ]
+            .concat();
+            out.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+        } else if method == "POST" {
             let at = self.random.random_range(0..self.uploads.len());
             let (good, signature) = (
                 self.uploads[at].body.clone(),
@@ -410,6 +450,33 @@ const NAMES: [&[u8]; 20] = [
     b"=,=,=",
 ];
 
+const URLS: [&[u8]; 24] = [
+    b"",
+    b"https:",
+    b"https://",
+    b"https:///",
+    b"http://receiver.example/",
+    b"https://receiver.example?x",
+    b"https://user:word@receiver.example/",
+    b"https://receiver.example:99999/",
+    b"https://receiver.example:/",
+    b"https://127.0.0.1/",
+    b"https://2130706433/",
+    b"https://0x7f.1/",
+    b"https://[::1]/",
+    b"https://[::ffff:10.0.0.1]/",
+    b"https://[64:ff9b::7f00:1]/",
+    b"https://[fe80::1%25eth0]/",
+    b"https://[",
+    "https://é.example/".as_bytes(),
+    b"https://xn--a/",
+    b"https://%31%32%37.0.0.1/",
+    b"https://localhost./",
+    b"https://a..b/",
+    b"https://receiver.example/%0d%0aHost:%20x",
+    b"https://receiver.example/#fragment",
+];
+
 const THUMBPRINTS: [&[u8]; 10] = [
     b"",
     b"0",
@@ -437,7 +504,7 @@ const TAGS: [&[u8]; 16] = [
     b"2021-06-01",
     b"99999999999999999999-1",
     b"t-0",
-    b"\xc3\xa9",
+    "é".as_bytes(),
     b"0123456789012345678901234567890123456789012345678901234567890123",
     b"01234567890123456789012345678901234567890123456789012345678901234",
 ];
@@ -492,7 +559,7 @@ async fn keeps_a_connection_through_refusals() {
     for bad in [
         head.replace("C=DE", "C="),
         head.replace("; version=1.0", ""),
-        head.replace("batchTag: t", "batchTag: \u{e9}"),
+        head.replace("batchTag: t", "batchTag: é"),
         head.replace("batchSignature: ", "batchSignature: !"),
     ] {
         let refused = raw.ask(&bad, &upload.body).await;

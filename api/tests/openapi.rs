@@ -299,6 +299,16 @@ async fn is_well_formed() {
     assert!(busy["headers"]["Retry-After"].is_object(), "{busy}");
     let null = &upload["responses"]["403"]["content"]["application/json"]["examples"];
     assert!(null["no_client_certificate"]["value"]["message"].is_null());
+    let subscribe = &document["paths"]["/diagnosiskeys/callback/{id}"]["put"];
+    let told = &subscribe["callbacks"]["newBatch"]["{$request.query.url}"]["get"]["parameters"];
+    // Wire behaviour §16.3.
+    let names: Vec<_> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, ["batchTag", "date"]);
     let kind = &document["components"]["securitySchemes"]["certificate"]["type"];
     assert_eq!(kind, "mutualTLS");
 }

@@ -19,6 +19,8 @@ pub(crate) struct Operation {
     pub(super) request_body: Option<Value>,
     /// Status and answer, beside the refusals.
     pub(super) answers: Vec<(u16, Value)>,
+    /// What the gateway asks in turn.
+    pub(super) callbacks: Option<Value>,
     /// What a participant asks; nobody is authenticated where it is none.
     pub(super) question: Option<Question>,
 }
@@ -33,6 +35,7 @@ impl Operation {
             parameters: json!([]),
             request_body: None,
             answers: Vec::new(),
+            callbacks: None,
             question: None,
         }
     }
@@ -201,6 +204,7 @@ pub(crate) fn subscribe() -> Operation {
             200,
             json!({"description": "The subscription is as wished."}),
         )],
+        callbacks: Some(json!({"newBatch": {"{$request.query.url}": {"get": new_batch()}}})),
         question: Some(Question::Subscribe),
         ..Operation::new("put", "subscribe", "Add or change a callback subscription")
     }
@@ -214,6 +218,23 @@ pub(crate) fn unsubscribe() -> Operation {
         question: Some(Question::Unsubscribe),
         ..Operation::new("delete", "unsubscribe", "Remove a callback subscription")
     }
+}
+
+/// What the gateway asks the receiver of callbacks.
+fn new_batch() -> Value {
+    let tag = json!({"type": "string", "examples": ["20201006-1"]});
+    let day = json!({"type": "string", "format": "date", "examples": ["2020-10-06"]});
+    json!({
+        "summary": "There is a new download batch",
+        "parameters": [
+            parameter("query", "batchTag", true, "The batch.", &tag),
+            parameter("query", "date", true, "Its day in UTC.", &day),
+        ],
+        "responses": {
+            "2XX": {"description": "Heard; the next batch may be told."},
+            "default": {"description": "Not heard: the gateway asks again, later each time."},
+        },
+    })
 }
 
 fn callback_id() -> Value {

@@ -160,6 +160,9 @@ fn described(operation: &Operation, tag: &str) -> Value {
     if let Some(body) = &operation.request_body {
         described["requestBody"] = body.clone();
     }
+    if let Some(callbacks) = &operation.callbacks {
+        described["callbacks"] = callbacks.clone();
+    }
     if operation.question.is_none() {
         described["security"] = json!([]);
     }
