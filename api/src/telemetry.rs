@@ -58,7 +58,7 @@ pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
 pub fn subscriber<W>(
     settings: &LogSettings,
     writer: W,
-) -> Result<impl Subscriber + Send + Sync + 'static, TelemetryError>
+) -> Result<impl Subscriber + Send + Sync + use<W>, TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {

@@ -258,6 +258,16 @@ pub(crate) fn signed_upload(code: &str, numbers: std::ops::Range<u64>) -> Upload
     Upload { body, signature }
 }
 
+/// The upload of a case of the vectors.
+pub(crate) fn vector(case: &str) -> Upload {
+    let body = std::fs::read(vectors(&format!("{case}/batch.pb"))).unwrap();
+    let signature = read(&format!("{case}/signature.b64"));
+    Upload {
+        body,
+        signature: signature.trim().to_owned(),
+    }
+}
+
 fn signer(code: &str) -> Signer {
     let identity = identity(code, CertificateKind::Signing);
     Signer::new(&identity.chain[0], identity.key.secret_der()).unwrap()
