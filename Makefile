@@ -63,7 +63,10 @@ bench: packages ## criterion benches, one file a stage
 
 # Dig ------------------------------------------------------------------------------------------
 
-.PHONY: fuzz sim
+.PHONY: conformance fuzz sim
+conformance: ## what schemathesis makes up from the API description (SEED, EXAMPLES); needs PyPI once
+	SEED=$(SEED) .ci/schemathesis
+
 fuzz: ## hostile bytes into every decoder for $(SECONDS) seconds each
 	EFGS_FUZZ_SECONDS=$(SECONDS) cargo test --release --package efgs-engine --test hostile_bytes -- --nocapture
 

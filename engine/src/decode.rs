@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use crate::error::Rejection;
-use crate::wire::protobuf::{KeyFields, KeyMessages, read_key};
+use crate::wire::protobuf::{KeyFields, KeyMessages, read_key, write_key};
 
 /// Why a body is no batch of diagnosis keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +68,18 @@ impl<'a> DecodedBatch<'a> {
     )]
     pub(crate) fn visited(&self, key: &DecodedKey<'_>) -> &str {
         &self.visited[key.visited.start as usize..key.visited.end as usize]
+    }
+
+    /// The keys as encoded `keys` fields, in request order: known fields only, defaults left out.
+    pub fn encode_segment(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.keys.len().saturating_mul(80));
+        for key in &self.keys {
+            let visited = self.visited(key);
+            // An empty text splits into one empty country: there is none.
+            let countries = visited.split(',').filter(|_| !visited.is_empty());
+            write_key(&mut out, &key.fields, countries);
+        }
+        out
     }
 
     /// Whether every origin and visited country is ASCII.

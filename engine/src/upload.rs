@@ -37,6 +37,8 @@ pub struct UploadRequest {
 pub enum Receipt {
     /// Stored whole and durable: 201.
     Stored {
+        /// How many keys the upload had.
+        key_count: u32,
         /// The same content was stored under the same tag before; nothing was stored now.
         replayed: bool,
     },
@@ -54,18 +56,26 @@ pub(crate) type Reply = Box<dyn FnOnce(Result<Receipt, UploadError>) + Send>;
 
 /// What the stages need to know beside the upload itself.
 #[derive(Debug)]
-pub(crate) struct Surroundings<'a> {
-    pub(crate) settings: &'a UploadSettings,
-    pub(crate) legacy_sha1: &'a [Country],
-    pub(crate) keys: &'a Keys,
-    pub(crate) trust: &'a Trust,
-    pub(crate) set: &'a IdentitySet,
-    pub(crate) tags: &'a TagIndex,
-    pub(crate) clock: &'a dyn Clock,
+pub struct Surroundings<'a> {
+    /// Bounds of uploads.
+    pub settings: &'a UploadSettings,
+    /// Participants that may sign with SHA-1.
+    pub legacy_sha1: &'a [Country],
+    /// Makes identities, and seals.
+    pub keys: &'a Keys,
+    /// The certificate list.
+    pub trust: &'a Trust,
+    /// Known keys.
+    pub set: &'a IdentitySet,
+    /// Known upload tags.
+    pub tags: &'a TagIndex,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
 }
 
 /// What the CPU stages made of an upload.
-pub(crate) enum Prepared {
+#[derive(Debug)]
+pub enum Prepared {
     /// Everything is in order: to be stored.
     Sealed(Box<SealedBatch>),
     /// Nothing is to be stored, and this is the answer.
@@ -73,7 +83,10 @@ pub(crate) enum Prepared {
 }
 
 /// The walk of one upload through the CPU stages.
-pub(crate) fn prepare(
+///
+/// # Errors
+/// [`UploadError::Rejection`] of the first stage that refuses it.
+pub fn prepare(
     request: &UploadRequest,
     permit: Permit,
     around: &Surroundings<'_>,
@@ -89,6 +102,10 @@ pub(crate) fn prepare(
     };
     let decoded = decode(body, around.settings.keys_max)?;
     let valid = validate(decoded, now)?;
+    let key_count = valid.keys().key_count();
+    let (country, tag) = (request.country, request.tag.as_str());
+    let message = "Successful validation of diagnosis keys";
+    tracing::debug!(stage = "validate", %country, batchTag = tag, numKeys = key_count, "{message}");
     let content = crate::verify::signed_content(&valid);
     let tag_state = || {
         around
@@ -98,21 +115,31 @@ pub(crate) fn prepare(
     // The reference looks at the tag before the signature (wire behaviour §11, row 10).
     let known = tag_state();
     if known == TagState::Taken {
-        return Err(Rejection::UploadTagTaken.into());
+        return Err(Rejection::UploadTagTaken { key_count }.into());
     }
     let verified = verify(valid, &content, request, around, now)?;
+    let message = "verified batch signature";
+    tracing::debug!(
+        stage = "verify",
+        %country,
+        batchTag = tag,
+        numKeys = key_count,
+        certThumbprint = %verified.signer(),
+        "{message}"
+    );
+    let replayed = Receipt::Stored {
+        key_count,
+        replayed: true,
+    };
     if known == TagState::SameContent {
-        return Ok(Prepared::Answered(Receipt::Stored { replayed: true }));
+        return Ok(Prepared::Answered(replayed));
     }
-    let key_count = verified.key_count();
     match dedup(verified, content.canonical(), around.keys, around.set) {
         Ok(unique) => Ok(Prepared::Sealed(Box::new(seal(
             unique, request, permit, around, now,
         )))),
         // A twin of this upload may have been stored since the tag was looked at.
-        Err(_) if tag_state() == TagState::SameContent => {
-            Ok(Prepared::Answered(Receipt::Stored { replayed: true }))
-        }
+        Err(_) if tag_state() == TagState::SameContent => Ok(Prepared::Answered(replayed)),
         Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {
             key_count,
             duplicates,
@@ -122,7 +149,7 @@ pub(crate) fn prepare(
 
 /// An upload ready to be stored: nothing in it borrows from the request any more.
 #[derive(Debug)]
-pub(crate) struct SealedBatch {
+pub struct SealedBatch {
     pub(crate) country: Country,
     pub(crate) tag: UploadTag,
     pub(crate) uploader: Thumbprint,

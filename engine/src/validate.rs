@@ -59,6 +59,8 @@ pub struct OriginMismatch {
     pub index: u32,
     /// The uploader's country.
     pub expected: Country,
+    /// How many keys the upload had.
+    pub key_count: u32,
 }
 
 /// A batch whose keys obey every rule. Only [`validate`] makes one.
@@ -100,7 +102,11 @@ pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'
 pub fn check_origins(batch: &DecodedBatch<'_>, expected: Country) -> Result<(), OriginMismatch> {
     let mut keys = (0..).zip(batch.keys());
     match keys.find(|(_, key)| key.fields.origin != expected.as_str()) {
-        Some((index, _)) => Err(OriginMismatch { index, expected }),
+        Some((index, _)) => Err(OriginMismatch {
+            index,
+            expected,
+            key_count: batch.key_count(),
+        }),
         None => Ok(()),
     }
 }
@@ -334,9 +340,11 @@ mod tests {
         );
         let batch = decode(&body, 2).unwrap();
         let expected = country("DE");
-        assert_eq!(
-            check_origins(&batch, expected),
-            Err(OriginMismatch { index: 1, expected })
-        );
+        let mismatch = OriginMismatch {
+            index: 1,
+            expected,
+            key_count: 2,
+        };
+        assert_eq!(check_origins(&batch, expected), Err(mismatch));
     }
 }

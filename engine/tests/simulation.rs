@@ -43,11 +43,16 @@ struct Model {
 
 impl Model {
     fn expected(&self, known: &Known) -> Result<Receipt, Rejection> {
+        let key_count = u32::try_from(known.keys.len()).unwrap();
         match self.tags.get(&(known.country, known.tag.clone())) {
             Some(keys) if sorted(keys) == sorted(&known.keys) => {
-                return Ok(Receipt::Stored { replayed: true });
+                let replayed = true;
+                return Ok(Receipt::Stored {
+                    key_count,
+                    replayed,
+                });
             }
-            Some(_) => return Err(Rejection::UploadTagTaken),
+            Some(_) => return Err(Rejection::UploadTagTaken { key_count }),
             None => {}
         }
         let mut seen = HashSet::new();
@@ -60,9 +65,12 @@ impl Model {
             .map(|(index, _)| index)
             .collect();
         if duplicates.is_empty() {
-            return Ok(Receipt::Stored { replayed: false });
+            let replayed = false;
+            return Ok(Receipt::Stored {
+                key_count,
+                replayed,
+            });
         }
-        let key_count = u32::try_from(known.keys.len()).unwrap();
         Ok(Receipt::Refused {
             key_count,
             duplicates,
@@ -88,6 +96,11 @@ impl Model {
     fn uploads(&self) -> impl Iterator<Item = &Known> {
         self.groups.iter().flatten()
     }
+}
+
+/// Whether an answer says stored, now or before.
+fn is_stored<E>(answer: &Result<Receipt, E>, before: bool) -> bool {
+    matches!(answer, Ok(Receipt::Stored { replayed, .. }) if *replayed == before)
 }
 
 /// The signed content does not depend on the order in which keys are sent.
@@ -190,7 +203,7 @@ impl Simulation {
         });
         let agrees = answer == expected || self.is_a_moment_behind(&answer, &expected);
         assert!(agrees, "upload {}: {answer:?}, not {expected:?}", known.tag);
-        if answer == Ok(Receipt::Stored { replayed: false }) {
+        if is_stored(&answer, false) {
             self.model.store(vec![known]);
         }
     }
@@ -288,14 +301,14 @@ impl Simulation {
         let answers = self.send_at_once(&racers);
         let mut stored: Vec<Known> = Vec::new();
         for (known, answer) in racers.iter().zip(&answers) {
-            if matches!(answer, Ok(Receipt::Stored { replayed: false })) {
+            if is_stored(answer, false) {
                 stored.push(known.clone());
             }
         }
         // A gateway that learnt of its own commit from the log calls it a replay; so does a twin.
         for (known, answer) in racers.iter().zip(&answers) {
             let is_new = stored.iter().all(|other| other.tag != known.tag);
-            if is_new && matches!(answer, Ok(Receipt::Stored { replayed: true })) {
+            if is_new && is_stored(answer, true) {
                 stored.push(known.clone());
             }
         }
@@ -305,7 +318,7 @@ impl Simulation {
                 .map_err(|error| panic!("{}: {error}", known.tag))
                 .unwrap();
             match (self.model.expected(known).unwrap(), answer) {
-                (Receipt::Stored { replayed: true }, Receipt::Stored { .. }) => {}
+                (Receipt::Stored { replayed: true, .. }, Receipt::Stored { .. }) => {}
                 // It may have been refused for one key before another racer stored the next.
                 (
                     Receipt::Refused {

@@ -25,10 +25,11 @@ use hyper_util::server::conn::auto::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower::Service as _;
+use tracing::Instrument as _;
 
 use crate::header_case::Spelling;
 use crate::participant::Arrival;
-use crate::response;
+use crate::{response, telemetry};
 
 use body::{RequestBody, ResponseBody};
 pub(crate) use pulse::{InFlight, Patience};
@@ -190,7 +191,8 @@ impl Answering {
         });
         request.extensions_mut().insert(self.arrival);
         request.extensions_mut().insert(Arc::clone(&in_flight));
-        let mut response = self.router.call(request).await?;
+        let span = telemetry::request_span(self.arrival, request.headers());
+        let mut response = self.router.call(request).instrument(span).await?;
         if !http2 {
             self.spelling.apply(&mut response);
             // Whether the peer will send its body now or not, nobody can tell.

@@ -13,8 +13,8 @@ mod tags;
 
 use std::collections::HashMap;
 
-pub(crate) use set::{IdentitySet, IdentitySetWriter};
-pub(crate) use tags::{TagIndex, TagState};
+pub use set::{IdentitySet, IdentitySetWriter};
+pub use tags::{TagIndex, TagState};
 
 use crate::domain::{KeyIdentity, Seq};
 use crate::seal::Keys;
@@ -24,7 +24,7 @@ use crate::wire::canonical::CanonicalBytes;
 /// A verified batch all of whose keys are new, as far as a CPU job can tell. Only [`dedup`] makes
 /// one.
 #[derive(Debug)]
-pub(crate) struct UniqueBatch<'a> {
+pub struct UniqueBatch<'a> {
     batch: VerifiedBatch<'a>,
     probe: Probe,
 }
@@ -60,16 +60,13 @@ impl<'a> UniqueBatch<'a> {
 /// # Errors
 /// The positions in the request of all duplicates, ascending: of a key that occurs twice, the
 /// later one (wire behaviour §12). Where they may not be all, the batch goes on to the writer.
-pub(crate) fn dedup<'a>(
+pub fn dedup<'a>(
     batch: VerifiedBatch<'a>,
     canonical: &CanonicalBytes,
     keys: &Keys,
     set: &IdentitySet,
 ) -> Result<UniqueBatch<'a>, Vec<u32>> {
-    let count = canonical.key_count();
-    let identities: Vec<_> = (0..count)
-        .map(|at| keys.identify(canonical.key(at)))
-        .collect();
+    let identities = identify(canonical, keys);
     let position = set.position();
     let known = set.find_known(&identities);
     let repeats = find_repeats(&identities, canonical.order());
@@ -86,6 +83,12 @@ pub(crate) fn dedup<'a>(
     Ok(UniqueBatch { batch, probe })
 }
 
+/// The identities of a batch's keys, in request order.
+pub fn identify(canonical: &CanonicalBytes, keys: &Keys) -> Vec<KeyIdentity> {
+    let texts = (0..canonical.key_count()).map(|at| canonical.key(at));
+    texts.map(|text| keys.identify(text)).collect()
+}
+
 fn merged(mut positions: Vec<u32>, others: &[u32]) -> Vec<u32> {
     positions.extend(others);
     positions.sort_unstable();
@@ -93,8 +96,9 @@ fn merged(mut positions: Vec<u32>, others: &[u32]) -> Vec<u32> {
     positions
 }
 
-/// Equal keys have equal texts, so they are neighbours in signing order, in request order.
-fn find_repeats(identities: &[KeyIdentity], order: &[u32]) -> Vec<u32> {
+/// Positions of keys that repeat an earlier one, ascending. Equal keys have equal texts, so they
+/// are neighbours in `order`, the batch's signing order, and there in request order.
+pub fn find_repeats(identities: &[KeyIdentity], order: &[u32]) -> Vec<u32> {
     let same = |a: u32, b: u32| identities[a as usize] == identities[b as usize];
     let pairs = order.windows(2).filter(|pair| same(pair[0], pair[1]));
     let mut repeats: Vec<u32> = pairs.map(|pair| pair[1]).collect();
@@ -154,6 +158,7 @@ impl std::hash::Hasher for FirstWord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Day;
 
     fn identity(byte: u8) -> KeyIdentity {
         KeyIdentity([byte; 16])
@@ -169,7 +174,11 @@ mod tests {
     #[test]
     fn names_what_is_known_and_what_is_repeated() {
         let mut writer = IdentitySetWriter::new(Seq::ZERO);
-        writer.insert(&[identity(1), identity(2)], Seq(1));
+        writer.insert(
+            &[identity(1), identity(2)],
+            Day::from_unix_seconds(0),
+            Seq(1),
+        );
         let probe = Probe {
             identities: [3, 2, 3, 1].map(identity).to_vec(),
             at: None,

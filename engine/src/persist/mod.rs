@@ -12,16 +12,29 @@
 //! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and [`sqlite`] are the only doors to the databases; [`store`] holds
 //! all SQL that both share.
 
+mod callbacks;
 mod connection;
+mod import;
 mod migrate;
 mod mysql;
+mod reference;
+mod retention;
 mod sqlite;
+mod statistics;
 mod store;
 mod writer;
 
+pub(crate) use callbacks::{ClaimTerms, DueDelivery};
 pub(crate) use connection::SqlError;
+pub(crate) use import::ImportState;
 pub(crate) use migrate::{known_version, migrate};
-pub(crate) use store::{DownloadBatchRow, LogEntry, NewDownloadBatch, Store, UploadMeta};
+pub(crate) use reference::{
+    PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceUpload,
+};
+pub(crate) use retention::Step;
+pub(crate) use store::{
+    DownloadBatchRow, Lease, LogEntry, NewDownloadBatch, Store, UploadMeta, UploadRow,
+};
 pub(crate) use writer::{Submission, Writer, WriterState};
 
 use connection::Connection;
@@ -49,6 +62,11 @@ impl Database {
     /// Opens a connection for the statements of the product.
     pub(crate) fn store(&self) -> Result<Store, SqlError> {
         Ok(Store::new(self.connect()?))
+    }
+
+    /// Opens a connection to a reference database.
+    pub(crate) fn reference(&self) -> Result<Reference, SqlError> {
+        Ok(Reference::new(self.connect()?))
     }
 
     /// An error at start, with what to do about it.

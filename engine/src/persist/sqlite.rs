@@ -14,10 +14,13 @@ const DIALECT: Dialect = Dialect {
     table_options: "",
     and_lock: "",
     now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    add_downloads: "ON CONFLICT (day, country, batch_day, batch_number) DO UPDATE SET \
+         download_count = download_count + excluded.download_count, \
+         key_count = key_count + excluded.key_count",
 };
 
 /// How long to wait for another connection of this or another process to finish writing.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pages of 16 KiB suit blobs of some hundred KiB; the WAL is folded back at 32 MiB, so that the
 /// folding is not part of every commit.
@@ -69,6 +72,20 @@ impl Connection for SqliteConnection {
 
     fn script(&mut self, sql: &str) -> Result<(), SqlError> {
         self.0.execute_batch(sql).map_err(sort)
+    }
+
+    /// The WAL is flushed before a commit shows.
+    fn shows_durable_only(&self) -> bool {
+        true
+    }
+
+    /// SQLite may have rolled back by itself, on a full disk for one.
+    fn rollback(&mut self) -> Result<(), SqlError> {
+        if self.0.is_autocommit() {
+            Ok(())
+        } else {
+            self.script("ROLLBACK")
+        }
     }
 
     fn begin(&mut self) -> Result<(), SqlError> {

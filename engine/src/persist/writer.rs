@@ -8,8 +8,8 @@
 //! often claims the end of the log, and then nobody is faster.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
@@ -18,7 +18,7 @@ use super::connection::{SqlError, UniqueIndex};
 use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
 use crate::dedup::{GroupIdentities, IdentitySet, IdentitySetWriter, TagIndex, TagState};
-use crate::domain::{Country, Seq, UploadTag};
+use crate::domain::{Country, Day, Seq, UploadTag};
 use crate::error::{Failure, Rejection, StartError, UploadError};
 use crate::limits;
 use crate::upload::{Receipt, Reply, SealedBatch};
@@ -38,12 +38,31 @@ pub(crate) struct WriterState {
     pub(crate) database_available: AtomicBool,
     /// Log positions known to be in the database.
     position: AtomicU64,
+    /// Identities and tags of uploads of earlier days are to be forgotten.
+    kept_since: Mutex<Option<Day>>,
 }
 
 impl WriterState {
     /// The last log position that this gateway knows.
     pub(crate) fn position(&self) -> Seq {
         Seq(self.position.load(Ordering::Acquire))
+    }
+
+    /// Lets the writer forget identities and tags of uploads that were stored before a day, by and
+    /// by. The day never goes back.
+    pub(crate) fn forget_before(&self, day: Day) {
+        let mut kept_since = self
+            .kept_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept_since = Some(day).max(*kept_since);
+    }
+
+    fn kept_since(&self) -> Option<Day> {
+        *self
+            .kept_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,6 +76,8 @@ pub(crate) struct Writer {
     /// Wakes the bundler after a commit; bounded by one, since one wake is as good as many.
     wake_bundler: Sender<()>,
     position: Seq,
+    /// Everything before this day is forgotten.
+    forgotten_before: Option<Day>,
     /// Since when there is no connection to be had.
     away_since: Option<Instant>,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
@@ -97,18 +118,20 @@ impl Writer {
         let mut set = IdentitySetWriter::new(Seq::ZERO);
         let tags = Arc::new(TagIndex::default());
         let mut on_entry = |entry: LogEntry| {
-            set.insert(&entry.identities, entry.seq);
-            tags.insert(entry.country, entry.tag, entry.content);
+            let day = entry.created_at.day();
+            set.insert(&entry.identities, day, entry.seq);
+            tags.insert(entry.country, entry.tag, entry.content, day);
         };
         store
             .read_log_since(since, position, &mut on_entry)
             .map_err(reading)?;
-        set.insert(&[], position);
+        set.publish(position);
         let state = Arc::new(WriterState {
             set: Arc::clone(set.shared()),
             tags,
             database_available: AtomicBool::new(true),
             position: AtomicU64::new(position.0),
+            kept_since: Mutex::default(),
         });
         Ok(Self {
             database,
@@ -118,6 +141,7 @@ impl Writer {
             fresh,
             wake_bundler,
             position,
+            forgotten_before: None,
             away_since: None,
             carried: VecDeque::new(),
         })
@@ -136,6 +160,22 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => self.follow(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.forget();
+        }
+    }
+
+    /// Forgets a little of what is to be forgotten: the next upload does not wait for long.
+    fn forget(&mut self) {
+        let Some(kept_since) = self.state.kept_since() else {
+            return;
+        };
+        if self.forgotten_before == Some(kept_since) {
+            return;
+        }
+        self.state.tags.forget_before(kept_since);
+        let deadline = Instant::now() + limits::FORGET_SLICE;
+        if self.set.forget_before(kept_since, deadline) {
+            self.forgotten_before = Some(kept_since);
         }
     }
 
@@ -170,9 +210,11 @@ impl Writer {
 
     /// Answers every submission of a group, whatever it takes, within a bound of time.
     fn settle(&mut self, mut group: Vec<Submission>) {
-        let begun = Instant::now();
+        let arrived = Instant::now();
+        let mut begun = arrived;
         let mut attempts = 0;
         loop {
+            let position = self.position;
             let hold = self.take_hold(attempts);
             group = self.judge(group);
             if group.is_empty() {
@@ -180,12 +222,24 @@ impl Writer {
             }
             attempts += 1;
             let attempt = self.try_commit(&mut group, hold);
+            if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
+                // Others were faster: the database is well.
+                begun = Instant::now();
+            }
             let failure = match attempt {
                 Attempt::Done => return,
                 Attempt::Again if self.is_patient(begun) => continue,
                 Attempt::Again => unavailable(),
+                // One of many may be what the database refuses: the others need not go with it.
+                Attempt::Failed(_) if group.len() > 1 => {
+                    return group.into_iter().for_each(|one| self.settle(vec![one]));
+                }
                 Attempt::Failed(error) => error,
             };
+            // A last look: a commit that did not answer may have gone through.
+            if self.connected().is_some() {
+                group = self.judge(group);
+            }
             tracing::error!(stage = "persist", error = %failure, "error inserting keys");
             refuse_all(group, &failure);
             return;
@@ -216,7 +270,9 @@ impl Writer {
         if let Some(store) = self.store.as_mut() {
             store.claim_log()?;
         }
-        self.read_on(Store::read_claimed_log)
+        // The claim is a transaction: what makes durable has to come from outside of it.
+        let mut outside = self.database.store()?;
+        self.read_on(Store::read_claimed_log, |_| outside.settle_what_was_read())
     }
 
     /// Ends a claim that is not needed.
@@ -253,8 +309,20 @@ impl Writer {
             .tags
             .state(batch.country, &batch.tag, &batch.content)
         {
-            TagState::SameContent => answer(submission, Ok(Receipt::Stored { replayed: true })),
-            TagState::Taken => answer(submission, Err(Rejection::UploadTagTaken.into())),
+            TagState::SameContent => {
+                let key_count = batch.key_count;
+                let replayed = true;
+                let receipt = Receipt::Stored {
+                    key_count,
+                    replayed,
+                };
+                answer(submission, Ok(receipt))
+            }
+            TagState::Taken => {
+                let key_count = batch.key_count;
+                let rejection = Rejection::UploadTagTaken { key_count };
+                answer(submission, Err(rejection.into()))
+            }
             TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
                 let duplicates = batch.probe.find_duplicates(&self.state.set);
@@ -316,19 +384,23 @@ impl Writer {
         let mut replies = Vec::with_capacity(group.len());
         for Submission { batch, reply } in group {
             self.position = self.position.next();
+            let day = batch.created_at.day();
             // The tag first: who finds the keys and then looks at the tag knows a replay.
             self.state
                 .tags
-                .insert(batch.country, batch.tag, batch.content);
-            self.set.insert(&batch.probe.identities, self.position);
+                .insert(batch.country, batch.tag, batch.content, day);
+            self.set.insert(&batch.probe.identities, day, self.position);
             self.fresh.insert(self.position, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
-            replies.push((reply, batch.permit));
+            replies.push((reply, batch.permit, batch.key_count));
         }
         self.publish_position();
-        for (reply, permit) in replies {
+        for (reply, permit, key_count) in replies {
             drop(permit);
-            reply(Ok(Receipt::Stored { replayed: false }));
+            reply(Ok(Receipt::Stored {
+                key_count,
+                replayed: false,
+            }));
         }
     }
 
@@ -349,13 +421,19 @@ impl Writer {
         let mut found = Vec::new();
         for Submission { batch, .. } in group {
             match store.find_content(batch.country, &batch.tag) {
-                Ok(Some(content)) => found.push((batch.country, batch.tag.clone(), content)),
+                Ok(Some((content, created_at))) => {
+                    found.push((batch.country, batch.tag.clone(), content, created_at.day()));
+                }
                 Ok(None) => {}
-                Err(error) => return Attempt::Failed(error.doing("looking up an upload tag")),
+                Err(error) => {
+                    self.store = None;
+                    tracing::warn!(stage = "persist", error = %error, "cannot look up an upload tag");
+                    return Attempt::Again;
+                }
             }
         }
-        for (country, tag, content) in found {
-            self.state.tags.insert(country, tag, content);
+        for (country, tag, content, day) in found {
+            self.state.tags.insert(country, tag, content, day);
         }
         self.catch_up_or_disconnect()
     }
@@ -377,12 +455,13 @@ impl Writer {
 
     /// Reads the log behind our position, and makes it ours.
     fn catch_up(&mut self) -> Result<(), SqlError> {
-        self.read_on(Store::read_log)
+        self.read_on(Store::read_log, Store::settle_what_was_read)
     }
 
     fn read_on(
         &mut self,
         read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
+        mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         let Some(store) = self.store.as_mut() else {
             return Ok(());
@@ -390,11 +469,15 @@ impl Writer {
         loop {
             let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
+            if read > 0 {
+                settle(store)?;
+            }
             for entry in entries {
+                let day = entry.created_at.day();
                 self.state
                     .tags
-                    .insert(entry.country, entry.tag, entry.content);
-                self.set.insert(&entry.identities, entry.seq);
+                    .insert(entry.country, entry.tag, entry.content, day);
+                self.set.insert(&entry.identities, day, entry.seq);
                 self.position = entry.seq;
             }
             if read > 0 {

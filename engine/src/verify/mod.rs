@@ -9,18 +9,17 @@
 
 mod signature;
 
-pub use signature::{SignatureCheck, SignatureError, check_signature};
+pub use signature::{SignatureCheck, SignatureError, ValiditySeconds, check_signature};
 
 use crate::domain::{ContentDigest, Thumbprint, UnixMillis};
 use crate::error::Rejection;
 use crate::upload::{Surroundings, UploadRequest};
 use crate::validate::{ValidBatch, check_origins};
 use crate::wire::canonical::CanonicalBytes;
-use crate::wire::protobuf::write_key;
 
 /// What a batch signature covers.
 #[derive(Debug)]
-pub(crate) struct SignedContent {
+pub struct SignedContent {
     canonical: CanonicalBytes,
     signed_bytes: Vec<u8>,
     digest: ContentDigest,
@@ -28,18 +27,23 @@ pub(crate) struct SignedContent {
 
 impl SignedContent {
     /// The canonical texts.
-    pub(crate) fn canonical(&self) -> &CanonicalBytes {
+    pub fn canonical(&self) -> &CanonicalBytes {
         &self.canonical
     }
 
+    /// The texts in signing order.
+    pub fn signed_bytes(&self) -> &[u8] {
+        &self.signed_bytes
+    }
+
     /// SHA-256 over the signed bytes: the content that an upload tag stands for.
-    pub(crate) fn digest(&self) -> &ContentDigest {
+    pub fn digest(&self) -> &ContentDigest {
         &self.digest
     }
 }
 
 /// Writes, orders and hashes the canonical texts of a batch.
-pub(crate) fn signed_content(batch: &ValidBatch<'_>) -> SignedContent {
+pub fn signed_content(batch: &ValidBatch<'_>) -> SignedContent {
     let canonical = CanonicalBytes::of(batch.keys());
     let signed_bytes = canonical.signed_bytes();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &signed_bytes);
@@ -53,7 +57,7 @@ pub(crate) fn signed_content(batch: &ValidBatch<'_>) -> SignedContent {
 
 /// A batch whose signature holds. Only [`verify`] makes one.
 #[derive(Debug)]
-pub(crate) struct VerifiedBatch<'a> {
+pub struct VerifiedBatch<'a> {
     batch: ValidBatch<'a>,
     signer: Thumbprint,
     content: ContentDigest,
@@ -61,32 +65,24 @@ pub(crate) struct VerifiedBatch<'a> {
 
 impl VerifiedBatch<'_> {
     /// How many keys there are.
-    pub(crate) fn key_count(&self) -> u32 {
+    pub fn key_count(&self) -> u32 {
         self.batch.keys().key_count()
     }
 
     /// The certificate that signed.
-    pub(crate) fn signer(&self) -> Thumbprint {
+    pub fn signer(&self) -> Thumbprint {
         self.signer
     }
 
     /// SHA-256 over the signed bytes.
-    pub(crate) fn content(&self) -> ContentDigest {
+    pub fn content(&self) -> ContentDigest {
         self.content
     }
 
     /// The keys as they will be served: encoded `keys` fields, in upload order, without fields
     /// that are unknown and thus unsigned.
-    pub(crate) fn encode_segment(&self) -> Vec<u8> {
-        let keys = self.batch.keys();
-        let mut out = Vec::with_capacity(keys.keys().len() * 80);
-        for key in keys.keys() {
-            let visited = keys.visited(key);
-            // An empty text splits into one empty country: there is none.
-            let countries = visited.split(',').filter(|_| !visited.is_empty());
-            write_key(&mut out, &key.fields, countries);
-        }
-        out
+    pub fn encode_segment(&self) -> Vec<u8> {
+        self.batch.keys().encode_segment()
     }
 }
 
@@ -94,7 +90,7 @@ impl VerifiedBatch<'_> {
 ///
 /// # Errors
 /// [`Rejection::Signature`]; [`Rejection::OriginMismatch`] (wire behaviour §11, rows 11 and 12).
-pub(crate) fn verify<'a>(
+pub fn verify<'a>(
     batch: ValidBatch<'a>,
     content: &SignedContent,
     request: &UploadRequest,

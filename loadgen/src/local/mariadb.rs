@@ -172,6 +172,9 @@ impl MariaDb {
             .arg("--no-defaults")
             .args(run_as())
             .arg(format!("--datadir={}", data(self.folder.path()).display()))
+            // Names of temporary files hold the process id, which is one's own only in a
+            // container: two servers in one /tmp take each other's away.
+            .arg(format!("--tmpdir={}", self.folder.path().display()))
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!(
                 "--pid-file={}",
@@ -258,7 +261,10 @@ fn install(folder: &Path) -> Result<(), LocalError> {
         .arg("--no-defaults")
         .args(run_as())
         .arg(format!("--datadir={}", data(folder).display()))
+        .arg(format!("--tmpdir={}", folder.display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        // Several installations at a time must not meet in one folder for temporary tables.
+        .env("TMPDIR", folder)
         .process_group(0)
         .stdin(Stdio::null())
         .output()

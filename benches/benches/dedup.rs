@@ -1,0 +1,69 @@
+//! Dedup: identities made, probed, looked at for repeats; and inserted by the writer.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use benches::{
+    Backend, NOON, RSA_2048, SIZES, bench, criterion, group, keys, random_identities, scaled,
+};
+use criterion::{Criterion, criterion_group, criterion_main};
+use engine::decode::decode;
+use engine::dedup::{IdentitySetWriter, find_repeats, identify};
+use engine::domain::Seq;
+use engine::wire::canonical::CanonicalBytes;
+
+/// Four worst days: more than the caches of any processor hold.
+const KNOWN: usize = 4_000_000;
+
+fn set_of(count: usize) -> IdentitySetWriter {
+    let mut set = IdentitySetWriter::new(Seq::ZERO);
+    set.insert(&random_identities(2, count), NOON.day(), Seq(1));
+    set
+}
+
+fn probes(criterion: &mut Criterion) {
+    let mut group = group(criterion, "dedup");
+    let backend = Backend::of(RSA_2048);
+    let keys = keys();
+    let set = set_of(scaled(KNOWN, 10_000));
+    for size in SIZES {
+        let body = backend.body(0, size);
+        let canonical = CanonicalBytes::of(&decode(&body, size).expect("well-formed"));
+        bench(&mut group, "identify", size, |b| {
+            b.iter(|| identify(black_box(&canonical), &keys));
+        });
+        let identities = identify(&canonical, &keys);
+        bench(&mut group, "probe", size, |b| {
+            b.iter(|| {
+                let known = set.shared().find_known(black_box(&identities));
+                (known, find_repeats(&identities, canonical.order()))
+            });
+        });
+    }
+    group.finish();
+}
+
+fn inserts(criterion: &mut Criterion) {
+    let mut group = group(criterion, "dedup");
+    for size in SIZES {
+        let mut set = set_of(scaled(KNOWN, 10_000));
+        let mut seed = 3;
+        bench(&mut group, "insert", size, |b| {
+            b.iter_custom(|iterations| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..iterations {
+                    seed += 1;
+                    let new = random_identities(seed, size as usize);
+                    let started = Instant::now();
+                    set.insert(&new, NOON.day(), Seq(seed));
+                    spent += started.elapsed();
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = criterion(); targets = probes, inserts }
+criterion_main!(benches);

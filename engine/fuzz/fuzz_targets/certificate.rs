@@ -1,0 +1,10 @@
+#![no_main]
+
+use std::sync::LazyLock;
+
+use engine::trust::{CertificateRow, TrustAnchor};
+use libfuzzer_sys::fuzz_target;
+
+static SAMPLE: LazyLock<(TrustAnchor, CertificateRow)> = LazyLock::new(entries::sample_certificate);
+
+fuzz_target!(|bytes: &[u8]| entries::certificate(&SAMPLE.0, &SAMPLE.1, bytes));
