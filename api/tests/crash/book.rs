@@ -203,7 +203,8 @@ impl Book {
             Err(what) => {
                 drop(records);
                 self.complain(format!(
-                    "{reader} downloads {asked:?}, gets {tag:?} before {next:?}: {what}"
+                    "{reader} downloads {:?}, gets {tag:?} before {next:?}: {what}",
+                    asked.tag
                 ));
                 None
             }

@@ -20,7 +20,7 @@ fn loses_nothing_on_mariadb() {
     });
 }
 
-fn kill_again_and_again(setup: &Setup) {
+fn kill_again_and_again(setup: &Setup<'_>) {
     let mut scene = Scene::start(setup);
     scene.put_under_load();
     for crash in 0..seed::crashes(20) {

@@ -6,6 +6,7 @@
 //! | [`killed_gateway`] | the only gateway, on either database, 20 times |
 //! | [`killed_among_others`] | one of two or four gateways on one MariaDB, the cutter above all |
 //! | [`killed_database`] | MariaDB, under one gateway |
+//! | [`lost_answers`] | connections to MariaDB, with answers to commits on them |
 //! | [`full_disk`] | nobody; SQLite cannot write |
 //! | [`orderly_stop`] | nobody; the gateway is told to stop |
 //! | [`refusals`] | nobody; the gateway does not start |
@@ -34,5 +35,6 @@ mod full_disk;
 mod killed_among_others;
 mod killed_database;
 mod killed_gateway;
+mod lost_answers;
 mod orderly_stop;
 mod refusals;

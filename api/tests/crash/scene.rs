@@ -1,6 +1,7 @@
 //! A scene: an installation with its processes, participants under load, and the end, when
 //! everything is downloaded through every gateway and judged.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use engine::{Clock, SystemClock};
 use loadgen::client::{Caller, Protocol, Target};
 use loadgen::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
 use loadgen::participants;
-use rand::Rng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -30,16 +31,18 @@ const UPLOADERS: usize = 2;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a scene begins with.
-pub(crate) struct Setup {
+pub(crate) struct Setup<'a> {
     pub(crate) name: &'static str,
     pub(crate) on_mariadb: bool,
     pub(crate) gateways: usize,
     pub(crate) errors_are_fine: bool,
     /// Makes the program that is run in the place of `efgs`.
     pub(crate) program: fn(&TempDir) -> PathBuf,
+    /// Stands between gateways and MariaDB, and gives the address to connect to instead.
+    pub(crate) between: Option<&'a dyn Fn(SocketAddr) -> SocketAddr>,
 }
 
-impl Setup {
+impl Setup<'_> {
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -47,8 +50,19 @@ impl Setup {
             gateways: 1,
             errors_are_fine: false,
             program: |_| PathBuf::from(env!("CARGO_BIN_EXE_efgs")),
+            between: None,
         }
     }
+}
+
+/// Where gateways find their database.
+fn database_url(server: &MariaDb, setup: &Setup<'_>) -> String {
+    let url = server.url("efgs");
+    let Some(between) = setup.between else {
+        return url;
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    url.replace(&address.to_string(), &between(address).to_string())
 }
 
 /// A running scene. Its processes end with it, gateways first.
@@ -67,7 +81,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// Starts database and gateways, with participants that do nothing yet.
-    pub(crate) fn start(setup: &Setup) -> Self {
+    pub(crate) fn start(setup: &Setup<'_>) -> Self {
         let begun = Instant::now();
         println!("{}: EFGS_SEED={}", setup.name, seed::seed());
         let folder = TempDir::new().unwrap();
@@ -77,7 +91,7 @@ impl Scene {
             server.create_database("efgs").unwrap();
             server
         });
-        let url = database.as_ref().map(|server| server.url("efgs"));
+        let url = database.as_ref().map(|server| database_url(server, setup));
         let program = (setup.program)(&folder);
         initialise_for(&program, &home, url.as_deref(), &PARTICIPANTS).unwrap();
         let gateways: Vec<Gateway> = (0..setup.gateways)
@@ -220,13 +234,12 @@ impl Scene {
         complaints.extend(judge(&records, &self.world.countries()));
         let (counts, seconds) = (self.world.book.counts(), self.begun.elapsed().as_secs());
         println!(
-            "{}: {}, {} requests unanswered, {} errors, slowest 201 {:.1?}, {:?} by gateway, {seconds} s",
+            "{}: {}; {} requests unanswered, {} errors, the slowest 201 took {:.1?}; {seconds} s",
             self.name,
             summary(&records),
             counts.unanswered,
             counts.errors,
             counts.slowest,
-            counts.by_gateway,
         );
         drop(records);
         let idle = |stored: &u64| *stored == 0;
@@ -295,13 +308,10 @@ impl Scene {
 
     /// One small upload, until it is acknowledged.
     pub(crate) fn upload_one(&mut self, party: usize) {
-        let number: u64 = self.random.random();
+        let number: u32 = self.random.random();
         let prefix = format!("{:x}-one-{number:x}", seed::seed());
-        let maker_random = seed::random(
-            self.name,
-            2000 + party + usize::try_from(number % 1_000_000).expect("a small number"),
-        );
-        let mut maker = self.world.maker(party, maker_random, prefix);
+        let random = ChaCha8Rng::from_rng(&mut self.random);
+        let mut maker = self.world.maker(party, random, prefix);
         let (index, upload) = self.world.book.enter(maker.of_size(3));
         let mut lines = self.world.lines(party);
         let sending = Sending {
@@ -348,6 +358,12 @@ impl Scene {
         if !complaints.is_empty() {
             self.fail(&complaints.join("\n"));
         }
+    }
+
+    /// How often a gateway's log has a message.
+    pub(crate) fn logged(&self, gateway: usize, message: &str) -> usize {
+        let log = std::fs::read_to_string(self.gateways[gateway].log()).unwrap();
+        log.lines().filter(|line| line.contains(message)).count()
     }
 
     /// Fails, with what the gateways said last.
