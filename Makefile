@@ -63,9 +63,13 @@ bench: packages ## criterion benches, one file a stage
 
 # Dig ------------------------------------------------------------------------------------------
 
-.PHONY: fuzz sim
-fuzz: ## hostile bytes into every decoder for $(SECONDS) seconds each
+.PHONY: conformance fuzz sim
+conformance: ## what schemathesis makes up from the API description (SEED, EXAMPLES); needs PyPI once
+	SEED=$(SEED) .ci/schemathesis
+
+fuzz: ## hostile bytes into every decoder and through HTTP for $(SECONDS) seconds each
 	EFGS_FUZZ_SECONDS=$(SECONDS) cargo test --release --package efgs-engine --test hostile_bytes -- --nocapture
+	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --release --package efgs-api --test hostile_http -- --nocapture
 
 sim: packages ## crash tests with the seed $(SEED), as long as they say
 	EFGS_SEED=$(SEED) cargo test --package efgs-api --test crash -- --nocapture

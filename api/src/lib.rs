@@ -2,10 +2,13 @@
 //! SQL; the engine does the work on its own threads.
 
 mod audit;
+mod callback;
 mod connection;
+pub mod delivery;
 mod download;
 mod header_case;
 mod negotiate;
+mod openapi;
 mod operations;
 mod participant;
 mod response;

@@ -5,17 +5,19 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::{self, Next};
-use axum::routing::{MethodRouter, get, options, post};
+use axum::routing::{MethodRouter, get, options, post, put};
 use engine::{Clock, Engine};
 use http::Response;
 use http::request::Parts;
 
+use crate::callback::UrlChecks;
 use crate::connection::{InFlight, Patience};
+use crate::openapi::describe::{self, Operation};
 use crate::participant::{self, Arrival, AuthenticationError, Participant, ProxyTrust};
 use crate::response::{self, Refusal, RouteError};
-use crate::{audit, download, upload};
+use crate::{audit, callback, download, upload};
 
 /// What every request may need.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct Gateway {
     pub(crate) clock: Arc<dyn Clock>,
     /// Set when the proxy port is open.
     pub(crate) proxy_trust: Option<ProxyTrust>,
+    pub(crate) url_checks: UrlChecks,
     pub(crate) body_bytes_max: usize,
     pub(crate) patience: Patience,
 }
@@ -59,46 +62,119 @@ pub(crate) fn abandon(parts: &Parts) {
     }
 }
 
-/// The routes of the public and the proxy port, each with and without a trailing slash (FI posts
-/// to `…/upload/`).
-pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
-    let capabilities = options(async || response::capabilities());
-    let capabilities = other_methods(capabilities, "OPTIONS");
-    let upload = with_options(post(upload::handle), "POST,OPTIONS");
-    let download = with_options(get(download::handle), "GET,HEAD,OPTIONS");
-    let audit = with_options(get(audit::handle), "GET,HEAD,OPTIONS");
-    let mut router = Router::new();
-    for (path, route, label) in [
-        ("/diagnosiskeys", capabilities, "diagnosiskeys"),
-        ("/diagnosiskeys/upload", upload, "upload"),
-        ("/diagnosiskeys/download/{date}", download, "download"),
-        (
-            "/diagnosiskeys/audit/download/{date}/{batch_tag}",
-            audit,
-            "audit",
-        ),
-    ] {
-        let route = measured(route, label);
-        router = router
-            .route(path, route.clone())
-            .route(&format!("{path}/"), route);
-    }
-    let refused = async |State(gateway): State<Arc<Gateway>>| {
-        gateway.refuse(&Refusal::Route(RouteError::NotFound))
-    };
-    router.fallback(refused).with_state(gateway)
+/// A path that a port knows, and what it is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endpoint {
+    /// Parameters stand in braces.
+    pub(crate) path: &'static str,
+    /// Its name in metrics.
+    pub(crate) label: &'static str,
+    /// The methods that it takes, as `Allow` lists them.
+    pub(crate) methods: &'static str,
+    /// What the API description says of its methods; HEAD and OPTIONS speak for themselves.
+    pub(crate) operations: &'static [fn() -> Operation],
 }
 
 type Route = MethodRouter<Arc<Gateway>>;
 
-fn with_options(route: Route, allow: &'static str) -> Route {
-    other_methods(route.options(async move || response::options(allow)), allow)
+/// What the public and the proxy port know.
+pub(crate) fn endpoints() -> [(Endpoint, Route); 6] {
+    let endpoint = |path, label, methods, operations| Endpoint {
+        path,
+        label,
+        methods,
+        operations,
+    };
+    [
+        (
+            endpoint(
+                "/diagnosiskeys",
+                "diagnosiskeys",
+                "OPTIONS",
+                &[describe::capabilities],
+            ),
+            options(async || response::capabilities()),
+        ),
+        (
+            endpoint(
+                "/diagnosiskeys/upload",
+                "upload",
+                "POST,OPTIONS",
+                &[describe::upload],
+            ),
+            with_options(post(upload::handle), "POST,OPTIONS"),
+        ),
+        (
+            endpoint(
+                "/diagnosiskeys/download/{date}",
+                "download",
+                "GET,HEAD,OPTIONS",
+                &[describe::download],
+            ),
+            with_options(get(download::handle), "GET,HEAD,OPTIONS"),
+        ),
+        (
+            endpoint(
+                "/diagnosiskeys/audit/download/{date}/{batchTag}",
+                "audit",
+                "GET,HEAD,OPTIONS",
+                &[describe::audit],
+            ),
+            with_options(get(audit::handle), "GET,HEAD,OPTIONS"),
+        ),
+        (
+            endpoint(
+                "/diagnosiskeys/callback",
+                "callback",
+                "GET,HEAD,OPTIONS",
+                &[describe::subscriptions],
+            ),
+            with_options(get(callback::list), "GET,HEAD,OPTIONS"),
+        ),
+        (
+            endpoint(
+                "/diagnosiskeys/callback/{id}",
+                "callback",
+                "PUT,DELETE,OPTIONS",
+                &[describe::subscribe, describe::unsubscribe],
+            ),
+            with_options(
+                put(callback::put).delete(callback::delete),
+                "PUT,DELETE,OPTIONS",
+            ),
+        ),
+    ]
 }
 
-fn other_methods(route: Route, allow: &'static str) -> Route {
-    route.fallback(async move |State(gateway): State<Arc<Gateway>>| {
-        gateway.refuse(&Refusal::Route(RouteError::MethodNotAllowed { allow }))
-    })
+/// The routes of the public and the proxy port, each with and without a trailing slash (FI posts
+/// to `…/upload/`).
+pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
+    let mut router = Router::new();
+    for (endpoint, route) in endpoints() {
+        let route = measured(only(route, endpoint.methods), endpoint.label);
+        router = router
+            .route(endpoint.path, route.clone())
+            .route(&format!("{}/", endpoint.path), route);
+    }
+    router.fallback(not_found).with_state(gateway)
+}
+
+fn with_options(route: Route, allow: &'static str) -> Route {
+    route.options(async move || response::options(allow))
+}
+
+/// Refuses every other method.
+pub(crate) fn only<S>(route: MethodRouter<S>, allow: &'static str) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let refusal = RouteError::MethodNotAllowed { allow };
+    route.fallback(async move || response::no_route(refusal))
+}
+
+/// The answer where there is nothing.
+pub(crate) async fn not_found() -> Response<Body> {
+    response::no_route(RouteError::NotFound)
 }
 
 /// Records how long answers take, by route and status.

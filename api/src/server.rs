@@ -12,14 +12,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::callback::UrlChecks;
 use crate::connection::{Connections, Patience};
+use crate::delivery::{Dispatcher, UrlPolicy};
 use crate::header_case::Spelling;
 use crate::operations;
 use crate::participant::{Arrival, ProxyTrust};
 use crate::router::{self, Gateway};
-use crate::settings::{ProxySettings, Settings};
+use crate::settings::{CallbackSettings, ProxySettings, Settings};
 use crate::tls;
 
+pub use crate::delivery::DeliveryTlsError;
 pub use crate::tls::{TlsError, TlsSettings};
 
 /// Where to listen and what to allow.
@@ -33,6 +36,8 @@ pub struct ServerSettings {
     pub proxy: Option<ProxySettings>,
     /// Address of health, readiness, metrics and dashboard; nobody is authenticated there.
     pub operations_listen: Option<SocketAddr>,
+    /// Callbacks.
+    pub callback: CallbackSettings,
     /// Open connections of the public and the proxy port, each.
     pub connections_max: usize,
     /// Largest upload body, in bytes.
@@ -53,6 +58,7 @@ impl Default for ServerSettings {
             tls: None,
             proxy: None,
             operations_listen: None,
+            callback: CallbackSettings::default(),
             connections_max: CONNECTIONS_MAX,
             body_bytes_max: engine::limits::UPLOAD_BODY_BYTES_MAX,
             stall: STALL,
@@ -73,6 +79,7 @@ impl From<&Settings> for ServerSettings {
             }),
             proxy: settings.proxy.clone(),
             operations_listen: settings.operations_listen,
+            callback: settings.callback.clone(),
             body_bytes_max: settings.engine.upload.body_bytes_max,
             ..Self::default()
         }
@@ -114,6 +121,9 @@ pub enum ServeError {
     /// The certificate or key cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
+    /// The certificates for callbacks cannot be used.
+    #[error("{0}")]
+    Callback(#[from] DeliveryTlsError),
     /// Identity headers would be believed from anyone.
     #[error(
         "[proxy] listen = {0} can be reached from other machines, and whoever reaches it may claim \
@@ -165,6 +175,13 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let tls = public_tls(&settings)?;
     let proxy_trust = settings.proxy.as_ref().map(proxy_trust).transpose()?;
+    let policy = Arc::new(UrlPolicy::new(&settings.callback));
+    let dispatcher = Arc::new(Dispatcher::new(
+        Arc::clone(&engine),
+        Arc::clone(&clock),
+        Arc::clone(&policy),
+        settings.callback.clone(),
+    )?);
     let ports = Ports::open(&settings).await?;
     let addresses = ports.addresses();
     let metrics = operations::Metrics::install().map_err(ServeError::Metrics)?;
@@ -179,11 +196,13 @@ pub async fn serve(
         engine: Arc::clone(&engine),
         clock,
         proxy_trust,
+        url_checks: UrlChecks::new(policy),
         body_bytes_max: settings.body_bytes_max,
         patience: connections.patience,
     });
     let routes = router::routes(gateway);
-    let operations = operations::routes(engine, metrics.clone(), stopping.clone());
+    let delivers = dispatcher.delivers();
+    let operations = operations::routes(engine, metrics.clone(), stopping.clone(), delivers);
     let port = |door, router: &Router, connections_max| Port {
         door,
         router: router.clone(),
@@ -202,6 +221,7 @@ pub async fn serve(
         let port = port(Door::Operations, &operations, OPERATIONS_CONNECTIONS_MAX);
         tokio::spawn(port.run(listener, stopping.clone()));
     }
+    tokio::spawn(dispatcher.run(stopping.clone()));
     tokio::spawn(metrics.upkeep(stopping));
     bound(&addresses);
     shutdown.await;

@@ -3,6 +3,7 @@
 //! Read once at start, into values that need no further check. Messages name the setting and where
 //! it was given, say what it must be, and never show what it was: it may be a secret.
 
+mod callback;
 mod peers;
 mod source;
 
@@ -21,7 +22,8 @@ use engine::settings::{
 use http::HeaderName;
 use tracing_subscriber::EnvFilter;
 
-pub use peers::{TrustedPeer, TrustedPeerError};
+pub use callback::{CallbackProxy, CallbackSettings};
+pub use peers::{TrustedPeer as Network, TrustedPeer, TrustedPeerError};
 use source::{ENCRYPTION_KEYS, Name, Source};
 pub use source::{SettingsError, environment, variables};
 
@@ -66,6 +68,8 @@ pub struct Settings {
     pub proxy: Option<ProxySettings>,
     /// `[operations] listen`; nothing when it is off.
     pub operations_listen: Option<SocketAddr>,
+    /// `[callback]`
+    pub callback: CallbackSettings,
     /// `[log]`
     pub log: LogSettings,
 }
@@ -145,6 +149,7 @@ impl Settings {
             public: read_public(&source)?,
             proxy: read_proxy(&source)?,
             operations_listen: source.listen(OPERATIONS_LISTEN, Some(OPERATIONS_LISTEN_DEFAULT))?,
+            callback: callback::read(&source)?,
             log: read_log(&source)?,
         };
         if settings.public.is_none() && settings.proxy.is_none() {
@@ -179,6 +184,14 @@ impl AdminSettings {
     /// [`SettingsError`].
     pub fn trust_anchor_pem(&self) -> Result<String, SettingsError> {
         read_trust_anchor(&self.source)
+    }
+
+    /// The encryption keys.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn keys(&self) -> Result<Keys, SettingsError> {
+        read_keys(&self.source)
     }
 
     /// The file of the encryption keys.
@@ -276,6 +289,7 @@ fn read_bundle(source: &Source) -> Result<BundleSettings, SettingsError> {
             1 << 20..=1 << 40,
             default.cache_bytes_max,
         )?,
+        clock_skew_max: default.clock_skew_max,
     })
 }
 

@@ -2,6 +2,8 @@
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 
+mod trace;
+
 use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::io;
@@ -13,11 +15,14 @@ use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::settings::{LogFormat, LogSettings};
+
+pub(crate) use trace::request_span;
 
 /// Why logs cannot be written. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -42,17 +47,41 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`].
 pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
+    let subscriber = subscriber(settings, io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Installed)
+}
+
+/// What turns events into lines and gives them to a writer.
+///
+/// # Errors
+/// [`TelemetryError::Filter`].
+pub fn subscriber<W>(
+    settings: &LogSettings,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync + use<W>, TelemetryError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = EnvFilter::builder().parse(&settings.level);
     let filter = filter.map_err(|error| TelemetryError::Filter {
         filter: settings.level.clone(),
         reason: error.to_string(),
     })?;
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .event_format(LineFormat::new(settings.format))
-        .try_init()
-        .map_err(|_| TelemetryError::Installed)
+        .with_writer(writer)
+        .fmt_fields(SpanFormat(settings.format))
+        .event_format(LineFormat::new(settings.format));
+    Ok(subscriber.finish())
+}
+
+/// An instant of a certificate as ISO 8601, from seconds since the Unix epoch; empty when it is
+/// beyond the calendar.
+pub(crate) fn utc_seconds(seconds: i64) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    time.and_then(|time| time.format(format).ok())
+        .unwrap_or_default()
 }
 
 /// An error and what caused it, on one line.
@@ -68,6 +97,17 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 
 /// Longest value in a line, in characters: clients choose some of them.
 const VALUE_CHARACTERS_MAX: usize = 1000;
+
+/// Formats what a span says about itself as pairs of a line.
+struct SpanFormat(LogFormat);
+
+impl<'a> FormatFields<'a> for SpanFormat {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'a>, fields: R) -> fmt::Result {
+        let mut attributes = Attributes::default();
+        fields.record(&mut attributes);
+        Line::new(writer, self.0).pairs(&attributes.pairs)
+    }
+}
 
 /// Formats an event as a line.
 struct LineFormat {
@@ -96,7 +136,7 @@ where
 {
     fn format_event(
         &self,
-        _: &FmtContext<'_, S, N>,
+        context: &FmtContext<'_, S, N>,
         writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -110,15 +150,12 @@ where
         line.text("level", level(*metadata.level()))?;
         line.text("hostname", &self.hostname)?;
         line.number("pid", &self.pid.to_string())?;
+        line.ids(context)?;
         line.text("thread", thread.name().unwrap_or("unnamed"))?;
         line.text("class", metadata.target())?;
         line.text("message", &attributes.message)?;
-        for (name, value) in &attributes.pairs {
-            match value {
-                Value::Text(text) => line.text(name, text)?,
-                Value::Number(number) => line.number(name, number)?,
-            }
-        }
+        line.text("exception", &attributes.exception)?;
+        line.pairs(&attributes.pairs)?;
         line.end()
     }
 }
@@ -148,6 +185,7 @@ fn timestamp(clock: &dyn Clock) -> String {
 #[derive(Debug, Default)]
 struct Attributes {
     message: String,
+    exception: String,
     pairs: Vec<(&'static str, Value)>,
 }
 
@@ -162,6 +200,7 @@ impl Attributes {
     fn take(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::Text(text)) => self.message = text,
+            ("exception", Value::Text(text)) => self.exception = text,
             (name, value) => self.pairs.push((name, value)),
         }
     }
@@ -219,13 +258,48 @@ impl<W: fmt::Write> Line<W> {
         }
     }
 
-    fn name(&mut self, name: &str) -> fmt::Result {
-        let separate = self.pairs_count > 0;
+    /// The ids of the request that is being answered, empty outside of any.
+    fn ids<S, N>(&mut self, context: &FmtContext<'_, S, N>) -> fmt::Result
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+        N: for<'a> FormatFields<'a> + 'static,
+    {
+        let spans = context.event_scope().into_iter();
+        for span in spans.flat_map(|scope| scope.from_root()) {
+            let extensions = span.extensions();
+            let formatted = extensions.get::<FormattedFields<N>>();
+            if let Some(pairs) = formatted.filter(|pairs| !pairs.fields.is_empty()) {
+                self.separate()?;
+                return self.writer.write_str(&pairs.fields);
+            }
+        }
+        self.text("traceId", "")?;
+        self.text("spanId", "")
+    }
+
+    fn pairs(&mut self, pairs: &[(&'static str, Value)]) -> fmt::Result {
+        for (name, value) in pairs {
+            match value {
+                Value::Text(text) => self.text(name, text)?,
+                Value::Number(number) => self.number(name, number)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn separate(&mut self) -> fmt::Result {
         self.pairs_count += 1;
         match self.format {
-            LogFormat::Text if separate => write!(self.writer, ", {name}="),
+            _ if self.pairs_count == 1 => Ok(()),
+            LogFormat::Text => self.writer.write_str(", "),
+            LogFormat::Json => self.writer.write_char(','),
+        }
+    }
+
+    fn name(&mut self, name: &str) -> fmt::Result {
+        self.separate()?;
+        match self.format {
             LogFormat::Text => write!(self.writer, "{name}="),
-            LogFormat::Json if separate => write!(self.writer, ",\"{name}\":"),
             LogFormat::Json => write!(self.writer, "\"{name}\":"),
         }
     }
@@ -273,11 +347,11 @@ fn write_escaped(writer: &mut impl fmt::Write, character: char) -> fmt::Result {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use super::*;
+    use crate::participant::Arrival;
     use engine::ManualClock;
     use engine::domain::UnixMillis;
-    use tracing_subscriber::fmt::MakeWriter;
-
-    use super::*;
+    use http::HeaderMap;
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -303,10 +377,8 @@ mod tests {
 
     fn written(format: LogFormat, log: impl FnOnce()) -> String {
         let sink = Sink::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(sink.clone())
-            .event_format(LineFormat::new(format))
-            .finish();
+        let level = "info".to_owned();
+        let subscriber = subscriber(&LogSettings { format, level }, sink.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, log);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -323,8 +395,12 @@ mod tests {
         });
         assert!(line.starts_with("timestamp=\"20"), "{line}");
         assert!(line.contains(", level=INFO, hostname="), "{line}");
+        assert!(
+            line.contains(", traceId=\"\", spanId=\"\", thread="),
+            "{line}"
+        );
         assert!(line.contains(", class=api::telemetry::tests, "), "{line}");
-        let end = "message=\"Successful Batch Download\", batchTag=20201006-1, numKeys=5000\n";
+        let end = "message=\"Successful Batch Download\", exception=\"\", batchTag=20201006-1, numKeys=5000\n";
         assert!(line.ends_with(end), "{line}");
     }
 
@@ -353,6 +429,32 @@ mod tests {
         assert_eq!(parsed["numKeys"], 7);
         assert_eq!(parsed["replayed"], true);
         assert_eq!(line.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn joins_the_lines_of_a_request_by_its_ids() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = written(format, || {
+                for _ in 0..2 {
+                    let span = request_span(Arrival::Operations, &HeaderMap::new());
+                    let _entered = span.enter();
+                    tracing::info!("first");
+                    tracing::warn!(exception = "refused: \"x\"", "second");
+                }
+            });
+            let ids = |line: &str| {
+                let begin = line.find("traceId").unwrap();
+                line[begin..line.find("thread").unwrap()].to_owned()
+            };
+            let ids: Vec<String> = lines.lines().map(ids).collect();
+            assert!(
+                ids[0] == ids[1] && ids[2] == ids[3] && ids[1] != ids[2],
+                "{lines}"
+            );
+            let words = ids[0].split(|character: char| !character.is_ascii_hexdigit());
+            let lengths: Vec<_> = words.map(str::len).filter(|length| *length > 8).collect();
+            assert_eq!(lengths, [32, 16], "{lines}");
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) fn client_thumbprint(connection: &rustls::ServerConnection) -> Option
     Some(thumbprint(shown))
 }
 
-fn thumbprint(certificate: &CertificateDer<'_>) -> Thumbprint {
+pub(crate) fn thumbprint(certificate: &CertificateDer<'_>) -> Thumbprint {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
     Thumbprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }

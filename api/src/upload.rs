@@ -13,8 +13,9 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use bytes::{Bytes, BytesMut};
-use engine::domain::{Format, UploadTag};
+use engine::domain::{Format, Thumbprint, UploadTag};
 use engine::upload::{Receipt, UploadRequest};
+use engine::verify::{SignatureError, ValiditySeconds};
 use engine::{Failure, Rejection, UploadError};
 use http::request::Parts;
 use http::{HeaderMap, Response};
@@ -125,7 +126,7 @@ fn announced_bytes(body: &Body, bytes_max: usize) -> Result<usize, RequestError>
 ///
 /// # Errors
 /// When it is too large, comes too slowly, or breaks off.
-async fn read_body(
+pub(crate) async fn read_body(
     body: &mut Body,
     bytes_max: usize,
     patience: &Patience,
@@ -166,8 +167,17 @@ async fn read_body(
 fn log(outcome: &Result<Receipt, Refusal>, participant: &Participant, tag: &UploadTag) {
     let (country, batch_tag) = (participant.country, tag.as_str());
     match outcome {
-        Ok(Receipt::Stored { replayed }) => {
-            tracing::info!(%country, batchTag = batch_tag, replayed, "successfull batch upload");
+        Ok(Receipt::Stored {
+            key_count,
+            replayed,
+        }) => {
+            tracing::info!(
+                %country,
+                batchTag = batch_tag,
+                numKeys = key_count,
+                replayed,
+                "successfull batch upload"
+            );
         }
         Ok(Receipt::Refused {
             key_count,
@@ -202,20 +212,21 @@ fn log_rejection(rejection: Rejection, participant: &Participant, tag: &UploadTa
     let (country, batch_tag) = (participant.country, tag.as_str());
     match rejection {
         Rejection::TooManyKeys { max } => {
-            tracing::info!(%country, batchTag = batch_tag, maxKeys = max, "too many diagnosis keys");
+            // Reading ends at the first key too many.
+            let keys = max.saturating_add(1);
+            let message = "too many diagnosis keys";
+            tracing::info!(%country, batchTag = batch_tag, numKeys = keys, maxKeys = max, "{message}");
         }
-        Rejection::UploadTagTaken => {
-            tracing::info!(%country, batchTag = batch_tag, "batchTag already exists");
+        Rejection::UploadTagTaken { key_count } => {
+            let message = "batchTag already exists";
+            tracing::info!(%country, batchTag = batch_tag, numKeys = key_count, "{message}");
         }
         Rejection::OriginMismatch(mismatch) => {
-            let index = mismatch.index;
-            tracing::info!(%country, batchTag = batch_tag, index, "invalid uploader country");
+            let (index, keys) = (mismatch.index, mismatch.key_count);
+            let message = "invalid uploader country";
+            tracing::info!(%country, batchTag = batch_tag, numKeys = keys, index, "{message}");
         }
-        Rejection::Signature(error) => {
-            let reason = error.code();
-            let message = "error verifying batch signature";
-            tracing::info!(%country, batchTag = batch_tag, reason, exception = %error, "{message}");
-        }
+        Rejection::Signature(error) => log_signature(error, participant, tag),
         Rejection::InvalidKey { index, rule } => {
             let reason = rule.to_string();
             let message = "Validation of diagnosis key failed";
@@ -223,6 +234,78 @@ fn log_rejection(rejection: Rejection, participant: &Participant, tag: &UploadTa
         }
         Rejection::MalformedBatch(error) => {
             tracing::info!(%country, batchTag = batch_tag, reason = %error, "malformed batch");
+        }
+    }
+}
+
+fn log_signature(error: SignatureError, participant: &Participant, tag: &UploadTag) {
+    let facts = SignatureFacts::of(error);
+    let date = telemetry::utc_seconds;
+    tracing::info!(
+        country = %participant.country,
+        batchTag = tag.as_str(),
+        reason = error.code(),
+        certThumbprint = facts.thumbprint.map(|thumbprint| thumbprint.to_string()),
+        certNotBefore = facts.validity.map(|validity| date(validity.not_before)),
+        certNotAfter = facts.validity.map(|validity| date(validity.not_after)),
+        index = facts.index,
+        exception = %error,
+        "{}",
+        facts.event
+    );
+}
+
+/// A refused signature as the reference's events tell it.
+#[derive(Debug, Default)]
+struct SignatureFacts {
+    event: &'static str,
+    thumbprint: Option<Thumbprint>,
+    validity: Option<ValiditySeconds>,
+    index: Option<u32>,
+}
+
+impl SignatureFacts {
+    fn of(error: SignatureError) -> Self {
+        let plain = |event| Self {
+            event,
+            ..Self::default()
+        };
+        let about = |event, thumbprint| Self {
+            thumbprint: Some(thumbprint),
+            ..plain(event)
+        };
+        match error {
+            SignatureError::NoSigner => plain("no signer information"),
+            SignatureError::NoCertificate => plain("no signer certificate"),
+            SignatureError::NotYetValid(validity) | SignatureError::Expired(validity) => Self {
+                validity: Some(validity),
+                ..plain("signing certificate expired")
+            },
+            SignatureError::UnknownCertificate(thumbprint) => {
+                about("unknown signing certificate", thumbprint)
+            }
+            SignatureError::BrokenRow(thumbprint) => {
+                about("invalid signing certificate signature", thumbprint)
+            }
+            SignatureError::RevokedCertificate(thumbprint) => {
+                about("certificate is revoked", thumbprint)
+            }
+            SignatureError::ForeignOrigin { index } => Self {
+                index: Some(index),
+                ..plain("different origins")
+            },
+            SignatureError::NotBase64
+            | SignatureError::NotCms
+            | SignatureError::AttachedContent
+            | SignatureError::SeveralSigners
+            | SignatureError::NoCountry
+            | SignatureError::UnsupportedAlgorithm
+            | SignatureError::WeakDigest
+            | SignatureError::WeakKey
+            | SignatureError::SignedAttributes
+            | SignatureError::SigningTime
+            | SignatureError::DigestMismatch
+            | SignatureError::Wrong => plain("error verifying batch signature"),
         }
     }
 }

@@ -50,6 +50,8 @@ fn initializes_a_folder_with_everything() {
         "pki/server-ca.pem",
         "pki/server.pem",
         "pki/server.key",
+        "pki/gateway-callback.pem",
+        "pki/gateway-callback.key",
     ];
     let participants: Vec<String> = ["DE", "IT"]
         .iter()

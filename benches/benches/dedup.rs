@@ -3,10 +3,10 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::{Backend, Ground, RSA_2048, SIZES, bench, criterion, group, random_identities};
+use benches::{Backend, Ground, NOON, RSA_2048, SIZES, bench, criterion, group, random_identities};
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
-use engine::dedup::{find_duplicates, identify};
+use engine::dedup::{find_repeats, identify};
 use engine::domain::Seq;
 use engine::wire::canonical::CanonicalBytes;
 
@@ -23,11 +23,8 @@ fn probes(criterion: &mut Criterion) {
         let identities = identify(&canonical, &ground.keys);
         bench(&mut group, "probe", size, |b| {
             b.iter(|| {
-                find_duplicates(
-                    black_box(&identities),
-                    canonical.order(),
-                    ground.set.shared(),
-                )
+                let known = ground.set.shared().find_known(black_box(&identities));
+                (known, find_repeats(&identities, canonical.order()))
             });
         });
     }
@@ -46,7 +43,7 @@ fn inserts(criterion: &mut Criterion) {
                     seed += 1;
                     let new = random_identities(seed, size as usize);
                     let started = Instant::now();
-                    set.insert(&new, Seq(seed));
+                    set.insert(&new, NOON.day(), Seq(seed));
                     spent += started.elapsed();
                 }
                 spent

@@ -34,7 +34,11 @@ impl Ground {
     /// With four million known identities, or few if nothing is measured.
     pub fn lay() -> Self {
         let mut set = IdentitySetWriter::new(Seq::ZERO);
-        set.insert(&random_identities(2, scaled(KNOWN, 10_000)), Seq(1));
+        set.insert(
+            &random_identities(2, scaled(KNOWN, 10_000)),
+            NOON.day(),
+            Seq(1),
+        );
         Self {
             set,
             keys: keys(),

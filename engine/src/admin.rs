@@ -1,11 +1,12 @@
 //! What the admin command line does to the database, without a running engine.
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{CertificateKind, Country, Thumbprint};
-use crate::error::StartError;
+use crate::domain::{CertificateKind, Country, Day, Thumbprint};
+use crate::error::{DatabaseError, StartError};
 use crate::persist::{Database, Store, known_version, migrate};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
+use crate::statistics::Statistics;
 use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
 
 /// An open database for administration.
@@ -44,7 +45,7 @@ pub enum CertificateError {
     Unknown(Thumbprint),
     /// The database failed.
     #[error("{0}")]
-    Database(#[from] crate::error::DatabaseError),
+    Database(#[from] DatabaseError),
 }
 
 impl Admin {
@@ -155,6 +156,15 @@ impl Admin {
             .0
             .certificates()
             .map_err(|error| error.doing("reading the certificate list"))?)
+    }
+
+    /// What was counted on days from `from` to `to`, both included, in UTC.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn statistics(&mut self, from: Day, to: Day) -> Result<Statistics, DatabaseError> {
+        let statistics = self.0.statistics(from, to);
+        statistics.map_err(|error| error.doing("reading the statistics"))
     }
 
     /// All rows, ordered by country and kind, each checked against the trust anchor.

@@ -205,6 +205,7 @@ fn refuse(bound: OverloadBound) -> Overload {
         OverloadBound::Bytes => "bytes",
         OverloadBound::ParticipantShare => "participant_share",
         OverloadBound::ColdReads => "cold_reads",
+        OverloadBound::Callbacks => "callbacks",
     };
     counter!("efgs_admission_refused_total", "bound" => name).increment(1);
     Overload {

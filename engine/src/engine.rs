@@ -1,9 +1,12 @@
 //! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
 //!
 //! Threads: `cpu-N` (rayon, one a core), `writer` (its connection, the set), `bundler` (its
-//! connection, the lease), `reader-N` (a connection each). Shutdown goes the way of an upload: no
-//! new work, CPU jobs end, the writer drains, the bundler and the readers follow.
+//! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection), `retention`
+//! (its connection, another lease). Shutdown goes the way of an upload: no new work, CPU jobs end,
+//! the writer drains, the bundler, the readers and callbacks follow; retention writes the last
+//! statistics.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,14 +17,17 @@ use crate::admission::{Admission, Permit};
 use crate::bundle::{
     AuditEntry, Bundler, Download, DownloadError, DownloadRequest, FreshSegments, Serve,
 };
+use crate::callbacks::Callbacks;
 use crate::clock::Clock;
 use crate::cpu_pool::CpuPool;
-use crate::domain::{BatchTag, Country, Day, UnixMillis};
+use crate::domain::{BatchTag, Country, Day};
 use crate::error::{Failure, StartError, UploadError};
 use crate::limits;
-use crate::persist::{Database, Store, Submission, Writer, WriterState, migrate};
+use crate::persist::{Database, ImportState, Store, Submission, Writer, WriterState, migrate};
+use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::Settings;
+use crate::statistics::DownloadCounts;
 use crate::trust::{Trust, TrustAnchor, TrustList};
 use crate::upload::{Prepared, Receipt, Reply, Surroundings, UploadRequest, prepare};
 
@@ -34,9 +40,16 @@ pub struct Engine {
     writer: Arc<WriterState>,
     submissions: Mutex<Option<Sender<Submission>>>,
     serve: Arc<Serve>,
+    callbacks: Callbacks,
     cuts: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends with its sender, after all others.
+    background: Mutex<Option<Background>>,
+    failed: Arc<AtomicBool>,
 }
+
+/// Threads that end when the sender is dropped.
+type Background = (Sender<()>, Vec<JoinHandle<()>>);
 
 /// What CPU jobs share.
 #[derive(Debug)]
@@ -60,6 +73,8 @@ pub struct Status {
     pub newest_batch: Option<BatchTag>,
     /// Whether this gateway cuts download batches now.
     pub cuts: bool,
+    /// Whether a thread of the engine has panicked: nothing but a restart helps.
+    pub failed: bool,
 }
 
 impl Engine {
@@ -80,18 +95,20 @@ impl Engine {
         let cache_bytes = settings.bundle.cache_bytes_max;
         let fresh_bytes = cache_bytes / limits::FRESH_SEGMENTS_DIVISOR;
         let fresh = Arc::new(FreshSegments::new(fresh_bytes));
+        let downloads = Arc::new(DownloadCounts::default());
         let serve = Arc::new(Serve::new(
             settings.keys.clone(),
             Arc::clone(&clock),
             Arc::clone(&fresh),
             cache_bytes - fresh_bytes,
             settings.download.max_age_days,
+            Arc::clone(&downloads),
         ));
         let refreshed = serve.refresh(&mut store, clock.now().day());
         refreshed.map_err(|error| database.unreachable(error))?;
 
         let (wake_bundler, wakes) = bounded(1);
-        let since = oldest_identity(clock.now());
+        let since = oldest_identity(&mut store).map_err(|error| database.unreachable(error))?;
         let writer = Writer::start(database.clone(), store, since, fresh, wake_bundler)?;
         let state = Arc::clone(writer.state());
         let cuts = Arc::new(AtomicBool::new(false));
@@ -99,18 +116,37 @@ impl Engine {
             database: database.clone(),
             writer: Arc::clone(&state),
             serve: Arc::clone(&serve),
-            trust: Arc::clone(&trust),
             clock: Arc::clone(&clock),
             settings: settings.bundle,
             holder: random_name(),
             cuts: Arc::clone(&cuts),
             state: Default::default(),
         };
+        let failed = Arc::new(AtomicBool::new(false));
+        let (stop_background, stop) = bounded(0);
+        let retention = Retention {
+            database: database.clone(),
+            writer: Arc::clone(&state),
+            downloads,
+            clock: Arc::clone(&clock),
+            max_age_days: settings.download.max_age_days,
+            holder: random_name(),
+            stop: stop.clone(),
+            state: Default::default(),
+        };
+        let (list, follow) = (Arc::clone(&trust), database.clone());
         // One place a permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
         let mut threads = serve.start_readers(&database)?;
-        threads.push(spawn("writer", move || writer.run(&queue))?);
-        threads.push(spawn("bundler", move || bundler.run(&wakes))?);
+        let max_age_days = settings.download.max_age_days;
+        let (callbacks, worker) = Callbacks::new(&database, Arc::clone(&clock), max_age_days);
+        threads.push(spawn("callbacks", &failed, move || worker.run())?);
+        threads.push(spawn("writer", &failed, move || writer.run(&queue))?);
+        threads.push(spawn("bundler", &failed, move || bundler.run(&wakes))?);
+        let background = vec![
+            spawn("retention", &failed, move || retention.run())?,
+            spawn("trust", &failed, move || list.follow(&follow, &stop))?,
+        ];
         Ok(Self {
             admission: Admission::new(
                 settings.upload.batches_in_flight_max,
@@ -126,8 +162,11 @@ impl Engine {
             writer: state,
             submissions: Mutex::new(Some(submissions)),
             serve,
+            callbacks,
             cuts,
             threads: Mutex::new(threads),
+            background: Mutex::new(Some((stop_background, background))),
+            failed,
         })
     }
 
@@ -158,7 +197,9 @@ impl Engine {
             return reply(Err(Failure::ShuttingDown.into()));
         };
         let walk = Arc::clone(&self.walk);
-        let work = move || walk.prepare(&request, permit);
+        // What the stages log belongs to the request that is being answered.
+        let span = tracing::Span::current();
+        let work = move || span.in_scope(|| walk.prepare(&request, permit));
         self.cpu.run(work, move |prepared| {
             hand_over(prepared, &submissions, Box::new(reply));
         });
@@ -186,6 +227,11 @@ impl Engine {
         self.serve.audit(country, date, tag, Box::new(reply));
     }
 
+    /// Who wants to be told of new download batches, and what is due to be told.
+    pub fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
+    }
+
     /// What the engine is doing.
     pub fn status(&self) -> Status {
         Status {
@@ -194,6 +240,7 @@ impl Engine {
             identities: self.writer.set.len(),
             newest_batch: self.serve.catalog().newest().map(|batch| batch.tag),
             cuts: self.cuts.load(Ordering::Acquire),
+            failed: self.failed.load(Ordering::Acquire),
         }
     }
 
@@ -208,12 +255,18 @@ impl Engine {
                 .take(),
         );
         self.serve.stop_readers();
+        self.callbacks.stop();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the engine panicked");
-            }
+        threads.into_iter().for_each(join);
+        let background = self
+            .background
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((stop, threads)) = background {
+            drop(stop);
+            threads.into_iter().for_each(join);
         }
     }
 }
@@ -277,11 +330,18 @@ fn check(settings: &Settings) -> Result<(), StartError> {
     if upload.batches_in_flight_max == 0 {
         return refuse("[upload] batches_in_flight_max is 0: set it to 1 or more".to_owned());
     }
-    if upload.body_bytes_max > upload.bytes_in_flight_max {
+    if upload.body_bytes_max > limits::BODY_BYTES_MAX_MAX {
         return refuse(format!(
-            "[upload] bytes_in_flight_max is below body_bytes_max, so that no upload would be \
-             admitted: set it to {} or more",
-            upload.body_bytes_max
+            "[upload] body_bytes_max is {}: set it to {} or less, which a column holds",
+            upload.body_bytes_max,
+            limits::BODY_BYTES_MAX_MAX
+        ));
+    }
+    if upload.body_bytes_max > upload.bytes_in_flight_max / limits::PARTICIPANT_SHARE_DIVISOR {
+        return refuse(format!(
+            "[upload] bytes_in_flight_max is too small for a participant's share to hold one body \
+             of body_bytes_max: set it to {} or more",
+            upload.body_bytes_max * limits::PARTICIPANT_SHARE_DIVISOR
         ));
     }
     Ok(())
@@ -292,17 +352,26 @@ fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     migrate(database)?;
     let unreachable = |error| database.unreachable(error);
     let mut store = database.store().map_err(unreachable)?;
-    // A row: sealed keys, identities and signature of one upload, with room for the statement.
-    let row_bytes = settings.upload.body_bytes_max.min(limits::GROUP_BYTES_MAX);
+    let row_bytes = limits::row_bytes_max(settings.upload.body_bytes_max, settings.upload.keys_max);
     if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
         return Err(StartError::Unsuitable(unsuitable));
+    }
+    if store.import_state().map_err(unreachable)? == ImportState::Begun {
+        return Err(StartError::Unsuitable(
+            "an import into this database was begun and did not end: run efgs import again"
+                .to_owned(),
+        ));
     }
     agree_on_keys(&settings.keys, &mut store, database)?;
     Ok(store)
 }
 
 /// All gateways of an installation have the same identity key, and know the same sealing keys.
-fn agree_on_keys(keys: &Keys, store: &mut Store, database: &Database) -> Result<(), StartError> {
+pub(crate) fn agree_on_keys(
+    keys: &Keys,
+    store: &mut Store,
+    database: &Database,
+) -> Result<(), StartError> {
     let mut agree = |name: &str, check: &[u8]| {
         let agreed = store
             .agree_on(name, check)
@@ -322,9 +391,10 @@ fn agree_on_keys(keys: &Keys, store: &mut Store, database: &Database) -> Result<
     Ok(())
 }
 
-fn oldest_identity(now: UnixMillis) -> UnixMillis {
-    let day = now.day().minus_days(limits::IDENTITY_AGE_DAYS);
-    UnixMillis(day.start_unix_seconds() * 1000)
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the engine panicked");
+    }
 }
 
 fn random_name() -> String {
@@ -333,9 +403,21 @@ fn random_name() -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+/// Starts a thread of the engine. A panic in it leaves the engine without a part of itself: it is
+/// remembered, so that the process can end and be started again whole.
+fn spawn(
+    name: &str,
+    failed: &Arc<AtomicBool>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let failed = Arc::clone(failed);
+    let guarded = move || {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            failed.store(true, Ordering::Release);
+        }
+    };
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(work)
+        .spawn(guarded)
         .map_err(StartError::Threads)
 }

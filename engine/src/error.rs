@@ -50,7 +50,10 @@ pub enum Rejection {
     OriginMismatch(#[from] OriginMismatch),
     /// The country has used this tag for other content (wire behaviour §11, row 10).
     #[error("upload tag is taken")]
-    UploadTagTaken,
+    UploadTagTaken {
+        /// How many keys the upload had.
+        key_count: u32,
+    },
 }
 
 /// Not now: some bound is reached. Nothing was done.
@@ -74,6 +77,8 @@ pub enum OverloadBound {
     ParticipantShare,
     /// Cold bundles waiting to be read.
     ColdReads,
+    /// Requests about callbacks waiting for the database.
+    Callbacks,
 }
 
 /// Ours and unexpected. The text is one plain sentence; the source goes to the log.

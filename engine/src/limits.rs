@@ -59,16 +59,74 @@ pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// Rows read at a time when following the log: 32 full uploads are 2.5 MB of identities.
 pub const FOLLOW_ROWS: u64 = 32;
 
+/// Races for the next position that a group of uploads may lose before the gateway claims the end
+/// of the log. Between busy gateways one to three are usual, and claiming costs a round trip; but
+/// large groups lose again and again to gateways that write small ones.
+pub const LOST_RACES_MAX: u32 = 4;
+
 /// How long an upload waits for a database that is away before it is answered with an error. Rides
 /// out the change of a cluster's node; below the shortest client time-out (IT: 10 s).
 pub const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between attempts to connect.
+/// How long an upload waits while other gateways are faster; below the shortest client time-out.
+pub const CONTENTION_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How far the clock of the gateway that cuts may be from the database's: the names of download
+/// batches are made of days, and never go back.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// A reader's connection that was idle for longer is not used again; servers close them.
+pub const READER_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Download batches cut in one transaction, which must end long before the lease does.
+pub const CUTS_MAX: usize = 64;
+
+/// Between attempts to connect, or to do what failed.
 pub const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Days of the log whose identities are kept: a key begins at most ten minutes after its upload
 /// and can come again until [`KEY_AGE_DAYS_MAX`] days after that; a day more for the rounding.
 pub const IDENTITY_AGE_DAYS: u32 = KEY_AGE_DAYS_MAX + 2;
+
+/// How long the writer forgets at a time, between two groups: an upload waits no longer for it.
+pub const FORGET_SLICE: Duration = Duration::from_millis(2);
+
+/// Between looks at the clock for a new day of retention, and at its other tasks.
+pub const RETENTION_WAKE: Duration = Duration::from_secs(1);
+
+/// Between passes of retention. A pass with nothing to do takes a few small statements.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Until the next pass, when another gateway was at it or the database failed.
+pub const RETENTION_RETRY: Duration = Duration::from_secs(1);
+
+/// How long after midnight (UTC) the day begins for retention: gateways whose clocks are a little
+/// behind still answer for the day that is about to go, and so do downloads that have begun.
+pub const RETENTION_GRACE: Duration = Duration::from_secs(300);
+
+/// Uploads that one transaction of retention empties or deletes: at the most 8 MB of rows that
+/// SQLite has to rewrite without their key data, some milliseconds for uploads to wait.
+pub const RETENTION_ROWS: u64 = 16;
+
+/// Download batches that one transaction deletes: small rows.
+pub const RETENTION_BATCHES: u64 = 500;
+
+/// Shortest pause between two transactions of retention; the longest is as long as one took.
+pub const RETENTION_PAUSE_MIN: Duration = Duration::from_millis(2);
+
+/// Uploads that are deleted at a time when an import begins anew: nobody waits for them.
+pub const IMPORT_DELETED_ROWS: u64 = 1000;
+
+/// Between writes of counted downloads: what a gateway that is killed has not counted.
+pub const DOWNLOAD_COUNT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Pairs of participant and download batch that are counted while the database is away: 60
+/// participants and the 3220 batches of the worst day, of 150 bytes each. Further ones are served
+/// and not counted.
+pub const DOWNLOAD_COUNTS_MAX: usize = 200_000;
+
+/// Rows of download statistics in one statement: six parameters each, of which MySQL takes 65535.
+pub const DOWNLOAD_COUNT_ROWS: usize = 500;
 
 /// A lease that is not renewed is free after this time: how long download batches wait when the
 /// gateway that cuts them dies.
@@ -99,10 +157,32 @@ pub const COLD_READS_MAX: usize = 256;
 /// Encoded segments of uploads that wait to be cut: a part of the bundle cache's bound.
 pub const FRESH_SEGMENTS_DIVISOR: usize = 4;
 
+/// Callback subscriptions of one country. Clients use one; a few more leave room for moves.
+pub const CALLBACKS_PER_COUNTRY_MAX: u64 = 16;
+
+/// Requests about callbacks that may wait for their thread: the deliveries under way, and a few
+/// participants that change their subscriptions.
+pub const CALLBACK_JOBS_MAX: usize = 256;
+
+/// No claim on a delivery, and no wait for the next attempt, is longer: what says otherwise was
+/// written before the database's clock was set back.
+pub const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
+pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;
+
+/// What a row of the log takes at the most: sealed keys, an identity a key, the batch signature
+/// and the rest of the statement.
+pub const fn row_bytes_max(body_bytes_max: usize, keys_max: u32) -> usize {
+    body_bytes_max + 16 * keys_max as usize + (128 << 10)
+}
+
 const _: () = assert!(
     FOLLOW_INTERVAL.as_millis() < 1000,
     "gateways must not fall behind"
 );
+const _: () = assert!(IDENTITY_AGE_DAYS > KEY_AGE_DAYS_MAX);
+const _: () = assert!(DOWNLOAD_COUNT_ROWS * 6 < 32_766, "SQLite's parameters");
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE_TTL.as_millis());
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
 /// Values (in the sense of ASN.1) in a batch signature: a certificate has 100 to 200 of them, so

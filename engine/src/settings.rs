@@ -63,6 +63,8 @@ pub struct BundleSettings {
     pub keys_max: u32,
     /// Memory for encoded bundles, in bytes.
     pub cache_bytes_max: usize,
+    /// How far the clock may be from the database's; nothing for simulated time.
+    pub clock_skew_max: Option<Duration>,
 }
 
 impl Default for BundleSettings {
@@ -71,6 +73,7 @@ impl Default for BundleSettings {
             max_delay: limits::BUNDLE_MAX_DELAY,
             keys_max: limits::BUNDLE_KEYS_MAX,
             cache_bytes_max: limits::BUNDLE_CACHE_BYTES_MAX,
+            clock_skew_max: Some(limits::CLOCK_SKEW_MAX),
         }
     }
 }

@@ -5,10 +5,8 @@ use bytes::Bytes;
 use crate::admission::Permit;
 use crate::clock::Clock;
 use crate::decode::decode;
-use crate::dedup::{IdentitySet, TagIndex, TagState, UniqueBatch, dedup};
-use crate::domain::{
-    ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag,
-};
+use crate::dedup::{IdentitySet, Probe, TagIndex, TagState, UniqueBatch, dedup};
+use crate::domain::{ContentDigest, Country, Format, Thumbprint, UnixMillis, UploadTag};
 use crate::error::{Rejection, UploadError};
 use crate::seal::Keys;
 use crate::settings::UploadSettings;
@@ -39,6 +37,8 @@ pub struct UploadRequest {
 pub enum Receipt {
     /// Stored whole and durable: 201.
     Stored {
+        /// How many keys the upload had.
+        key_count: u32,
         /// The same content was stored under the same tag before; nothing was stored now.
         replayed: bool,
     },
@@ -102,6 +102,10 @@ pub fn prepare(
     };
     let decoded = decode(body, around.settings.keys_max)?;
     let valid = validate(decoded, now)?;
+    let key_count = valid.keys().key_count();
+    let (country, tag) = (request.country, request.tag.as_str());
+    let message = "Successful validation of diagnosis keys";
+    tracing::debug!(stage = "validate", %country, batchTag = tag, numKeys = key_count, "{message}");
     let content = crate::verify::signed_content(&valid);
     let tag_state = || {
         around
@@ -111,21 +115,31 @@ pub fn prepare(
     // The reference looks at the tag before the signature (wire behaviour §11, row 10).
     let known = tag_state();
     if known == TagState::Taken {
-        return Err(Rejection::UploadTagTaken.into());
+        return Err(Rejection::UploadTagTaken { key_count }.into());
     }
     let verified = verify(valid, &content, request, around, now)?;
+    let message = "verified batch signature";
+    tracing::debug!(
+        stage = "verify",
+        %country,
+        batchTag = tag,
+        numKeys = key_count,
+        certThumbprint = %verified.signer(),
+        "{message}"
+    );
+    let replayed = Receipt::Stored {
+        key_count,
+        replayed: true,
+    };
     if known == TagState::SameContent {
-        return Ok(Prepared::Answered(Receipt::Stored { replayed: true }));
+        return Ok(Prepared::Answered(replayed));
     }
-    let key_count = verified.key_count();
     match dedup(verified, content.canonical(), around.keys, around.set) {
         Ok(unique) => Ok(Prepared::Sealed(Box::new(seal(
             unique, request, permit, around, now,
         )))),
         // A twin of this upload may have been stored since the tag was looked at.
-        Err(_) if tag_state() == TagState::SameContent => {
-            Ok(Prepared::Answered(Receipt::Stored { replayed: true }))
-        }
+        Err(_) if tag_state() == TagState::SameContent => Ok(Prepared::Answered(replayed)),
         Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {
             key_count,
             duplicates,
@@ -144,10 +158,8 @@ pub struct SealedBatch {
     pub(crate) batch_signature: Box<str>,
     pub(crate) key_count: u32,
     pub(crate) created_at: UnixMillis,
-    /// One a key, in upload order.
-    pub(crate) identities: Vec<KeyIdentity>,
-    /// The log position at which they were probed.
-    pub(crate) probed_at: Seq,
+    /// What is known of its keys, one identity each in upload order.
+    pub(crate) probe: Probe,
     /// The encoded keys, as they will be served.
     pub(crate) segment: Bytes,
     /// The same, sealed.
@@ -159,7 +171,7 @@ impl SealedBatch {
     /// Bytes that the row takes, about.
     pub(crate) fn stored_bytes(&self) -> usize {
         self.sealed.len()
-            + self.identities.len() * size_of::<KeyIdentity>()
+            + size_of_val(self.probe.identities.as_slice())
             + self.batch_signature.len()
             + 256
     }
@@ -178,7 +190,7 @@ fn seal(
     around: &Surroundings<'_>,
     now: UnixMillis,
 ) -> SealedBatch {
-    let (verified, identities, probed_at) = unique.into_parts();
+    let (verified, probe) = unique.into_parts();
     let segment = verified.encode_segment();
     let context = seal_context(request.country, &request.tag);
     SealedBatch {
@@ -190,8 +202,7 @@ fn seal(
         batch_signature: request.batch_signature.clone(),
         key_count: verified.key_count(),
         created_at: now,
-        identities,
-        probed_at,
+        probe,
         sealed: around.keys.seal(&segment, &context),
         segment: Bytes::from(segment),
         permit,

@@ -59,6 +59,8 @@ pub struct OriginMismatch {
     pub index: u32,
     /// The uploader's country.
     pub expected: Country,
+    /// How many keys the upload had.
+    pub key_count: u32,
 }
 
 /// A batch whose keys obey every rule. Only [`validate`] makes one.
@@ -101,7 +103,11 @@ pub fn check_origins(batch: &DecodedBatch<'_>, expected: Country) -> Result<(), 
     let is_foreign = |origin: &str| *origin.as_bytes() != expected.letters();
     let mut keys = (0..).zip(batch.keys());
     match keys.find(|(_, key)| is_foreign(key.fields.origin)) {
-        Some((index, _)) => Err(OriginMismatch { index, expected }),
+        Some((index, _)) => Err(OriginMismatch {
+            index,
+            expected,
+            key_count: batch.key_count(),
+        }),
         None => Ok(()),
     }
 }
@@ -322,9 +328,11 @@ mod tests {
         );
         let batch = decode(&body, 2).unwrap();
         let expected = country("DE");
-        assert_eq!(
-            check_origins(&batch, expected),
-            Err(OriginMismatch { index: 1, expected })
-        );
+        let mismatch = OriginMismatch {
+            index: 1,
+            expected,
+            key_count: 2,
+        };
+        assert_eq!(check_origins(&batch, expected), Err(mismatch));
     }
 }

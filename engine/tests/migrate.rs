@@ -10,6 +10,10 @@ use loadgen::local::MariaDb;
 fn check(database: &DatabaseUrl) {
     let from: Vec<u32> = std::thread::scope(|scope| {
         let migrate = || scope.spawn(|| Admin::migrate(database).unwrap().from);
+        #[allow(
+            clippy::needless_collect,
+            reason = "all start before one is waited for"
+        )]
         let threads: Vec<_> = (0..8).map(|_| migrate()).collect();
         threads
             .into_iter()

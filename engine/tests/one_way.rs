@@ -333,7 +333,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("admission", &["domain", "error", "limits"]),
     ("decode", &["error", "wire"]),
     ("validate", &["decode", "domain", "error", "limits"]),
-    ("trust", &["domain", "pki", "persist"]),
+    ("trust", &["domain", "limits", "pki", "persist"]),
     (
         "verify",
         &[

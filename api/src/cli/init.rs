@@ -18,8 +18,9 @@ use super::say;
 
 /// Make a folder with all that a gateway needs: configuration, keys, certificates for everybody
 ///
-/// Writes DIR/efgs.toml, a DIR/loadgen.toml to go with it, fresh encryption keys, and a development PKI below DIR/pki: a trust
-/// anchor, a server certificate for localhost, and certificates for each participant, which are
+/// Writes DIR/efgs.toml, a DIR/loadgen.toml to go with it, fresh encryption keys, and a development
+/// PKI below DIR/pki: a trust anchor, a server certificate for localhost, one that the gateway
+/// shows to the receivers of callbacks, and certificates for each participant, which are
 /// onboarded. Nothing of it is fit for real use but the form.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
@@ -205,6 +206,28 @@ listen = "127.0.0.1:9090"
 # trusted_peers = ["10.0.0.7", "10.1.0.0/16"]
 # thumbprint_header = "X-SSL-Client-SHA256"
 # distinguished_name_header = "X-SSL-Client-DN"
+
+[callback]
+# What the gateway shows to the receivers of callbacks; without it, it delivers none.
+certificate = "pki/gateway-callback.pem"
+private_key = "pki/gateway-callback.key"
+# Authorities that may vouch for receivers by host name, beside the receivers' listed certificates.
+# ca_file = ""
+# Where callbacks may lead though it is no public address, as 10.1.0.0/16 and receiver.internal.
+# allowed_networks = []
+# allowed_hosts = []
+# http://HOST:PORT of a proxy that takes CONNECT to addresses; its password has a file of its own.
+# proxy_url = "off"
+# proxy_user = ""
+# proxy_password_file = ""
+# interval_ms = 1000
+# connect_timeout_ms = 10000
+# read_timeout_ms = 10000
+# Attempts in a row after which a subscription is disabled; the wait between them doubles.
+# attempts_max = 6
+# retry_wait_ms = 300000
+# retry_wait_max_ms = 3600000
+# deliveries_max = 64
 
 # [upload]
 # keys_max = 5000

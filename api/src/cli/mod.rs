@@ -4,10 +4,12 @@
 mod certificates;
 mod database;
 mod files;
+mod import;
 mod init;
 mod keys;
 mod pki;
 mod serve;
+mod stats;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ enum Command {
     /// Look after the encryption keys
     #[command(subcommand)]
     Key(keys::KeyCommand),
+    Stats(stats::StatsArguments),
+    Import(import::ImportArguments),
 }
 
 /// Which configuration.
@@ -69,6 +73,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Cert(command) => certificates::run(&command),
         Command::Db(command) => database::run(&command),
         Command::Key(command) => keys::run(&command),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
     }
 }
 

@@ -1,4 +1,5 @@
-//! A development PKI: a trust anchor, a server certificate with its CA, and three certificates for
+//! A development PKI: a trust anchor, a server certificate with its CA, the certificate that the
+//! gateway shows to receivers of callbacks, and three certificates for
 //! each participant, with RSA and P-256 keys mixed. For demonstrations and tests, not for use.
 //!
 //! The trust anchor is self-signed, RSA and SHA-256: the one combination that every backend that
@@ -43,6 +44,8 @@ pub(super) enum Subject {
     TrustAnchor,
     ServerCa,
     Server,
+    /// What the gateway shows to the receivers of callbacks.
+    GatewayCallback,
     Participant(Country, CertificateKind),
 }
 
@@ -53,6 +56,7 @@ impl Subject {
             Self::TrustAnchor => "trust-anchor".to_owned(),
             Self::ServerCa => "server-ca".to_owned(),
             Self::Server => "server".to_owned(),
+            Self::GatewayCallback => "gateway-callback".to_owned(),
             Self::Participant(country, kind) => format!("{country}/{}", kind.name()),
         }
     }
@@ -60,7 +64,7 @@ impl Subject {
     fn days(self) -> i64 {
         match self {
             Self::TrustAnchor | Self::ServerCa => AUTHORITY_DAYS,
-            Self::Server | Self::Participant(..) => MEMBER_DAYS,
+            Self::Server | Self::GatewayCallback | Self::Participant(..) => MEMBER_DAYS,
         }
     }
 }
@@ -83,9 +87,10 @@ pub(super) fn make(
         let params = params(subject, now)?;
         let certificate = match subject {
             Subject::Server => params.signed_by(key, &ca)?,
-            Subject::TrustAnchor | Subject::ServerCa | Subject::Participant(..) => {
-                params.self_signed(key)?
-            }
+            Subject::TrustAnchor
+            | Subject::ServerCa
+            | Subject::GatewayCallback
+            | Subject::Participant(..) => params.self_signed(key)?,
         };
         let identity = Identity {
             certificate_pem: certificate.pem(),
@@ -104,6 +109,7 @@ fn plan(participants: &[Country]) -> Plan {
         (Subject::TrustAnchor, &PKCS_RSA_SHA256),
         (Subject::ServerCa, &PKCS_ECDSA_P256_SHA256),
         (Subject::Server, &PKCS_ECDSA_P256_SHA256),
+        (Subject::GatewayCallback, &PKCS_ECDSA_P256_SHA256),
     ];
     for (at, &country) in participants.iter().enumerate() {
         for (kind_at, kind) in CertificateKind::ALL.into_iter().enumerate() {
@@ -163,7 +169,7 @@ fn params(subject: Subject, now: OffsetDateTime) -> anyhow::Result<CertificatePa
     params.extended_key_usages = extended_key_usages;
     params.is_ca = match subject {
         Subject::TrustAnchor | Subject::ServerCa => IsCa::Ca(BasicConstraints::Constrained(0)),
-        Subject::Server | Subject::Participant(..) => IsCa::ExplicitNoCa,
+        Subject::Server | Subject::GatewayCallback | Subject::Participant(..) => IsCa::ExplicitNoCa,
     };
     params.use_authority_key_identifier_extension = subject == Subject::Server;
     Ok(params)
@@ -183,6 +189,7 @@ fn distinguished_name(subject: Subject) -> anyhow::Result<DistinguishedName> {
             Subject::TrustAnchor => "EFGS development trust anchor".to_owned(),
             Subject::ServerCa => "EFGS development server CA".to_owned(),
             Subject::Server => "localhost".to_owned(),
+            Subject::GatewayCallback => "EFGS development gateway callback".to_owned(),
             Subject::Participant(country, kind) => format!("{country} {}", kind.name()),
         },
     );
@@ -196,6 +203,7 @@ fn usages(subject: Subject) -> (Vec<KeyUsagePurpose>, Vec<ExtendedKeyUsagePurpos
         Subject::TrustAnchor => (vec![DigitalSignature, KeyCertSign], vec![]),
         Subject::ServerCa => (vec![KeyCertSign, CrlSign], vec![]),
         Subject::Server => (vec![DigitalSignature], vec![ServerAuth]),
+        Subject::GatewayCallback => (vec![DigitalSignature], vec![ClientAuth]),
         Subject::Participant(_, kind) => {
             let extended = match kind {
                 CertificateKind::Authentication => vec![ClientAuth],

@@ -1,8 +1,9 @@
 //! `efgs serve`: the gateway itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use api::server::{self, BoundAddresses, ServerSettings};
 use api::settings::{Settings, environment, variables};
 use api::shutdown::StopSignals;
@@ -65,9 +66,29 @@ async fn serve(
     let settings = ServerSettings::from(settings);
     let mut said = Ok(());
     let bound = |addresses: &BoundAddresses| said = say_where(addresses);
-    server::serve(Arc::clone(engine), clock, settings, bound, stop.requested()).await?;
+    let end = async {
+        tokio::select! {
+            () = stop.requested() => {}
+            () = failure(engine) => {}
+        }
+    };
+    server::serve(Arc::clone(engine), clock, settings, bound, end).await?;
+    if engine.status().failed {
+        bail!("a part of the gateway has failed, as the log says: start efgs again");
+    }
     said
 }
+
+/// Completes when a thread of the engine has panicked: the process ends, so that whoever watches it
+/// starts it again whole.
+async fn failure(engine: &Engine) {
+    while !engine.status().failed {
+        tokio::time::sleep(FAILURE_INTERVAL).await;
+    }
+}
+
+/// Between looks at whether the engine is whole.
+const FAILURE_INTERVAL: Duration = Duration::from_millis(500);
 
 fn say_where(addresses: &BoundAddresses) -> anyhow::Result<()> {
     let ports = [

@@ -25,10 +25,11 @@ use hyper_util::server::conn::auto::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower::Service as _;
+use tracing::Instrument as _;
 
 use crate::header_case::Spelling;
 use crate::participant::Arrival;
-use crate::response;
+use crate::{response, telemetry};
 
 use body::{RequestBody, ResponseBody};
 pub(crate) use pulse::{InFlight, Patience};
@@ -44,6 +45,10 @@ const BUFFER_BYTES_MAX: usize = 128 << 10;
 const STREAMS_MAX: u32 = 64;
 /// HTTP/2 upload window of a stream and of a connection: bounds what a peer may send unread.
 const WINDOW_BYTES: u32 = 1 << 20;
+
+/// Between the word to stop and the goodbye on a connection: a request that was on its way, or in
+/// the system's buffers, arrives and is answered.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// What all connections of a gateway share.
 #[derive(Debug)]
@@ -91,12 +96,15 @@ impl Connections {
     {
         let pulse = Arc::new(Pulse::new(Instant::now()));
         let stream = TokioIo::new(WatchedIo::new(stream, Arc::clone(&pulse)));
-        let spelling = self.spelling.clone();
-        let counted = Arc::clone(&pulse);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (pulse, spelling) = (Arc::clone(&counted), spelling.clone());
-            answer(request, arrival, pulse, router.clone(), spelling)
-        });
+        let answering = Answering {
+            arrival,
+            pulse: Arc::clone(&pulse),
+            router,
+            spelling: self.spelling.clone(),
+            stopping: stop.clone(),
+        };
+        let service =
+            service_fn(move |request: Request<Incoming>| answering.clone().answer(request));
         let connection = pin!(self.builder.serve_connection(stream, service));
         watch(connection, &pulse, &self.patience, stop).await;
     }
@@ -120,6 +128,7 @@ async fn watch<S, F>(
 {
     let mut tick = tokio::time::interval(patience.tick);
     let mut leaving = false;
+    let mut time_to_leave = pin!(time_to_leave(&mut stop));
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -141,7 +150,7 @@ async fn watch<S, F>(
                     return;
                 }
             },
-            _ = stop.wait_for(|stop| *stop), if !leaving => {
+            () = time_to_leave.as_mut(), if !leaving => {
                 leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -149,33 +158,51 @@ async fn watch<S, F>(
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
+/// Comes a moment after everything stops.
+async fn time_to_leave(stop: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone: it stops as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(LINGER).await;
+}
+
+/// What the requests of a connection are answered with.
+#[derive(Clone)]
+struct Answering {
     arrival: Arrival,
     pulse: Arc<Pulse>,
-    mut router: Router,
+    router: Router,
     spelling: Spelling,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let http2 = request.version() >= Version::HTTP_2;
-    let in_flight = pulse.begin(http2);
-    let expects = request.headers().contains_key(header::EXPECT);
-    let mut request = request.map(|incoming| {
-        if incoming.is_end_stream() {
-            return Body::empty();
+    stopping: watch::Receiver<bool>,
+}
+
+impl Answering {
+    async fn answer(
+        mut self,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let http2 = request.version() >= Version::HTTP_2;
+        let in_flight = self.pulse.begin(http2);
+        let expects = request.headers().contains_key(header::EXPECT);
+        let mut request = request.map(|incoming| {
+            if incoming.is_end_stream() {
+                return Body::empty();
+            }
+            Body::new(RequestBody::new(incoming, Arc::clone(&in_flight), !expects))
+        });
+        request.extensions_mut().insert(self.arrival);
+        request.extensions_mut().insert(Arc::clone(&in_flight));
+        let span = telemetry::request_span(self.arrival, request.headers());
+        let mut response = self.router.call(request).instrument(span).await?;
+        if !http2 {
+            self.spelling.apply(&mut response);
+            // Whether the peer will send its body now or not, nobody can tell.
+            let is_lost = expects && response::is_error(&response);
+            // HTTP/2 has a message of its own for the end.
+            if is_lost || *self.stopping.borrow() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
         }
-        Body::new(RequestBody::new(incoming, Arc::clone(&in_flight), !expects))
-    });
-    request.extensions_mut().insert(arrival);
-    request.extensions_mut().insert(Arc::clone(&in_flight));
-    let mut response = router.call(request).await?;
-    if !http2 {
-        spelling.apply(&mut response);
-        // Whether the peer will send its body now or not, nobody can tell.
-        if expects && response::is_error(&response) {
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        Ok(response.map(|body| ResponseBody::new(body, in_flight, http2)))
     }
-    Ok(response.map(|body| ResponseBody::new(body, in_flight, http2)))
 }

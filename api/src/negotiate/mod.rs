@@ -3,6 +3,7 @@
 //! - *In*: the `Content-Type` and `Accept` headers.
 //! - *Out*: a [`Format`], or the spelling of a JSON answer's `Content-Type`.
 //! - *Refuses*: other types and other versions ([`NegotiationError`]), before any side effect.
+//!   The refusal is logged here, as the reference's event (wire behaviour §18.3).
 //! - *Assumes*: the participant is authenticated (the reference negotiates first; wire behaviour
 //!   §3 says why it should not).
 //! - *Runs on*: a tokio thread; work is linear in the headers' length, which the listener bounds.
@@ -59,6 +60,10 @@ pub(crate) enum VersionError {
 /// # Errors
 /// In the reference's order: type, presence of a version, its shape, its value.
 pub(crate) fn upload_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
+    sent_format(headers).inspect_err(|error| log(*error, headers))
+}
+
+fn sent_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     let sent = headers.get(header::CONTENT_TYPE);
     let media_type = sent
         .and_then(|value| value.to_str().ok())
@@ -78,6 +83,10 @@ pub(crate) fn upload_format(headers: &HeaderMap) -> Result<Format, NegotiationEr
 /// # Errors
 /// When `Accept` admits no JSON.
 pub(crate) fn json_answer(headers: &HeaderMap) -> Result<&'static str, NegotiationError> {
+    accepted_json(headers).inspect_err(|error| log(*error, headers))
+}
+
+fn accepted_json(headers: &HeaderMap) -> Result<&'static str, NegotiationError> {
     let ranges = accepted(headers);
     if ranges.is_empty() && accepts_anything(headers) {
         return Ok(PLAIN_JSON);
@@ -102,6 +111,10 @@ pub(crate) fn json_answer(headers: &HeaderMap) -> Result<&'static str, Negotiati
 /// # Errors
 /// When `Accept` admits neither format, or only other versions.
 pub(crate) fn download_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
+    accepted_format(headers).inspect_err(|error| log(*error, headers))
+}
+
+fn accepted_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     let ranges = accepted(headers);
     if ranges.is_empty() && accepts_anything(headers) {
         return Ok(Format::Protobuf);
@@ -124,6 +137,35 @@ pub(crate) fn download_format(headers: &HeaderMap) -> Result<Format, Negotiation
         } => Err(NegotiationError::AcceptVersion(error)),
         Found { .. } => Err(NegotiationError::Accept(Offer::ProtobufOrJson)),
     }
+}
+
+/// The reference's events, and their counterparts for what is sent.
+fn log(error: NegotiationError, headers: &HeaderMap) {
+    let (header, message) = match error {
+        NegotiationError::ContentType => (header::CONTENT_TYPE, "Content-Type is not compatible"),
+        NegotiationError::ContentTypeVersion(VersionError::Missing) => (
+            header::CONTENT_TYPE,
+            "Version parameter of Content-Type is required",
+        ),
+        NegotiationError::ContentTypeVersion(_) => (
+            header::CONTENT_TYPE,
+            "Deserialization: Protocol version is not compatible",
+        ),
+        NegotiationError::Accept(_) => (header::ACCEPT, "Accepted Content-Type is not compatible"),
+        // None is taken for ours; here for whoever changes that.
+        NegotiationError::AcceptVersion(VersionError::Missing) => (
+            header::ACCEPT,
+            "Version parameter of Accepted Content-Type is required",
+        ),
+        NegotiationError::AcceptVersion(_) => (
+            header::ACCEPT,
+            "Serialization: Protocol version is not compatible",
+        ),
+    };
+    let values = headers.get_all(header).iter();
+    let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let requested = values.collect::<Vec<_>>().join(", ");
+    tracing::info!(requestedMediaType = requested, "{message}");
 }
 
 /// The `Content-Type` of a body, spelled as the reference spells it (no blank).

@@ -1,4 +1,4 @@
-//! The operations port: health, readiness, metrics, a dashboard. Nobody is authenticated here, so
+//! The operations port: health, readiness, metrics, a dashboard, the API description. Nobody is authenticated here, so
 //! it listens on loopback by default and shows no key data.
 
 use std::sync::{Arc, OnceLock};
@@ -7,7 +7,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
+use engine::callbacks::Summary;
 use engine::{Engine, Status};
 use http::Response;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -15,7 +17,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::negotiate::PLAIN_JSON;
-use crate::response;
+use crate::openapi::describe::{self, HTML, METRICS};
+use crate::router::{self, Endpoint};
+use crate::{openapi, response};
 
 /// The page at `/`; it polls `/status`.
 const DASHBOARD: &str = include_str!("dashboard.html");
@@ -65,6 +69,20 @@ fn install_recorder() -> Result<PrometheusHandle, String> {
         "efgs_connections_stalled_total",
         "Connections closed as stalled"
     );
+    metrics::describe_gauge!(
+        "efgs_callback_subscriptions",
+        "Callback subscriptions by state, over all gateways"
+    );
+    metrics::describe_gauge!(
+        "efgs_callback_batches_behind_max",
+        "Download batches that the furthest active subscription was not told of yet"
+    );
+    metrics::describe_gauge!(
+        "efgs_callback_deliveries_in_flight",
+        "Callbacks that this gateway is delivering"
+    );
+    metrics::describe_counter!("efgs_callback_attempts_total", "Callbacks by outcome");
+    metrics::describe_histogram!("efgs_callback_seconds", "Resolving to response head");
     metrics::describe_counter!("efgs_tls_handshakes_failed_total", "Failed TLS handshakes");
     Ok(handle)
 }
@@ -74,6 +92,48 @@ struct Operations {
     engine: Arc<Engine>,
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
+    delivers: bool,
+    /// The API description.
+    document: Bytes,
+}
+
+type Route = MethodRouter<Operations>;
+
+/// What the operations port knows.
+fn endpoints() -> [(Endpoint, Route); 7] {
+    let endpoint = |path, label, operations| Endpoint {
+        path,
+        label,
+        methods: "GET,HEAD",
+        operations,
+    };
+    [
+        (
+            endpoint("/", "dashboard", &[describe::dashboard]),
+            get(async || response::text(HTML, DASHBOARD)),
+        ),
+        (
+            endpoint("/health", "health", &[describe::health]),
+            get(async || response::found(PLAIN_JSON, &Health { status: "up" })),
+        ),
+        (endpoint("/ready", "ready", &[describe::ready]), get(ready)),
+        (
+            endpoint("/status", "status", &[describe::status]),
+            get(status),
+        ),
+        (
+            endpoint("/metrics", "metrics", &[describe::metrics]),
+            get(render),
+        ),
+        (
+            endpoint("/openapi.json", "openapi", &[describe::document]),
+            get(document),
+        ),
+        (
+            endpoint("/docs", "docs", &[describe::docs]),
+            get(async || response::text(HTML, openapi::PAGE)),
+        ),
+    ]
 }
 
 /// The routes of the operations port.
@@ -81,24 +141,21 @@ pub(crate) fn routes(
     engine: Arc<Engine>,
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
+    delivers: bool,
 ) -> Router {
-    Router::new()
-        .route(
-            "/",
-            get(async || response::text("text/html; charset=utf-8", DASHBOARD)),
-        )
-        .route(
-            "/health",
-            get(async || response::found(PLAIN_JSON, &Health { status: "up" })),
-        )
-        .route("/ready", get(ready))
-        .route("/status", get(status))
-        .route("/metrics", get(render))
-        .with_state(Operations {
-            engine,
-            metrics,
-            stopping,
-        })
+    let participants = router::endpoints().map(|(endpoint, _)| endpoint);
+    let operators = endpoints().map(|(endpoint, _)| endpoint);
+    let mut router = Router::new();
+    for (endpoint, route) in endpoints() {
+        router = router.route(endpoint.path, router::only(route, endpoint.methods));
+    }
+    router.fallback(router::not_found).with_state(Operations {
+        engine,
+        metrics,
+        stopping,
+        delivers,
+        document: openapi::document(&participants, &operators),
+    })
 }
 
 async fn ready(State(operations): State<Operations>) -> Response<Body> {
@@ -115,15 +172,18 @@ async fn status(State(operations): State<Operations>) -> Response<Body> {
 }
 
 async fn render(State(operations): State<Operations>) -> Response<Body> {
-    response::text(
-        "text/plain; version=0.0.4; charset=utf-8",
-        operations.metrics.0.render(),
-    )
+    response::text(METRICS, operations.metrics.0.render())
+}
+
+async fn document(State(operations): State<Operations>) -> Response<Body> {
+    response::text(PLAIN_JSON, operations.document)
 }
 
 impl Operations {
     fn shown(&self) -> ShownStatus {
-        ShownStatus::new(&self.engine.status(), *self.stopping.borrow())
+        let summary = self.engine.callbacks().summary();
+        let callbacks = ShownCallbacks::new(&summary, self.delivers);
+        ShownStatus::new(&self.engine.status(), *self.stopping.borrow(), callbacks)
     }
 }
 
@@ -143,20 +203,44 @@ struct ShownStatus {
     identities: u64,
     newest_batch: Option<String>,
     cuts: bool,
+    callbacks: ShownCallbacks,
     version: &'static str,
 }
 
 impl ShownStatus {
-    fn new(status: &Status, stopping: bool) -> Self {
+    fn new(status: &Status, stopping: bool, callbacks: ShownCallbacks) -> Self {
         Self {
-            ready: status.database_available && !stopping,
+            ready: status.database_available && !status.failed && !stopping,
             stopping,
             database_available: status.database_available,
             log_position: status.log_position,
             identities: status.identities,
             newest_batch: status.newest_batch.map(|tag| tag.to_string()),
             cuts: status.cuts,
+            callbacks,
             version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// Callback subscriptions in numbers.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownCallbacks {
+    /// Whether this gateway delivers.
+    delivers: bool,
+    active: u64,
+    disabled: u64,
+    batches_behind_max: u64,
+}
+
+impl ShownCallbacks {
+    const fn new(summary: &Summary, delivers: bool) -> Self {
+        Self {
+            delivers,
+            active: summary.active,
+            disabled: summary.disabled,
+            batches_behind_max: summary.batches_behind_max,
         }
     }
 }
@@ -176,11 +260,28 @@ mod tests {
             identities: 151_000,
             newest_batch: Some(BatchTag::parse("20201006-7").unwrap()),
             cuts: true,
+            failed: false,
         };
-        assert!(ShownStatus::new(&status(true), false).ready);
-        assert!(!ShownStatus::new(&status(true), true).ready);
-        assert!(!ShownStatus::new(&status(false), false).ready);
-        let shown = serde_json::to_value(ShownStatus::new(&status(true), false)).unwrap();
+        let summary = Summary {
+            active: 3,
+            disabled: 1,
+            batches_behind_max: 7,
+        };
+        let show = |status: &Status, stopping| {
+            ShownStatus::new(status, stopping, ShownCallbacks::new(&summary, true))
+        };
+        assert!(show(&status(true), false).ready);
+        assert!(!show(&status(true), true).ready);
+        assert!(!show(&status(false), false).ready);
+        let failed = Status {
+            failed: true,
+            ..status(true)
+        };
+        assert!(!show(&failed, false).ready);
+        let shown = serde_json::to_value(show(&status(true), false)).unwrap();
+        let callbacks =
+            json!({"delivers": true, "active": 3, "disabled": 1, "batchesBehindMax": 7});
+        assert_eq!(shown["callbacks"], callbacks);
         assert_eq!(shown["newestBatch"], json!("20201006-7"));
         assert_eq!(shown["identities"], json!(151_000));
     }

@@ -121,7 +121,14 @@ pub(crate) fn log(
             tracing::debug!(%country, dnString = %name, thumbprint = %thumbprint, "{message}");
         }
         Err(error) => {
-            let message = error.event();
+            let unreadable = *error == AuthenticationError::NoForwardedIdentity
+                && !name.is_empty()
+                && !thumbprint.is_empty();
+            let message = if unreadable {
+                "Could not normalize certificate hash."
+            } else {
+                error.event()
+            };
             tracing::info!(dnString = %name, thumbprint = %thumbprint, "{message}");
         }
     }

@@ -7,12 +7,15 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub(crate) mod catalog;
+
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
 use bytes::Bytes;
 use engine::bundle::{DownloadError, DownloadRefusal};
+use engine::callbacks::CallbackError;
 use engine::decode::MalformedBatch;
 use engine::domain::{BatchTag, Format, UnixMillis, UploadTag};
 use engine::upload::Receipt;
@@ -22,6 +25,7 @@ use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+use crate::delivery::UrlError;
 use crate::negotiate::{self, NegotiationError, Offer, VersionError};
 use crate::participant::AuthenticationError;
 
@@ -41,6 +45,7 @@ pub(crate) enum Refusal {
     Request(RequestError),
     Upload(UploadError),
     Download(DownloadError),
+    Callback(CallbackRefusal),
 }
 
 /// There is nothing at this path, or not with this method.
@@ -66,6 +71,41 @@ pub(crate) enum RequestError {
     BodyStalled,
     /// The body broke off.
     BodyUnreadable,
+}
+
+/// A subscription cannot be as wished.
+#[derive(Debug)]
+pub(crate) enum CallbackRefusal {
+    InvalidId,
+    MissingUrl,
+    Url(UrlError),
+    Unknown,
+    TooMany,
+    Error(CallbackError),
+}
+
+impl From<UrlError> for CallbackRefusal {
+    fn from(error: UrlError) -> Self {
+        Self::Url(error)
+    }
+}
+
+impl From<Overload> for CallbackRefusal {
+    fn from(overload: Overload) -> Self {
+        Self::Error(overload.into())
+    }
+}
+
+impl From<CallbackRefusal> for Refusal {
+    fn from(refusal: CallbackRefusal) -> Self {
+        Self::Callback(refusal)
+    }
+}
+
+impl From<UrlError> for Refusal {
+    fn from(error: UrlError) -> Self {
+        Self::Callback(error.into())
+    }
 }
 
 impl From<AuthenticationError> for Refusal {
@@ -113,6 +153,12 @@ pub(crate) fn refuse(refusal: &Refusal, now: UnixMillis) -> Response<Body> {
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// The answer to who asks for what is not there, or in a way that it cannot be asked for.
+pub(crate) fn no_route(error: RouteError) -> Response<Body> {
+    // No header of these answers tells a time.
+    refuse(&Refusal::Route(error), UnixMillis(0))
 }
 
 /// The stable code of a refusal, for the log.
@@ -172,6 +218,11 @@ pub(crate) fn bundle(
 /// 200 with JSON.
 pub(crate) fn found<T: Serialize>(json_type: &'static str, value: &T) -> Response<Body> {
     json(StatusCode::OK, json_type, value)
+}
+
+/// 200 without a body.
+pub(crate) fn done() -> Response<Body> {
+    plain(StatusCode::OK, Body::empty())
 }
 
 /// 503 with JSON: the gateway is not ready.
@@ -342,6 +393,7 @@ fn verdict(refusal: &Refusal) -> Verdict {
         Refusal::Download(DownloadError::Refused(refusal)) => download_verdict(*refusal),
         Refusal::Download(DownloadError::Overload(overload)) => overload_verdict(*overload),
         Refusal::Download(DownloadError::Failure(failure)) => failure_verdict(failure),
+        Refusal::Callback(refusal) => callback_verdict(refusal),
     }
 }
 
@@ -522,7 +574,7 @@ fn rejection_verdict(rejection: Rejection) -> Verdict {
             let message = "One or more keys are not originated from uploader country";
             bad("origin_mismatch", message).at_key(mismatch.index)
         }
-        Rejection::UploadTagTaken => Verdict::new(
+        Rejection::UploadTagTaken { .. } => Verdict::new(
             StatusCode::CONFLICT,
             "batch_tag_taken",
             "BatchTag already exists.",
@@ -564,6 +616,7 @@ fn overload_verdict(overload: Overload) -> Verdict {
         OverloadBound::Batches => full("overloaded_batches"),
         OverloadBound::Bytes => full("overloaded_bytes"),
         OverloadBound::ColdReads => full("overloaded_reads"),
+        OverloadBound::Callbacks => full("overloaded_callbacks"),
         OverloadBound::ParticipantShare => {
             let message = "Too many requests of this participant are in progress.";
             Verdict::new(StatusCode::TOO_MANY_REQUESTS, "participant_share", message)
@@ -627,6 +680,48 @@ fn download_verdict(refusal: DownloadRefusal) -> Verdict {
         DownloadRefusal::NoEntries => {
             Verdict::new(StatusCode::NOT_FOUND, "no_entries", "Batchtag not found")
         }
+    }
+}
+
+/// Wire behaviour §16.1.
+fn callback_verdict(refusal: &CallbackRefusal) -> Verdict {
+    let bad = |code, message: &'static str| Verdict::new(StatusCode::BAD_REQUEST, code, message);
+    match refusal {
+        CallbackRefusal::InvalidId => bad(
+            "callback_id_invalid",
+            "The callbackId must have 1 to 32 characters.",
+        ),
+        CallbackRefusal::MissingUrl => bad(
+            "callback_url_missing",
+            "Required parameter 'url' is not present.",
+        ),
+        CallbackRefusal::Url(error) => {
+            bad("callback_url_invalid", "Callback URL is invalid").because(url_code(*error))
+        }
+        CallbackRefusal::Unknown => Verdict::new(
+            StatusCode::NOT_FOUND,
+            "unknown_callback",
+            "Could not find any callback subscription for the given callbackId.",
+        ),
+        CallbackRefusal::TooMany => Verdict::new(
+            StatusCode::CONFLICT,
+            "too_many_callbacks",
+            "There are too many callback subscriptions, delete one first.",
+        ),
+        CallbackRefusal::Error(CallbackError::Overload(overload)) => overload_verdict(*overload),
+        CallbackRefusal::Error(CallbackError::Failure(failure)) => failure_verdict(failure),
+    }
+}
+
+const fn url_code(error: UrlError) -> &'static str {
+    match error {
+        UrlError::TooLong => "too_long",
+        UrlError::Unreadable => "unreadable",
+        UrlError::NotHttps => "not_https",
+        UrlError::HasQuery => "has_query",
+        UrlError::HasUserInfo => "has_user_info",
+        UrlError::Unresolvable => "unresolvable",
+        UrlError::NotPublic => "not_public",
     }
 }
 

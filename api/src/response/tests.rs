@@ -159,7 +159,7 @@ async fn answers_rejected_uploads_as_the_reference_does() {
     )
     .await;
     check(
-        upload(Rejection::UploadTagTaken),
+        upload(Rejection::UploadTagTaken { key_count: 2 }),
         409,
         json!({"message": "BatchTag already exists.", "code": "batch_tag_taken"}),
     )
@@ -170,9 +170,13 @@ async fn answers_rejected_uploads_as_the_reference_does() {
         json!({"message": "Invalid signature", "code": "invalid_signature", "reason": "signature_invalid"}),
     )
     .await;
-    let expected = Country::parse("DE").unwrap();
+    let mismatch = OriginMismatch {
+        index: 3,
+        expected: Country::parse("DE").unwrap(),
+        key_count: 4,
+    };
     check(
-        upload(OriginMismatch { index: 3, expected }.into()),
+        upload(mismatch.into()),
         400,
         json!({
             "message": "One or more keys are not originated from uploader country",
@@ -344,7 +348,10 @@ async fn lists_every_position_of_a_refused_upload_once() {
 async fn answers_a_stored_upload_with_its_tag_and_no_body() {
     let tag = UploadTag::parse("2020-10-5-Ab+/==-1").unwrap();
     let response = receipt(
-        &Receipt::Stored { replayed: false },
+        &Receipt::Stored {
+            key_count: 3,
+            replayed: false,
+        },
         &tag,
         "application/json",
     );

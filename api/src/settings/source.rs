@@ -45,6 +45,27 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("bundle", &["max_delay_ms", "keys_max", "cache_bytes_max"]),
     ("download", &["max_age_days"]),
+    (
+        "callback",
+        &[
+            "certificate",
+            "private_key",
+            "ca_file",
+            "allowed_networks",
+            "allowed_hosts",
+            "proxy_url",
+            "proxy_user",
+            "proxy_password_file",
+            "proxy_password",
+            "interval_ms",
+            "connect_timeout_ms",
+            "read_timeout_ms",
+            "attempts_max",
+            "retry_wait_ms",
+            "retry_wait_max_ms",
+            "deliveries_max",
+        ],
+    ),
     ("signatures", &["legacy_sha1"]),
     ("log", &["format", "level"]),
     ("engine", &["cpu_threads"]),
@@ -258,11 +279,19 @@ fn read_file(file: &Path, text: &str) -> Result<BTreeMap<Name, Given>, SettingsE
             file.display()
         )));
     }
+    if values.contains_key(&CALLBACK_PROXY_PASSWORD) {
+        return Err(SettingsError(format!(
+            "{CALLBACK_PROXY_PASSWORD} must not stand in {}: move the password to a file of its own and name it in [callback] proxy_password_file",
+            file.display()
+        )));
+    }
     Ok(values)
 }
 
-/// The one setting that the file must not hold.
+/// A setting that the file must not hold.
 pub(super) const ENCRYPTION_KEYS: Name = Name("encryption", "keys");
+/// The other one.
+pub(super) const CALLBACK_PROXY_PASSWORD: Name = Name("callback", "proxy_password");
 
 const PREFIX: &str = "EFGS__";
 

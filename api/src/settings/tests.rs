@@ -89,6 +89,15 @@ fn has_the_defaults_of_the_reference_where_it_has_the_setting() {
     assert_eq!(public.certificate_chain_pem, CERTIFICATE);
     assert_eq!(public.private_key_pem, PRIVATE_KEY);
     assert!(settings.proxy.is_none());
+    // Six attempts; 10 s to connect, 10 s to answer; 300 s of wait at the least.
+    let callback = &settings.callback;
+    assert_eq!(
+        (callback.attempts_max, callback.retry_wait.as_secs()),
+        (6, 300)
+    );
+    assert_eq!(callback.connect_timeout, Duration::from_secs(10));
+    assert_eq!(callback.read_timeout, Duration::from_secs(10));
+    assert!(callback.identity.is_none() && callback.proxy.is_none());
     assert_eq!(
         settings.operations_listen.unwrap().to_string(),
         "127.0.0.1:9090"
@@ -123,6 +132,20 @@ fn reads_every_setting_from_the_file() {
         max_age_days = 14
         [signatures]
         legacy_sha1 = ["CZ", "ie"]
+        [callback]
+        certificate = "pki/server.pem"
+        private_key = "pki/server.key"
+        ca_file = "pki/trust-anchor.pem"
+        allowed_networks = ["10.1.0.0/16"]
+        allowed_hosts = ["receiver.internal"]
+        proxy_url = "http://proxy.internal:3128"
+        interval_ms = 50
+        connect_timeout_ms = 2000
+        read_timeout_ms = 3000
+        attempts_max = 4
+        retry_wait_ms = 1000
+        retry_wait_max_ms = 500
+        deliveries_max = 8
         [log]
         format = "json"
         level = "warn,engine=debug"
@@ -152,6 +175,23 @@ fn reads_every_setting_from_the_file() {
         ("x-thumb", "x-dn")
     );
     assert_eq!(proxy.trusted_peers.len(), 2);
+    let callback = &settings.callback;
+    assert_eq!(callback.ca_pem.as_deref(), Some(CERTIFICATE));
+    assert!(callback.identity.is_some());
+    assert_eq!(callback.allowed_networks.len(), 1);
+    assert_eq!(callback.allowed_hosts, ["receiver.internal"]);
+    let through = callback.proxy.as_ref().unwrap();
+    assert_eq!(
+        (through.host.as_str(), through.port),
+        ("proxy.internal", 3128)
+    );
+    assert_eq!(through.credentials, None);
+    assert_eq!(callback.interval.as_millis(), 50);
+    assert_eq!(callback.connect_timeout.as_secs(), 2);
+    assert_eq!(callback.read_timeout.as_secs(), 3);
+    assert_eq!((callback.attempts_max, callback.deliveries_max), (4, 8));
+    // The bound is no lower than where it begins.
+    assert_eq!(callback.retry_wait_max, callback.retry_wait);
     assert_eq!(settings.operations_listen, None);
     assert_eq!(
         (settings.log.format, settings.log.level.as_str()),
@@ -433,4 +473,77 @@ fn never_shows_secrets() {
         !shown.contains("s3cret") && !shown.contains("PRIVATE KEY"),
         "{shown}"
     );
+}
+
+#[test]
+fn takes_the_proxy_password_from_a_file_or_the_environment_only() {
+    let proxy = "[callback]\nproxy_url = \"http://[::1]:3128\"\nproxy_user = \"gateway\"\n";
+    let credentials = |settings: &Settings| {
+        let proxy = settings.callback.proxy.clone().unwrap();
+        assert_eq!(proxy.host, "::1");
+        proxy.credentials.unwrap()
+    };
+    let expected = ("gateway".to_owned(), "s3cret".to_owned());
+    let settings = accepts(proxy, &[("EFGS__CALLBACK__PROXY_PASSWORD", "s3cret")]);
+    assert_eq!(credentials(&settings), expected);
+    assert!(!format!("{settings:?}").contains("s3cret"));
+
+    let folder = Folder::new(&format!(
+        "{WHOLE}{proxy}proxy_password_file = \"password\"\n"
+    ));
+    check_refusal(
+        folder.load(&[]),
+        &["[callback] proxy_password_file", "cannot be read"],
+    );
+    std::fs::write(folder.0.path().join("password"), "s3cret\n").unwrap();
+    assert_eq!(credentials(&folder.load(&[]).unwrap()), expected);
+
+    let says = [
+        "[callback] proxy_password_file is missing",
+        "EFGS__CALLBACK__PROXY_PASSWORD_FILE",
+    ];
+    refuses_setting(proxy, &says);
+    refuses_setting(
+        "[callback]\nproxy_password = \"s3cret\"",
+        &[
+            "[callback] proxy_password must not stand in",
+            "proxy_password_file",
+        ],
+    );
+}
+
+#[test]
+fn refuses_callback_settings_that_cannot_be_meant() {
+    for (setting, says) in [
+        (
+            "certificate = \"pki/server.pem\"",
+            "[callback] private_key is missing",
+        ),
+        (
+            "private_key = \"pki/server.key\"",
+            "[callback] certificate is missing",
+        ),
+        ("ca_file = \"keys\"", "[callback] ca_file"),
+        (
+            "allowed_networks = [\"10.0.0.0/33\"]",
+            "addresses or networks",
+        ),
+        ("allowed_hosts = [\"https://x\"]", "whole host names"),
+        ("allowed_hosts = [\"*.internal\"]", "whole host names"),
+        ("proxy_url = \"https://proxy:3128\"", "http://HOST:PORT"),
+        ("proxy_url = \"http://proxy\"", "http://HOST:PORT"),
+        (
+            "proxy_url = \"http://u:s3cret@proxy:3128\"",
+            "http://HOST:PORT",
+        ),
+        (
+            "proxy_url = \"http://proxy:3128\"\nproxy_user = \"a:b\"",
+            "must not have a colon",
+        ),
+        ("attempts_max = 0", "from 1 to 100"),
+        ("connect_timeout_ms = 0", "from 1 to 60000"),
+        ("deliveries_max = 129", "from 1 to 128"),
+    ] {
+        refuses_setting(&format!("[callback]\n{setting}"), &["[callback]", says]);
+    }
 }

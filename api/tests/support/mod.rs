@@ -213,6 +213,7 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         bundle: BundleSettings {
             max_delay: Duration::from_millis(10),
             keys_max: 40,
+            clock_skew_max: None,
             ..BundleSettings::default()
         },
         download: DownloadSettings::default(),
@@ -255,6 +256,16 @@ pub(crate) fn signed_upload(code: &str, numbers: std::ops::Range<u64>) -> Upload
     let signed_bytes = CanonicalBytes::of(&decoded).signed_bytes();
     let signature = signer(code).sign_base64(&signed_bytes, NOON, Encoding::BerIndefinite);
     Upload { body, signature }
+}
+
+/// The upload of a case of the vectors.
+pub(crate) fn vector(case: &str) -> Upload {
+    let body = std::fs::read(vectors(&format!("{case}/batch.pb"))).unwrap();
+    let signature = read(&format!("{case}/signature.b64"));
+    Upload {
+        body,
+        signature: signature.trim().to_owned(),
+    }
 }
 
 fn signer(code: &str) -> Signer {

@@ -113,6 +113,20 @@ impl BundleCache {
         }
         metrics::gauge!("efgs_bundle_cache_bytes").set(cached.bytes as f64);
     }
+
+    /// Forgets bundles of download batches that cannot be asked for any more.
+    pub(crate) fn expire(&self, last_ordinal: u64) {
+        let mut cached = lock(&self.inner);
+        let cached = &mut *cached;
+        cached.bundles.retain(|(ordinal, _), (last_use, bundle)| {
+            let kept = *ordinal > last_ordinal;
+            if !kept {
+                cached.uses.remove(last_use);
+                cached.bytes -= bundle.bytes();
+            }
+            kept
+        });
+    }
 }
 
 impl Cached {
@@ -157,6 +171,18 @@ mod tests {
             "a bundle beyond the bound is not kept"
         );
         assert_eq!(lock(&cache.inner).bytes, 0);
+    }
+
+    #[test]
+    fn forgets_bundles_that_are_too_old() {
+        let cache = BundleCache::new(100);
+        cache.insert(1, &bundle(10));
+        cache.insert(2, &bundle(20));
+        cache.insert(3, &bundle(40));
+        cache.expire(2);
+        assert!(cache.find(2, Format::Protobuf).is_none());
+        assert!(cache.find(3, Format::Protobuf).is_some());
+        assert_eq!(lock(&cache.inner).bytes, 40);
     }
 
     #[test]

@@ -36,6 +36,29 @@ impl Catalog {
         known.drain(..expired);
     }
 
+    /// Forgets everything, to be read again.
+    pub(crate) fn clear(&self) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// Drops what is older than `oldest`; gives the last ordinal that is gone, if any is.
+    pub(crate) fn expire(&self, oldest: Day) -> Option<u64> {
+        let is_old = |batch: &Arc<DownloadBatch>| batch.tag.day < oldest;
+        // Nearly always there is nothing to do, and who reads need not wait for it.
+        if !self.read().first().is_some_and(is_old) {
+            return None;
+        }
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let expired = known.partition_point(is_old);
+        known
+            .drain(..expired)
+            .next_back()
+            .map(|batch| batch.ordinal)
+    }
+
     /// Finds what a download asks for (wire behaviour §14, rows 5 to 7): the batch with a tag, or
     /// the first one of a day or later.
     pub(crate) fn find(&self, date: Day, tag: Option<&str>) -> Result<Found, DownloadRefusal> {
@@ -176,7 +199,8 @@ mod tests {
         let newest = catalog.newest().unwrap();
         catalog.append(&[newest], day("2020-10-06"));
         assert_eq!(catalog.read().len(), 2);
-        catalog.append(&[], day("2020-10-07"));
+        assert_eq!(catalog.expire(day("2020-10-06")), None);
+        assert_eq!(catalog.expire(day("2020-10-07")), Some(2));
         assert!(catalog.newest().is_none());
     }
 }

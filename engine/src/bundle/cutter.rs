@@ -13,10 +13,9 @@ use crate::clock::Clock;
 use crate::domain::{BatchTag, Day, Seq, UnixMillis};
 use crate::limits;
 use crate::persist::{
-    Database, DownloadBatchRow, NewDownloadBatch, SqlError, Store, UploadMeta, WriterState,
+    self, Database, DownloadBatchRow, NewDownloadBatch, SqlError, Store, UploadMeta, WriterState,
 };
 use crate::settings::BundleSettings;
-use crate::trust::TrustList;
 
 /// The bundler thread's own.
 #[derive(Debug)]
@@ -24,7 +23,6 @@ pub(crate) struct Bundler {
     pub(crate) database: Database,
     pub(crate) writer: Arc<WriterState>,
     pub(crate) serve: Arc<Serve>,
-    pub(crate) trust: Arc<TrustList>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: BundleSettings,
     /// Name of this gateway in the lease: random, so that no two are alike.
@@ -43,7 +41,8 @@ pub(crate) struct BundlerState {
     waiting: Waiting,
     next_renewal: Option<Instant>,
     next_refresh: Option<Instant>,
-    next_trust: Option<Instant>,
+    /// The day of the last tick.
+    today: Option<Day>,
     last_cut: Option<Instant>,
 }
 
@@ -71,9 +70,13 @@ impl Bundler {
                 Err(RecvTimeoutError::Disconnected) => return self.leave(),
             }
             if let Err(error) = self.tick() {
-                tracing::warn!(stage = "bundle", error = %error, "cannot reach the database");
+                tracing::warn!(stage = "bundle", error = %error, "cannot work on download batches");
                 self.state.store = None;
                 self.lose_lease();
+                // A lost race is over; what else fails would fail again at once.
+                if !matches!(error, SqlError::Conflict(_)) {
+                    std::thread::sleep(limits::RECONNECT_INTERVAL);
+                }
             }
         }
     }
@@ -94,6 +97,7 @@ impl Bundler {
         if self.state.store.is_none() {
             self.state.store = Some(self.database.store()?);
         }
+        self.follow_clock()?;
         self.hold_lease()?;
         if self.state.lease.is_none() && due(&mut self.state.next_refresh, limits::CATALOG_INTERVAL)
         {
@@ -103,10 +107,38 @@ impl Bundler {
             self.read_waiting()?;
             self.cut_if_due()?;
         }
-        if due(&mut self.state.next_trust, limits::TRUST_INTERVAL) {
-            self.trust.refresh(self.state.store())?;
-        }
         Ok(())
+    }
+
+    /// A clock that was set back: what was dropped as too old may be wanted again.
+    fn follow_clock(&mut self) -> Result<(), SqlError> {
+        let today = self.clock.now().day();
+        let went_back = self.state.today.is_some_and(|known| today < known);
+        self.state.today = Some(today);
+        if went_back {
+            self.serve.catalog().clear();
+            self.refresh()?;
+        }
+        self.serve.expire(today);
+        Ok(())
+    }
+
+    /// Whether our clock can be trusted with the names of download batches.
+    fn agrees_on_time(&mut self) -> Result<bool, SqlError> {
+        let Some(skew_max) = self.settings.clock_skew_max else {
+            return Ok(true);
+        };
+        let (ours, theirs) = (self.clock.now(), self.state.store().now()?);
+        let skew_ms = ours.0.abs_diff(theirs.0);
+        let agrees = u128::from(skew_ms) <= skew_max.as_millis();
+        if !agrees {
+            tracing::error!(
+                stage = "bundle",
+                skew_ms,
+                "clock differs from the database's, no download batches are cut here: set it right"
+            );
+        }
+        Ok(agrees)
     }
 
     fn hold_lease(&mut self) -> Result<(), SqlError> {
@@ -120,9 +152,22 @@ impl Bundler {
             }
             return Ok(());
         }
+        if !self.agrees_on_time()? {
+            if self.state.lease.is_some() {
+                self.state
+                    .store()
+                    .release_lease(persist::Lease::Bundle, &self.holder)?;
+            }
+            self.lose_lease();
+            return Ok(());
+        }
         let asked = Instant::now();
         let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
-        let Some(token) = self.state.store().hold_lease(&self.holder, ttl_ms)? else {
+        let Some(token) =
+            self.state
+                .store()
+                .hold_lease(persist::Lease::Bundle, &self.holder, ttl_ms)?
+        else {
             self.lose_lease();
             return Ok(());
         };
@@ -167,12 +212,15 @@ impl Bundler {
             let Some(last) = uploads.last() else {
                 return Ok(());
             };
-            self.state.waiting.read_to = last.seq;
+            // What the writer has not made its own yet has no segment here: it comes next time.
+            let known_to = self.writer.position();
+            self.state.waiting.read_to = last.seq.min(known_to);
+            let uploads = uploads.into_iter().filter(|upload| upload.seq <= known_to);
             let seen = Instant::now();
             self.state
                 .waiting
                 .uploads
-                .extend(uploads.into_iter().map(|upload| (upload, seen)));
+                .extend(uploads.map(|upload| (upload, seen)));
         }
         Ok(())
     }
@@ -195,7 +243,8 @@ impl Bundler {
             .iter()
             .map(|(upload, _)| upload.key_count)
             .collect();
-        let counts = plan_cuts(&sizes, self.settings.keys_max, waited);
+        let mut counts = plan_cuts(&sizes, self.settings.keys_max, waited);
+        counts.truncate(limits::CUTS_MAX);
         if counts.is_empty() {
             return Ok(());
         }
@@ -256,7 +305,7 @@ impl Bundler {
     fn leave(mut self) {
         if self.state.lease.is_some()
             && let Some(store) = self.state.store.as_mut()
-            && let Err(error) = store.release_lease(&self.holder)
+            && let Err(error) = store.release_lease(persist::Lease::Bundle, &self.holder)
         {
             tracing::warn!(stage = "bundle", error = %error, "cannot release the lease");
         }

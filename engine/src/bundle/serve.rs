@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -15,11 +16,12 @@ use super::{
     DownloadRefusal, DownloadRequest, FreshSegments,
 };
 use crate::clock::Clock;
-use crate::domain::{Country, Day, Format};
+use crate::domain::{BatchTag, Country, Day, Format};
 use crate::error::{Failure, Overload, OverloadBound, StartError};
 use crate::limits;
 use crate::persist::{Database, SqlError, Store};
 use crate::seal::Keys;
+use crate::statistics::DownloadCounts;
 use crate::upload::seal_context;
 
 /// Who waits for a download.
@@ -39,6 +41,7 @@ pub(crate) struct Serve {
     keys: Keys,
     clock: Arc<dyn Clock>,
     max_age_days: u32,
+    counts: Arc<DownloadCounts>,
 }
 
 struct Waiter {
@@ -76,6 +79,16 @@ enum Job {
     },
 }
 
+impl Job {
+    /// The bundle that others may wait for, too.
+    fn reading(&self) -> Option<(u64, Format)> {
+        match self {
+            Self::Read { batch, format } => Some((batch.ordinal, *format)),
+            Self::Refresh(..) | Self::RefreshAudit { .. } | Self::Audit { .. } => None,
+        }
+    }
+}
+
 impl Serve {
     pub(crate) fn new(
         keys: Keys,
@@ -83,6 +96,7 @@ impl Serve {
         fresh: Arc<FreshSegments>,
         cache_bytes_max: usize,
         max_age_days: u32,
+        counts: Arc<DownloadCounts>,
     ) -> Self {
         Self {
             catalog: Catalog::default(),
@@ -93,6 +107,7 @@ impl Serve {
             keys,
             clock,
             max_age_days,
+            counts,
         }
     }
 
@@ -136,11 +151,21 @@ impl Serve {
     pub(crate) fn refresh(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
         let known = self.catalog.newest().map_or(0, |batch| batch.ordinal);
         let rows = store.read_download_batches(known, self.oldest_day(today))?;
+        if !rows.is_empty() {
+            store.settle_what_was_read()?;
+        }
         for row in rows {
             let uploads = store.read_upload_range(&row.seqs)?;
             self.adopt(&[Arc::new(DownloadBatch::new(row, uploads))], today);
         }
         Ok(())
+    }
+
+    /// Forgets download batches that are too old to be asked for.
+    pub(crate) fn expire(&self, today: Day) {
+        if let Some(last_ordinal) = self.catalog.expire(self.oldest_day(today)) {
+            self.cache.expire(last_ordinal);
+        }
     }
 
     /// The oldest day that can be asked for (wire behaviour §14, row 4).
@@ -164,7 +189,9 @@ impl Serve {
         }
         match self.catalog.find(request.date, request.tag.as_deref()) {
             Ok(found) => self.give(found, request.country, request.format, reply),
-            Err(refusal @ DownloadRefusal::BatchBeforeDate) => reply(Err(refusal.into())),
+            Err(refusal) if is_final(refusal, request.tag.as_deref()) => {
+                reply(Err(refusal.into()));
+            }
             // Another gateway may have told the participant of a batch that we do not know yet.
             Err(_) => self.submit(Job::Refresh(request, reply)),
         }
@@ -181,7 +208,7 @@ impl Serve {
                 batch,
                 reply,
             }),
-            Err(refusal @ DownloadRefusal::OtherDay) => reply(Err(refusal.into())),
+            Err(refusal) if is_final(refusal, Some(tag)) => reply(Err(refusal.into())),
             Err(_) => self.submit(Job::RefreshAudit {
                 country,
                 date,
@@ -194,7 +221,7 @@ impl Serve {
     /// Gives a batch that exists: warm at once, cold when it has been read.
     fn give(&self, found: Found, reader: Country, format: Format, reply: DownloadReply) {
         if let Some(bundle) = self.cache.find(found.batch.ordinal, format) {
-            return reply(Ok(download(found, bundle, reader)));
+            return reply(Ok(self.answer(found, bundle, reader)));
         }
         let batch = Arc::clone(&found.batch);
         let waiter = Waiter {
@@ -215,6 +242,18 @@ impl Serve {
         if first {
             self.submit(Job::Read { batch, format });
         }
+    }
+
+    /// An answer, counted.
+    fn answer(&self, found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
+        let download = Download {
+            batch: found.batch,
+            next: found.next,
+            bundle,
+            reader,
+        };
+        self.counts.count(self.clock.now().day(), &download);
+        download
     }
 
     /// Hands a job to the reader threads, or refuses it at once.
@@ -263,28 +302,46 @@ impl Serve {
 
     /// A reader thread.
     fn work(&self, database: &Database, jobs: &Receiver<Job>) {
-        let mut store = None;
+        let mut kept: Option<(Store, Instant)> = None;
         for job in jobs {
-            let connected = match store.take() {
-                Some(store) => Ok(store),
-                None => database.store(),
-            };
-            match connected {
-                Ok(mut connected) => {
-                    // A connection on which something failed is not used again.
-                    if self.run(job, &mut connected) {
-                        store = Some(connected);
-                    }
-                }
+            let fresh = kept
+                .take()
+                .filter(|(_, used)| used.elapsed() < limits::READER_IDLE_MAX);
+            let connected = fresh.map_or_else(|| database.store(), |(store, _)| Ok(store));
+            let mut store = match connected {
+                Ok(store) => store,
                 Err(error) => {
-                    tracing::warn!(stage = "serve", error = %error, "database is not available");
-                    self.refuse(job, || {
-                        let source = "not connected".into();
-                        let doing = "connecting for a download";
-                        Failure::Database(crate::error::DatabaseError { doing, source }).into()
-                    });
+                    self.refuse_unconnected(job, &error);
+                    continue;
                 }
+            };
+            let reading = job.reading();
+            match catch_unwind(AssertUnwindSafe(|| self.run(job, &mut store))) {
+                Ok(true) => kept = Some((store, Instant::now())),
+                // A connection on which something failed is not used again.
+                Ok(false) => {}
+                Err(_) => self.give_up(reading),
             }
+        }
+    }
+
+    fn refuse_unconnected(&self, job: Job, error: &SqlError) {
+        tracing::warn!(stage = "serve", error = %error, "database is not available");
+        self.refuse(job, || {
+            let source = "not connected".into();
+            let doing = "connecting for a download";
+            Failure::Database(crate::error::DatabaseError { doing, source }).into()
+        });
+    }
+
+    /// After a panic: who waited for the bundle is told; who waited for an audit went with the job.
+    fn give_up(&self, reading: Option<(u64, Format)>) {
+        metrics::counter!("efgs_panics_total").increment(1);
+        let Some((ordinal, format)) = reading else {
+            return;
+        };
+        for waiter in self.take_waiters(ordinal, format) {
+            (waiter.reply)(Err(Failure::Panicked.into()));
         }
     }
 
@@ -404,7 +461,7 @@ impl Serve {
         }
         for waiter in self.take_waiters(batch.ordinal, format) {
             (waiter.reply)(match &bundle {
-                Ok(bundle) => Ok(download(waiter.found, Arc::clone(bundle), waiter.reader)),
+                Ok(bundle) => Ok(self.answer(waiter.found, Arc::clone(bundle), waiter.reader)),
                 Err(Failure::Unseal(error)) => Err(Failure::Unseal(*error).into()),
                 Err(error) => {
                     let (doing, source) = ("reading a bundle", error.to_string().into());
@@ -415,12 +472,16 @@ impl Serve {
     }
 }
 
-fn download(found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
-    Download {
-        batch: found.batch,
-        next: found.next,
-        bundle,
-        reader,
+/// Whether looking into the database could not change a refusal: the batch is known, or the tag is
+/// none that any gateway gives.
+fn is_final(refusal: DownloadRefusal, tag: Option<&str>) -> bool {
+    match refusal {
+        DownloadRefusal::UnknownBatchTag => tag.is_some_and(|tag| BatchTag::parse(tag).is_err()),
+        DownloadRefusal::NoBatchOnDate => false,
+        DownloadRefusal::BatchBeforeDate
+        | DownloadRefusal::OtherDay
+        | DownloadRefusal::DateTooOld
+        | DownloadRefusal::NoEntries => true,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - *In*: [`VerifiedBatch`].
 //! - *Out*: [`UniqueBatch`]: no key twice in it, none in the set at the position where it was
-//!   probed. What came in behind that position is the writer's to check, before it inserts.
+//!   probed. What came in behind that position is the writer's to check, before it inserts; and
+//!   where duplicates were seen while an upload was being inserted, the writer alone can name all.
 //! - *Refuses*: nothing; duplicates are an outcome, not an error: all their positions.
 //! - *Assumes*: the identity key is the same in all gateways of the installation.
 //! - *Runs on*: a CPU job.
@@ -20,18 +21,37 @@ use crate::seal::Keys;
 use crate::verify::VerifiedBatch;
 use crate::wire::canonical::CanonicalBytes;
 
-/// A verified batch all of whose keys are new. Only [`dedup`] makes one.
+/// A verified batch all of whose keys are new, as far as a CPU job can tell. Only [`dedup`] makes
+/// one.
 #[derive(Debug)]
 pub struct UniqueBatch<'a> {
     batch: VerifiedBatch<'a>,
-    identities: Vec<KeyIdentity>,
-    probed_at: Seq,
+    probe: Probe,
+}
+
+/// What is known of a batch's keys.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    /// One a key, in request order.
+    pub(crate) identities: Vec<KeyIdentity>,
+    /// The log position at which no key was known; nothing if that is for the writer to find out.
+    pub(crate) at: Option<Seq>,
+    /// Positions of keys that occur before in the batch, ascending. Invariant: there are none
+    /// unless `at` is nothing, so that the writer refuses the batch.
+    pub(crate) repeats: Vec<u32>,
+}
+
+impl Probe {
+    /// Probes again, where nothing is inserted meanwhile. Positions of all duplicates, ascending.
+    pub(crate) fn find_duplicates(&self, set: &IdentitySet) -> Vec<u32> {
+        merged(set.find_known(&self.identities), &self.repeats)
+    }
 }
 
 impl<'a> UniqueBatch<'a> {
-    /// The batch, its keys' identities in request order, and the log position of the probe.
-    pub fn into_parts(self) -> (VerifiedBatch<'a>, Vec<KeyIdentity>, Seq) {
-        (self.batch, self.identities, self.probed_at)
+    /// The batch, and what is known of its keys.
+    pub(crate) fn into_parts(self) -> (VerifiedBatch<'a>, Probe) {
+        (self.batch, self.probe)
     }
 }
 
@@ -39,7 +59,7 @@ impl<'a> UniqueBatch<'a> {
 ///
 /// # Errors
 /// The positions in the request of all duplicates, ascending: of a key that occurs twice, the
-/// later one (wire behaviour §12).
+/// later one (wire behaviour §12). Where they may not be all, the batch goes on to the writer.
 pub fn dedup<'a>(
     batch: VerifiedBatch<'a>,
     canonical: &CanonicalBytes,
@@ -47,47 +67,48 @@ pub fn dedup<'a>(
     set: &IdentitySet,
 ) -> Result<UniqueBatch<'a>, Vec<u32>> {
     let identities = identify(canonical, keys);
-    let probed_at = set.position();
-    let duplicates = find_duplicates(&identities, canonical.order(), set);
-    if duplicates.is_empty() {
-        Ok(UniqueBatch {
-            batch,
-            identities,
-            probed_at,
-        })
-    } else {
-        Err(duplicates)
+    let position = set.position();
+    let known = set.find_known(&identities);
+    let repeats = find_repeats(&identities, canonical.order());
+    let is_unique = known.is_empty() && repeats.is_empty();
+    // Beside an insertion a part of the duplicates may be seen: the participant hears of all.
+    if !is_unique && set.is_still_at(position) {
+        return Err(merged(known, &repeats));
     }
+    let probe = Probe {
+        identities,
+        at: is_unique.then_some(position),
+        repeats,
+    };
+    Ok(UniqueBatch { batch, probe })
 }
 
 /// The identities of a batch's keys, in request order.
 pub fn identify(canonical: &CanonicalBytes, keys: &Keys) -> Vec<KeyIdentity> {
     let mut identities = vec![KeyIdentity([0; 16]); canonical.key_count()];
     let hasher = keys.identity_hasher();
-    for (index, text) in canonical.texts() {
-        identities[index as usize] = hasher.identify(text);
+    // In the order in which the texts stand in memory.
+    for &index in canonical.order() {
+        identities[index as usize] = hasher.identify(canonical.key(index as usize));
     }
     identities
 }
 
-/// Positions of keys that the set knows, or that repeat an earlier one; ascending. `order` is
-/// the batch's signing order.
-pub fn find_duplicates(identities: &[KeyIdentity], order: &[u32], set: &IdentitySet) -> Vec<u32> {
-    let mut duplicates = set.find_known(identities);
-    duplicates.extend(find_repeats(identities, order));
-    duplicates.sort_unstable();
-    duplicates.dedup();
-    duplicates
+fn merged(mut positions: Vec<u32>, others: &[u32]) -> Vec<u32> {
+    positions.extend(others);
+    positions.sort_unstable();
+    positions.dedup();
+    positions
 }
 
-/// Equal keys have equal texts, so they are neighbours in signing order, in request order.
-fn find_repeats(identities: &[KeyIdentity], order: &[u32]) -> Vec<u32> {
+/// Positions of keys that repeat an earlier one, ascending. Equal keys have equal texts, so they
+/// are neighbours in `order`, the batch's signing order, and there in request order.
+pub fn find_repeats(identities: &[KeyIdentity], order: &[u32]) -> Vec<u32> {
     let same = |a: u32, b: u32| identities[a as usize] == identities[b as usize];
-    order
-        .windows(2)
-        .filter(|pair| same(pair[0], pair[1]))
-        .map(|pair| pair[1])
-        .collect()
+    let pairs = order.windows(2).filter(|pair| same(pair[0], pair[1]));
+    let mut repeats: Vec<u32> = pairs.map(|pair| pair[1]).collect();
+    repeats.sort_unstable();
+    repeats
 }
 
 /// Identities of the batches that one group commit will write, to find keys that they share.
@@ -142,6 +163,7 @@ impl std::hash::Hasher for FirstWord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Day;
 
     fn identity(byte: u8) -> KeyIdentity {
         KeyIdentity([byte; 16])
@@ -152,6 +174,22 @@ mod tests {
         let identities = [identity(1), identity(2), identity(1), identity(1)];
         // Signing order with equal neighbours, as the canonical order gives it.
         assert_eq!(find_repeats(&identities, &[1, 0, 2, 3]), [2, 3]);
+    }
+
+    #[test]
+    fn names_what_is_known_and_what_is_repeated() {
+        let mut writer = IdentitySetWriter::new(Seq::ZERO);
+        writer.insert(
+            &[identity(1), identity(2)],
+            Day::from_unix_seconds(0),
+            Seq(1),
+        );
+        let probe = Probe {
+            identities: [3, 2, 3, 1].map(identity).to_vec(),
+            at: None,
+            repeats: vec![2],
+        };
+        assert_eq!(probe.find_duplicates(writer.shared()), [1, 2, 3]);
     }
 
     #[test]

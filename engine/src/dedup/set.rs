@@ -6,24 +6,43 @@
 //! probes wait for the writer. A slot holds the whole identity: 16 bytes, 21 to 32 bytes a key
 //! with the free slots.
 //!
-//! A probe that runs beside an insertion may miss it. That is why a batch remembers the log
-//! position at which it was probed, and the writer probes again when the log has moved on.
+//! A probe that runs beside an insertion may miss it, or see a part of it. That is why a batch
+//! remembers the log position at which it was probed, and the writer probes again when the log has
+//! moved on; and why duplicates count only if no insertion has begun meanwhile.
+//!
+//! To forget costs no memory: all identities of a shard have the same eight bits, by which the
+//! shard is chosen, so a slot holds the generation (the day of the upload) in their place.
+//! Forgetting copies what stays, a shard at a time. Weighed against: a second set, built from the
+//! database and swapped in (twice the memory, and all identities read again every day), and a set
+//! a day (a probe in each of eighteen).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use crate::domain::{KeyIdentity, Seq};
+use crate::domain::{Day, KeyIdentity, Seq};
 
 /// Shards grow one at a time: growing copies one part in 256, not the whole set.
 const SHARDS: usize = 256;
 /// Slots of a new shard: 256 shards take 256 KiB when empty.
 const SLOTS_MIN: usize = 64;
 
-/// Two words of an identity; the first is zero in a free slot.
+/// Identities whose slots are fetched from memory at once. A slot is a cache miss; a core keeps
+/// about a dozen of them in flight, if nothing that it has to wait for stands between them.
+const FETCHED_TOGETHER: usize = 64;
+
+/// Bits of the second word that a slot keeps; the others are the shard's own.
+const SECOND_KEPT: u64 = u64::MAX >> 8;
+/// As many as eight bits can name.
+const GENERATIONS: usize = 256;
+
+/// Two words of an identity. The first is zero in a free slot; the second has the generation in
+/// its upper eight bits, which only the writer reads.
 struct Slot {
     first: AtomicU64,
     second: AtomicU64,
@@ -33,27 +52,43 @@ struct Shard {
     slots: Box<[Slot]>,
 }
 
-/// Identities whose slots are fetched from memory at once. A slot is a cache miss; a core keeps
-/// about a dozen of them in flight, if nothing that it has to wait for stands between them.
-const FETCHED_TOGETHER: usize = 64;
-
-/// All shards, each replaced when it grows.
+/// All shards.
 type Shards = Box<[Arc<Shard>]>;
 
 /// What probes see: shared by all CPU jobs.
 pub struct IdentitySet {
+    /// Replaced whole when a shard is: a probe of many identities takes it once.
     shards: ArcSwap<Shards>,
     /// Every identity of the log up to here is in the set.
     position: AtomicU64,
+    /// The upload whose identities are being inserted, or the last that was.
+    begun: AtomicU64,
     len: AtomicU64,
 }
 
 /// The one who may change the set: the writer thread.
 pub struct IdentitySetWriter {
     set: Arc<IdentitySet>,
-    /// The shards of the set.
+    /// Invariant: those of the set.
     shards: Shards,
     shard_lens: Box<[usize]>,
+    generations: Generations,
+    sweep: Option<Sweep>,
+}
+
+/// Which day each generation stands for.
+struct Generations {
+    /// As many as there are days for which identities are kept, and a few.
+    by_day: BTreeMap<Day, u8>,
+    free: Vec<u8>,
+}
+
+/// Forgetting under way.
+struct Sweep {
+    before: Day,
+    /// By generation.
+    expired: Box<[bool; GENERATIONS]>,
+    next_shard: usize,
 }
 
 impl IdentitySet {
@@ -61,7 +96,8 @@ impl IdentitySet {
     pub fn find_known(&self, identities: &[KeyIdentity]) -> Vec<u32> {
         let shards = self.shards.load();
         let mut known = Vec::new();
-        for (start, some) in (0..).step_by(FETCHED_TOGETHER).zip(chunks(identities)) {
+        let some_at_once = identities.chunks(FETCHED_TOGETHER);
+        for (start, some) in (0u32..).step_by(FETCHED_TOGETHER).zip(some_at_once) {
             fetch(&shards, some);
             let found = (start..).zip(some).filter(|(_, identity)| {
                 let (first, second) = words(identity);
@@ -75,6 +111,13 @@ impl IdentitySet {
     /// The log position up to which the set is complete. Read it before probing.
     pub fn position(&self) -> Seq {
         Seq(self.position.load(Ordering::Acquire))
+    }
+
+    /// Whether nothing has been inserted since the set was complete up to `position`. If so, what
+    /// was probed after that position was read holds whole uploads only.
+    pub(crate) fn is_still_at(&self, position: Seq) -> bool {
+        // Who has seen a slot of an insertion sees that it has begun: slots are published after.
+        self.begun.load(Ordering::Acquire) == position.0
     }
 
     /// How many identities there are.
@@ -102,10 +145,6 @@ impl fmt::Debug for IdentitySetWriter {
     }
 }
 
-fn chunks(identities: &[KeyIdentity]) -> std::slice::Chunks<'_, KeyIdentity> {
-    identities.chunks(FETCHED_TOGETHER)
-}
-
 /// Reads the home slots of some identities, so that they are in the cache when they are needed.
 fn fetch(shards: &[Arc<Shard>], identities: &[KeyIdentity]) {
     let read = |identity: &KeyIdentity| {
@@ -128,12 +167,15 @@ impl IdentitySetWriter {
         let set = IdentitySet {
             shards: ArcSwap::from_pointee(shards.clone()),
             position: AtomicU64::new(position.0),
+            begun: AtomicU64::new(position.0),
             len: AtomicU64::new(0),
         };
         Self {
             set: Arc::new(set),
             shards,
             shard_lens: vec![0; SHARDS].into(),
+            generations: Generations::new(),
+            sweep: None,
         }
     }
 
@@ -142,32 +184,167 @@ impl IdentitySetWriter {
         &self.set
     }
 
-    /// Adds the identities of the upload at the next log position. Identities that are there
-    /// already stay once.
-    pub fn insert(&mut self, identities: &[KeyIdentity], position: Seq) {
-        let mut added = 0;
-        for some in chunks(identities) {
-            fetch(&self.shards, some);
-            for identity in some {
-                added += u64::from(self.insert_one(identity));
+    /// Adds the identities of the upload at the next log position, which was stored on `day`.
+    /// Identities that are there already stay once, until the later day.
+    pub fn insert(&mut self, identities: &[KeyIdentity], day: Day, position: Seq) {
+        self.set.begun.store(position.0, Ordering::Release);
+        if !identities.is_empty() {
+            // What comes in for a day that is being forgotten is not looked at again.
+            let day = self
+                .sweep
+                .as_ref()
+                .map_or(day, |sweep| day.max(sweep.before));
+            let generation = self.generations.of(day);
+            for some in identities.chunks(FETCHED_TOGETHER) {
+                fetch(&self.shards, some);
+                for identity in some {
+                    self.insert_one(identity, generation);
+                }
             }
         }
-        self.set.len.fetch_add(added, Ordering::Relaxed);
+        self.publish(position);
+    }
+
+    /// Says that the set is complete up to a position.
+    pub(crate) fn publish(&self, position: Seq) {
         self.set.position.store(position.0, Ordering::Release);
     }
 
-    fn insert_one(&mut self, identity: &KeyIdentity) -> bool {
+    fn insert_one(&mut self, identity: &KeyIdentity, generation: u8) {
         let (first, second) = words(identity);
         let index = shard_of(second);
         // Three quarters full: an unsuccessful probe looks at 8.5 slots, two cache lines.
         if (self.shard_lens[index] + 1) * 4 > self.shards[index].slots.len() * 3 {
-            self.shards[index] = Arc::new(self.shards[index].grown());
-            self.set.shards.store(Arc::new(self.shards.clone()));
+            self.replace_shard(index, self.shards[index].grown());
         }
-        let added = self.shards[index].insert(first, second);
-        self.shard_lens[index] += usize::from(added);
-        added
+        match self.shards[index].insert(first, stamped(second, generation)) {
+            Inserted::New => {
+                self.shard_lens[index] += 1;
+                self.set.len.fetch_add(1, Ordering::Relaxed);
+            }
+            Inserted::Known(slot) => self.keep_later(slot, generation),
+        }
     }
+
+    fn replace_shard(&mut self, index: usize, shard: Shard) {
+        self.shards[index] = Arc::new(shard);
+        self.set.shards.store(Arc::new(self.shards.clone()));
+    }
+
+    /// An identity that was stored twice (forgotten here later than elsewhere) is kept for the
+    /// later upload's sake.
+    fn keep_later(&self, slot: &Slot, generation: u8) {
+        let second = slot.second.load(Ordering::Relaxed);
+        let days = (
+            self.generations.day_of(generation_of(second)),
+            self.generations.day_of(generation),
+        );
+        if days.0 < days.1 {
+            let later = stamped(second, generation);
+            slot.second.store(later, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets identities of uploads that were stored before a day, until `deadline`. Gives
+    /// whether everything is done.
+    pub(crate) fn forget_before(&mut self, before: Day, deadline: Instant) -> bool {
+        loop {
+            let Some(mut sweep) = self.sweep.take().or_else(|| self.generations.sweep(before))
+            else {
+                return true;
+            };
+            while sweep.next_shard < SHARDS {
+                self.sweep_shard(sweep.next_shard, &sweep.expired);
+                sweep.next_shard += 1;
+                if sweep.next_shard < SHARDS && Instant::now() >= deadline {
+                    self.sweep = Some(sweep);
+                    return false;
+                }
+            }
+            self.generations.release(&sweep);
+        }
+    }
+
+    /// Replaces a shard by one without the expired generations, if it holds some.
+    fn sweep_shard(&mut self, index: usize, expired: &[bool; GENERATIONS]) {
+        let len = self.shard_lens[index];
+        let kept = self.shards[index]
+            .used()
+            .filter(|&(_, second)| !expired[usize::from(generation_of(second))]);
+        let kept_len = kept.clone().count();
+        if kept_len == len {
+            return;
+        }
+        // Room to grow by a third, as after growing.
+        let swept = Shard::with_slots((kept_len * 2).max(SLOTS_MIN));
+        for (first, second) in kept {
+            swept.insert(first, second);
+        }
+        self.replace_shard(index, swept);
+        self.shard_lens[index] = kept_len;
+        let forgotten = (len - kept_len) as u64;
+        self.set.len.fetch_sub(forgotten, Ordering::Relaxed);
+    }
+}
+
+impl Generations {
+    fn new() -> Self {
+        Self {
+            by_day: BTreeMap::new(),
+            free: (0..=u8::MAX).rev().collect(),
+        }
+    }
+
+    /// The generation of a day. When all are taken (clocks that jump), that of another day, a
+    /// later one if there is: what is kept for too long does no harm.
+    fn of(&mut self, day: Day) -> u8 {
+        if let Some(&generation) = self.by_day.get(&day) {
+            return generation;
+        }
+        if let Some(generation) = self.free.pop() {
+            self.by_day.insert(day, generation);
+            return generation;
+        }
+        let later = self.by_day.range(day..).next();
+        let nearest = later.or_else(|| self.by_day.last_key_value());
+        *nearest
+            .expect("all generations are taken, so there are some")
+            .1
+    }
+
+    fn day_of(&self, generation: u8) -> Option<Day> {
+        let mut taken = self.by_day.iter();
+        taken
+            .find(|&(_, &of)| of == generation)
+            .map(|(&day, _)| day)
+    }
+
+    /// What to forget, if anything.
+    fn sweep(&self, before: Day) -> Option<Sweep> {
+        let mut expired = Box::new([false; GENERATIONS]);
+        for (_, &generation) in self.by_day.range(..before) {
+            expired[usize::from(generation)] = true;
+        }
+        expired.contains(&true).then_some(Sweep {
+            before,
+            expired,
+            next_shard: 0,
+        })
+    }
+
+    /// Frees the generations that no slot has any more.
+    fn release(&mut self, sweep: &Sweep) {
+        let expired = |generation: u8| sweep.expired[usize::from(generation)];
+        self.by_day
+            .retain(|&day, &mut generation| day >= sweep.before || !expired(generation));
+        self.free
+            .extend((0..=u8::MAX).filter(|&generation| expired(generation)));
+    }
+}
+
+enum Inserted<'a> {
+    New,
+    Known(&'a Slot),
 }
 
 impl Shard {
@@ -193,16 +370,14 @@ impl Shard {
             let slot = &self.slots[at];
             match slot.first.load(Ordering::Acquire) {
                 0 => return false,
-                found if found == first && slot.second.load(Ordering::Relaxed) == second => {
-                    return true;
-                }
+                found if found == first && is_same(slot, second) => return true,
                 _ => at = self.after(at),
             }
         }
     }
 
-    /// Takes the first free slot from home on; false if the identity is there already.
-    fn insert(&self, first: u64, second: u64) -> bool {
+    /// Takes the first free slot from home on, unless the identity is there already.
+    fn insert(&self, first: u64, second: u64) -> Inserted<'_> {
         let mut at = self.home(first);
         loop {
             let slot = &self.slots[at];
@@ -211,11 +386,9 @@ impl Shard {
                     // The second word first: who sees the first word sees both.
                     slot.second.store(second, Ordering::Relaxed);
                     slot.first.store(first, Ordering::Release);
-                    return true;
+                    return Inserted::New;
                 }
-                found if found == first && slot.second.load(Ordering::Relaxed) == second => {
-                    return false;
-                }
+                found if found == first && is_same(slot, second) => return Inserted::Known(slot),
                 _ => at = self.after(at),
             }
         }
@@ -232,14 +405,37 @@ impl Shard {
     /// A copy with half as many slots again.
     fn grown(&self) -> Self {
         let grown = Self::with_slots(self.slots.len() + self.slots.len() / 2);
-        for slot in &self.slots {
-            let first = slot.first.load(Ordering::Relaxed);
-            if first != 0 {
-                grown.insert(first, slot.second.load(Ordering::Relaxed));
-            }
+        for (first, second) in self.used() {
+            grown.insert(first, second);
         }
         grown
     }
+
+    /// The words of the slots that are not free.
+    fn used(&self) -> impl Iterator<Item = (u64, u64)> + Clone {
+        let words = |slot: &Slot| {
+            let first = slot.first.load(Ordering::Relaxed);
+            (first, slot.second.load(Ordering::Relaxed))
+        };
+        self.slots
+            .iter()
+            .map(words)
+            .filter(|&(first, _)| first != 0)
+    }
+}
+
+/// Whether a slot's second word is this one, whatever the generations.
+fn is_same(slot: &Slot, second: u64) -> bool {
+    (slot.second.load(Ordering::Relaxed) ^ second) & SECOND_KEPT == 0
+}
+
+/// The second word with a generation in place of the shard's bits.
+fn stamped(second: u64, generation: u8) -> u64 {
+    (second & SECOND_KEPT) | (u64::from(generation) << 56)
+}
+
+fn generation_of(second: u64) -> u8 {
+    u8::try_from(second >> 56).expect("eight bits")
 }
 
 /// An identity's words. The first is never zero: that means a free slot, and the hash that makes
@@ -265,7 +461,7 @@ fn shard_of(second: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::HashMap;
 
     use proptest::prelude::*;
     use rand::{RngCore, SeedableRng};
@@ -290,8 +486,8 @@ mod tests {
     fn keeps_every_identity_while_it_grows() {
         let identities = random_identities(1, 100_000);
         let mut writer = IdentitySetWriter::new(Seq::ZERO);
-        writer.insert(&identities[..50_000], Seq(1));
-        writer.insert(&identities[40_000..90_000], Seq(2));
+        writer.insert(&identities[..50_000], day(1), Seq(1));
+        writer.insert(&identities[40_000..90_000], day(1), Seq(2));
         let set = Arc::clone(writer.shared());
         assert_eq!((set.len(), set.position()), (90_000, Seq(2)));
         assert!(
@@ -315,27 +511,116 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| while probe(&set) < identities.len() {});
             for (seq, chunk) in (1..).zip(identities.chunks(100)) {
-                writer.insert(chunk, Seq(seq));
+                writer.insert(chunk, day(1), Seq(seq));
+            }
+        });
+    }
+
+    /// The n-th day since the epoch.
+    fn day(n: u64) -> Day {
+        Day::from_unix_seconds(n * 86_400)
+    }
+
+    fn forget(writer: &mut IdentitySetWriter, before: Day) {
+        // A deadline that has passed: a shard at a time.
+        while !writer.forget_before(before, Instant::now()) {}
+    }
+
+    #[test]
+    fn forgets_the_days_before_and_nothing_else() {
+        let identities = random_identities(3, 60_000);
+        let mut writer = IdentitySetWriter::new(Seq::ZERO);
+        for (at, chunk) in (0..).zip(identities.chunks(10_000)) {
+            writer.insert(chunk, day(10 + at), Seq(at + 1));
+        }
+        // Known already, and now for longer.
+        writer.insert(&identities[..100], day(14), Seq(7));
+        writer.insert(&identities[50_000..50_100], day(10), Seq(8));
+        forget(&mut writer, day(13));
+        let set = Arc::clone(writer.shared());
+        assert_eq!((set.len(), set.position()), (30_100, Seq(8)));
+        assert_eq!(set.find_known(&identities[..30_000]).len(), 100);
+        assert_eq!(set.find_known(&identities[30_000..]).len(), 30_000);
+        forget(&mut writer, day(99));
+        assert_eq!(set.len(), 0);
+        assert_eq!(set.find_known(&identities), [0; 0]);
+    }
+
+    #[test]
+    fn takes_new_identities_in_the_middle_of_forgetting() {
+        let identities = random_identities(4, 30_000);
+        let mut writer = IdentitySetWriter::new(Seq::ZERO);
+        writer.insert(&identities[..10_000], day(1), Seq(1));
+        for (position, chunk) in (1..=SHARDS as u64).zip(identities[10_000..].chunks(70)) {
+            let done = writer.forget_before(day(2), Instant::now());
+            assert_eq!(done, position == SHARDS as u64, "a shard at a time");
+            // Some come from a gateway that has yet to see midnight.
+            writer.insert(chunk, day(1 + position % 2), Seq(position));
+        }
+        let set = writer.shared();
+        assert_eq!(set.find_known(&identities[..10_000]), [0; 0]);
+        assert_eq!(set.find_known(&identities[10_000..]).len(), SHARDS * 70);
+    }
+
+    #[test]
+    fn keeps_for_too_long_rather_than_forget_when_days_are_too_many() {
+        let identities = random_identities(5, 300);
+        let mut writer = IdentitySetWriter::new(Seq::ZERO);
+        for (at, identity) in (0..).zip(&identities) {
+            writer.insert(&[*identity], day(400 - at), Seq(at + 1));
+        }
+        forget(&mut writer, day(300));
+        let set = writer.shared();
+        assert_eq!(set.find_known(&identities[..101]).len(), 101);
+    }
+
+    #[test]
+    fn shows_whole_uploads_only_while_it_stays_at_a_position() {
+        const CHUNK: usize = 500;
+        let identities = random_identities(3, 60_000);
+        let mut writer = IdentitySetWriter::new(Seq::ZERO);
+        let set = Arc::clone(writer.shared());
+        let probe = |chunk: &[KeyIdentity]| loop {
+            let position = set.position();
+            let known = set.find_known(chunk).len();
+            if set.is_still_at(position) {
+                assert!(known == 0 || known == CHUNK, "{known} at {position:?}");
+            }
+            if known == CHUNK {
+                return;
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| identities.chunks(CHUNK).for_each(probe));
+            for (seq, chunk) in (1..).zip(identities.chunks(CHUNK)) {
+                writer.insert(chunk, day(1), Seq(seq));
             }
         });
     }
 
     proptest! {
-        /// Identities with few distinct words crowd into the same slots.
+        /// Identities with few distinct words crowd into the same slots; days pass.
         #[test]
-        fn agrees_with_a_hash_set(picks in prop::collection::vec((0u8..4, 0u8..6, 0u8..40), 0..400)) {
-            let identity = |(shard, first, second): (u8, u8, u8)| {
+        fn agrees_with_a_hash_map(
+            picks in prop::collection::vec((0u8..4, 0u8..6, 0u8..40, 0u64..3), 0..400)
+        ) {
+            let mut model: HashMap<KeyIdentity, Day> = HashMap::new();
+            let mut writer = IdentitySetWriter::new(Seq::ZERO);
+            for (at, (shard, first, second, age)) in (0u64..).zip(picks) {
                 let mut bytes = [0; 16];
                 (bytes[0], bytes[8], bytes[15]) = (first, shard, second);
-                KeyIdentity(bytes)
-            };
-            let mut model = HashSet::new();
-            let mut writer = IdentitySetWriter::new(Seq::ZERO);
-            for pick in picks {
-                let identity = identity(pick);
-                prop_assert_eq!(holds(writer.shared(), &identity), model.contains(&identity));
-                writer.insert(&[identity], Seq(1));
-                model.insert(identity);
+                let identity = KeyIdentity(bytes);
+                let today = 100 + at / 20;
+                prop_assert_eq!(
+                    holds(writer.shared(), &identity), model.contains_key(&identity)
+                );
+                writer.insert(&[identity], day(today - age), Seq(1));
+                let until = model.entry(identity).or_insert_with(|| day(today - age));
+                *until = day(today - age).max(*until);
+                if at % 20 == 19 {
+                    forget(&mut writer, day(today - 4));
+                    model.retain(|_, stored| *stored >= day(today - 4));
+                }
             }
             prop_assert_eq!(writer.shared().len(), model.len() as u64);
         }

@@ -68,11 +68,19 @@ pub(crate) enum UniqueIndex {
 impl SqlError {
     /// As an error for the log, with what was being done.
     pub(crate) fn doing(self, doing: &'static str) -> DatabaseError {
-        let source = match self {
+        DatabaseError {
+            doing,
+            source: self.into_source(),
+        }
+    }
+}
+
+impl SqlError {
+    fn into_source(self) -> Source {
+        match self {
             Self::Duplicate(index) => format!("a row with the same {index:?} exists").into(),
             Self::Conflict(source) | Self::Lost(source) | Self::Refused(source) => source,
-        };
-        DatabaseError { doing, source }
+        }
     }
 }
 
@@ -153,8 +161,20 @@ pub(crate) trait Connection: Send + fmt::Debug {
     /// Runs statements without parameters or results.
     fn script(&mut self, sql: &str) -> Result<(), SqlError>;
 
+    /// Whether what other connections see committed is durable already. It is not on MySQL-compatible
+    /// servers without a binary log: InnoDB shows a commit before it has flushed it, and a server
+    /// that dies in between takes it back.
+    fn shows_durable_only(&self) -> bool;
+
+    /// Ends the transaction without effect; none may be open.
+    fn rollback(&mut self) -> Result<(), SqlError>;
+
     /// Begins a transaction that will write.
     fn begin(&mut self) -> Result<(), SqlError>;
+
+    /// Begins a transaction in which nobody can insert where a query has found the end of a table,
+    /// if the query says [`Dialect::and_lock`].
+    fn begin_locking(&mut self) -> Result<(), SqlError>;
 
     /// The database's differences in SQL.
     fn dialect(&self) -> &'static Dialect;
@@ -176,8 +196,12 @@ pub(crate) struct Dialect {
     pub(crate) position: &'static str,
     /// Options of a table.
     pub(crate) table_options: &'static str,
+    /// Ends a query that locks what it reads, and the end of the table if it comes so far.
+    pub(crate) and_lock: &'static str,
     /// The database's own time in milliseconds since the Unix epoch.
     pub(crate) now_ms: &'static str,
+    /// Ends an insertion into `download_statistics` that adds to the rows that are there.
+    pub(crate) add_downloads: &'static str,
 }
 
 impl dyn Connection + '_ {
@@ -209,14 +233,21 @@ impl dyn Connection + '_ {
         work: impl FnOnce(&mut Self) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
         self.begin()?;
+        self.complete(work)
+    }
+
+    /// The same in a transaction that has begun.
+    pub(crate) fn complete<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
         match work(self) {
             Ok(value) => self.script("COMMIT").map(|()| value),
-            Err(error) => {
-                // The error that matters is the first; a connection that cannot roll back is
-                // dropped by its owner, which rolls back as well.
-                let _rolled_back = self.script("ROLLBACK");
-                Err(error)
-            }
+            Err(error) => match self.rollback() {
+                Ok(()) => Err(error),
+                // Something may be unread on it: this connection is not to be used again.
+                Err(second) => Err(SqlError::Lost(second.into_source())),
+            },
         }
     }
 }

@@ -5,7 +5,11 @@ use super::connection::{Connection, SqlError};
 use crate::error::StartError;
 
 /// All migrations; the position in the list, from 1, is the schema version.
-const MIGRATIONS: [&str; 1] = [include_str!("../../schema/0001-sequenced-log.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../../schema/0001-sequenced-log.sql"),
+    include_str!("../../schema/0002-statistics.sql"),
+    include_str!("../../schema/0003-callbacks.sql"),
+];
 
 const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (\
      version INTEGER NOT NULL PRIMARY KEY)";

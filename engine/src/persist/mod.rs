@@ -8,20 +8,33 @@
 //! - *Runs on*: the writer thread, which owns its connection.
 //!
 //! Weighed against: a row a key (0.03 to 0.4 M keys/s, falling with the size of the index, where
-//! the log keeps 2.7 M flat), and a lock between gateways (a round trip more for each commit, and
-//! a lease to lose). [`mysql`] and [`sqlite`] are the only doors to the databases; [`store`] holds
+//! the log keeps 2.7 M flat), and a lock between gateways for every commit (a round trip more, and
+//! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and [`sqlite`] are the only doors to the databases; [`store`] holds
 //! all SQL that both share.
 
+mod callbacks;
 mod connection;
+mod import;
 mod migrate;
 mod mysql;
+mod reference;
+mod retention;
 mod sqlite;
+mod statistics;
 mod store;
 mod writer;
 
+pub(crate) use callbacks::{ClaimTerms, DueDelivery};
 pub(crate) use connection::SqlError;
+pub(crate) use import::ImportState;
 pub(crate) use migrate::{known_version, migrate};
-pub(crate) use store::{DownloadBatchRow, LogEntry, NewDownloadBatch, Store, UploadMeta};
+pub(crate) use reference::{
+    PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceUpload,
+};
+pub(crate) use retention::Step;
+pub(crate) use store::{
+    DownloadBatchRow, Lease, LogEntry, NewDownloadBatch, Store, UploadMeta, UploadRow,
+};
 pub(crate) use writer::{Submission, Writer, WriterState};
 
 use connection::Connection;
@@ -51,6 +64,11 @@ impl Database {
         Ok(Store::new(self.connect()?))
     }
 
+    /// Opens a connection to a reference database.
+    pub(crate) fn reference(&self) -> Result<Reference, SqlError> {
+        Ok(Reference::new(self.connect()?))
+    }
+
     /// An error at start, with what to do about it.
     pub(crate) fn unreachable(&self, error: SqlError) -> StartError {
         let source = error.doing("opening it");
@@ -60,3 +78,6 @@ impl Database {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

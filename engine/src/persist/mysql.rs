@@ -11,21 +11,31 @@ const DIALECT: Dialect = Dialect {
     position: "BIGINT",
     // DYNAMIC keeps blobs off the page, so that reading metadata does not read key data.
     table_options: "ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
+    and_lock: " FOR UPDATE",
     now_ms: "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED)",
+    add_downloads: "ON DUPLICATE KEY UPDATE \
+         download_count = download_count + VALUES(download_count), \
+         key_count = key_count + VALUES(key_count)",
 };
 
 /// A server that does not answer within this time is taken for lost.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a session must not inherit from the server's configuration. READ COMMITTED: the log is
 /// read while others append; every statement shall see what is committed.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 10";
+     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 3, \
+     wait_timeout = 30, net_read_timeout = 10";
 const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 #[derive(Debug)]
-pub(crate) struct MysqlConnection(Conn);
+pub(crate) struct MysqlConnection {
+    driver: Conn,
+    has_binary_log: bool,
+    /// An answer may be unread, and the driver would take it for the next one's.
+    is_broken: bool,
+}
 
 impl MysqlConnection {
     pub(crate) fn open(url: &str) -> Result<Self, SqlError> {
@@ -37,14 +47,45 @@ impl MysqlConnection {
             .write_timeout(Some(ANSWER_TIMEOUT))
             .stmt_cache_size(64)
             .init(vec![SESSION, ISOLATION]);
-        Ok(Self(Conn::new(opts).map_err(sort)?))
+        let mut driver = Conn::new(opts).map_err(sort)?;
+        // Galera: a read sees what any node has committed. MySQL does not know the variable.
+        let _unknown_variable = driver.query_drop("SET SESSION wsrep_sync_wait = 1");
+        let binary_log: Option<u64> = driver.query_first("SELECT @@log_bin").map_err(sort)?;
+        Ok(Self {
+            driver,
+            has_binary_log: binary_log == Some(1),
+            is_broken: false,
+        })
+    }
+
+    /// Whether other nodes keep what this one confirms.
+    fn is_cluster(&mut self) -> Result<bool, SqlError> {
+        let on: Option<(String, String)> =
+            self.use_driver(|driver| driver.query_first("SHOW VARIABLES LIKE 'wsrep_on'"))?;
+        Ok(on.is_some_and(|(_, value)| value == "ON"))
+    }
+
+    /// Uses the driver, unless it has failed before.
+    fn use_driver<T>(
+        &mut self,
+        work: impl FnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, SqlError> {
+        if self.is_broken {
+            return Err(SqlError::Lost("the connection has failed before".into()));
+        }
+        work(&mut self.driver).map_err(|error| {
+            self.is_broken = !matches!(error, Error::MySqlError(_));
+            sort(error)
+        })
     }
 }
 
 impl Connection for MysqlConnection {
     fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError> {
-        self.0.exec_drop(sql, values(params)).map_err(sort)?;
-        Ok(self.0.affected_rows())
+        self.use_driver(|driver| {
+            driver.exec_drop(sql, values(params))?;
+            Ok(driver.affected_rows())
+        })
     }
 
     fn query(
@@ -53,15 +94,12 @@ impl Connection for MysqlConnection {
         params: &[Param<'_>],
         on_row: &mut dyn FnMut(Row),
     ) -> Result<(), SqlError> {
-        for row in self.0.exec_iter(sql, values(params)).map_err(sort)? {
-            on_row(Row(row
-                .map_err(sort)?
-                .unwrap()
-                .into_iter()
-                .map(from_mysql)
-                .collect()));
-        }
-        Ok(())
+        self.use_driver(|driver| {
+            for row in driver.exec_iter(sql, values(params))? {
+                on_row(Row(row?.unwrap().into_iter().map(from_mysql).collect()));
+            }
+            Ok(())
+        })
     }
 
     fn script(&mut self, sql: &str) -> Result<(), SqlError> {
@@ -70,13 +108,26 @@ impl Connection for MysqlConnection {
             .map(str::trim)
             .filter(|statement| !statement.is_empty());
         for statement in statements {
-            self.0.query_drop(statement).map_err(sort)?;
+            self.use_driver(|driver| driver.query_drop(statement))?;
         }
         Ok(())
     }
 
+    fn shows_durable_only(&self) -> bool {
+        self.has_binary_log
+    }
+
+    fn rollback(&mut self) -> Result<(), SqlError> {
+        self.script("ROLLBACK")
+    }
+
     fn begin(&mut self) -> Result<(), SqlError> {
         self.script("START TRANSACTION")
+    }
+
+    /// Gaps are locked from REPEATABLE READ on.
+    fn begin_locking(&mut self) -> Result<(), SqlError> {
+        self.script("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION")
     }
 
     fn dialect(&self) -> &'static Dialect {
@@ -84,10 +135,8 @@ impl Connection for MysqlConnection {
     }
 
     fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        let locked: Option<Option<u64>> = self
-            .0
-            .query_first("SELECT GET_LOCK('efgs_migrate', 60)")
-            .map_err(sort)?;
+        let locked: Option<Option<u64>> =
+            self.use_driver(|driver| driver.query_first("SELECT GET_LOCK('efgs_migrate', 60)"))?;
         match locked.flatten() {
             Some(1) => Ok(()),
             _ => Err(SqlError::Refused(
@@ -101,17 +150,25 @@ impl Connection for MysqlConnection {
     }
 
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError> {
-        let packet: Option<u64> = self
-            .0
-            .query_first("SELECT @@max_allowed_packet")
-            .map_err(sort)?;
+        let packet: Option<u64> =
+            self.use_driver(|driver| driver.query_first("SELECT @@max_allowed_packet"))?;
         let packet = packet.unwrap_or(0);
         if packet < packet_bytes as u64 {
             return Ok(Some(format!(
                 "the database server's max_allowed_packet is {packet}: set it to {packet_bytes} or more"
             )));
         }
-        let read_only: Option<u64> = self.0.query_first("SELECT @@read_only").map_err(sort)?;
+        let flush: Option<u64> = self
+            .use_driver(|driver| driver.query_first("SELECT @@innodb_flush_log_at_trx_commit"))?;
+        if flush != Some(1) && !self.is_cluster()? {
+            return Ok(Some(
+                "the database server may lose commits that it has confirmed: set \
+                 innodb_flush_log_at_trx_commit to 1"
+                    .to_owned(),
+            ));
+        }
+        let read_only: Option<u64> =
+            self.use_driver(|driver| driver.query_first("SELECT @@read_only"))?;
         Ok((read_only == Some(1)).then(|| {
             "the database server is read-only: point [database] url at the primary".to_owned()
         }))
@@ -139,23 +196,27 @@ fn from_mysql(value: mysql::Value) -> Value {
     }
 }
 
-/// Sorts a driver's error by what happens next. Codes from the servers' error references, the
-/// same on MySQL and MariaDB.
+/// Sorts a driver's error by what happens next. Codes and SQL states are from the servers' error
+/// references; those that MySQL and MariaDB share mean the same.
 fn sort(error: Error) -> SqlError {
     const DUPLICATE_ENTRY: u16 = 1062;
-    const LOCK_WAIT_TIMEOUT: u16 = 1205;
-    const DEADLOCK: u16 = 1213;
-    const CHANGED_SINCE_LAST_READ: u16 = 1020;
-    const SHUTTING_DOWN: u16 = 1053;
-    const NODE_NOT_READY: u16 = 1047;
-    const CONNECTION_KILLED: u16 = 1927;
+    const PACKET_TOO_LARGE: u16 = 1153;
+    // Lock wait timeout, record changed since last read, query killed, must be prepared again.
+    const CONFLICTS: [u16; 4] = [1205, 1020, 1317, 1615];
+    // Node not ready, shutting down, error during commit, network errors, read-only after a change
+    // of the primary, connection killed, group replication hook, idle for too long.
+    const LOST: [u16; 13] = [
+        1047, 1053, 1152, 1158, 1159, 1160, 1161, 1180, 1290, 1836, 1927, 3100, 4031,
+    ];
     match &error {
-        Error::MySqlError(server) => match server.code {
-            DUPLICATE_ENTRY => SqlError::Duplicate(index_named_in(&server.message)),
-            LOCK_WAIT_TIMEOUT | DEADLOCK | CHANGED_SINCE_LAST_READ => {
-                SqlError::Conflict(error.into())
-            }
-            SHUTTING_DOWN | NODE_NOT_READY | CONNECTION_KILLED => SqlError::Lost(error.into()),
+        Error::MySqlError(server) => match (server.code, server.state.as_str()) {
+            (DUPLICATE_ENTRY, _) => SqlError::Duplicate(index_named_in(&server.message)),
+            (PACKET_TOO_LARGE, _) => SqlError::Refused(error.into()),
+            (code, _) if LOST.contains(&code) => SqlError::Lost(error.into()),
+            (code, _) if CONFLICTS.contains(&code) => SqlError::Conflict(error.into()),
+            // Deadlock and the certification conflicts of clusters: transaction rollback.
+            (_, state) if state.starts_with("40") => SqlError::Conflict(error.into()),
+            (_, state) if state.starts_with("08") => SqlError::Lost(error.into()),
             _ => SqlError::Refused(error.into()),
         },
         Error::IoError(_) | Error::CodecError(_) | Error::DriverError(_) => {

@@ -12,11 +12,15 @@ const DIALECT: Dialect = Dialect {
     // Only this exact type makes the column the row id itself.
     position: "INTEGER",
     table_options: "",
+    and_lock: "",
     now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    add_downloads: "ON CONFLICT (day, country, batch_day, batch_number) DO UPDATE SET \
+         download_count = download_count + excluded.download_count, \
+         key_count = key_count + excluded.key_count",
 };
 
 /// How long to wait for another connection of this or another process to finish writing.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pages of 16 KiB suit blobs of some hundred KiB; the WAL is folded back at 32 MiB, so that the
 /// folding is not part of every commit.
@@ -70,8 +74,27 @@ impl Connection for SqliteConnection {
         self.0.execute_batch(sql).map_err(sort)
     }
 
+    /// The WAL is flushed before a commit shows.
+    fn shows_durable_only(&self) -> bool {
+        true
+    }
+
+    /// SQLite may have rolled back by itself, on a full disk for one.
+    fn rollback(&mut self) -> Result<(), SqlError> {
+        if self.0.is_autocommit() {
+            Ok(())
+        } else {
+            self.script("ROLLBACK")
+        }
+    }
+
     fn begin(&mut self) -> Result<(), SqlError> {
         self.script("BEGIN IMMEDIATE")
+    }
+
+    /// There is one writer at a time.
+    fn begin_locking(&mut self) -> Result<(), SqlError> {
+        self.begin()
     }
 
     fn dialect(&self) -> &'static Dialect {

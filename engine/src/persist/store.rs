@@ -16,7 +16,7 @@ const FORMAT_VERSION: u64 = 0x100;
 
 /// An open connection with the statements of the product.
 #[derive(Debug)]
-pub(crate) struct Store(Box<dyn Connection>);
+pub(crate) struct Store(pub(super) Box<dyn Connection>);
 
 /// A row of the log, as far as it decides about later uploads.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(crate) struct LogEntry {
     pub(crate) tag: UploadTag,
     pub(crate) content: ContentDigest,
     pub(crate) identities: Vec<KeyIdentity>,
+    pub(crate) created_at: UnixMillis,
 }
 
 /// A row of the log, as far as it decides about download batches.
@@ -66,6 +67,9 @@ const INSERT_UPLOAD: &str = "INSERT INTO upload_log (seq, created_at_ms, country
      key_count, format_version, uploader_thumbprint, signer_thumbprint, content_digest, \
      batch_signature, identities, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
+const READ_LOG: &str = "SELECT seq, country, upload_tag, content_digest, identities, \
+     created_at_ms FROM upload_log WHERE seq > ? ORDER BY seq LIMIT ?";
+
 impl Store {
     pub(super) fn new(connection: Box<dyn Connection>) -> Self {
         Self(connection)
@@ -95,6 +99,39 @@ impl Store {
             .transaction(|c| rows.try_for_each(|(seq, batch)| insert_upload(c, seq, batch)))
     }
 
+    /// Begins a transaction in which, once [`Self::read_claimed_log`] has come to the end, nobody
+    /// else appends. [`Self::append_claimed`] or [`Self::release_log`] ends it.
+    pub(crate) fn claim_log(&mut self) -> Result<(), SqlError> {
+        self.0.begin_locking()
+    }
+
+    /// [`Self::read_log`], claiming what it reads.
+    pub(crate) fn read_claimed_log(
+        &mut self,
+        after: Seq,
+        rows_max: u64,
+    ) -> Result<Vec<LogEntry>, SqlError> {
+        let sql = format!("{READ_LOG}{}", self.0.dialect().and_lock);
+        self.0
+            .rows(&sql, &[after.0.into(), rows_max.into()], log_entry)
+    }
+
+    /// [`Self::append`] at the end of the claimed log.
+    pub(crate) fn append_claimed(
+        &mut self,
+        first: Seq,
+        batches: &[&SealedBatch],
+    ) -> Result<(), SqlError> {
+        let mut rows = (first.0..).zip(batches);
+        self.0
+            .complete(|c| rows.try_for_each(|(seq, batch)| insert_upload(c, seq, batch)))
+    }
+
+    /// Gives the log back as it is.
+    pub(crate) fn release_log(&mut self) -> Result<(), SqlError> {
+        self.0.script("ROLLBACK")
+    }
+
     /// The first and last position of the log that matter: rows, and what download batches
     /// remember of rows that are gone.
     pub(crate) fn log_end(&mut self) -> Result<Seq, SqlError> {
@@ -110,10 +147,8 @@ impl Store {
         after: Seq,
         rows_max: u64,
     ) -> Result<Vec<LogEntry>, SqlError> {
-        let sql = "SELECT seq, country, upload_tag, content_digest, identities FROM upload_log \
-             WHERE seq > ? ORDER BY seq LIMIT ?";
         self.0
-            .rows(sql, &[after.0.into(), rows_max.into()], log_entry)
+            .rows(READ_LOG, &[after.0.into(), rows_max.into()], log_entry)
     }
 
     /// Rows created since an instant, in order, for the rebuild at start. `on_entry` gets each as
@@ -124,7 +159,7 @@ impl Store {
         through: Seq,
         on_entry: &mut dyn FnMut(LogEntry),
     ) -> Result<(), SqlError> {
-        let sql = "SELECT seq, country, upload_tag, content_digest, identities FROM upload_log \
+        let sql = "SELECT seq, country, upload_tag, content_digest, identities, created_at_ms FROM upload_log \
              WHERE seq <= ? AND created_at_ms >= ? ORDER BY seq";
         let params = [through.0.into(), since.0.into()];
         self.0
@@ -198,17 +233,36 @@ impl Store {
         )
     }
 
-    /// The content that a tag stands for.
+    /// Makes sure that what was just read can be relied on: that the commits of others which it
+    /// shows are durable. Redo is written in order, so a commit of our own behind them is enough.
+    pub(crate) fn settle_what_was_read(&mut self) -> Result<(), SqlError> {
+        if self.0.shows_durable_only() {
+            return Ok(());
+        }
+        let touch = "UPDATE lease SET fence = fence + 1 WHERE name = 'settle'";
+        if self.0.execute(touch, &[])? == 1 {
+            return Ok(());
+        }
+        let create = "INSERT INTO lease (name, holder, token, fence, expires_at_ms) \
+             VALUES ('settle', '', 0, 0, 0)";
+        match self.0.execute(create, &[]) {
+            Err(SqlError::Duplicate(_)) => self.0.execute(touch, &[]).map(|_| ()),
+            created => created.map(|_| ()),
+        }
+    }
+
+    /// The content that a tag stands for, and since when.
     pub(crate) fn find_content(
         &mut self,
         country: Country,
         tag: &UploadTag,
-    ) -> Result<Option<ContentDigest>, SqlError> {
-        let sql = "SELECT content_digest FROM upload_log WHERE country = ? AND upload_tag = ?";
+    ) -> Result<Option<(ContentDigest, UnixMillis)>, SqlError> {
+        let sql = "SELECT content_digest, created_at_ms FROM upload_log \
+             WHERE country = ? AND upload_tag = ?";
         let row = self
             .0
             .first(sql, &[country.as_str().into(), tag.as_str().into()])?;
-        Ok(row.map(|mut row| ContentDigest(row.take_array(0))))
+        Ok(row.map(|mut row| (ContentDigest(row.take_array(0)), UnixMillis(row.number(1)))))
     }
 
     // Download batches.
@@ -245,8 +299,7 @@ impl Store {
         now: UnixMillis,
     ) -> Result<bool, SqlError> {
         let cut = self.0.transaction(|c| {
-            let fence = "UPDATE lease SET fence = fence + 1 WHERE name = ? AND token = ?";
-            if c.execute(fence, &[LEASE_BUNDLE.into(), token.into()])? != 1 {
+            if !fence(c, Lease::Bundle, token)? {
                 return Ok(false);
             }
             let numbered = (after_ordinal + 1..).zip(batches);
@@ -261,21 +314,22 @@ impl Store {
         }
     }
 
-    /// Takes or renews the lease for cutting download batches; gives its token, or nothing while
-    /// another gateway holds it. Time is the database's own.
+    /// Takes or renews a lease; gives its token, or nothing while another gateway holds it. Time is
+    /// the database's own.
     pub(crate) fn hold_lease(
         &mut self,
+        lease: Lease,
         holder: &str,
         ttl_ms: u64,
     ) -> Result<Option<u64>, SqlError> {
         let now_ms = self.0.dialect().now_ms;
-        let own = [LEASE_BUNDLE.into(), holder.into()];
+        let own = [lease.name().into(), holder.into()];
         let renew = format!(
             "UPDATE lease SET expires_at_ms = {now_ms} + ?, fence = fence + 1 \
              WHERE name = ? AND holder = ?"
         );
         let renewed = self.0.execute(&renew, &[ttl_ms.into(), own[0], own[1]])?;
-        if renewed != 1 && !self.take_lease(holder, ttl_ms, now_ms)? {
+        if renewed != 1 && !self.take_lease(lease, holder, ttl_ms, now_ms)? {
             return Ok(None);
         }
         let token = "SELECT token FROM lease WHERE name = ? AND holder = ?";
@@ -284,7 +338,14 @@ impl Store {
 
     /// An expired lease is free, and so is one that expires impossibly late: the database's clock
     /// was set back.
-    fn take_lease(&mut self, holder: &str, ttl_ms: u64, now_ms: &str) -> Result<bool, SqlError> {
+    fn take_lease(
+        &mut self,
+        lease: Lease,
+        holder: &str,
+        ttl_ms: u64,
+        now_ms: &str,
+    ) -> Result<bool, SqlError> {
+        let name = Param::from(lease.name());
         let take = format!(
             "UPDATE lease SET holder = ?, token = token + 1, fence = fence + 1, \
              expires_at_ms = {now_ms} + ? WHERE name = ? \
@@ -293,43 +354,36 @@ impl Store {
         let params = [
             holder.into(),
             ttl_ms.into(),
-            LEASE_BUNDLE.into(),
+            name,
             Param::Number(ttl_ms * 2),
         ];
         if self.0.execute(&take, &params)? == 1 {
             return Ok(true);
         }
-        if self
-            .0
-            .first(
-                "SELECT token FROM lease WHERE name = ?",
-                &[LEASE_BUNDLE.into()],
-            )?
-            .is_some()
-        {
+        let find = "SELECT token FROM lease WHERE name = ?";
+        if self.0.first(find, &[name])?.is_some() {
             return Ok(false);
         }
         let create = format!(
             "INSERT INTO lease (name, holder, token, fence, expires_at_ms) \
              VALUES (?, ?, 1, 0, {now_ms} + ?)"
         );
-        let created = self.0.execute(
-            &create,
-            &[LEASE_BUNDLE.into(), holder.into(), ttl_ms.into()],
-        );
-        match created {
+        match self
+            .0
+            .execute(&create, &[name, holder.into(), ttl_ms.into()])
+        {
             Ok(_) => Ok(true),
             Err(SqlError::Duplicate(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Gives the lease back, so that another gateway need not wait for it to expire.
-    pub(crate) fn release_lease(&mut self, holder: &str) -> Result<(), SqlError> {
+    /// Gives a lease back, so that another gateway need not wait for it to expire.
+    pub(crate) fn release_lease(&mut self, lease: Lease, holder: &str) -> Result<(), SqlError> {
         let release = "UPDATE lease SET expires_at_ms = 0, holder = '', token = token + 1 \
              WHERE name = ? AND holder = ?";
         self.0
-            .execute(release, &[LEASE_BUNDLE.into(), holder.into()])
+            .execute(release, &[lease.name().into(), holder.into()])
             .map(|_| ())
     }
 
@@ -366,18 +420,7 @@ impl Store {
         now: UnixMillis,
     ) -> Result<bool, SqlError> {
         let inserted = self.0.transaction(|c| {
-            let sql = "INSERT INTO certificate (thumbprint, kind, country, pem, \
-                 operator_signature, created_at_ms, revoked_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)";
-            let params = [
-                row.thumbprint.0.as_slice().into(),
-                row.kind.name().into(),
-                row.country.as_str().into(),
-                (&*row.pem).into(),
-                (&*row.operator_signature).into(),
-                now.0.into(),
-                row.revoked_at.map_or(Param::Null, |at| at.0.into()),
-            ];
-            c.execute(sql, &params)?;
+            insert_certificate(c, row, now)?;
             bump_certificate_revision(c)
         });
         match inserted {
@@ -426,33 +469,97 @@ impl Store {
     }
 }
 
-const LEASE_BUNDLE: &str = "bundle";
+/// What only one gateway does at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lease {
+    /// Cuts download batches.
+    Bundle,
+    /// Deletes what is too old.
+    Retention,
+}
+
+impl Lease {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Retention => "retention",
+        }
+    }
+}
+
+/// Begins a guarded transaction: true if the lease still has this token. Another gateway that
+/// takes the lease waits for the transaction, or the transaction fails behind it.
+pub(super) fn fence(c: &mut dyn Connection, lease: Lease, token: u64) -> Result<bool, SqlError> {
+    let sql = "UPDATE lease SET fence = fence + 1 WHERE name = ? AND token = ?";
+    Ok(c.execute(sql, &[lease.name().into(), token.into()])? == 1)
+}
+
 const CERTIFICATE_REVISION: &str = "certificate_revision";
 
+/// A row of the log, as it is written.
+#[derive(Debug)]
+pub(crate) struct UploadRow<'a> {
+    pub(crate) seq: Seq,
+    pub(crate) created_at: UnixMillis,
+    pub(crate) country: Country,
+    pub(crate) tag: &'a UploadTag,
+    pub(crate) key_count: u32,
+    pub(crate) format_version: u64,
+    pub(crate) uploader: &'a Thumbprint,
+    pub(crate) signer: &'a Thumbprint,
+    pub(crate) content: &'a ContentDigest,
+    pub(crate) batch_signature: &'a str,
+    pub(crate) identities: &'a [KeyIdentity],
+    pub(crate) sealed: &'a [u8],
+}
+
 fn insert_upload(c: &mut dyn Connection, seq: u64, batch: &SealedBatch) -> Result<(), SqlError> {
-    let identities: Vec<u8> = batch
+    let row = UploadRow {
+        seq: Seq(seq),
+        created_at: batch.created_at,
+        country: batch.country,
+        tag: &batch.tag,
+        key_count: batch.key_count,
+        format_version: FORMAT_VERSION,
+        uploader: &batch.uploader,
+        signer: &batch.signer,
+        content: &batch.content,
+        batch_signature: &batch.batch_signature,
+        identities: &batch.probe.identities,
+        sealed: &batch.sealed,
+    };
+    insert_row(c, &row)
+}
+
+pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<(), SqlError> {
+    let identities: Vec<u8> = row
         .identities
         .iter()
         .flat_map(|identity| identity.0)
         .collect();
     let params = [
-        seq.into(),
-        batch.created_at.0.into(),
-        batch.country.as_str().into(),
-        batch.tag.as_str().into(),
-        u64::from(batch.key_count).into(),
-        FORMAT_VERSION.into(),
-        batch.uploader.0.as_slice().into(),
-        batch.signer.0.as_slice().into(),
-        batch.content.0.as_slice().into(),
-        (&*batch.batch_signature).into(),
+        row.seq.0.into(),
+        row.created_at.0.into(),
+        row.country.as_str().into(),
+        row.tag.as_str().into(),
+        u64::from(row.key_count).into(),
+        row.format_version.into(),
+        row.uploader.0.as_slice().into(),
+        row.signer.0.as_slice().into(),
+        row.content.0.as_slice().into(),
+        row.batch_signature.into(),
         identities.as_slice().into(),
-        batch.sealed.as_slice().into(),
+        row.sealed.into(),
     ];
-    c.execute(INSERT_UPLOAD, &params).map(|_| ())
+    match c.execute(INSERT_UPLOAD, &params)? {
+        1 => Ok(()),
+        _ => Err(SqlError::Lost(
+            "the answer to an insert was another's".into(),
+        )),
+    }
 }
 
-fn insert_download_batch(
+pub(super) fn insert_download_batch(
     c: &mut dyn Connection,
     ordinal: u64,
     batch: &NewDownloadBatch,
@@ -472,23 +579,40 @@ fn insert_download_batch(
     c.execute(sql, &params).map(|_| ())
 }
 
-fn bump_certificate_revision(c: &mut dyn Connection) -> Result<(), SqlError> {
-    let read = "SELECT value FROM installation WHERE name = ?";
-    let found = c.first(read, &[CERTIFICATE_REVISION.into()])?;
-    let Some(mut row) = found else {
-        let sql = "INSERT INTO installation (name, value) VALUES (?, ?)";
-        return c
-            .execute(sql, &[CERTIFICATE_REVISION.into(), "1".into()])
-            .map(|_| ());
-    };
-    let revision = row.take_text(0).parse::<u64>().unwrap_or(0) + 1;
-    let sql = "UPDATE installation SET value = ? WHERE name = ?";
-    let revision = revision.to_string();
-    c.execute(
-        sql,
-        &[revision.as_str().into(), CERTIFICATE_REVISION.into()],
-    )
-    .map(|_| ())
+pub(super) fn insert_certificate(
+    c: &mut dyn Connection,
+    row: &CertificateRow,
+    now: UnixMillis,
+) -> Result<(), SqlError> {
+    let sql = "INSERT INTO certificate (thumbprint, kind, country, pem, operator_signature, \
+         created_at_ms, revoked_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let params = [
+        row.thumbprint.0.as_slice().into(),
+        row.kind.name().into(),
+        row.country.as_str().into(),
+        (&*row.pem).into(),
+        (&*row.operator_signature).into(),
+        now.0.into(),
+        row.revoked_at.map_or(Param::Null, |at| at.0.into()),
+    ];
+    c.execute(sql, &params).map(|_| ())
+}
+
+/// Random, and written without reading: two changes at once never leave the revision as it was.
+pub(super) fn bump_certificate_revision(c: &mut dyn Connection) -> Result<(), SqlError> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).expect("the system has randomness");
+    let revision = u64::from_be_bytes(random).to_string();
+    let set = "UPDATE installation SET value = ? WHERE name = ?";
+    let params = [revision.as_str().into(), CERTIFICATE_REVISION.into()];
+    if c.execute(set, &params)? == 1 {
+        return Ok(());
+    }
+    let create = "INSERT INTO installation (value, name) VALUES (?, ?)";
+    match c.execute(create, &params) {
+        Err(SqlError::Duplicate(_)) => c.execute(set, &params).map(|_| ()),
+        created => created.map(|_| ()),
+    }
 }
 
 fn log_entry(mut row: Row) -> LogEntry {
@@ -504,6 +628,7 @@ fn log_entry(mut row: Row) -> LogEntry {
             .iter()
             .map(|bytes| KeyIdentity(*bytes))
             .collect(),
+        created_at: UnixMillis(row.number(5)),
     }
 }
 
@@ -528,7 +653,7 @@ fn download_batch(row: &Row) -> DownloadBatchRow {
     }
 }
 
-fn country(row: &mut Row, column: usize) -> Country {
+pub(super) fn country(row: &mut Row, column: usize) -> Country {
     Country::parse(&row.take_text(column)).expect("the writer writes countries")
 }
 
@@ -536,6 +661,6 @@ fn upload_tag(row: &mut Row, column: usize) -> UploadTag {
     UploadTag::parse(&row.take_text(column)).expect("the writer writes upload tags")
 }
 
-fn number_32(number: u64) -> u32 {
+pub(super) fn number_32(number: u64) -> u32 {
     u32::try_from(number).expect("the writer writes 32 bits")
 }

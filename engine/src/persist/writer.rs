@@ -4,11 +4,12 @@
 //! waits goes into one transaction, within a bound of bytes: a slow disk makes groups grow. When
 //! the database says that S+1 is taken, or does not say what became of a commit, the writer reads
 //! what is newer than S and judges everything again: an upload that turns out to be stored is
-//! answered like any replay, so both cases need no code of their own.
+//! answered like any replay, so both cases need no code of their own. A group that has lost S+1 too
+//! often claims the end of the log, and then nobody is faster.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
@@ -17,7 +18,7 @@ use super::connection::{SqlError, UniqueIndex};
 use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
 use crate::dedup::{GroupIdentities, IdentitySet, IdentitySetWriter, TagIndex, TagState};
-use crate::domain::{Country, Seq, UploadTag};
+use crate::domain::{Country, Day, Seq, UploadTag};
 use crate::error::{Failure, Rejection, StartError, UploadError};
 use crate::limits;
 use crate::upload::{Receipt, Reply, SealedBatch};
@@ -37,12 +38,31 @@ pub(crate) struct WriterState {
     pub(crate) database_available: AtomicBool,
     /// Log positions known to be in the database.
     position: AtomicU64,
+    /// Identities and tags of uploads of earlier days are to be forgotten.
+    kept_since: Mutex<Option<Day>>,
 }
 
 impl WriterState {
     /// The last log position that this gateway knows.
     pub(crate) fn position(&self) -> Seq {
         Seq(self.position.load(Ordering::Acquire))
+    }
+
+    /// Lets the writer forget identities and tags of uploads that were stored before a day, by and
+    /// by. The day never goes back.
+    pub(crate) fn forget_before(&self, day: Day) {
+        let mut kept_since = self
+            .kept_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept_since = Some(day).max(*kept_since);
+    }
+
+    fn kept_since(&self) -> Option<Day> {
+        *self
+            .kept_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,6 +76,10 @@ pub(crate) struct Writer {
     /// Wakes the bundler after a commit; bounded by one, since one wake is as good as many.
     wake_bundler: Sender<()>,
     position: Seq,
+    /// Everything before this day is forgotten.
+    forgotten_before: Option<Day>,
+    /// Since when there is no connection to be had.
+    away_since: Option<Instant>,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
     carried: VecDeque<Submission>,
 }
@@ -67,6 +91,17 @@ enum Attempt {
     Again,
     /// Trying again does not help.
     Failed(crate::error::DatabaseError),
+}
+
+/// What the writer holds while it judges and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// The database is away.
+    Nothing,
+    /// A connection: another gateway may be faster.
+    Connection,
+    /// The end of the log: nobody else appends until this is over.
+    Log,
 }
 
 impl Writer {
@@ -83,18 +118,20 @@ impl Writer {
         let mut set = IdentitySetWriter::new(Seq::ZERO);
         let tags = Arc::new(TagIndex::default());
         let mut on_entry = |entry: LogEntry| {
-            set.insert(&entry.identities, entry.seq);
-            tags.insert(entry.country, entry.tag, entry.content);
+            let day = entry.created_at.day();
+            set.insert(&entry.identities, day, entry.seq);
+            tags.insert(entry.country, entry.tag, entry.content, day);
         };
         store
             .read_log_since(since, position, &mut on_entry)
             .map_err(reading)?;
-        set.insert(&[], position);
+        set.publish(position);
         let state = Arc::new(WriterState {
             set: Arc::clone(set.shared()),
             tags,
             database_available: AtomicBool::new(true),
             position: AtomicU64::new(position.0),
+            kept_since: Mutex::default(),
         });
         Ok(Self {
             database,
@@ -104,6 +141,8 @@ impl Writer {
             fresh,
             wake_bundler,
             position,
+            forgotten_before: None,
+            away_since: None,
             carried: VecDeque::new(),
         })
     }
@@ -121,6 +160,22 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => self.follow(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.forget();
+        }
+    }
+
+    /// Forgets a little of what is to be forgotten: the next upload does not wait for long.
+    fn forget(&mut self) {
+        let Some(kept_since) = self.state.kept_since() else {
+            return;
+        };
+        if self.forgotten_before == Some(kept_since) {
+            return;
+        }
+        self.state.tags.forget_before(kept_since);
+        let deadline = Instant::now() + limits::FORGET_SLICE;
+        if self.set.forget_before(kept_since, deadline) {
+            self.forgotten_before = Some(kept_since);
         }
     }
 
@@ -155,22 +210,87 @@ impl Writer {
 
     /// Answers every submission of a group, whatever it takes, within a bound of time.
     fn settle(&mut self, mut group: Vec<Submission>) {
-        let give_up_at = Instant::now() + limits::DATABASE_PATIENCE;
+        let arrived = Instant::now();
+        let mut begun = arrived;
+        let mut attempts = 0;
         loop {
+            let position = self.position;
+            let hold = self.take_hold(attempts);
             group = self.judge(group);
             if group.is_empty() {
-                return;
+                return self.let_go(hold);
             }
-            let failure = match self.try_commit(&mut group) {
+            attempts += 1;
+            let attempt = self.try_commit(&mut group, hold);
+            if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
+                // Others were faster: the database is well.
+                begun = Instant::now();
+            }
+            let failure = match attempt {
                 Attempt::Done => return,
-                Attempt::Again if Instant::now() < give_up_at => continue,
+                Attempt::Again if self.is_patient(begun) => continue,
                 Attempt::Again => unavailable(),
+                // One of many may be what the database refuses: the others need not go with it.
+                Attempt::Failed(_) if group.len() > 1 => {
+                    return group.into_iter().for_each(|one| self.settle(vec![one]));
+                }
                 Attempt::Failed(error) => error,
             };
+            // A last look: a commit that did not answer may have gone through.
+            if self.connected().is_some() {
+                group = self.judge(group);
+            }
             tracing::error!(stage = "persist", error = %failure, "error inserting keys");
-            refuse_all(group, failure);
+            refuse_all(group, &failure);
             return;
         }
+    }
+
+    /// Connects if need be, and claims the end of the log after too many lost races. Comes before
+    /// the judgement, since both read what others wrote meanwhile.
+    fn take_hold(&mut self, attempts: u32) -> Hold {
+        if self.connected().is_none() {
+            return Hold::Nothing;
+        }
+        if attempts < limits::LOST_RACES_MAX {
+            return Hold::Connection;
+        }
+        metrics::counter!("efgs_log_claims_total").increment(1);
+        match self.claim_log() {
+            Ok(()) => Hold::Log,
+            Err(error) => {
+                tracing::warn!(stage = "persist", error = %error, "cannot claim the log");
+                self.store = None;
+                Hold::Nothing
+            }
+        }
+    }
+
+    fn claim_log(&mut self) -> Result<(), SqlError> {
+        if let Some(store) = self.store.as_mut() {
+            store.claim_log()?;
+        }
+        // The claim is a transaction: what makes durable has to come from outside of it.
+        let mut outside = self.database.store()?;
+        self.read_on(Store::read_claimed_log, |_| outside.settle_what_was_read())
+    }
+
+    /// Ends a claim that is not needed.
+    fn let_go(&mut self, hold: Hold) {
+        let released = match (hold, self.store.as_mut()) {
+            (Hold::Log, Some(store)) => store.release_log(),
+            _ => Ok(()),
+        };
+        if released.is_err() {
+            self.store = None;
+        }
+    }
+
+    /// Whether to try again. Who comes while the database is away waits no longer than who was
+    /// there when it went: else a queue would add up their waits.
+    fn is_patient(&self, begun: Instant) -> bool {
+        let since = self.away_since.unwrap_or(begun);
+        since.elapsed() < limits::DATABASE_PATIENCE
     }
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
@@ -189,11 +309,23 @@ impl Writer {
             .tags
             .state(batch.country, &batch.tag, &batch.content)
         {
-            TagState::SameContent => answer(submission, Ok(Receipt::Stored { replayed: true })),
-            TagState::Taken => answer(submission, Err(Rejection::UploadTagTaken.into())),
-            TagState::Free if batch.probed_at == self.position => Some(submission),
+            TagState::SameContent => {
+                let key_count = batch.key_count;
+                let replayed = true;
+                let receipt = Receipt::Stored {
+                    key_count,
+                    replayed,
+                };
+                answer(submission, Ok(receipt))
+            }
+            TagState::Taken => {
+                let key_count = batch.key_count;
+                let rejection = Rejection::UploadTagTaken { key_count };
+                answer(submission, Err(rejection.into()))
+            }
+            TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
-                let duplicates = self.state.set.find_known(&batch.identities);
+                let duplicates = batch.probe.find_duplicates(&self.state.set);
                 if duplicates.is_empty() {
                     return Some(submission);
                 }
@@ -206,15 +338,20 @@ impl Writer {
         }
     }
 
-    /// One attempt to write a group at the next positions. Takes the answered ones out of it.
-    fn try_commit(&mut self, group: &mut Vec<Submission>) -> Attempt {
+    /// One attempt to write a judged group at the next positions. Takes the answered ones out of
+    /// it. Does not connect: what a new connection reads must be judged first.
+    fn try_commit(&mut self, group: &mut Vec<Submission>, hold: Hold) -> Attempt {
         let first = self.position.next();
-        let Some(store) = self.connected() else {
+        let Some(store) = self.store.as_mut() else {
             return Attempt::Again;
+        };
+        let append = match hold {
+            Hold::Log => Store::append_claimed,
+            Hold::Connection | Hold::Nothing => Store::append,
         };
         let batches: Vec<_> = group.iter().map(|submission| &submission.batch).collect();
         let started = Instant::now();
-        match store.append(first, &batches) {
+        match append(store, first, &batches) {
             Ok(()) => {
                 metrics::histogram!("efgs_commit_seconds").record(started.elapsed());
                 metrics::histogram!("efgs_commit_batches").record(batches.len() as f64);
@@ -247,19 +384,23 @@ impl Writer {
         let mut replies = Vec::with_capacity(group.len());
         for Submission { batch, reply } in group {
             self.position = self.position.next();
+            let day = batch.created_at.day();
             // The tag first: who finds the keys and then looks at the tag knows a replay.
             self.state
                 .tags
-                .insert(batch.country, batch.tag, batch.content);
-            self.set.insert(&batch.identities, self.position);
+                .insert(batch.country, batch.tag, batch.content, day);
+            self.set.insert(&batch.probe.identities, day, self.position);
             self.fresh.insert(self.position, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
-            replies.push((reply, batch.permit));
+            replies.push((reply, batch.permit, batch.key_count));
         }
         self.publish_position();
-        for (reply, permit) in replies {
+        for (reply, permit, key_count) in replies {
             drop(permit);
-            reply(Ok(Receipt::Stored { replayed: false }));
+            reply(Ok(Receipt::Stored {
+                key_count,
+                replayed: false,
+            }));
         }
     }
 
@@ -274,19 +415,25 @@ impl Writer {
     /// A tag that the index does not know is in the database: its row is older than what the index
     /// was rebuilt from. Learn it, judge again.
     fn resolve_tags(&mut self, group: &[Submission]) -> Attempt {
-        let Some(store) = self.connected() else {
+        let Some(store) = self.store.as_mut() else {
             return Attempt::Again;
         };
         let mut found = Vec::new();
         for Submission { batch, .. } in group {
             match store.find_content(batch.country, &batch.tag) {
-                Ok(Some(content)) => found.push((batch.country, batch.tag.clone(), content)),
+                Ok(Some((content, created_at))) => {
+                    found.push((batch.country, batch.tag.clone(), content, created_at.day()));
+                }
                 Ok(None) => {}
-                Err(error) => return Attempt::Failed(error.doing("looking up an upload tag")),
+                Err(error) => {
+                    self.store = None;
+                    tracing::warn!(stage = "persist", error = %error, "cannot look up an upload tag");
+                    return Attempt::Again;
+                }
             }
         }
-        for (country, tag, content) in found {
-            self.state.tags.insert(country, tag, content);
+        for (country, tag, content, day) in found {
+            self.state.tags.insert(country, tag, content, day);
         }
         self.catch_up_or_disconnect()
     }
@@ -308,17 +455,29 @@ impl Writer {
 
     /// Reads the log behind our position, and makes it ours.
     fn catch_up(&mut self) -> Result<(), SqlError> {
+        self.read_on(Store::read_log, Store::settle_what_was_read)
+    }
+
+    fn read_on(
+        &mut self,
+        read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
+        mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
         let Some(store) = self.store.as_mut() else {
             return Ok(());
         };
         loop {
-            let entries = store.read_log(self.position, limits::FOLLOW_ROWS)?;
+            let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
+            if read > 0 {
+                settle(store)?;
+            }
             for entry in entries {
+                let day = entry.created_at.day();
                 self.state
                     .tags
-                    .insert(entry.country, entry.tag, entry.content);
-                self.set.insert(&entry.identities, entry.seq);
+                    .insert(entry.country, entry.tag, entry.content, day);
+                self.set.insert(&entry.identities, day, entry.seq);
                 self.position = entry.seq;
             }
             if read > 0 {
@@ -356,6 +515,10 @@ impl Writer {
             }
         }
         let available = self.store.is_some();
+        self.away_since = match available {
+            true => None,
+            false => self.away_since.or_else(|| Some(Instant::now())),
+        };
         self.state
             .database_available
             .store(available, Ordering::Release);
@@ -375,11 +538,12 @@ impl GroupMembers {
     fn try_add(&mut self, batch: &SealedBatch, group: &[Submission]) -> bool {
         // An upload that is alone shares nothing: only with a second one the first is looked at.
         if let [first] = group {
-            self.identities.try_add(&first.batch.identities);
+            self.identities.try_add(&first.batch.probe.identities);
         }
         let tag = (batch.country, batch.tag.clone());
         let alone = group.is_empty();
-        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.identities)) {
+        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.probe.identities))
+        {
             return false;
         }
         self.tags.insert(tag);
@@ -404,13 +568,11 @@ fn unavailable() -> crate::error::DatabaseError {
     }
 }
 
-fn refuse_all(group: Vec<Submission>, failure: crate::error::DatabaseError) {
-    let text = Arc::new(failure);
+fn refuse_all(group: Vec<Submission>, failure: &crate::error::DatabaseError) {
     for submission in group {
-        let source: Box<dyn std::error::Error + Send + Sync> = text.to_string().into();
         let error = crate::error::DatabaseError {
-            doing: "storing an upload",
-            source,
+            doing: failure.doing,
+            source: failure.source.to_string().into(),
         };
         answer(submission, Err(Failure::Database(error).into()));
     }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::{Trust, TrustAnchor};
-use crate::persist::{SqlError, Store};
+use crate::limits;
+use crate::persist::{Database, SqlError, Store};
 
 /// The current [`Trust`], and how to renew it.
 #[derive(Debug)]
@@ -31,6 +33,26 @@ impl TrustList {
     /// The list as of now.
     pub(crate) fn current(&self) -> Arc<Trust> {
         self.current.load_full()
+    }
+
+    /// Keeps the list current until the engine stops, on a connection of its own: a revocation
+    /// waits for nobody.
+    pub(crate) fn follow(&self, database: &Database, stop: &Receiver<()>) {
+        let mut store = None;
+        while stop.recv_timeout(limits::TRUST_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            let connected = match store.take() {
+                Some(store) => Ok(store),
+                None => database.store(),
+            };
+            let refreshed = connected.and_then(|mut connected| {
+                self.refresh(&mut connected)?;
+                Ok(connected)
+            });
+            match refreshed {
+                Ok(connected) => store = Some(connected),
+                Err(error) => tracing::warn!(error = %error, "cannot follow the certificate list"),
+            }
+        }
     }
 
     /// Reads the list again if it has changed.

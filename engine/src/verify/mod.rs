@@ -9,7 +9,7 @@
 
 mod signature;
 
-pub use signature::{SignatureCheck, SignatureError, check_signature};
+pub use signature::{SignatureCheck, SignatureError, ValiditySeconds, check_signature};
 
 use crate::domain::{ContentDigest, Thumbprint, UnixMillis};
 use crate::error::Rejection;

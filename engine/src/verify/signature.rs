@@ -46,22 +46,22 @@ pub enum SignatureError {
     NoCertificate,
     /// The clock is before the certificate's validity.
     #[error("the signing certificate is not yet valid")]
-    NotYetValid,
+    NotYetValid(ValiditySeconds),
     /// The clock is after the certificate's validity.
     #[error("the signing certificate has expired")]
-    Expired,
+    Expired(ValiditySeconds),
     /// The certificate's subject does not name exactly one country.
     #[error("the signing certificate does not name exactly one country")]
     NoCountry,
     /// The certificate is not listed as signing certificate of its country.
     #[error("the signing certificate is not listed for its country")]
-    UnknownCertificate,
+    UnknownCertificate(Thumbprint),
     /// The certificate's row is not covered by the trust anchor, or holds another certificate.
     #[error("the signing certificate's row is not intact")]
-    BrokenRow,
+    BrokenRow(Thumbprint),
     /// The certificate is listed as revoked.
     #[error("the signing certificate is revoked")]
-    RevokedCertificate,
+    RevokedCertificate(Thumbprint),
     /// A key originates elsewhere than in the signer's country.
     #[error("key {index} does not originate in the signer's country")]
     ForeignOrigin {
@@ -91,6 +91,15 @@ pub enum SignatureError {
     Wrong,
 }
 
+/// When a certificate is valid, both ends included, in seconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValiditySeconds {
+    /// The first second.
+    pub not_before: i64,
+    /// The last second.
+    pub not_after: i64,
+}
+
 impl SignatureError {
     /// A stable code, for answers, logs and metric labels.
     #[must_use]
@@ -102,12 +111,12 @@ impl SignatureError {
             Self::NoSigner => "no_signer_info",
             Self::SeveralSigners => "multiple_signer_infos",
             Self::NoCertificate => "signer_cert_not_found",
-            Self::NotYetValid => "cert_not_yet_valid",
-            Self::Expired => "cert_expired",
+            Self::NotYetValid(_) => "cert_not_yet_valid",
+            Self::Expired(_) => "cert_expired",
             Self::NoCountry => "cert_country",
-            Self::UnknownCertificate => "cert_unknown",
-            Self::BrokenRow => "cert_integrity",
-            Self::RevokedCertificate => "cert_revoked",
+            Self::UnknownCertificate(_) => "cert_unknown",
+            Self::BrokenRow(_) => "cert_integrity",
+            Self::RevokedCertificate(_) => "cert_revoked",
             Self::ForeignOrigin { .. } => "origin_mismatch",
             Self::UnsupportedAlgorithm => "unsupported_algorithm",
             Self::WeakDigest => "weak_digest",
@@ -199,10 +208,14 @@ fn decode_base64(header: &str) -> Result<Vec<u8>, SignatureError> {
 fn check_validity(certificate: &Certificate<'_>, now: UnixMillis) -> Result<(), SignatureError> {
     let now = i64::try_from(now.seconds()).unwrap_or(i64::MAX);
     let validity = certificate.validity();
-    if now < *validity.start() {
-        Err(SignatureError::NotYetValid)
-    } else if now > *validity.end() {
-        Err(SignatureError::Expired)
+    let validity = ValiditySeconds {
+        not_before: *validity.start(),
+        not_after: *validity.end(),
+    };
+    if now < validity.not_before {
+        Err(SignatureError::NotYetValid(validity))
+    } else if now > validity.not_after {
+        Err(SignatureError::Expired(validity))
     } else {
         Ok(())
     }
@@ -217,11 +230,11 @@ fn check_listed(
     let listed = trust
         .find(&thumbprint, CertificateKind::Signing)
         .filter(|listed| listed.row.country == country)
-        .ok_or(SignatureError::UnknownCertificate)?;
+        .ok_or(SignatureError::UnknownCertificate(thumbprint))?;
     if !listed.intact {
-        Err(SignatureError::BrokenRow)
+        Err(SignatureError::BrokenRow(thumbprint))
     } else if listed.is_revoked() {
-        Err(SignatureError::RevokedCertificate)
+        Err(SignatureError::RevokedCertificate(thumbprint))
     } else {
         Ok(thumbprint)
     }

@@ -8,6 +8,8 @@
 //! known from the key data before anything is written, ties aside; so the texts are written once,
 //! in their order, into one buffer of just that size.
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -18,8 +20,8 @@ use crate::wire::protobuf::{KeyFields, TwoLetterCountries};
 pub struct CanonicalBytes {
     /// All texts, in signing order.
     text: Vec<u8>,
-    /// Where the text of each key begins, in signing order, and where the last one ends.
-    starts: Vec<usize>,
+    /// Where each key's text is, in request order.
+    places: Vec<Range<usize>>,
     /// Positions in the request, in signing order.
     order: Vec<u32>,
 }
@@ -29,15 +31,15 @@ impl CanonicalBytes {
     pub fn of(batch: &DecodedBatch<'_>) -> Self {
         let order = signing_order(batch);
         let mut text = Vec::with_capacity(order.len() * TEXT_BYTES);
-        let mut starts = Vec::with_capacity(order.len() + 1);
+        let mut places = vec![0..0; order.len()];
         for &index in &order {
-            starts.push(text.len());
+            let start = text.len();
             push_text(&mut text, batch, &batch.keys()[index as usize]);
+            places[index as usize] = start..text.len();
         }
-        starts.push(text.len());
         Self {
             text,
-            starts,
+            places,
             order,
         }
     }
@@ -45,6 +47,11 @@ impl CanonicalBytes {
     /// How many keys there are.
     pub fn key_count(&self) -> usize {
         self.order.len()
+    }
+
+    /// The text of the key at a position of the request.
+    pub fn key(&self, index: usize) -> &[u8] {
+        &self.text[self.places[index].clone()]
     }
 
     /// The texts in signing order, one after the other: the signed bytes.
@@ -55,13 +62,6 @@ impl CanonicalBytes {
     /// A copy of the signed bytes.
     pub fn signed_bytes(&self) -> Vec<u8> {
         self.text.clone()
-    }
-
-    /// The keys in signing order: position in the request, and text.
-    pub fn texts(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        let places = self.starts.windows(2);
-        let texts = places.map(|place| &self.text[place[0]..place[1]]);
-        self.order.iter().copied().zip(texts)
     }
 
     /// Positions in the request, in signing order; equal keys keep their request order.
@@ -290,8 +290,6 @@ fn order_prefix(batch: &DecodedBatch<'_>, key: &DecodedKey<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -356,9 +354,8 @@ mod tests {
                 write_key(&mut body, &key, std::iter::empty());
             }
             let canonical = CanonicalBytes::of(&decode(&body, 100).unwrap());
-            let texts: HashMap<u32, &[u8]> = canonical.texts().collect();
             let mut expected: Vec<u32> = (0..).take(canonical.key_count()).collect();
-            expected.sort_by_key(|&index| STANDARD.encode(texts[&index]));
+            expected.sort_by_key(|&index| STANDARD.encode(canonical.key(index as usize)));
             prop_assert_eq!(canonical.order(), expected);
         }
     }

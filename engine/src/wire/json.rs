@@ -38,7 +38,7 @@ pub const SEPARATOR: &[u8] = b",";
 pub const CLOSING: &[u8] = b"]}";
 
 /// Names of `reportType`, by number.
-const REPORT_TYPES: [&str; 6] = [
+pub const REPORT_TYPES: [&str; 6] = [
     "UNKNOWN",
     "CONFIRMED_TEST",
     "CONFIRMED_CLINICAL_DIAGNOSIS",

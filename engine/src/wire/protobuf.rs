@@ -315,9 +315,11 @@ const fn from_zig_zag(value: u32) -> i32 {
     (value >> 1).cast_signed() ^ (value & 1).cast_signed().wrapping_neg()
 }
 
-/// The writer's own `sint32` gives large numbers ten bytes, as no other library does.
+/// The number that stands for a signed one. quick-protobuf's own sign-extends it to 64 bits, which
+/// takes ten bytes from 2^30 on where every other encoder takes five.
+#[allow(clippy::arithmetic_side_effects, reason = "shifts by less than 32")]
 const fn to_zig_zag(value: i32) -> u32 {
-    (value << 1 ^ value >> 31).cast_unsigned()
+    ((value << 1) ^ (value >> 31)).cast_unsigned()
 }
 
 /// Appends one key as a `keys` field of a batch, defaults left out, known fields only.
@@ -360,8 +362,9 @@ fn write_fields<'a>(
         writer.write_with_tag(tag::REPORT_TYPE, |w| w.write_int32(key.report_type))?;
     }
     if key.days_since_onset != 0 {
-        let number = to_zig_zag(key.days_since_onset);
-        writer.write_with_tag(tag::DAYS_SINCE_ONSET, |w| w.write_uint32(number))?;
+        writer.write_with_tag(tag::DAYS_SINCE_ONSET, |w| {
+            w.write_uint32(to_zig_zag(key.days_since_onset))
+        })?;
     }
     Ok(())
 }
@@ -432,22 +435,19 @@ mod tests {
     }
 
     #[test]
-    fn writes_every_zig_zag_number_in_five_bytes_at_most() {
-        // The encodings of the protobuf documentation.
-        for (days_since_onset, encoded) in [
-            (-1, &b"\x40\x01"[..]),
-            (1, b"\x40\x02"),
-            (i32::MAX, b"\x40\xfe\xff\xff\xff\x0f"),
-            (i32::MIN, b"\x40\xff\xff\xff\xff\x0f"),
+    fn writes_extreme_days_since_onset_in_five_bytes() {
+        // The protobuf encoding guide: -2147483648 is 4294967295, 2147483647 is 4294967294.
+        for (days, expected) in [
+            (i32::MIN, [0xff, 0xff, 0xff, 0xff, 0x0f]),
+            (i32::MAX, [0xfe, 0xff, 0xff, 0xff, 0x0f]),
         ] {
             let key = KeyFields {
-                days_since_onset,
+                days_since_onset: days,
                 ..KeyFields::default()
             };
             let mut out = Vec::new();
             write_key(&mut out, &key, std::iter::empty());
-            assert_eq!(out[2..], *encoded);
-            assert_eq!(read_all(&out).unwrap()[0].0, key);
+            assert_eq!(out, [&[0x0a, 6, 0x40], expected.as_slice()].concat());
         }
     }
 

@@ -18,7 +18,7 @@ use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, 
 use engine::upload::{Receipt, UploadRequest};
 use engine::wire::canonical::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
-use engine::{Clock, Engine, ManualClock, UploadError};
+use engine::{Clock, Engine, ManualClock, StartError, UploadError};
 use loadgen::local::MariaDb;
 use loadgen::signer::{Encoding, Signer};
 use tempfile::TempDir;
@@ -34,6 +34,11 @@ fn pki(file: &str) -> PathBuf {
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(pki(file)).expect("the vectors hold the PKI")
+}
+
+/// A file of the vectors' PKI.
+pub(crate) fn vector_pki(file: &str) -> String {
+    read(file)
 }
 
 fn der(pem_text: &str) -> Vec<u8> {
@@ -120,6 +125,19 @@ impl Installation {
         Self::onboard(database, Some(folder))
     }
 
+    /// Without schema and participants, for an import.
+    pub(crate) fn fresh_on_sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = DatabaseUrl::Sqlite(folder.path().join("efgs.db"));
+        Self::configure(database, Some(folder))
+    }
+
+    /// Without schema and participants, for an import.
+    pub(crate) fn fresh_on_mysql(server: &MariaDb, name: &str) -> Self {
+        server.create_database(name).unwrap();
+        Self::configure(server.url(name).parse().unwrap(), None)
+    }
+
     /// On a database of its own on a running server.
     pub(crate) fn on_mysql(server: &MariaDb, name: &str) -> Self {
         server.create_database(name).unwrap();
@@ -141,10 +159,14 @@ impl Installation {
                     .unwrap();
             }
         }
+        Self::configure(database, folder)
+    }
+
+    fn configure(database: DatabaseUrl, folder: Option<TempDir>) -> Self {
         let settings = Settings {
             database,
             keys: Keys::parse(&Keys::generate_text()).unwrap(),
-            trust_anchor_pem,
+            trust_anchor_pem: read("pki/trust-anchor/trust-anchor.pem"),
             upload: UploadSettings {
                 keys_max: 30,
                 ..UploadSettings::default()
@@ -153,6 +175,7 @@ impl Installation {
                 max_delay: Duration::from_millis(20),
                 keys_max: 40,
                 cache_bytes_max: 64 << 10,
+                clock_skew_max: None,
             },
             download: DownloadSettings { max_age_days: 14 },
             legacy_sha1: Vec::new(),
@@ -166,8 +189,12 @@ impl Installation {
     }
 
     pub(crate) fn start(&self) -> Engine {
-        let clock = Arc::clone(&self.clock);
-        Engine::start(self.settings.clone(), clock).unwrap()
+        self.try_start().unwrap()
+    }
+
+    pub(crate) fn try_start(&self) -> Result<Engine, StartError> {
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
+        Engine::start(self.settings.clone(), clock)
     }
 
     pub(crate) fn now(&self) -> UnixMillis {

@@ -9,6 +9,8 @@ use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use super::process::Process;
 use super::{LocalError, READY_WITHIN, tail};
 use crate::client::Target;
@@ -121,6 +123,37 @@ impl Gateway {
         }
     }
 
+    /// Starts it and ends it with SIGKILL after that time, however far it has come by then.
+    ///
+    /// # Errors
+    /// When it cannot be run or killed.
+    pub fn kill9_while_starting(&mut self, after: Duration) -> Result<(), LocalError> {
+        self.terminate()?;
+        self.process = Some(self.spawn()?);
+        std::thread::sleep(after);
+        self.kill9()
+    }
+
+    /// Bounds the files that it writes from now on, as a full disk would; nothing lifts the bound.
+    /// A write beyond it fails if the process ignores SIGXFSZ, else it ends the process.
+    ///
+    /// # Errors
+    /// When the process does not run, or the limit cannot be set.
+    pub fn limit_file_bytes(&self, bytes_max: Option<u64>) -> Result<(), LocalError> {
+        let refused = LocalError::io("cannot limit the gateway's files");
+        let id = self.process_id().and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw);
+        let Some(id) = id else {
+            return Err(refused(std::io::ErrorKind::NotFound.into()));
+        };
+        let limit = Rlimit {
+            current: bytes_max,
+            maximum: None,
+        };
+        let set = prlimit(Some(id), Resource::Fsize, limit);
+        set.map(drop).map_err(|error| refused(error.into()))
+    }
+
     /// Asks it to end with SIGTERM and waits; SIGKILL when it does not drain in time.
     ///
     /// # Errors
@@ -141,10 +174,7 @@ impl Gateway {
     /// When it does not become ready.
     pub fn restart(&mut self) -> Result<(), LocalError> {
         self.terminate()?;
-        let mut command = self.command()?;
-        let process = Process::start(&mut command);
-        let what = format!("cannot run {}", self.options.program.display());
-        let mut process = process.map_err(LocalError::io(what))?;
+        let mut process = self.spawn()?;
         let output = process
             .child()
             .stdout
@@ -154,6 +184,12 @@ impl Gateway {
         self.wait_until_ready(&lines)?;
         self.process = Some(process);
         Ok(())
+    }
+
+    fn spawn(&self) -> Result<Process, LocalError> {
+        let process = Process::start(&mut self.command()?);
+        let what = format!("cannot run {}", self.options.program.display());
+        process.map_err(LocalError::io(what))
     }
 
     fn command(&self) -> Result<Command, LocalError> {
@@ -232,6 +268,19 @@ pub fn initialise(
     folder: &Path,
     database_url: Option<&str>,
 ) -> Result<(), LocalError> {
+    initialise_for(program, folder, database_url, &[])
+}
+
+/// The same for these participants only; for those of `efgs init` by itself when there are none.
+///
+/// # Errors
+/// When it fails, with what it said.
+pub fn initialise_for(
+    program: &Path,
+    folder: &Path,
+    database_url: Option<&str>,
+    participants: &[&str],
+) -> Result<(), LocalError> {
     let mut command = Command::new(program);
     command
         .arg("init")
@@ -240,6 +289,9 @@ pub fn initialise(
         .stdin(Stdio::null());
     if let Some(url) = database_url {
         command.arg("--database").arg(url);
+    }
+    if !participants.is_empty() {
+        command.arg("--participants").arg(participants.join(","));
     }
     forget_overrides(&mut command);
     let what = format!("cannot run {}", program.display());

@@ -89,6 +89,32 @@ impl MariaDb {
         Ok(connection.query_drop(format!("CREATE DATABASE IF NOT EXISTS {name}"))?)
     }
 
+    /// Runs statements as the server's administrator.
+    ///
+    /// # Errors
+    /// When the server refuses one.
+    pub fn run(&self, statements: &str) -> Result<(), LocalError> {
+        let mut connection = self.root()?;
+        let each = statements.split(';').map(str::trim);
+        for statement in each.filter(|statement| !statement.is_empty()) {
+            connection.query_drop(statement)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everybody who writes to a table (`DATABASE.TABLE`) wait until the value is dropped.
+    /// Reading goes on.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn hold_writes(&self, table: &str) -> Result<HeldWrites, LocalError> {
+        let mut connection = self.root()?;
+        connection.query_drop(format!("LOCK TABLES {table} READ"))?;
+        Ok(HeldWrites {
+            _connection: connection,
+        })
+    }
+
     /// Ends the server with SIGKILL. Its data stay.
     ///
     /// # Errors
@@ -146,6 +172,9 @@ impl MariaDb {
             .arg("--no-defaults")
             .args(run_as())
             .arg(format!("--datadir={}", data(self.folder.path()).display()))
+            // Names of temporary files hold the process id, which is one's own only in a
+            // container: two servers in one /tmp take each other's away.
+            .arg(format!("--tmpdir={}", self.folder.path().display()))
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!(
                 "--pid-file={}",
@@ -205,6 +234,12 @@ impl MariaDb {
     }
 }
 
+/// Writes that wait: see [`MariaDb::hold_writes`].
+#[derive(Debug)]
+pub struct HeldWrites {
+    _connection: Conn,
+}
+
 fn data(folder: &Path) -> PathBuf {
     folder.join("data")
 }
@@ -226,7 +261,10 @@ fn install(folder: &Path) -> Result<(), LocalError> {
         .arg("--no-defaults")
         .args(run_as())
         .arg(format!("--datadir={}", data(folder).display()))
+        .arg(format!("--tmpdir={}", folder.display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        // Several installations at a time must not meet in one folder for temporary tables.
+        .env("TMPDIR", folder)
         .process_group(0)
         .stdin(Stdio::null())
         .output()

@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use gateway::{Gateway, GatewayOptions, initialise};
-pub use mariadb::MariaDb;
+pub use gateway::{Gateway, GatewayOptions, initialise, initialise_for};
+pub use mariadb::{HeldWrites, MariaDb};
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]

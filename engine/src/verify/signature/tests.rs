@@ -214,7 +214,10 @@ fn names_the_first_key_of_another_country() {
 #[test]
 fn refuses_a_certificate_that_is_listed_for_another_country() {
     let signer = ("IT", text("legacy/fi-negative-serial.pem"));
-    let refused = Err(SignatureError::UnknownCertificate);
+    // `openssl x509 -in fi-negative-serial.pem -outform der | sha256sum`
+    let thumbprint = "96c35197835287e2446a2b2f7f245bb67bfc8b4ed28947c7a5c4662407560662";
+    let thumbprint = Thumbprint::parse_hex(thumbprint).unwrap();
+    let refused = Err(SignatureError::UnknownCertificate(thumbprint));
     assert_eq!(
         judge(FI, signer, &legacy("fi-negative-serial"), false),
         refused

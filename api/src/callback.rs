@@ -1,0 +1,293 @@
+//! `/diagnosiskeys/callback`: who wants to be told of new download batches (wire behaviour §16.1).
+//!
+//! - *In*: a request of whoever it may be.
+//! - *Out*: the participant's own subscriptions, as they are after the request.
+//! - *Refuses*: in this order: who is nobody, media types, an id or a URL that is none, a URL that
+//!   leads where callbacks must not go, one subscription too many.
+//! - *Assumes*: nothing of the URL; it is checked again before each delivery.
+//! - *Runs on*: a tokio thread that only waits.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use engine::callbacks::{CallbackError, CallbackId, Subscribed, Subscription};
+use engine::{Failure, Overload, OverloadBound};
+use http::request::Parts;
+use http::{HeaderMap, Response, header};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::delivery::{UrlError, UrlPolicy};
+use crate::participant::Participant;
+use crate::response::{self, CallbackRefusal, Refusal, RequestError};
+use crate::router::{Gateway, abandon};
+use crate::upload::read_body;
+use crate::{negotiate, telemetry};
+
+/// Bytes of a form: the longest URL takes 256 characters of up to four bytes, percent-encoded.
+const FORM_BYTES_MAX: usize = 8 << 10;
+/// URLs that are being checked, over all participants: their hosts are resolved, which may take
+/// seconds. Fewer than the resolver's own bound, so that deliveries find room there.
+const CHECKS_MAX: usize = 16;
+
+/// Checks URLs, a bounded number at a time.
+#[derive(Debug)]
+pub(crate) struct UrlChecks {
+    policy: Arc<UrlPolicy>,
+    permits: Semaphore,
+}
+
+impl UrlChecks {
+    pub(crate) fn new(policy: Arc<UrlPolicy>) -> Self {
+        Self {
+            policy,
+            permits: Semaphore::new(CHECKS_MAX),
+        }
+    }
+
+    async fn check(&self, url: &str) -> Result<(), CallbackRefusal> {
+        let overload = Overload {
+            bound: OverloadBound::Callbacks,
+            retry_after: std::time::Duration::from_secs(1),
+        };
+        let _permit = self.permits.try_acquire().map_err(|_| overload)?;
+        self.policy.check(url).await?;
+        Ok(())
+    }
+}
+
+/// Lists the participant's subscriptions.
+pub(crate) async fn list(State(gateway): State<Arc<Gateway>>, request: Request) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let listed = async {
+        let participant = gateway.authenticate(&parts)?;
+        let json_type = negotiate::json_answer(&parts.headers)?;
+        let subscriptions = ask(|reply| {
+            let callbacks = gateway.engine.callbacks();
+            callbacks.list(participant.country, reply);
+        });
+        let subscriptions = subscriptions.await?;
+        let shown: Vec<_> = subscriptions.iter().map(ShownSubscription::new).collect();
+        Ok(response::found(json_type, &shown))
+    };
+    listed
+        .await
+        .unwrap_or_else(|refusal| gateway.refuse(&refusal))
+}
+
+/// Subscribes, or changes and enables a subscription.
+pub(crate) async fn put(
+    State(gateway): State<Arc<Gateway>>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    match subscribe(&gateway, &parts, id, body).await {
+        Ok(()) => response::done(),
+        Err(refusal) => gateway.refuse(&refusal),
+    }
+}
+
+/// Removes a subscription.
+pub(crate) async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    match unsubscribe(&gateway, &parts, id).await {
+        Ok(()) => response::done(),
+        Err(refusal) => gateway.refuse(&refusal),
+    }
+}
+
+async fn subscribe(
+    gateway: &Gateway,
+    parts: &Parts,
+    id: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Result<(), Refusal> {
+    let participant = gateway.authenticate(parts)?;
+    let id = callback_id(id)?;
+    let url = url(gateway, parts, body).await?;
+    if let Err(refusal) = gateway.url_checks.check(&url).await {
+        log_refusal(&refusal, &participant, &id, &url);
+        return Err(refusal.into());
+    }
+    let (callback_id, country) = (id.clone(), participant.country);
+    let subscribed = ask(|reply| {
+        let callbacks = gateway.engine.callbacks();
+        callbacks.subscribe(country, callback_id, url.into(), reply);
+    });
+    match subscribed.await? {
+        Subscribed::Taken => {
+            tracing::info!(%country, callbackId = id.as_str(), "Callback subscription stored");
+            Ok(())
+        }
+        Subscribed::TooMany => Err(CallbackRefusal::TooMany.into()),
+    }
+}
+
+async fn unsubscribe(
+    gateway: &Gateway,
+    parts: &Parts,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<(), Refusal> {
+    let participant = gateway.authenticate(parts)?;
+    let id = callback_id(id)?;
+    let (callback_id, country) = (id.clone(), participant.country);
+    let removed = ask(|reply| {
+        let callbacks = gateway.engine.callbacks();
+        callbacks.unsubscribe(country, callback_id, reply);
+    });
+    if !removed.await? {
+        return Err(CallbackRefusal::Unknown.into());
+    }
+    tracing::info!(%country, callbackId = id.as_str(), "Callback subscription removed");
+    Ok(())
+}
+
+/// Waits for the engine's answer.
+async fn ask<T: Send + 'static>(
+    ask: impl FnOnce(Box<dyn FnOnce(Result<T, CallbackError>) + Send>),
+) -> Result<T, Refusal> {
+    let (sender, receiver) = oneshot::channel();
+    ask(Box::new(move |answer| {
+        // Fails when the participant has hung up; what is stored stays stored.
+        let _ = sender.send(answer);
+    }));
+    let answer = receiver.await;
+    let answer = answer.unwrap_or_else(|_| Err(Failure::ShuttingDown.into()));
+    answer.map_err(|error| {
+        if let CallbackError::Failure(failure) = &error {
+            let exception = telemetry::chain(failure);
+            tracing::error!(exception, "callback subscriptions are not available");
+        }
+        CallbackRefusal::Error(error).into()
+    })
+}
+
+fn callback_id(id: Result<Path<String>, PathRejection>) -> Result<CallbackId, CallbackRefusal> {
+    // A path that is no UTF-8 is no id either.
+    let text = id.map_or_else(|_| String::new(), |Path(text)| text);
+    CallbackId::parse(&text).map_err(|_| CallbackRefusal::InvalidId)
+}
+
+/// The parameter `url`: in the query, else in a form.
+async fn url(gateway: &Gateway, parts: &Parts, mut body: Body) -> Result<String, Refusal> {
+    if let Some(url) = parameter(parts.uri.query().unwrap_or_default(), "url") {
+        return Ok(url?);
+    }
+    if !is_form(&parts.headers) {
+        return Err(CallbackRefusal::MissingUrl.into());
+    }
+    let form = read_body(&mut body, FORM_BYTES_MAX, &gateway.patience).await;
+    if form == Err(RequestError::BodyStalled) {
+        abandon(parts);
+    }
+    let form = form?;
+    let form = str::from_utf8(&form).unwrap_or_default();
+    Ok(parameter(form, "url").ok_or(CallbackRefusal::MissingUrl)??)
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let sent = headers.get(header::CONTENT_TYPE);
+    let text = sent.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = text.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// The first parameter of a name in a query or form (RFC 1866 §8.2.1).
+fn parameter(text: &str, name: &str) -> Option<Result<String, UrlError>> {
+    let mut pairs = text
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let (_, value) = pairs.find(|(key, _)| decode(key).as_deref() == Ok(name))?;
+    Some(decode(value))
+}
+
+fn decode(text: &str) -> Result<String, UrlError> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Into::into).map_err(|_| UrlError::Unreadable)
+}
+
+/// The reference's events (wire behaviour §18.3).
+fn log_refusal(refusal: &CallbackRefusal, participant: &Participant, id: &CallbackId, url: &str) {
+    let CallbackRefusal::Url(error) = refusal else {
+        return;
+    };
+    let (country, message) = (participant.country, error.event());
+    let uri: Option<http::Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or("");
+    tracing::info!(%country, callbackId = id.as_str(), url, host, "{message}");
+}
+
+/// A subscription as it goes out. DE looks for a member `id`, which the reference does not send
+/// either, and subscribes again each time it does not find it: there is none.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownSubscription<'a> {
+    callback_id: &'a str,
+    url: &'a str,
+    /// Only there when it is true: FI's reader may be strict.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    disabled: bool,
+}
+
+impl<'a> ShownSubscription<'a> {
+    fn new(subscription: &'a Subscription) -> Self {
+        Self {
+            callback_id: subscription.callback_id.as_str(),
+            url: &subscription.url,
+            disabled: subscription.disabled,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_url_in_a_query_or_form() {
+        let url = |text| parameter(text, "url").map(Result::ok);
+        let expected = Some(Some("https://h/p".to_owned()));
+        for text in [
+            "url=https://h/p",
+            "url=https%3A%2F%2Fh%2Fp",
+            "a=b&url=https://h/p&url=https://other",
+            "%75rl=https%3a//h/p",
+        ] {
+            assert_eq!(url(text), expected, "{text}");
+        }
+        assert_eq!(url("url"), Some(Some(String::new())));
+        assert_eq!(url("url=a+b%2B"), Some(Some("a b+".to_owned())));
+        assert_eq!(
+            url("url=https://h/?a=b"),
+            Some(Some("https://h/?a=b".to_owned()))
+        );
+        assert_eq!(url("url=%ff"), Some(None));
+        for text in ["", "urls=x", "URL=x", "x=url"] {
+            assert_eq!(url(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn shows_a_disabled_subscription_as_such() {
+        let show = |disabled| {
+            let subscription = Subscription {
+                callback_id: CallbackId::parse("1").unwrap(),
+                url: "https://h/".into(),
+                disabled,
+            };
+            serde_json::to_string(&ShownSubscription::new(&subscription)).unwrap()
+        };
+        assert_eq!(show(false), r#"{"callbackId":"1","url":"https://h/"}"#);
+        let disabled = r#"{"callbackId":"1","url":"https://h/","disabled":true}"#;
+        assert_eq!(show(true), disabled);
+    }
+}

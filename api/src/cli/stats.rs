@@ -1,0 +1,259 @@
+//! `efgs stats`: who has uploaded and downloaded how much.
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use engine::admin::Admin;
+use engine::domain::Day;
+use engine::statistics::{Cleanup, CountryDay};
+use engine::{Clock as _, SystemClock};
+use serde_json::{Value, json};
+
+use super::{ConfigArguments, say};
+
+/// Show what was uploaded and downloaded, by day and country
+///
+/// Days are in UTC. Uploads are exact at any time; downloads of the last few seconds are still to
+/// come, and those of the last five seconds are lost when a gateway is killed. `batches` counts
+/// different download batches, `downloads` all that were answered.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct StatsArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// First day, as 2020-10-06 [default: two weeks up to the last day]
+    #[arg(long, value_name = "DAY", value_parser = Day::parse_iso)]
+    from: Option<Day>,
+    /// Last day [default: today]
+    #[arg(long, value_name = "DAY", value_parser = Day::parse_iso)]
+    to: Option<Day>,
+    /// How to write
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Show instead how many keys were deleted for their age, by day
+    #[arg(long)]
+    cleanups: bool,
+}
+
+const EXAMPLE: &str = "\
+Examples:
+  efgs stats --config demo/efgs.toml
+  efgs stats --config demo/efgs.toml --from 2020-10-01 --to 2020-10-31 --format csv
+  efgs stats --config demo/efgs.toml --cleanups";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Columns for reading
+    Table,
+    /// Comma-separated values with a heading
+    Csv,
+    /// A list of objects
+    Json,
+}
+
+/// Days that are shown unless told otherwise: the last one and so many before it.
+const DAYS_BEFORE: u32 = 13;
+
+pub(super) fn run(arguments: &StatsArguments) -> anyhow::Result<()> {
+    let to = arguments.to.unwrap_or_else(|| SystemClock.now().day());
+    let from = arguments.from.unwrap_or_else(|| to.minus_days(DAYS_BEFORE));
+    if from > to {
+        bail!("--from {from} is after --to {to}: name an earlier day");
+    }
+    let mut admin = Admin::open(&arguments.config.load()?.database)?;
+    let statistics = admin.statistics(from, to)?;
+    let sheet = if arguments.cleanups {
+        Sheet::of_cleanups(&statistics.cleanups)
+    } else {
+        Sheet::of_days(&statistics.days)
+    };
+    say(sheet.written(arguments.format).trim_end())
+}
+
+/// Rows under a heading.
+struct Sheet {
+    heading: &'static [&'static str],
+    rows: Vec<Vec<Cell>>,
+}
+
+enum Cell {
+    Text(String),
+    Number(u64),
+}
+
+impl Sheet {
+    fn of_days(days: &[CountryDay]) -> Self {
+        let row = |day: &CountryDay| {
+            let texts = [day.day.to_string(), day.country.to_string()].map(Cell::Text);
+            let (uploads, keys) = (day.uploads, day.uploaded_keys);
+            let numbers = [
+                uploads,
+                keys,
+                day.batches,
+                day.downloads,
+                day.downloaded_keys,
+            ];
+            texts.into_iter().chain(numbers.map(Cell::Number)).collect()
+        };
+        Self {
+            heading: &[
+                "day",
+                "country",
+                "uploads",
+                "uploaded_keys",
+                "batches",
+                "downloads",
+                "downloaded_keys",
+            ],
+            rows: days.iter().map(row).collect(),
+        }
+    }
+
+    fn of_cleanups(cleanups: &[Cleanup]) -> Self {
+        let row = |cleanup: &Cleanup| {
+            let numbers = [
+                cleanup.keys_before,
+                cleanup.keys_deleted,
+                cleanup.keys_after,
+            ];
+            let day = Cell::Text(cleanup.day.to_string());
+            std::iter::once(day)
+                .chain(numbers.map(Cell::Number))
+                .collect()
+        };
+        Self {
+            heading: &["day", "keys_before", "keys_deleted", "keys_after"],
+            rows: cleanups.iter().map(row).collect(),
+        }
+    }
+
+    fn written(&self, format: Format) -> String {
+        match format {
+            Format::Table => self.table(),
+            Format::Csv => self.csv(),
+            Format::Json => self.json(),
+        }
+    }
+
+    /// Columns as wide as they must be, numbers to the right, words in the heading apart.
+    fn table(&self) -> String {
+        let texts: Vec<Vec<String>> = self
+            .rows
+            .iter()
+            .map(|row| row.iter().map(Cell::text).collect())
+            .collect();
+        let width = |(column, name): (usize, &&str)| {
+            let cells = texts.iter().map(|row| row[column].len());
+            cells.max().unwrap_or(0).max(name.len())
+        };
+        let widths: Vec<usize> = self.heading.iter().enumerate().map(width).collect();
+        let mut out = String::new();
+        let heading = self.heading.iter().map(|name| name.replace('_', " "));
+        push_line(&mut out, &widths, heading);
+        for row in texts {
+            push_line(&mut out, &widths, row.into_iter());
+        }
+        out
+    }
+
+    /// Nothing in a cell needs quotes.
+    fn csv(&self) -> String {
+        let mut out = self.heading.join(",") + "\n";
+        for row in &self.rows {
+            let cells: Vec<_> = row.iter().map(Cell::text).collect();
+            out += &(cells.join(",") + "\n");
+        }
+        out
+    }
+
+    fn json(&self) -> String {
+        let object = |row: &Vec<Cell>| {
+            let members = self.heading.iter().zip(row);
+            let members = members.map(|(name, cell)| ((*name).to_owned(), cell.value()));
+            Value::Object(members.collect())
+        };
+        let list = Value::Array(self.rows.iter().map(object).collect());
+        format!("{list:#}\n")
+    }
+}
+
+impl Cell {
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Number(number) => json!(number),
+        }
+    }
+}
+
+fn push_line(out: &mut String, widths: &[usize], cells: impl Iterator<Item = String>) {
+    let cells: Vec<_> = cells
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell:>width$}"))
+        .collect();
+    *out += &(cells.join("  ") + "\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::domain::Country;
+
+    use super::*;
+
+    fn check(format: Format, expected: &str) {
+        let day = |country, uploads| CountryDay {
+            day: Day::parse_iso("2020-10-06").unwrap(),
+            country: Country::parse(country).unwrap(),
+            uploads,
+            uploaded_keys: uploads * 5000,
+            batches: 2,
+            downloads: 3,
+            downloaded_keys: 7,
+        };
+        let sheet = Sheet::of_days(&[day("DE", 4000), day("IT", 0)]);
+        assert_eq!(sheet.written(format), expected);
+    }
+
+    #[test]
+    fn writes_a_table() {
+        check(
+            Format::Table,
+            "       day  country  uploads  uploaded keys  batches  downloads  downloaded keys\n\
+             2020-10-06       DE     4000       20000000        2          3                7\n\
+             2020-10-06       IT        0              0        2          3                7\n",
+        );
+    }
+
+    #[test]
+    fn writes_comma_separated_values() {
+        check(
+            Format::Csv,
+            "day,country,uploads,uploaded_keys,batches,downloads,downloaded_keys\n\
+             2020-10-06,DE,4000,20000000,2,3,7\n\
+             2020-10-06,IT,0,0,2,3,7\n",
+        );
+    }
+
+    #[test]
+    fn writes_json_that_can_be_read() {
+        let cleanup = Cleanup {
+            day: Day::parse_iso("2020-10-06").unwrap(),
+            cleaned_at: engine::domain::UnixMillis(0),
+            keys_before: 12,
+            keys_deleted: 5,
+            keys_after: 7,
+        };
+        let written = Sheet::of_cleanups(&[cleanup]).written(Format::Json);
+        let read: Value = serde_json::from_str(&written).unwrap();
+        let expected = json!([{
+            "day": "2020-10-06", "keys_before": 12, "keys_deleted": 5, "keys_after": 7
+        }]);
+        assert_eq!(read, expected);
+    }
+}

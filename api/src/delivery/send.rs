@@ -1,0 +1,271 @@
+//! One attempt to tell one receiver: check, connect, prove who we are, ask, look at the status.
+
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use engine::callbacks::Delivery;
+use engine::domain::UnixMillis;
+use engine::trust::Trust;
+use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::tls::DeliveryTls;
+use super::url::{CallbackUrl, CheckedUrl, UrlError, UrlPolicy};
+use crate::settings::{CallbackProxy, CallbackSettings};
+use crate::telemetry;
+
+/// Receivers may look for it.
+const AGENT: HeaderValue = HeaderValue::from_static("EFGS Callback Engine");
+/// Bytes that are buffered of a response's head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes that are read of a response's body, so that the receiver is not cut off while it writes.
+/// What it says does not matter.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Why a receiver was not told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttemptError {
+    #[error("{0}")]
+    Url(#[from] UrlError),
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the proxy answers {0}")]
+    Proxy(u16),
+    #[error("TLS: {0}")]
+    Tls(#[source] io::Error),
+    #[error("TLS cannot be set up: {0}")]
+    TlsSetup(#[from] rustls::Error),
+    #[error("the response is no HTTP: {0}")]
+    Http(String),
+    #[error("no connection in time")]
+    ConnectTimeout,
+    #[error("no response in time")]
+    ReadTimeout,
+    /// Also a redirect: it would lead where nobody has checked.
+    #[error("the receiver answers {0}")]
+    Status(u16),
+}
+
+impl From<hyper::Error> for AttemptError {
+    fn from(error: hyper::Error) -> Self {
+        let error: &(dyn Error + 'static) = &error;
+        Self::Http(telemetry::chain(error))
+    }
+}
+
+/// A stream to a receiver, direct or through a proxy.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// How deliveries are sent.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    policy: Arc<UrlPolicy>,
+    tls: DeliveryTls,
+    proxy: Option<CallbackProxy>,
+    connect_timeout: Duration,
+    read_timeout: Duration,
+}
+
+impl Sender {
+    pub(crate) fn new(
+        policy: Arc<UrlPolicy>,
+        tls: DeliveryTls,
+        settings: &CallbackSettings,
+    ) -> Self {
+        Self {
+            policy,
+            tls,
+            proxy: settings.proxy.clone(),
+            connect_timeout: settings.connect_timeout,
+            read_timeout: settings.read_timeout,
+        }
+    }
+
+    /// Tells a receiver of a batch. Any 2xx is a success: FI answers 202.
+    ///
+    /// # Errors
+    /// [`AttemptError`].
+    pub(crate) async fn send(
+        &self,
+        delivery: &Delivery,
+        trust: Arc<Trust>,
+        now: UnixMillis,
+    ) -> Result<(), AttemptError> {
+        let config = self.tls.config(delivery.country(), trust, now)?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let due = Instant::now() + self.connect_timeout;
+        let connecting = timeout_at(due, self.connect(delivery.url(), &connector, due));
+        let connected = connecting.await.map_err(|_| AttemptError::ConnectTimeout)?;
+        let (url, stream) = connected?;
+        self.exchange(&url, delivery, stream).await
+    }
+
+    async fn connect(
+        &self,
+        url: &str,
+        connector: &TlsConnector,
+        due: Instant,
+    ) -> Result<(CallbackUrl, Box<dyn Stream>), AttemptError> {
+        let CheckedUrl { url, addresses } = self.policy.check(url).await?;
+        let (address, stream) = self.reach(&addresses, due).await?;
+        let name = server_name(&url, address);
+        let stream = connector.connect(name, stream).await;
+        let stream = stream.map_err(AttemptError::Tls)?;
+        Ok((url, Box::new(stream)))
+    }
+
+    /// A stream to the first address that answers. Each may take an equal part of what is left.
+    async fn reach(
+        &self,
+        addresses: &[SocketAddr],
+        due: Instant,
+    ) -> Result<(IpAddr, Box<dyn Stream>), AttemptError> {
+        let mut failed = AttemptError::ConnectTimeout;
+        for (parts, address) in (1..=addresses.len()).rev().zip(addresses) {
+            let left = due.saturating_duration_since(Instant::now());
+            let part = left / u32::try_from(parts).unwrap_or(u32::MAX);
+            match timeout(part, self.reach_one(*address)).await {
+                Ok(Ok(stream)) => return Ok((address.ip(), stream)),
+                Ok(Err(error)) => failed = error,
+                Err(_) => failed = AttemptError::ConnectTimeout,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn reach_one(&self, address: SocketAddr) -> Result<Box<dyn Stream>, AttemptError> {
+        match &self.proxy {
+            None => Ok(Box::new(
+                TcpStream::connect(address)
+                    .await
+                    .map_err(AttemptError::Connect)?,
+            )),
+            Some(proxy) => tunnel(proxy, address).await,
+        }
+    }
+
+    /// Sends the request and judges the answer by its status.
+    async fn exchange(
+        &self,
+        url: &CallbackUrl,
+        delivery: &Delivery,
+        stream: Box<dyn Stream>,
+    ) -> Result<(), AttemptError> {
+        let (mut sender, connection) = client().handshake(TokioIo::new(stream)).await?;
+        // It ends with this function, whatever the receiver does.
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        let asked = timeout(self.read_timeout, ask(&mut sender, url, delivery)).await;
+        let response = asked.map_err(|_| AttemptError::ReadTimeout)??;
+        let status = response.status();
+        drain(response).await;
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(AttemptError::Status(status.as_u16()))
+        }
+    }
+}
+
+/// The name that the receiver is asked for and, where an authority vouches, must have: the one in
+/// the URL. What is no name that TLS can send is known by its address.
+fn server_name(url: &CallbackUrl, address: IpAddr) -> ServerName<'static> {
+    let host = url.host().trim_end_matches('.').to_owned();
+    ServerName::try_from(host).unwrap_or_else(|_| ServerName::from(address))
+}
+
+/// A tunnel through a proxy to the address that was checked: the proxy is not asked to resolve the
+/// name, it might find another one.
+async fn tunnel(
+    proxy: &CallbackProxy,
+    address: SocketAddr,
+) -> Result<Box<dyn Stream>, AttemptError> {
+    let stream = TcpStream::connect((proxy.host.as_str(), proxy.port)).await;
+    let stream = stream.map_err(AttemptError::Connect)?;
+    let (mut sender, connection) = client().handshake(TokioIo::new(stream)).await?;
+    let mut driver = JoinSet::new();
+    driver.spawn(connection.with_upgrades());
+    let mut request = Request::new(Empty::<Bytes>::new());
+    let target = address.to_string();
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = target.parse().map_err(http_error)?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, target.parse().map_err(http_error)?);
+    headers.insert(USER_AGENT, AGENT);
+    if let Some((user, password)) = &proxy.credentials {
+        let credentials = STANDARD.encode(format!("{user}:{password}"));
+        let mut value =
+            HeaderValue::try_from(format!("Basic {credentials}")).map_err(http_error)?;
+        value.set_sensitive(true);
+        headers.insert(PROXY_AUTHORIZATION, value);
+    }
+    let response = sender.send_request(request).await?;
+    if !response.status().is_success() {
+        return Err(AttemptError::Proxy(response.status().as_u16()));
+    }
+    let upgraded = hyper::upgrade::on(response).await?;
+    Ok(Box::new(TokioIo::new(upgraded)))
+}
+
+async fn ask(
+    sender: &mut SendRequest<Empty<Bytes>>,
+    url: &CallbackUrl,
+    delivery: &Delivery,
+) -> Result<Response<Incoming>, AttemptError> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = url.target(delivery.batch()).parse().map_err(http_error)?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, url.authority().parse().map_err(http_error)?);
+    headers.insert(USER_AGENT, AGENT);
+    Ok(sender.send_request(request).await?)
+}
+
+fn client() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .title_case_headers(true)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+}
+
+/// Reads a body to its end or its bound. The status has decided already.
+async fn drain(response: Response<Incoming>) {
+    let mut body = response.into_body();
+    let mut rest_bytes = BODY_BYTES_MAX;
+    let waited = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            rest_bytes = match rest_bytes.checked_sub(bytes) {
+                Some(rest_bytes) => rest_bytes,
+                None => return,
+            };
+        }
+    };
+    // A receiver that has answered is told, however long it goes on talking.
+    let _ended = timeout(BODY_PATIENCE, waited).await;
+}
+
+/// How long a body is waited for.
+const BODY_PATIENCE: Duration = Duration::from_millis(500);
+
+fn http_error(error: impl Error) -> AttemptError {
+    AttemptError::Http(error.to_string())
+}

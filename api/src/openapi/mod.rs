@@ -1,0 +1,264 @@
+//! The API description: an `OpenAPI` 3.1 document, and a page to read it.
+//!
+//! Made from what the gateway itself goes by: paths and methods are the router's
+//! ([`Endpoint`]), statuses, codes, texts and headers of errors are those of every refusal that
+//! `response` can give ([`catalog`]), media types are `negotiate`'s. Weighed against utoipa and
+//! aide: both derive a document from attributes or from the types of handlers; our handlers take
+//! a request and give a response, so that each status would be written down a second time, and
+//! nothing would say when it is wrong.
+
+pub(crate) mod describe;
+mod schemas;
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use crate::negotiate::PLAIN_JSON;
+use crate::response::catalog::{self, Described, Question};
+use crate::router::Endpoint;
+
+use describe::Operation;
+use schemas::{reference, schemas};
+
+/// The page that shows the document; it loads nothing but the document.
+pub(crate) const PAGE: &str = include_str!("page.html");
+
+/// The document of both kinds of ports, as JSON.
+pub(crate) fn document(participants: &[Endpoint], operators: &[Endpoint]) -> Bytes {
+    let mut paths = Map::new();
+    for endpoint in participants {
+        paths.insert(
+            endpoint.path.to_owned(),
+            path_item(endpoint, "participants"),
+        );
+    }
+    for endpoint in operators {
+        let mut item = path_item(endpoint, "operations");
+        item["servers"] = operations_servers();
+        paths.insert(endpoint.path.to_owned(), item);
+    }
+    let document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Gateway for diagnosis keys",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": INTRODUCTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": participants_servers(),
+        "security": security(),
+        "tags": [
+            {"name": "participants", "description": "For national backends."},
+            {"name": "operations", "description": "For operators, on a port of its own."},
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "responses": route_refusals(),
+            "securitySchemes": security_schemes(),
+        },
+    });
+    Bytes::from(document.to_string())
+}
+
+const INTRODUCTION: &str = "National contact-tracing backends upload signed batches of diagnosis \
+    keys; each downloads the keys of all others.\n\n\
+    Every path of the participants also exists with a slash at its end. Every error is JSON with \
+    the reference server's `message` and a stable `code`. A path that does not exist is answered \
+    with 404, another method with 405 and `Allow`, a request that is not HTTP with an empty 400, \
+    headers above 64 KiB with 431. No answer to an error has a `batchTag` header.\n\n\
+    Header names are compared without letter case and spelled as written here on HTTP/1.1.";
+
+fn participants_servers() -> Value {
+    let host = json!({"host": {"default": "localhost"}});
+    json!([
+        {
+            "url": "https://{host}:8443",
+            "description": "Public port, mutual TLS.",
+            "variables": host,
+        },
+        {
+            "url": "http://{host}:8080",
+            "description": "Port for a proxy that terminates TLS; off unless it is configured.",
+            "variables": host,
+        },
+    ])
+}
+
+fn operations_servers() -> Value {
+    json!([{"url": "http://127.0.0.1:9090", "description": "Operations port."}])
+}
+
+/// A certificate in the handshake, or both headers of a proxy that is believed.
+fn security() -> Value {
+    json!([{"certificate": []}, {"forwardedThumbprint": [], "forwardedName": []}])
+}
+
+fn security_schemes() -> Value {
+    let forwarded = |name: &str, description: &str| json!({"type": "apiKey", "in": "header", "name": name, "description": description});
+    json!({
+        "certificate": {
+            "type": "mutualTLS",
+            "description": "An authentication certificate that the operator has listed.",
+        },
+        "forwardedThumbprint": forwarded(
+            "X-SSL-Client-SHA256",
+            "From a trusted proxy only: SHA-256 of the client's certificate, hexadecimal or base64.",
+        ),
+        "forwardedName": forwarded(
+            "X-SSL-Client-DN",
+            "From a trusted proxy only: the subject of the client's certificate.",
+        ),
+    })
+}
+
+/// All methods of a path.
+fn path_item(endpoint: &Endpoint, tag: &str) -> Value {
+    let mut item = Map::new();
+    let operations: Vec<_> = endpoint
+        .operations
+        .iter()
+        .map(|describe| describe())
+        .collect();
+    let methods = endpoint.methods.to_ascii_lowercase();
+    for operation in &operations {
+        item.insert(operation.method.to_owned(), described(operation, tag));
+    }
+    for method in methods.split(',') {
+        let of_get = operations
+            .iter()
+            .find(|operation| operation.method == "get");
+        match (method, of_get) {
+            ("head", Some(get)) => item.insert(method.to_owned(), head_of(get, tag)),
+            ("options", _) if !item.contains_key(method) => {
+                item.insert(method.to_owned(), options_of(&operations, tag))
+            }
+            _ => None,
+        };
+    }
+    Value::Object(item)
+}
+
+fn described(operation: &Operation, tag: &str) -> Value {
+    let mut responses = Map::new();
+    for (status, answer) in &operation.answers {
+        responses.insert(status.to_string(), answer.clone());
+    }
+    for (status, answer) in operation.question.map(refusals).unwrap_or_default() {
+        responses.insert(status.to_string(), answer);
+    }
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "description": operation.text,
+        "tags": [tag],
+        "parameters": operation.parameters,
+        "responses": responses,
+    });
+    if let Some(body) = &operation.request_body {
+        described["requestBody"] = body.clone();
+    }
+    if let Some(callbacks) = &operation.callbacks {
+        described["callbacks"] = callbacks.clone();
+    }
+    if operation.question.is_none() {
+        described["security"] = json!([]);
+    }
+    described
+}
+
+/// HEAD: as GET, without bodies.
+fn head_of(get: &Operation, tag: &str) -> Value {
+    let mut head = described(get, tag);
+    head["operationId"] = json!(format!("{}Head", get.id));
+    head["description"] = json!("As GET, without a body.");
+    let responses = head["responses"].as_object_mut();
+    for (_, answer) in responses.into_iter().flatten() {
+        if let Some(answer) = answer.as_object_mut() {
+            answer.remove("content");
+        }
+    }
+    head
+}
+
+fn options_of(operations: &[Operation], tag: &str) -> Value {
+    let first = operations.first();
+    let id = first.map_or("", |operation| operation.id);
+    json!({
+        "operationId": format!("{id}Options"),
+        "summary": "Which methods the path knows",
+        "tags": [tag],
+        "parameters": path_parameters(first),
+        "responses": {"200": describe::options_answer()},
+        "security": [],
+    })
+}
+
+fn path_parameters(operation: Option<&Operation>) -> Vec<Value> {
+    let parameters = operation.and_then(|operation| operation.parameters.as_array());
+    let of_path = parameters.into_iter().flatten();
+    let of_path = of_path.filter(|parameter| parameter["in"] == "path");
+    // Nobody looks at what stands there.
+    let any_text = |parameter: &Value| {
+        let mut parameter = parameter.clone();
+        parameter["schema"] = json!({"type": "string"});
+        parameter
+    };
+    of_path.map(any_text).collect()
+}
+
+/// What a question may be refused with, by status.
+fn refusals(question: Question) -> Vec<(u16, Value)> {
+    let refusals = catalog::refusals_of(question);
+    let by_status = refusals.chunk_by(|one, other| one.status == other.status);
+    by_status
+        .map(|same| (same[0].status, refusal(same)))
+        .collect()
+}
+
+/// One status with all its codes.
+fn refusal(same_status: &[Described]) -> Value {
+    let (mut text, mut examples, mut headers) = (String::new(), Map::new(), Map::new());
+    for described in same_status {
+        let message = described.sample["message"].as_str().unwrap_or("no message");
+        let _ = writeln!(text, "- `{}`: {message}", described.code);
+        let example = json!({"value": described.sample});
+        examples.insert(described.code.to_owned(), example);
+        if let Some(name) = described.header {
+            headers.insert(name.to_owned(), refusal_header(name));
+        }
+    }
+    let codes: Vec<_> = same_status.iter().map(|described| described.code).collect();
+    let narrowed = json!({"properties": {"code": {"enum": codes}}});
+    let mut answer = describe::body(&text, &[PLAIN_JSON], &json!({}));
+    let schema = json!({"allOf": [reference("Error"), narrowed]});
+    answer["content"][PLAIN_JSON] = json!({"schema": schema, "examples": examples});
+    answer["headers"] = Value::Object(headers);
+    answer
+}
+
+fn refusal_header(name: &str) -> Value {
+    let description = match name {
+        "Retry-After" => "When to come back: seconds with 503, a date with 429.",
+        "Allow" => "The methods that the path knows.",
+        "Accept" => "What would be understood or can be given.",
+        _ => "The connection is closed.",
+    };
+    json!({"description": description, "schema": {"type": "string"}})
+}
+
+/// Answers that belong to no path or no method.
+fn route_refusals() -> Value {
+    let refusals = catalog::refusals_of_routes();
+    let named = refusals.map(|described| {
+        let name = if described.status == 404 {
+            "NotFound"
+        } else {
+            "MethodNotAllowed"
+        };
+        (name.to_owned(), refusal(&[described]))
+    });
+    Value::Object(Map::from_iter(named))
+}

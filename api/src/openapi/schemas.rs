@@ -1,0 +1,239 @@
+//! The shapes of bodies.
+
+use serde_json::{Map, Value, json};
+
+use crate::response::catalog;
+
+/// A reference to one of [`schemas`].
+pub(super) fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// All schemas by name.
+pub(super) fn schemas() -> Value {
+    let named = [
+        ("Error", error()),
+        ("UploadBatch", batch("UploadedKey")),
+        ("UploadedKey", uploaded_key()),
+        ("DownloadBatch", download_batch()),
+        ("DiagnosisKey", diagnosis_key()),
+        ("KeyOutcomes", key_outcomes()),
+        ("AuditEntry", audit_entry()),
+        ("CallbackSubscription", callback_subscription()),
+        ("Status", status()),
+    ];
+    let named = named.map(|(name, schema)| (name.to_owned(), schema));
+    Value::Object(Map::from_iter(named))
+}
+
+fn error() -> Value {
+    json!({
+        "type": "object",
+        "description": "Why a request was refused. Members may be added.",
+        "required": ["message", "code"],
+        "properties": {
+            "message": {
+                "type": ["string", "null"],
+                "description": "The reference server's text; null where it gives none.",
+            },
+            "code": {
+                "type": "string",
+                "description": "Stable, for programs.",
+                "enum": catalog::every_code(),
+            },
+            "keyIndex": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Zero-based position of the offending key in the request.",
+            },
+            "reason": {
+                "type": "string",
+                "description": "Which rule was broken, or which problem it is.",
+                "enum": catalog::every_reason(),
+            },
+        },
+    })
+}
+
+fn batch(key: &str) -> Value {
+    json!({
+        "type": "object",
+        "properties": {"keys": {"type": "array", "items": reference(key)}},
+    })
+}
+
+fn download_batch() -> Value {
+    let mut schema = batch("DiagnosisKey");
+    schema["required"] = json!(["keys"]);
+    schema["additionalProperties"] = json!(false);
+    schema
+}
+
+/// Members of a key, in the order of the protobuf schema.
+const KEY_MEMBERS: [&str; 8] = [
+    "keyData",
+    "rollingStartIntervalNumber",
+    "rollingPeriod",
+    "transmissionRiskLevel",
+    "visitedCountries",
+    "origin",
+    "reportType",
+    "days_since_onset_of_symptoms",
+];
+
+fn uploaded_key() -> Value {
+    json!({
+        "type": "object",
+        "required": ["keyData", "rollingStartIntervalNumber", "rollingPeriod", "origin"],
+        "properties": key_properties(),
+    })
+}
+
+fn diagnosis_key() -> Value {
+    json!({
+        "type": "object",
+        "required": KEY_MEMBERS,
+        "properties": key_properties(),
+        "additionalProperties": false,
+    })
+}
+
+fn key_properties() -> Value {
+    json!({
+        "keyData": {
+            "type": "string",
+            "contentEncoding": "base64",
+            "pattern": "^[A-Za-z0-9+/]{21}[AQgw]==$",
+            "description": "16 bytes.",
+        },
+        "rollingStartIntervalNumber": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": u32::MAX,
+            "description": "When the key begins, in ten-minute intervals since 1970: from \
+                            midnight UTC 15 days ago to the next interval.",
+        },
+        "rollingPeriod": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 144,
+            "description": "How many intervals it lived.",
+        },
+        "transmissionRiskLevel": {
+            "type": "integer",
+            "enum": [0, 1, 2, 3, 4, 5, 6, 7, 8, i32::MAX],
+            "description": "2147483647: not given.",
+        },
+        "visitedCountries": {"type": "array", "items": {"type": "string"}},
+        "origin": {
+            "type": "string",
+            "pattern": "^[A-Z]{2}$",
+            "description": "The uploader's country.",
+        },
+        "reportType": {
+            "type": "string",
+            "enum": engine::wire::json::REPORT_TYPES,
+        },
+        "days_since_onset_of_symptoms": {
+            "type": "integer",
+            "minimum": i32::MIN,
+            "maximum": i32::MAX,
+        },
+    })
+}
+
+fn key_outcomes() -> Value {
+    let positions = |description: &str| {
+        let position = json!({"type": "integer", "minimum": 0});
+        json!({"type": "array", "items": position, "description": description})
+    };
+    json!({
+        "type": "object",
+        "description": "Zero-based positions in the request, each in one list.",
+        "required": ["201", "409", "500"],
+        "properties": {
+            "201": positions("Keys that could be stored; they are not."),
+            "409": positions("Keys that are known, or repeat an earlier one."),
+            "500": positions("Always empty."),
+        },
+    })
+}
+
+fn audit_entry() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let mut properties = json!({
+        "country": text("Who uploaded."),
+        "uploaderCertificate": text("The authentication certificate, as the operator signed it."),
+        "uploaderThumbprint": text("Its SHA-256 in hexadecimal digits, without leading zeros."),
+        "uploaderOperatorSignature": text("The operator's signature over its text, base64."),
+        "signingCertificate": text("The certificate that signed the batch."),
+        "uploaderSigningThumbprint": text("Its SHA-256."),
+        "signingCertificateOperatorSignature": text("The operator's signature over its text."),
+        "batchSignature": text("As it was uploaded."),
+    });
+    properties["uploadedTime"] = json!({"type": "string", "format": "date-time"});
+    properties["amount"] = json!({
+        "type": "integer",
+        "minimum": 0,
+        "description": "How many keys of the batch are of this upload.",
+    });
+    let members: Vec<_> = properties
+        .as_object()
+        .into_iter()
+        .flat_map(Map::keys)
+        .collect();
+    json!({
+        "type": "object",
+        "description": "One upload of a batch. No member is ever null.",
+        "required": members,
+        "properties": properties,
+    })
+}
+
+fn callback_subscription() -> Value {
+    json!({
+        "type": "object",
+        "required": ["callbackId", "url"],
+        "properties": {
+            "callbackId": {"type": "string", "minLength": 1, "maxLength": 32},
+            "url": {"type": "string", "format": "uri"},
+            "disabled": {
+                "const": true,
+                "description": "There when too many attempts in a row have failed.",
+            },
+        },
+    })
+}
+
+fn callbacks_status() -> Value {
+    let count = json!({"type": "integer", "minimum": 0});
+    json!({
+        "type": "object",
+        "description": "Callback subscriptions of all participants.",
+        "properties": {
+            "delivers": {"type": "boolean", "description": "Whether this gateway delivers."},
+            "active": count,
+            "disabled": count,
+            "batchesBehindMax": count,
+        },
+    })
+}
+
+fn status() -> Value {
+    let count = json!({"type": "integer", "minimum": 0});
+    let flag = json!({"type": "boolean"});
+    json!({
+        "type": "object",
+        "properties": {
+            "ready": flag,
+            "stopping": flag,
+            "databaseAvailable": flag,
+            "logPosition": count,
+            "identities": count,
+            "newestBatch": {"type": ["string", "null"]},
+            "cuts": {"type": "boolean", "description": "Whether this gateway cuts batches."},
+            "callbacks": callbacks_status(),
+            "version": {"type": "string"},
+        },
+    })
+}

@@ -1,0 +1,455 @@
+//! Every refusal there is, and which question may meet it: what the API description tells of
+//! errors is read off here, so that it cannot say anything else than the gateway does.
+
+use engine::bundle::{DownloadError, DownloadRefusal};
+use engine::callbacks::CallbackError;
+use engine::decode::MalformedBatch;
+use engine::domain::{Country, Thumbprint};
+use engine::error::DatabaseError;
+use engine::seal::UnsealError;
+use engine::validate::{KeyRule, OriginMismatch};
+use engine::verify::{SignatureError, ValiditySeconds};
+use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
+
+use super::{CallbackRefusal, Extra, Refusal, RequestError, RouteError, verdict};
+use crate::delivery::UrlError;
+use crate::negotiate::{NegotiationError, Offer, VersionError};
+use crate::participant::AuthenticationError;
+
+/// What a participant may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    Upload,
+    Download,
+    Audit,
+    Subscriptions,
+    Subscribe,
+    Unsubscribe,
+}
+
+/// A refusal as it is described.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) status: u16,
+    pub(crate) code: &'static str,
+    /// The body of a sample.
+    pub(crate) sample: serde_json::Value,
+    /// The header that goes with it.
+    pub(crate) header: Option<&'static str>,
+}
+
+/// All refusals that a question may meet, by status; one of each code.
+pub(crate) fn refusals_of(question: Question) -> Vec<Described> {
+    let mut described: Vec<Described> = Vec::new();
+    for refusal in every_refusal() {
+        if !met_by(&refusal).contains(&question) {
+            continue;
+        }
+        let found = describe(&refusal);
+        let same = |other: &Described| (other.status, other.code) == (found.status, found.code);
+        if !described.iter().any(same) {
+            described.push(found);
+        }
+    }
+    described.sort_by_key(|described| described.status);
+    described
+}
+
+/// The answer to a path that is none, and to a method that a path does not know.
+pub(crate) fn refusals_of_routes() -> [Described; 2] {
+    let allow = "GET,HEAD,OPTIONS";
+    [RouteError::NotFound, RouteError::MethodNotAllowed { allow }]
+        .map(|error| describe(&Refusal::Route(error)))
+}
+
+/// Every code of an error body, sorted.
+pub(crate) fn every_code() -> Vec<&'static str> {
+    sorted(every_refusal().iter().map(super::code))
+}
+
+/// Every `reason` of an error body, sorted.
+pub(crate) fn every_reason() -> Vec<&'static str> {
+    sorted(
+        every_refusal()
+            .iter()
+            .filter_map(|refusal| verdict(refusal).body.reason),
+    )
+}
+
+fn sorted(texts: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut texts: Vec<_> = texts.collect();
+    texts.sort_unstable();
+    texts.dedup();
+    texts
+}
+
+fn describe(refusal: &Refusal) -> Described {
+    let verdict = verdict(refusal);
+    Described {
+        status: verdict.status.as_u16(),
+        code: verdict.body.code,
+        sample: serde_json::to_value(&verdict.body).unwrap_or_default(),
+        header: match verdict.extra {
+            Extra::None => None,
+            Extra::Allow(_) => Some("Allow"),
+            Extra::Accept(_) => Some("Accept"),
+            Extra::RetryAfterSeconds(_) | Extra::RetryAfterDate(_) => Some("Retry-After"),
+            Extra::Close => Some("Connection"),
+        },
+    }
+}
+
+/// Lists a sample of each variant; does not compile when a variant is missing.
+macro_rules! every {
+    ($type:ty: $($pattern:pat => $sample:expr),+ $(,)?) => {{
+        fn _every_variant_is_listed(value: &$type) {
+            match value {
+                $($pattern => (),)+
+            }
+        }
+        vec![$($sample),+]
+    }};
+}
+
+/// A sample of every refusal.
+fn every_refusal() -> Vec<Refusal> {
+    let mut refusals: Vec<Refusal> = Vec::new();
+    refusals.extend(every_route_error().into_iter().map(Refusal::Route));
+    refusals.extend(every_authentication_error().into_iter().map(Refusal::from));
+    refusals.extend(every_negotiation_error().into_iter().map(Refusal::from));
+    refusals.extend(every_request_error().into_iter().map(Refusal::from));
+    let uploads = every_upload_error().into_iter();
+    refusals.extend(uploads.map(Refusal::from));
+    refusals.extend(every_download_error().into_iter().map(Refusal::from));
+    let callbacks = every_callback_refusal().into_iter();
+    refusals.extend(callbacks.map(Refusal::from));
+    refusals
+}
+
+/// Who may be refused so.
+fn met_by(refusal: &Refusal) -> &'static [Question] {
+    use Question::{Audit, Download, Subscribe, Subscriptions, Unsubscribe, Upload};
+    match refusal {
+        Refusal::Route(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => &[],
+        Refusal::Authentication(_) => &[
+            Upload,
+            Download,
+            Audit,
+            Subscriptions,
+            Subscribe,
+            Unsubscribe,
+        ],
+        Refusal::Negotiation(error) => match error {
+            NegotiationError::ContentType | NegotiationError::ContentTypeVersion(_) => &[Upload],
+            NegotiationError::Accept(Offer::Json) => &[Upload, Audit, Subscriptions],
+            NegotiationError::Accept(Offer::ProtobufOrJson) => &[Download],
+            // No version is taken for ours.
+            NegotiationError::AcceptVersion(VersionError::Missing) => &[],
+            NegotiationError::AcceptVersion(
+                VersionError::Shape | VersionError::Number | VersionError::Incompatible,
+            ) => &[Download],
+        },
+        Refusal::Request(error) => match error {
+            RequestError::InvalidDate(_) => &[Download, Audit],
+            RequestError::MissingBatchTag
+            | RequestError::MissingBatchSignature
+            | RequestError::InvalidUploadTag
+            | RequestError::EmptyJson => &[Upload],
+            // A form may have these faults, too.
+            RequestError::BodyTooLarge { .. }
+            | RequestError::BodyStalled
+            | RequestError::BodyUnreadable => &[Upload, Subscribe],
+        },
+        Refusal::Upload(UploadError::Overload(overload))
+        | Refusal::Download(DownloadError::Overload(overload)) => match overload.bound {
+            OverloadBound::ColdReads => &[Download, Audit],
+            OverloadBound::Callbacks => &[],
+            OverloadBound::Batches | OverloadBound::Bytes | OverloadBound::ParticipantShare => {
+                &[Upload]
+            }
+        },
+        Refusal::Upload(UploadError::Rejection(_) | UploadError::Failure(_)) => &[Upload],
+        Refusal::Download(DownloadError::Failure(_)) => &[Download, Audit],
+        Refusal::Download(DownloadError::Refused(refusal)) => match refusal {
+            DownloadRefusal::DateTooOld | DownloadRefusal::UnknownBatchTag => &[Download, Audit],
+            DownloadRefusal::NoBatchOnDate | DownloadRefusal::BatchBeforeDate => &[Download],
+            DownloadRefusal::OtherDay | DownloadRefusal::NoEntries => &[Audit],
+        },
+        Refusal::Callback(refusal) => match refusal {
+            CallbackRefusal::InvalidId => &[Subscribe, Unsubscribe],
+            CallbackRefusal::MissingUrl | CallbackRefusal::Url(_) | CallbackRefusal::TooMany => {
+                &[Subscribe]
+            }
+            CallbackRefusal::Unknown => &[Unsubscribe],
+            CallbackRefusal::Error(CallbackError::Overload(overload)) => match overload.bound {
+                OverloadBound::Callbacks => &[Subscriptions, Subscribe, Unsubscribe],
+                OverloadBound::ColdReads
+                | OverloadBound::Batches
+                | OverloadBound::Bytes
+                | OverloadBound::ParticipantShare => &[],
+            },
+            CallbackRefusal::Error(CallbackError::Failure(_)) => {
+                &[Subscriptions, Subscribe, Unsubscribe]
+            }
+        },
+    }
+}
+
+fn every_route_error() -> Vec<RouteError> {
+    every![RouteError:
+        RouteError::NotFound => RouteError::NotFound,
+        RouteError::MethodNotAllowed { .. } => RouteError::MethodNotAllowed { allow: "" },
+    ]
+}
+
+fn every_authentication_error() -> Vec<AuthenticationError> {
+    use AuthenticationError as Error;
+    every![Error:
+        Error::NoClientCertificate => Error::NoClientCertificate,
+        Error::UntrustedPeer => Error::UntrustedPeer,
+        Error::NoForwardedIdentity => Error::NoForwardedIdentity,
+        Error::NoCountry => Error::NoCountry,
+        Error::UnknownCertificate => Error::UnknownCertificate,
+        Error::RevokedCertificate => Error::RevokedCertificate,
+        Error::NotYetValid => Error::NotYetValid,
+        Error::Expired => Error::Expired,
+    ]
+}
+
+fn every_negotiation_error() -> Vec<NegotiationError> {
+    use NegotiationError as Error;
+    let offers = every![Offer:
+        Offer::Json => Offer::Json,
+        Offer::ProtobufOrJson => Offer::ProtobufOrJson,
+    ];
+    let versions = every![VersionError:
+        VersionError::Missing => VersionError::Missing,
+        VersionError::Shape => VersionError::Shape,
+        VersionError::Number => VersionError::Number,
+        VersionError::Incompatible => VersionError::Incompatible,
+    ];
+    let kinds: Vec<Vec<Error>> = every![Error:
+        Error::ContentType => vec![Error::ContentType],
+        Error::ContentTypeVersion(_) => each(&versions, Error::ContentTypeVersion),
+        Error::Accept(_) => each(&offers, Error::Accept),
+        Error::AcceptVersion(_) => each(&versions, Error::AcceptVersion),
+    ];
+    kinds.concat()
+}
+
+fn each<T: Copy, E>(values: &[T], make: impl Fn(T) -> E) -> Vec<E> {
+    values.iter().map(|value| make(*value)).collect()
+}
+
+fn every_request_error() -> Vec<RequestError> {
+    use RequestError as Error;
+    let bytes_max = engine::limits::UPLOAD_BODY_BYTES_MAX;
+    every![Error:
+        Error::MissingBatchTag => Error::MissingBatchTag,
+        Error::MissingBatchSignature => Error::MissingBatchSignature,
+        Error::InvalidUploadTag => Error::InvalidUploadTag,
+        Error::InvalidDate(_) => Error::InvalidDate("06.10.2020".into()),
+        Error::EmptyJson => Error::EmptyJson,
+        Error::BodyTooLarge { .. } => Error::BodyTooLarge { bytes_max },
+        Error::BodyStalled => Error::BodyStalled,
+        Error::BodyUnreadable => Error::BodyUnreadable,
+    ]
+}
+
+fn every_upload_error() -> Vec<UploadError> {
+    let kinds: Vec<Vec<UploadError>> = every![UploadError:
+        UploadError::Rejection(_) => {
+            every_rejection().into_iter().map(UploadError::from).collect()
+        },
+        UploadError::Overload(_) => {
+            every_overload().into_iter().map(UploadError::from).collect()
+        },
+        UploadError::Failure(_) => every_failure().into_iter().map(UploadError::from).collect(),
+    ];
+    kinds.into_iter().flatten().collect()
+}
+
+fn every_download_error() -> Vec<DownloadError> {
+    let refusals = every![DownloadRefusal:
+        DownloadRefusal::DateTooOld => DownloadRefusal::DateTooOld,
+        DownloadRefusal::NoBatchOnDate => DownloadRefusal::NoBatchOnDate,
+        DownloadRefusal::UnknownBatchTag => DownloadRefusal::UnknownBatchTag,
+        DownloadRefusal::BatchBeforeDate => DownloadRefusal::BatchBeforeDate,
+        DownloadRefusal::OtherDay => DownloadRefusal::OtherDay,
+        DownloadRefusal::NoEntries => DownloadRefusal::NoEntries,
+    ];
+    let kinds: Vec<Vec<DownloadError>> = every![DownloadError:
+        DownloadError::Refused(_) => each(&refusals, DownloadError::Refused),
+        DownloadError::Overload(_) => each(&every_overload(), DownloadError::Overload),
+        DownloadError::Failure(_) => {
+            every_failure().into_iter().map(DownloadError::Failure).collect()
+        },
+    ];
+    kinds.into_iter().flatten().collect()
+}
+
+fn every_callback_refusal() -> Vec<CallbackRefusal> {
+    use CallbackRefusal as Error;
+    let errors: Vec<Vec<CallbackError>> = every![CallbackError:
+        CallbackError::Overload(_) => {
+            every_overload().into_iter().map(CallbackError::from).collect()
+        },
+        CallbackError::Failure(_) => every_failure().into_iter().map(CallbackError::from).collect(),
+    ];
+    let errors = errors.into_iter().flatten();
+    let kinds: Vec<Vec<Error>> = every![Error:
+        Error::InvalidId => vec![Error::InvalidId],
+        Error::MissingUrl => vec![Error::MissingUrl],
+        Error::Url(_) => each(&every_url_error(), Error::Url),
+        Error::Unknown => vec![Error::Unknown],
+        Error::TooMany => vec![Error::TooMany],
+        Error::Error(_) => errors.map(Error::Error).collect(),
+    ];
+    kinds.into_iter().flatten().collect()
+}
+
+fn every_url_error() -> Vec<UrlError> {
+    every![UrlError:
+        UrlError::TooLong => UrlError::TooLong,
+        UrlError::Unreadable => UrlError::Unreadable,
+        UrlError::NotHttps => UrlError::NotHttps,
+        UrlError::HasQuery => UrlError::HasQuery,
+        UrlError::HasUserInfo => UrlError::HasUserInfo,
+        UrlError::Unresolvable => UrlError::Unresolvable,
+        UrlError::NotPublic => UrlError::NotPublic,
+    ]
+}
+
+fn every_rejection() -> Vec<Rejection> {
+    let (index, key_count) = (17, 5000);
+    let expected = Country::parse("DE").expect("two upper-case letters");
+    let malformed = every![MalformedBatch:
+        MalformedBatch::Truncated => MalformedBatch::Truncated,
+        MalformedBatch::Field => MalformedBatch::Field,
+        MalformedBatch::NotUtf8 => MalformedBatch::NotUtf8,
+        MalformedBatch::Json => MalformedBatch::Json,
+        MalformedBatch::Base64 => MalformedBatch::Base64,
+    ];
+    let invalid = |rule| Rejection::InvalidKey { index, rule };
+    let mismatch = OriginMismatch {
+        index,
+        expected,
+        key_count,
+    };
+    let kinds: Vec<Vec<Rejection>> = every![Rejection:
+        Rejection::MalformedBatch(_) => each(&malformed, Rejection::MalformedBatch),
+        Rejection::TooManyKeys { .. } => vec![Rejection::TooManyKeys { max: key_count }],
+        Rejection::InvalidKey { .. } => each(&every_key_rule(), invalid),
+        Rejection::Signature(_) => each(&every_signature_error(), Rejection::Signature),
+        Rejection::OriginMismatch(_) => vec![Rejection::OriginMismatch(mismatch)],
+        Rejection::UploadTagTaken { .. } => vec![Rejection::UploadTagTaken { key_count }],
+    ];
+    kinds.concat()
+}
+
+fn every_key_rule() -> Vec<KeyRule> {
+    every![KeyRule:
+        KeyRule::KeyDataPresent => KeyRule::KeyDataPresent,
+        KeyRule::KeyDataLength => KeyRule::KeyDataLength,
+        KeyRule::RollingStart => KeyRule::RollingStart,
+        KeyRule::RollingPeriod => KeyRule::RollingPeriod,
+        KeyRule::RiskLevel => KeyRule::RiskLevel,
+        KeyRule::ReportType => KeyRule::ReportType,
+        KeyRule::CountryText => KeyRule::CountryText,
+    ]
+}
+
+fn every_signature_error() -> Vec<SignatureError> {
+    use SignatureError as Error;
+    let thumbprint = Thumbprint([0; 32]);
+    let validity = ValiditySeconds {
+        not_before: 0,
+        not_after: 0,
+    };
+    every![Error:
+        Error::Wrong => Error::Wrong,
+        Error::NotBase64 => Error::NotBase64,
+        Error::NotCms => Error::NotCms,
+        Error::AttachedContent => Error::AttachedContent,
+        Error::NoSigner => Error::NoSigner,
+        Error::SeveralSigners => Error::SeveralSigners,
+        Error::NoCertificate => Error::NoCertificate,
+        Error::NotYetValid(_) => Error::NotYetValid(validity),
+        Error::Expired(_) => Error::Expired(validity),
+        Error::NoCountry => Error::NoCountry,
+        Error::UnknownCertificate(_) => Error::UnknownCertificate(thumbprint),
+        Error::BrokenRow(_) => Error::BrokenRow(thumbprint),
+        Error::RevokedCertificate(_) => Error::RevokedCertificate(thumbprint),
+        Error::ForeignOrigin { .. } => Error::ForeignOrigin { index: 17 },
+        Error::UnsupportedAlgorithm => Error::UnsupportedAlgorithm,
+        Error::WeakDigest => Error::WeakDigest,
+        Error::WeakKey => Error::WeakKey,
+        Error::SignedAttributes => Error::SignedAttributes,
+        Error::SigningTime => Error::SigningTime,
+        Error::DigestMismatch => Error::DigestMismatch,
+    ]
+}
+
+fn every_overload() -> Vec<Overload> {
+    let bounds = every![OverloadBound:
+        OverloadBound::Batches => OverloadBound::Batches,
+        OverloadBound::Bytes => OverloadBound::Bytes,
+        OverloadBound::ParticipantShare => OverloadBound::ParticipantShare,
+        OverloadBound::ColdReads => OverloadBound::ColdReads,
+        OverloadBound::Callbacks => OverloadBound::Callbacks,
+    ];
+    let retry_after = std::time::Duration::from_secs(1);
+    each(&bounds, |bound| Overload { bound, retry_after })
+}
+
+fn every_failure() -> Vec<Failure> {
+    let error = DatabaseError {
+        doing: "",
+        source: Box::new(std::fmt::Error),
+    };
+    every![Failure:
+        Failure::Database(_) => Failure::Database(error),
+        Failure::ShuttingDown => Failure::ShuttingDown,
+        Failure::Panicked => Failure::Panicked,
+        Failure::Unseal(_) => Failure::Unseal(UnsealError::Broken),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_each_code_one_status() {
+        let mut statuses = std::collections::HashMap::new();
+        for refusal in every_refusal() {
+            let described = describe(&refusal);
+            // A version is a bad request in Content-Type and not acceptable in Accept.
+            if described.code.starts_with("version_") {
+                continue;
+            }
+            let status = *statuses.entry(described.code).or_insert(described.status);
+            assert_eq!(status, described.status, "{}", described.code);
+        }
+    }
+
+    #[test]
+    fn knows_what_an_audit_may_meet() {
+        // Wire behaviour §15, and what holds for every request.
+        let codes: Vec<_> = refusals_of(Question::Audit)
+            .iter()
+            .map(|described| (described.status, described.code))
+            .collect();
+        for expected in [
+            (400, "date_invalid"),
+            (403, "unknown_certificate"),
+            (404, "batch_of_other_day"),
+            (406, "not_acceptable"),
+            (410, "date_too_old"),
+            (503, "overloaded_reads"),
+        ] {
+            assert!(codes.contains(&expected), "{codes:?}");
+        }
+        assert!(!codes.iter().any(|(_, code)| *code == "no_batch_on_date"));
+    }
+}

@@ -1,0 +1,111 @@
+//! Ids that join the lines of one request, as the reference's tracer gives them: a trace id of 32
+//! and a span id of 16 hexadecimal digits.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderMap;
+use tracing::Span;
+
+use crate::participant::Arrival;
+
+/// The span of one request: every line that is written inside carries its ids, whatever is
+/// filtered out.
+///
+/// A proxy may say which trace a request belongs to (W3C `traceparent`, or `X-B3-TraceId`); on
+/// the other ports participants speak for themselves, and are not believed.
+pub(crate) fn request_span(arrival: Arrival, headers: &HeaderMap) -> Span {
+    let forwarded = match arrival {
+        Arrival::Proxy(_) => forwarded_trace(headers),
+        Arrival::MutualTls(_) | Arrival::Operations => None,
+    };
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let span_id = format!("{:016x}", id(number, 0));
+    match forwarded {
+        Some(trace_id) => tracing::error_span!("request", traceId = trace_id, spanId = span_id),
+        None => {
+            let trace_id = format!("{:016x}{span_id}", id(number, 1));
+            tracing::error_span!("request", traceId = trace_id, spanId = span_id)
+        }
+    }
+}
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// An id that no other process has, most likely, and that does not repeat in this one.
+fn id(number: u64, half: usize) -> u64 {
+    static PROCESS: OnceLock<[u64; 2]> = OnceLock::new();
+    let process = PROCESS.get_or_init(|| [random(), random()]);
+    mix(process[half].wrapping_add(number))
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without random bytes ids repeat between processes: lines are harder to tell apart.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// The finalizer of `SplitMix64`: a bijection, so that different numbers stay different.
+const fn mix(number: u64) -> u64 {
+    let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// The trace id that a proxy forwards; digits only, so that it is safe in any line.
+fn forwarded_trace(headers: &HeaderMap) -> Option<&str> {
+    let header = |name| headers.get(name)?.to_str().ok();
+    let of_parent = header("traceparent").and_then(|text| text.split('-').nth(1));
+    let trace_id = of_parent.or_else(|| header("x-b3-traceid"))?;
+    let is_id = matches!(trace_id.len(), 16 | 32)
+        && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && trace_id.bytes().any(|byte| byte != b'0');
+    is_id.then_some(trace_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn gives_ids_that_do_not_repeat() {
+        let ids: HashSet<u64> = (0..1000).map(|number| id(number, 0)).collect();
+        assert_eq!(ids.len(), 1000);
+    }
+
+    #[test]
+    fn takes_the_trace_of_a_proxy_when_it_is_one() {
+        let trace = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            forwarded_trace(&headers).map(str::to_owned)
+        };
+        // The example of W3C Trace Context §3.2, and that of the B3 specification.
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
+        assert_eq!(trace("traceparent", parent), id);
+        let id = Some("463ac35c9f6413ad48485a3953bb6124".to_owned());
+        assert_eq!(
+            trace("x-b3-traceid", "463ac35c9f6413ad48485a3953bb6124"),
+            id
+        );
+        for (name, value) in [
+            ("traceparent", ""),
+            ("traceparent", "00"),
+            (
+                "traceparent",
+                "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            ),
+            (
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e473\"-00f067aa0ba902b7-01",
+            ),
+            ("x-b3-traceid", "463ac35c9f6413ad48485a3953bb61240"),
+        ] {
+            assert_eq!(trace(name, value), None, "{value}");
+        }
+    }
+}

@@ -1,0 +1,661 @@
+//! Callbacks (wire behaviour §16): the subscription API row by row, and deliveries to receivers
+//! that speak real TLS.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod callback_support;
+mod cli_support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::server::{ServerSettings, TlsSettings};
+use api::settings::CallbackProxy;
+use callback_support::{
+    Answer, Gateway, Names, Pair, Receiver, cut, date_of, list_certificate, revoke, settings,
+    subscribe, until,
+};
+use cli_support::Installation;
+use engine::domain::CertificateKind;
+use engine::{Engine, SystemClock};
+
+// §16.1: the subscription API.
+
+/// A gateway that delivers nothing, and resolves a receiver to a public address.
+async fn subscriptions_only(installation: &Installation) -> Gateway {
+    let names = Arc::new(Names::default());
+    names.set("receiver.example", &["93.184.216.34"]);
+    names.set("inside.example", &["93.184.216.34", "10.0.0.1"]);
+    Gateway::start_with(installation, |server| {
+        server.callback.identity = None;
+        server.callback.resolver = names;
+    })
+    .await
+}
+
+const PUT: &str = "PUT /diagnosiskeys/callback/";
+const VERSION: &str = " HTTP/1.1";
+
+#[tokio::test]
+async fn lists_changes_and_removes_the_callers_own_subscriptions() {
+    let installation = Installation::new("DE,FI");
+    let gateway = subscriptions_only(&installation).await;
+    let de = Pair::of(&installation, "DE/authentication");
+    let fi = Pair::of(&installation, "FI/authentication");
+    let list = "GET /diagnosiskeys/callback HTTP/1.1";
+    let empty = gateway.ask(list, &de, "DE", "").await;
+    assert_eq!((empty.status(), empty.body.as_str()), (200, "[]"));
+    assert_eq!(empty.header("Content-Type"), Some("application/json"));
+
+    // DE: the MD5 of its URL as id, its URL percent-encoded in the query.
+    let id = "5f4dcc3b5aa765d61d8327deb882cf99";
+    let url = "https%3A%2F%2Freceiver.example%2Fversion%2Fv1%2Fcallback";
+    let head = format!("{PUT}{id}?url={url}{VERSION}");
+    for _ in 0..2 {
+        let taken = gateway.ask(&head, &de, "DE", "").await;
+        assert_eq!((taken.status(), taken.body.as_str()), (200, ""));
+    }
+    let listed = gateway.ask(list, &de, "DE", "").await;
+    let expected = format!(
+        r#"[{{"callbackId":"{id}","url":"https://receiver.example/version/v1/callback"}}]"#
+    );
+    assert_eq!(listed.body, expected);
+
+    // FI: id 1; here with a form, and the trailing slash.
+    let head = format!(
+        "{PUT}1/{VERSION}\r\nContent-Type: application/x-www-form-urlencoded; charset=UTF-8"
+    );
+    let form = "url=https%3A%2F%2Freceiver.example%2Fefgs%2Fcallback";
+    assert_eq!(gateway.ask(&head, &fi, "FI", form).await.status(), 200);
+    let head = format!("{PUT}1?url=https://receiver.example/other{VERSION}");
+    assert_eq!(gateway.ask(&head, &fi, "FI", "").await.status(), 200);
+    let listed = gateway
+        .ask("GET /diagnosiskeys/callback/ HTTP/1.1", &fi, "FI", "")
+        .await;
+    let expected = r#"[{"callbackId":"1","url":"https://receiver.example/other"}]"#;
+    assert_eq!(listed.body, expected);
+
+    // Ids are per country.
+    let delete = "DELETE /diagnosiskeys/callback/1 HTTP/1.1";
+    let unknown = gateway.ask(delete, &de, "DE", "").await;
+    assert_eq!(unknown.status(), 404);
+    assert_eq!(
+        unknown.member("message"),
+        "Could not find any callback subscription for the given callbackId."
+    );
+    let removed = gateway.ask(delete, &fi, "FI", "").await;
+    assert_eq!((removed.status(), removed.body.as_str()), (200, ""));
+    assert_eq!(gateway.ask(list, &fi, "FI", "").await.body, "[]");
+    assert_eq!(gateway.ask(delete, &fi, "FI", "").await.status(), 404);
+}
+
+#[tokio::test]
+async fn refuses_ids_and_urls_that_are_none() {
+    let installation = Installation::new("DE");
+    let gateway = subscriptions_only(&installation).await;
+    let de = Pair::of(&installation, "DE/authentication");
+    let put = async |rest: &str, body: &str| {
+        let head = format!("{PUT}{rest}");
+        let reply = gateway.ask(&head, &de, "DE", body).await;
+        assert_eq!(reply.status(), 400, "{rest}");
+        assert_eq!(reply.header("Content-Type"), Some("application/json"));
+        (
+            reply.member("message"),
+            reply.member("code"),
+            reply.member("reason"),
+        )
+    };
+    let is = |found: (String, String, String), message: &str, code: &str, reason: &str| {
+        assert_eq!(
+            (found.0.as_str(), found.1.as_str(), found.2.as_str()),
+            (message, code, reason)
+        );
+    };
+    let missing = "Required parameter 'url' is not present.";
+    is(
+        put("1 HTTP/1.1", "").await,
+        missing,
+        "callback_url_missing",
+        "",
+    );
+    is(
+        put("1?x=y HTTP/1.1", "url=https://receiver.example/").await,
+        missing,
+        "callback_url_missing",
+        "",
+    );
+    let form = "1 HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded";
+    is(put(form, "x=y").await, missing, "callback_url_missing", "");
+
+    let invalid = "Callback URL is invalid";
+    let code = "callback_url_invalid";
+    for (url, reason) in [
+        ("", "unreadable"),
+        ("receiver.example", "unreadable"),
+        ("http://receiver.example/", "not_https"),
+        ("https://receiver.example/?", "has_query"),
+        ("https://receiver.example/?a=b", "has_query"),
+        ("https://user@receiver.example/", "has_user_info"),
+        ("https://unknown.example/", "unresolvable"),
+        ("https://inside.example/", "not_public"),
+        ("https://169.254.169.254/", "not_public"),
+        ("https://[::1]/", "not_public"),
+        (
+            &format!("https://receiver.example/{}", "x".repeat(232)),
+            "too_long",
+        ),
+    ] {
+        is(
+            put(&format!("1?url={url} HTTP/1.1"), "").await,
+            invalid,
+            code,
+            reason,
+        );
+    }
+    let longest = format!(
+        "{PUT}1?url=https://receiver.example/{}{VERSION}",
+        "x".repeat(231)
+    );
+    assert_eq!(gateway.ask(&longest, &de, "DE", "").await.status(), 200);
+
+    let id = "x".repeat(33);
+    let refused = put(&format!("{id}?url=https://receiver.example/ HTTP/1.1"), "").await;
+    let message = "The callbackId must have 1 to 32 characters.";
+    is(refused, message, "callback_id_invalid", "");
+    let refused = put("%ff?url=https://receiver.example/ HTTP/1.1", "").await;
+    is(refused, message, "callback_id_invalid", "");
+}
+
+#[tokio::test]
+async fn asks_who_it_is_before_anything_else() {
+    let installation = Installation::new("DE");
+    let gateway = subscriptions_only(&installation).await;
+    for head in [
+        "GET /diagnosiskeys/callback HTTP/1.1",
+        "GET /diagnosiskeys/callback HTTP/1.1\r\nAccept: text/html",
+        "PUT /diagnosiskeys/callback/1 HTTP/1.1",
+        "DELETE /diagnosiskeys/callback/1 HTTP/1.1",
+    ] {
+        assert_eq!(gateway.ask_raw(head, "").await.status(), 403, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn answers_other_methods_and_media_types_as_other_routes_do() {
+    let installation = Installation::new("DE");
+    let gateway = subscriptions_only(&installation).await;
+    let de = Pair::of(&installation, "DE/authentication");
+    for (head, status, allow) in [
+        (
+            "OPTIONS /diagnosiskeys/callback",
+            200,
+            Some("GET,HEAD,OPTIONS"),
+        ),
+        (
+            "OPTIONS /diagnosiskeys/callback/1",
+            200,
+            Some("PUT,DELETE,OPTIONS"),
+        ),
+        (
+            "POST /diagnosiskeys/callback",
+            405,
+            Some("GET,HEAD,OPTIONS"),
+        ),
+        (
+            "GET /diagnosiskeys/callback/1",
+            405,
+            Some("PUT,DELETE,OPTIONS"),
+        ),
+        ("HEAD /diagnosiskeys/callback", 200, None),
+        ("GET /diagnosiskeys/callback/1/2", 404, None),
+    ] {
+        let reply = gateway
+            .ask(&format!("{head} HTTP/1.1"), &de, "DE", "")
+            .await;
+        assert_eq!(
+            (reply.status(), reply.header("Allow")),
+            (status, allow),
+            "{head}"
+        );
+    }
+    for (accept, status) in [
+        ("application/json; version=1.0", 200),
+        ("text/plain, */*", 200),
+        ("application/protobuf", 406),
+    ] {
+        let head = format!("GET /diagnosiskeys/callback HTTP/1.1\r\nAccept: {accept}");
+        assert_eq!(
+            gateway.ask(&head, &de, "DE", "").await.status(),
+            status,
+            "{accept}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn keeps_one_subscription_of_two_simultaneous_ones_and_bounds_their_number() {
+    let installation = Installation::new("DE");
+    let gateway = subscriptions_only(&installation).await;
+    let de = Pair::of(&installation, "DE/authentication");
+    let put = async |id: u64| {
+        let head = format!("{PUT}{id}?url=https://receiver.example/{VERSION}");
+        gateway.ask(&head, &de, "DE", "").await
+    };
+    let (one, two) = tokio::join!(put(0), put(0));
+    assert_eq!((one.status(), two.status()), (200, 200));
+    assert_eq!(gateway.subscriptions("DE").await.len(), 1);
+    for id in 1..engine::limits::CALLBACKS_PER_COUNTRY_MAX {
+        assert_eq!(put(id).await.status(), 200);
+    }
+    let refused = put(99).await;
+    assert_eq!(refused.status(), 409);
+    assert_eq!(refused.member("code"), "too_many_callbacks");
+}
+
+// §16.3: delivery.
+
+#[tokio::test]
+async fn tells_of_each_batch_in_order_over_mutual_tls() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let gateway = Gateway::start(&installation).await;
+    cut(&installation, &gateway.engine, 0).await;
+    gateway.subscribe("DE", "1", &receiver.url()).await;
+    // FI answers 202.
+    receiver.answer([
+        Answer::Head("HTTP/1.1 202 Accepted"),
+        Answer::Head("HTTP/1.1 204 No Content"),
+    ]);
+    let ours = Pair::of(&installation, "gateway-callback").thumbprint();
+    for number in 1..5 {
+        let tag = cut(&installation, &gateway.engine, number).await;
+        let told = receiver.told().await;
+        let expected = format!("/callback?batchTag={tag}&date={}", date_of(&tag));
+        assert_eq!(told.target(), expected);
+        assert!(told.head.starts_with("GET "), "{}", told.head);
+        let host = format!("\r\nHost: localhost:{}\r\n", receiver.address.port());
+        assert!(told.head.contains(&host), "{}", told.head);
+        assert!(
+            told.head
+                .contains("\r\nUser-Agent: EFGS Callback Engine\r\n")
+        );
+        let lower_case = told.head.to_lowercase();
+        assert!(
+            !lower_case.contains("content-length") && !lower_case.contains("transfer-encoding")
+        );
+        assert!(told.more.is_empty());
+        assert_eq!(told.gateway, ours);
+        assert_eq!(told.server_name.as_deref(), Some("localhost"));
+    }
+    gateway.until_told().await;
+    assert!(receiver.told_already().is_none(), "each once");
+    let expected = serde_json::json!(
+        {"delivers": true, "active": 1, "disabled": 0, "batchesBehindMax": 0}
+    );
+    assert_eq!(gateway.callbacks_status().await, expected);
+}
+
+#[tokio::test]
+async fn tries_again_in_order_and_never_follows_a_redirect() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/authentication")).await;
+    let gateway = Gateway::start_with(&installation, |server| {
+        server.callback.read_timeout = Duration::from_millis(500);
+    })
+    .await;
+    gateway.subscribe("DE", "1", &receiver.url()).await;
+    receiver.answer([
+        Answer::Head("HTTP/1.1 302 Found\r\nLocation: /elsewhere"),
+        Answer::Head("HTTP/1.1 500 Oops"),
+        Answer::Close,
+        Answer::Hang,
+        Answer::Head("HTTP/1.1 404 Not Found"),
+    ]);
+    let first = cut(&installation, &gateway.engine, 0).await;
+    let second = cut(&installation, &gateway.engine, 1).await;
+    for _ in 0..6 {
+        let told = receiver.told().await;
+        assert!(told.target().starts_with("/callback?"), "{}", told.head);
+        assert_eq!(told.tag(), first);
+    }
+    assert_eq!(receiver.told().await.tag(), second);
+}
+
+#[tokio::test]
+async fn disables_after_six_attempts_and_goes_on_after_a_put() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let gateway = Gateway::start(&installation).await;
+    let de = Pair::of(&installation, "DE/authentication");
+    let url = receiver.url();
+    let put = format!("{PUT}1?url={url}{VERSION}");
+    assert_eq!(gateway.ask(&put, &de, "DE", "").await.status(), 200);
+    receiver.answer(vec![Answer::Head("HTTP/1.1 503 Later"); 6]);
+    let tag = cut(&installation, &gateway.engine, 0).await;
+    for _ in 0..6 {
+        assert_eq!(receiver.told().await.tag(), tag);
+    }
+    gateway.until_disabled("DE").await;
+    let listed = gateway
+        .ask("GET /diagnosiskeys/callback HTTP/1.1", &de, "DE", "")
+        .await;
+    let expected = format!(r#"[{{"callbackId":"1","url":"{url}","disabled":true}}]"#);
+    assert_eq!(listed.body, expected);
+    assert!(receiver.told_already().is_none(), "six in total");
+    assert_eq!(gateway.ask(&put, &de, "DE", "").await.status(), 200);
+    assert_eq!(receiver.told().await.tag(), tag);
+    gateway.until_told().await;
+    let listed = gateway
+        .ask("GET /diagnosiskeys/callback HTTP/1.1", &de, "DE", "")
+        .await;
+    assert_eq!(
+        listed.body,
+        format!(r#"[{{"callbackId":"1","url":"{url}"}}]"#)
+    );
+}
+
+// §16.3: whom the gateway trusts.
+
+/// Whether a receiver with this certificate is told by a gateway that tries once.
+async fn is_told(
+    installation: &Installation,
+    pair: &Pair,
+    url: Option<&str>,
+    change: impl FnOnce(&mut ServerSettings),
+) -> bool {
+    let mut receiver = Receiver::start(pair).await;
+    let gateway = Gateway::start_with(installation, |server| {
+        server.callback.attempts_max = 1;
+        change(server);
+    })
+    .await;
+    let url = match url {
+        Some(host) => format!("https://{host}:{}/", receiver.address.port()),
+        None => receiver.url(),
+    };
+    gateway.subscribe("DE", "1", &url).await;
+    cut(installation, &gateway.engine, 0).await;
+    tokio::select! {
+        _ = receiver.told() => true,
+        () = gateway.until_disabled("DE") => {
+            assert!(receiver.told_already().is_none());
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn trusts_the_subscribers_receivers_only() {
+    for (name, trusted) in [
+        ("DE/callback", true),
+        ("DE/authentication", true),
+        ("DE/signing", false),
+        ("IT/callback", false),
+        ("IT/authentication", false),
+        ("server", false),
+    ] {
+        let installation = Installation::new("DE,IT");
+        let pair = Pair::of(&installation, name);
+        assert_eq!(
+            is_told(&installation, &pair, None, |_| {}).await,
+            trusted,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn does_not_trust_revoked_expired_or_future_certificates() {
+    let installation = Installation::new("DE");
+    let pair = Pair::of(&installation, "DE/callback");
+    revoke(&installation, &pair);
+    assert!(!is_told(&installation, &pair, None, |_| {}).await);
+    for (begins, ends, trusted) in [(2000, 4000, true), (2000, 2020, false), (3000, 4000, false)] {
+        let installation = Installation::new("DE");
+        let pair = Pair::between("DE", begins, ends);
+        list_certificate(&installation, "DE", CertificateKind::Callback, &pair);
+        let told = is_told(&installation, &pair, None, |_| {}).await;
+        assert_eq!(told, trusted, "{begins} to {ends}");
+    }
+}
+
+#[tokio::test]
+async fn stops_trusting_a_certificate_when_it_is_revoked() {
+    let installation = Installation::new("DE");
+    let pair = Pair::of(&installation, "DE/callback");
+    let mut receiver = Receiver::start(&pair).await;
+    let gateway = Gateway::start_with(&installation, |server| {
+        server.callback.attempts_max = 1;
+    })
+    .await;
+    gateway.subscribe("DE", "1", &receiver.url()).await;
+    cut(&installation, &gateway.engine, 0).await;
+    receiver.told().await;
+    gateway.until_told().await;
+    revoke(&installation, &pair);
+    let revoked = |gateway: &Gateway| {
+        let trust = gateway.engine.trust();
+        let listed = trust.find(&pair.thumbprint(), CertificateKind::Callback);
+        listed.is_some_and(|listed| listed.is_revoked())
+    };
+    until(async || revoked(&gateway)).await;
+    cut(&installation, &gateway.engine, 1).await;
+    gateway.until_disabled("DE").await;
+    assert!(receiver.told_already().is_none());
+}
+
+#[tokio::test]
+async fn trusts_an_authority_of_the_operator_for_the_host_that_is_named() {
+    let names = Arc::new(Names::default());
+    for host in ["localhost", "other.test"] {
+        names.set(host, &["127.0.0.1"]);
+    }
+    for (host, authority, trusted) in [
+        ("localhost", "server-ca", true),
+        ("127.0.0.1", "server-ca", true),
+        ("other.test", "server-ca", false),
+        ("localhost", "trust-anchor", false),
+    ] {
+        let installation = Installation::new("DE");
+        let ca_pem = Pair::of(&installation, authority).certificate;
+        let pair = Pair::of(&installation, "server");
+        let told = is_told(&installation, &pair, Some(host), |server| {
+            server.callback.ca_pem = Some(ca_pem);
+            server.callback.resolver = Arc::<Names>::clone(&names);
+        });
+        assert_eq!(told.await, trusted, "{host} {authority}");
+    }
+}
+
+#[tokio::test]
+async fn shows_its_certificate_of_the_settings() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let other = Pair::between("EU", 2020, 2040);
+    let identity = TlsSettings {
+        certificate_chain_pem: other.certificate.clone(),
+        private_key_pem: other.key.clone(),
+    };
+    let gateway = Gateway::start_with(&installation, |server| {
+        server.callback.identity = Some(identity);
+    })
+    .await;
+    gateway.subscribe("DE", "1", &receiver.url()).await;
+    cut(&installation, &gateway.engine, 0).await;
+    assert_eq!(receiver.told().await.gateway, other.thumbprint());
+}
+
+// §16.2 before each delivery.
+
+#[tokio::test]
+async fn connects_to_the_address_that_was_checked() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let names = Arc::new(Names::default());
+    // The system knows no such name: had it been asked again, there would be no connection.
+    names.set("receiver.test", &["127.0.0.1"]);
+    let gateway = Gateway::start_with(&installation, |server| {
+        server.callback.resolver = Arc::<Names>::clone(&names);
+    })
+    .await;
+    let url = format!("https://receiver.test:{}/x", receiver.address.port());
+    gateway.subscribe("DE", "1", &url).await;
+    cut(&installation, &gateway.engine, 0).await;
+    let told = receiver.told().await;
+    assert_eq!(told.server_name.as_deref(), Some("receiver.test"));
+    let host = format!("\r\nHost: receiver.test:{}\r\n", receiver.address.port());
+    assert!(told.head.contains(&host), "{}", told.head);
+    assert_eq!(names.asked(), 1, "once an attempt");
+}
+
+#[tokio::test]
+async fn does_not_follow_a_name_that_changes_its_mind() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let names = Arc::new(Names::default());
+    names.set("receiver.test", &["93.184.216.34"]);
+    let gateway = Gateway::start_with(&installation, |server| {
+        server.callback.allowed_networks.clear();
+        server.callback.attempts_max = 2;
+        server.callback.resolver = Arc::<Names>::clone(&names);
+    })
+    .await;
+    let de = Pair::of(&installation, "DE/authentication");
+    let url = format!("https://receiver.test:{}/", receiver.address.port());
+    let put = format!("{PUT}1?url={url}{VERSION}");
+    assert_eq!(gateway.ask(&put, &de, "DE", "").await.status(), 200);
+    names.set("receiver.test", &["93.184.216.34", "127.0.0.1"]);
+    cut(&installation, &gateway.engine, 0).await;
+    gateway.until_disabled("DE").await;
+    assert!(receiver.told_already().is_none());
+    assert_eq!(gateway.ask(&put, &de, "DE", "").await.status(), 400);
+}
+
+#[tokio::test]
+async fn takes_a_name_that_cannot_be_resolved_for_a_failed_attempt() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let names = Arc::new(Names::default());
+    let gateway = Gateway::start_with(&installation, |server| {
+        server.callback.attempts_max = 100;
+        server.callback.resolver = Arc::<Names>::clone(&names);
+    })
+    .await;
+    let url = format!("https://receiver.test:{}/", receiver.address.port());
+    gateway.subscribe("DE", "1", &url).await;
+    let tag = cut(&installation, &gateway.engine, 0).await;
+    until(async || names.asked() >= 2).await;
+    assert!(!gateway.subscriptions("DE").await[0].disabled);
+    names.set("receiver.test", &["127.0.0.1"]);
+    assert_eq!(receiver.told().await.tag(), tag);
+}
+
+#[tokio::test]
+async fn goes_on_to_the_next_address_of_a_host() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let names = Arc::new(Names::default());
+    // Nobody listens on the first.
+    names.set("receiver.test", &["127.0.0.2", "127.0.0.1"]);
+    let gateway = Gateway::start_with(&installation, |server| {
+        server.callback.attempts_max = 1;
+        server.callback.resolver = names;
+    })
+    .await;
+    let url = format!("https://receiver.test:{}/", receiver.address.port());
+    gateway.subscribe("DE", "1", &url).await;
+    let tag = cut(&installation, &gateway.engine, 0).await;
+    assert_eq!(receiver.told().await.tag(), tag);
+}
+
+// The proxy.
+
+#[tokio::test]
+async fn goes_through_a_proxy_to_the_address_that_was_checked() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    // printf 'gateway:s3cret' | base64
+    let (address, mut heads) =
+        callback_support::proxy("\r\nProxy-Authorization: Basic Z2F0ZXdheTpzM2NyZXQ=\r\n").await;
+    let names = Arc::new(Names::default());
+    names.set("receiver.test", &["127.0.0.1"]);
+    let proxy = |password: &str| CallbackProxy {
+        host: address.ip().to_string(),
+        port: address.port(),
+        credentials: Some(("gateway".to_owned(), password.to_owned())),
+    };
+    let gateway = Gateway::start_with(&installation, |server| {
+        server.callback.proxy = Some(proxy("s3cret"));
+        server.callback.resolver = Arc::<Names>::clone(&names);
+    })
+    .await;
+    let url = format!("https://receiver.test:{}/", receiver.address.port());
+    gateway.subscribe("DE", "1", &url).await;
+    let tag = cut(&installation, &gateway.engine, 0).await;
+    assert_eq!(receiver.told().await.tag(), tag);
+    let head = heads.recv().await.unwrap();
+    let expected = format!("CONNECT 127.0.0.1:{} HTTP/1.1\r\n", receiver.address.port());
+    assert!(head.starts_with(&expected), "{head}");
+    gateway.until_told().await;
+    drop(gateway);
+
+    let other = Installation::new("DE");
+    let pair = Pair::of(&other, "DE/callback");
+    let told = is_told(&other, &pair, None, |server| {
+        server.callback.proxy = Some(proxy("wrong"));
+    });
+    assert!(!told.await);
+}
+
+// Several gateways.
+
+#[tokio::test]
+async fn two_gateways_tell_of_each_batch_once() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let gateways = [
+        Gateway::start(&installation).await,
+        Gateway::start(&installation).await,
+    ];
+    gateways[0].subscribe("DE", "1", &receiver.url()).await;
+    let mut tags = Vec::new();
+    for number in 0..10 {
+        tags.push(cut(&installation, &gateways[0].engine, number).await);
+    }
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        told.push(receiver.told().await.tag().to_owned());
+    }
+    assert_eq!(told, tags);
+    gateways[1].until_told().await;
+    assert!(receiver.told_already().is_none());
+}
+
+#[tokio::test]
+async fn takes_over_from_a_gateway_that_was_killed() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    receiver.answer([Answer::Hang]);
+    let engine = Engine::start(settings(&installation).0.engine, Arc::new(SystemClock)).unwrap();
+    subscribe(&engine, "DE", "1", &receiver.url()).await;
+    let mut serve = installation.serve();
+    for (name, value) in [
+        ("CALLBACK__ALLOWED_NETWORKS", "127.0.0.0/8"),
+        ("CALLBACK__INTERVAL_MS", "10"),
+        // A claim holds for twice the sum.
+        ("CALLBACK__CONNECT_TIMEOUT_MS", "1000"),
+        ("CALLBACK__READ_TIMEOUT_MS", "1000"),
+        ("BUNDLE__MAX_DELAY_MS", "10"),
+    ] {
+        serve.env(format!("EFGS__{name}"), value);
+    }
+    let (running, _) = cli_support::Gateway::start(&mut serve);
+    let tag = cut(&installation, &engine, 0).await;
+    assert_eq!(receiver.told().await.tag(), tag);
+    // SIGKILL, while the receiver keeps it waiting.
+    drop(running);
+    let gateway = Gateway::start(&installation).await;
+    assert_eq!(receiver.told().await.tag(), tag);
+    gateway.until_told().await;
+    assert!(receiver.told_already().is_none());
+}

@@ -1,0 +1,107 @@
+//! `docs/conformance.md`.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::{HeldBy, Row, SECTIONS, Section, row_test};
+
+/// Set to write the document instead of comparing it.
+const WRITE: &str = "EFGS_WRITE_CONFORMANCE";
+
+const HEAD: &str = "\
+# Conformance
+
+What the reference server does, row by row, what this gateway does, and the test that holds it.
+Made by the tests: `EFGS_WRITE_CONFORMANCE=1 cargo test --package efgs-api --test conformance document`.
+
+`§11.9` is the ninth row of section 11 of the description of the reference's wire behaviour; where a
+section has subsections, `§4.0.5` is the fifth row before the first of them and `§4.2.5` the fifth
+of subsection 4.2. `(a).7` is item 7 of the checklist that was drawn from the clients. A test runs
+on SQLite and on MariaDB; `cargo test --package efgs-api --test conformance §11.9` runs that of
+one row. A test that is named by file and function belongs to another suite.
+";
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Compares the committed document with the rows, or writes it.
+pub(super) fn check() {
+    let path = workspace().join("docs/conformance.md");
+    let made = render();
+    if std::env::var_os(WRITE).is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &made).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == made,
+        "docs/conformance.md is out of date: run the tests once with {WRITE}=1 and commit it"
+    );
+}
+
+/// Every row has a name of its own, and tests elsewhere are where they are said to be.
+pub(super) fn check_rows() {
+    let (mut ids, mut tests) = (HashSet::new(), HashSet::new());
+    for section in SECTIONS {
+        for row in section.rows {
+            assert!(ids.insert(row.id), "{} twice", row.id);
+            match row.held_by {
+                HeldBy::Check(name, _) => assert!(tests.insert((section.name, name)), "{name}"),
+                HeldBy::Elsewhere(test) => check_elsewhere(test),
+            }
+        }
+    }
+}
+
+fn check_elsewhere(test: &str) {
+    let (file, function) = test.split_once("::").unwrap();
+    let path = workspace().join(file);
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{test}: {error}"));
+    assert!(text.contains(&format!("fn {function}(")), "no test {test}");
+}
+
+fn render() -> String {
+    let mut out = String::from(HEAD);
+    let rows = || SECTIONS.iter().flat_map(|section| section.rows);
+    let differing = rows().filter(|row| row.difference.is_some()).count();
+    let count = rows().count();
+    writeln!(out, "\n{count} rows, {differing} deliberate differences.").unwrap();
+    for section in SECTIONS {
+        render_section(&mut out, section);
+    }
+    out
+}
+
+fn render_section(out: &mut String, section: &Section) {
+    writeln!(out, "\n## {}\n", section.heading).unwrap();
+    if section.rows.is_empty() {
+        out.push_str("No row yet.\n");
+        return;
+    }
+    out.push_str("| Row | Reference | This gateway | Test | Why it differs |\n");
+    out.push_str("| --- | --- | --- | --- | --- |\n");
+    for row in section.rows {
+        render_row(out, section, row);
+    }
+}
+
+fn render_row(out: &mut String, section: &Section, row: &Row) {
+    let (gateway, reason) = match &row.difference {
+        None => ("the same", ""),
+        Some(difference) => (difference.gateway, difference.reason),
+    };
+    let test = match row.held_by {
+        HeldBy::Check(name, _) => row_test(section, row, name),
+        HeldBy::Elsewhere(test) => test.to_owned(),
+    };
+    let cells = [row.reference, gateway, reason].map(|text| text.replace('|', "\\|"));
+    let [reference, gateway, reason] = cells;
+    writeln!(
+        out,
+        "| {} | {reference} | {gateway} | `{test}` | {reason} |",
+        row.id
+    )
+    .unwrap();
+}

@@ -1,0 +1,10 @@
+//! What rows, journeys and personas share: gateways on either database, participants with real
+//! keys, sockets on which bytes are what they are.
+
+pub(crate) mod backend;
+pub(crate) mod batch;
+pub(crate) mod cms;
+pub(crate) mod pki;
+pub(crate) mod raw;
+pub(crate) mod vectors;
+pub(crate) mod world;

@@ -1,0 +1,58 @@
+//! SQLite's files cannot grow any more, and then they can again.
+//!
+//! A bound on the size of files stands in for a full disk: it needs no privileges, and hits a write
+//! in the middle as a full disk does.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use rand::Rng;
+use tempfile::TempDir;
+
+use crate::scene::{Scene, Setup};
+use crate::seed;
+
+#[test]
+fn refuses_uploads_until_there_is_room_again() {
+    let mut scene = Scene::start(&Setup {
+        errors_are_fine: true,
+        program: ignoring_sigxfsz,
+        ..Setup::new("full disk")
+    });
+    scene.put_under_load();
+    for round in 0..seed::crashes(20).div_ceil(5) {
+        scene.wait_for_a_random_instant(round);
+        let room = scene.random.random_range(0..300_000);
+        let full = largest_file(&scene) + room;
+        scene.gateways[0].limit_file_bytes(Some(full)).unwrap();
+        scene.wait_for_more("errors", 5, |counts| counts.errors);
+        if round % 2 == 0 {
+            scene.gateways[0].limit_file_bytes(None).unwrap();
+        } else {
+            // A process that begins anew has no bound.
+            scene.gateways[0].kill9().unwrap();
+            scene.gateways[0].restart().unwrap();
+        }
+        scene.wait_for_more("uploads", 10, |counts| counts.stored);
+    }
+    scene.conclude();
+}
+
+/// `efgs`, with a write beyond the bound that fails instead of ending the process.
+fn ignoring_sigxfsz(folder: &TempDir) -> PathBuf {
+    let program = folder.path().join("efgs.sh");
+    let efgs = env!("CARGO_BIN_EXE_efgs");
+    let script = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{efgs}' \"$@\"\n");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    program
+}
+
+/// Size of the database file or its log, whichever is larger.
+fn largest_file(scene: &Scene) -> u64 {
+    let names = ["efgs.sqlite", "efgs.sqlite-wal"];
+    let files = names.map(|name| scene.folder.path().join("efgs").join(name));
+    let sizes = files.iter().filter_map(|file| fs::metadata(file).ok());
+    sizes.map(|metadata| metadata.len()).max().unwrap()
+}

@@ -1,0 +1,98 @@
+//! What a gateway does not start on, beside what the tests of the command line hold: one sentence
+//! that says what to do, status 1.
+
+use std::fs;
+use std::process::Command;
+
+use loadgen::local::MariaDb;
+use tempfile::TempDir;
+
+use crate::cli_support::{Gateway, Installation, refuses, succeeds, texts};
+
+/// `efgs serve` on another database, with nothing but errors on its standard error.
+fn serve(installation: &Installation, url: &str) -> Command {
+    let mut command = installation.serve();
+    command.env("EFGS__LOG__LEVEL", "error");
+    command.env("EFGS__DATABASE__URL", url);
+    command
+}
+
+#[test]
+fn refuses_a_mariadb_that_does_not_suit_it() {
+    let folder = TempDir::new().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    server.create_database("efgs").unwrap();
+    let installation = Installation::new("DE");
+    let url = server.url("efgs");
+    let mut serve_here = serve(&installation, &url);
+    let run = |statements| server.run(statements).unwrap();
+
+    run("SET GLOBAL max_allowed_packet = 1048576");
+    refuses(
+        &mut serve_here,
+        &["max_allowed_packet is 1048576", "set it to"],
+    );
+    run("SET GLOBAL max_allowed_packet = 16777216");
+
+    let (gateway, _) = Gateway::start(&mut serve_here);
+    assert!(gateway.stop("TERM").status.success());
+
+    let of_others = Installation::new("DE");
+    refuses(
+        &mut serve(&of_others, &url),
+        &["identity key", "use the key file of the installation"],
+    );
+
+    run("SET GLOBAL read_only = 1");
+    refuses(&mut serve_here, &["read-only", "[database] url"]);
+    run("SET GLOBAL read_only = 0");
+
+    run("INSERT INTO efgs.schema_version VALUES (99)");
+    refuses(
+        &mut serve_here,
+        &["schema version 99", "install a newer efgs"],
+    );
+    run("DELETE FROM efgs.schema_version WHERE version = 99");
+    let (gateway, _) = Gateway::start(&mut serve_here);
+    assert!(gateway.stop("TERM").status.success());
+}
+
+#[test]
+fn refuses_a_mariadb_that_does_not_let_it_in() {
+    let folder = TempDir::new().unwrap();
+    let mut server = MariaDb::start(folder.path()).unwrap();
+    let installation = Installation::new("DE");
+    let check = |url: &str, password: &str, says: &[&str]| {
+        let mut command = serve(&installation, url);
+        refuses(&mut command, &[&["[database] url"], says].concat());
+        assert!(!texts(&command.output().unwrap()).1.contains(password));
+    };
+    let url = server.url("nowhere");
+    let password = url.split([':', '@']).nth(2).unwrap().to_owned();
+    check(&url, &password, &["Unknown database 'nowhere'"]);
+    let other = url.replace(&password, "s3cret");
+    check(&other, "s3cret", &["Access denied"]);
+    server.kill().unwrap();
+    check(&url, &password, &["cannot open the database"]);
+}
+
+#[test]
+fn refuses_a_file_that_is_no_database() {
+    let installation = Installation::new("DE");
+    fs::write(
+        installation.path("efgs.sqlite"),
+        "not a database ".repeat(100),
+    )
+    .unwrap();
+    let mut command = serve(&installation, "sqlite:efgs.sqlite");
+    refuses(
+        &mut command,
+        &["efgs.sqlite", "not a database", "[database] url"],
+    );
+    let mut command = serve(&installation, "sqlite:nowhere/efgs.sqlite");
+    refuses(&mut command, &["nowhere/efgs.sqlite", "[database] url"]);
+    fs::remove_file(installation.path("efgs.sqlite")).unwrap();
+    succeeds(&mut installation.efgs(&["db", "migrate"]));
+    let (gateway, _) = Gateway::start(&mut serve(&installation, "sqlite:efgs.sqlite"));
+    assert!(gateway.stop("TERM").status.success());
+}

@@ -1,0 +1,379 @@
+//! A scene: an installation with its processes, participants under load, and the end, when
+//! everything is downloaded through every gateway and judged.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::{Clock, SystemClock};
+use loadgen::client::{Caller, Protocol, Target};
+use loadgen::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
+use loadgen::participants;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::book::{Book, Counts, Fate};
+use crate::judge::{judge, summary};
+use crate::lines::Lines;
+use crate::load::{self, Party, Sending, World};
+use crate::seed;
+
+/// RSA and P-256 signers, three of the former.
+const PARTICIPANTS: [&str; 4] = ["DE", "ES", "FR", "IT"];
+/// Uploading tasks of each participant, beside the one whose uploads share keys.
+const UPLOADERS: usize = 2;
+/// Nothing that is awaited takes longer, on a machine that does much else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a scene begins with.
+pub(crate) struct Setup<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) on_mariadb: bool,
+    pub(crate) gateways: usize,
+    pub(crate) errors_are_fine: bool,
+    /// Makes the program that is run in the place of `efgs`.
+    pub(crate) program: fn(&TempDir) -> PathBuf,
+    /// Stands between gateways and MariaDB, and gives the address to connect to instead.
+    pub(crate) between: Option<&'a dyn Fn(SocketAddr) -> SocketAddr>,
+}
+
+impl Setup<'_> {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            on_mariadb: false,
+            gateways: 1,
+            errors_are_fine: false,
+            program: |_| PathBuf::from(env!("CARGO_BIN_EXE_efgs")),
+            between: None,
+        }
+    }
+}
+
+/// Where gateways find their database.
+fn database_url(server: &MariaDb, setup: &Setup<'_>) -> String {
+    let url = server.url("efgs");
+    let Some(between) = setup.between else {
+        return url;
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    url.replace(&address.to_string(), &between(address).to_string())
+}
+
+/// A running scene. Its processes end with it, gateways first.
+pub(crate) struct Scene {
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) database: Option<MariaDb>,
+    pub(crate) world: Arc<World>,
+    pub(crate) runtime: Runtime,
+    pub(crate) random: ChaCha8Rng,
+    pub(crate) folder: TempDir,
+    name: &'static str,
+    begun: Instant,
+    uploaders: JoinSet<()>,
+    readers: JoinSet<()>,
+}
+
+impl Scene {
+    /// Starts database and gateways, with participants that do nothing yet.
+    pub(crate) fn start(setup: &Setup<'_>) -> Self {
+        let begun = Instant::now();
+        println!("{}: EFGS_SEED={}", setup.name, seed::seed());
+        let folder = TempDir::new().unwrap();
+        let home = folder.path().join("efgs");
+        let database = setup.on_mariadb.then(|| {
+            let server = MariaDb::start(folder.path()).unwrap();
+            server.create_database("efgs").unwrap();
+            server
+        });
+        let url = database.as_ref().map(|server| database_url(server, setup));
+        let program = (setup.program)(&folder);
+        initialise_for(&program, &home, url.as_deref(), &PARTICIPANTS).unwrap();
+        let gateways: Vec<Gateway> = (0..setup.gateways)
+            .map(|number| {
+                let mut options = GatewayOptions::new(&program, &home);
+                options.name = format!("gateway-{number}");
+                let delay = ("EFGS__BUNDLE__MAX_DELAY_MS".to_owned(), "150".to_owned());
+                options.environment.push(delay);
+                Gateway::start(options).unwrap()
+            })
+            .collect();
+        let pki = home.join("pki");
+        let server_ca = participants::read_server_ca(&pki).unwrap();
+        let parties = participants::read(&pki).unwrap().into_iter();
+        let parties = parties.map(|participant| Party {
+            caller: Arc::new(Caller::new(&participant, &server_ca, Protocol::Http1).unwrap()),
+            participant: Arc::new(participant),
+        });
+        let world = World {
+            parties: parties.collect(),
+            targets: gateways.iter().map(Gateway::target).collect(),
+            book: Book::new(setup.gateways),
+            day: SystemClock.now().day(),
+            errors_are_fine: setup.errors_are_fine,
+            uploading: watch::Sender::new(true),
+            reading: watch::Sender::new(true),
+        };
+        Self {
+            gateways,
+            database,
+            world: Arc::new(world),
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap(),
+            random: seed::random(setup.name, usize::MAX),
+            folder,
+            name: setup.name,
+            begun,
+            uploaders: JoinSet::new(),
+            readers: JoinSet::new(),
+        }
+    }
+
+    /// Lets every participant upload, compete and download.
+    pub(crate) fn put_under_load(&mut self) {
+        let handle = self.runtime.handle().clone();
+        for party in 0..self.world.parties.len() {
+            let mut task = party * (UPLOADERS + 2);
+            let mut random = || {
+                task += 1;
+                let prefix = format!("{:x}-{task}", seed::seed());
+                (seed::random(self.name, task), prefix)
+            };
+            for _ in 0..UPLOADERS {
+                let (random, prefix) = random();
+                let uploading = load::upload(Arc::clone(&self.world), party, random, prefix);
+                self.uploaders.spawn_on(uploading, &handle);
+            }
+            let (rivals, prefix) = random();
+            let competing = load::compete(Arc::clone(&self.world), party, rivals, prefix);
+            self.uploaders.spawn_on(competing, &handle);
+            let reading = load::read(Arc::clone(&self.world), party, random().0);
+            self.readers.spawn_on(reading, &handle);
+        }
+    }
+
+    /// Waits until something has happened so many times more.
+    pub(crate) fn wait_for_more(&self, what: &str, count: u64, of: impl Fn(&Counts) -> u64) {
+        let enough = of(&self.world.book.counts()) + count;
+        let waiting = self
+            .world
+            .book
+            .wait_for(PATIENCE, |counts| of(counts) >= enough);
+        let came = self.runtime.block_on(waiting);
+        self.give_up_on_complaints();
+        if !came {
+            self.fail(&format!("{count} more {what} do not come"));
+        }
+    }
+
+    /// A random instant under load: in the middle of things, however fast the machine is. Every
+    /// fourth is one at which download batches are being cut.
+    pub(crate) fn wait_for_a_random_instant(&mut self, crash: u64) {
+        if crash % 4 == 3 {
+            let batches = self.random.random_range(1..=3);
+            self.wait_for_more("batches", batches, |counts| counts.batches);
+        } else {
+            let uploads = self.random.random_range(0..20);
+            self.wait_for_more("uploads", uploads, |counts| counts.stored);
+        }
+        let micros = self.random.random_range(0..20_000);
+        std::thread::sleep(Duration::from_micros(micros));
+    }
+
+    /// The gateway that cuts download batches, as soon as there is one.
+    pub(crate) fn wait_for_cutter(&self) -> usize {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            for gateway in 0..self.gateways.len() {
+                let status = self.ask_operations(gateway, "/status");
+                if status.is_some_and(|(_, status)| status.contains("\"cuts\":true")) {
+                    return gateway;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.fail("no gateway cuts download batches")
+    }
+
+    /// Status and body of a path of a gateway's operations port, if it answers.
+    pub(crate) fn ask_operations(&self, gateway: usize, path: &str) -> Option<(u16, String)> {
+        let address = self.gateways[gateway].operations();
+        let target = Target {
+            tls: false,
+            host: address.ip().to_string(),
+            port: address.port(),
+        };
+        let mut lines = Lines::new(&self.world.parties[0].caller, &[target], self.world.day);
+        let answer = self.runtime.block_on(lines.get(0, path)).ok()?;
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        Some((answer.status, body))
+    }
+
+    /// The end: the uploaders finish, retries and repeats are still told apart, everything
+    /// acknowledged arrives, and every gateway tells everyone the same.
+    pub(crate) fn conclude(&mut self) {
+        self.world.uploading.send_replace(false);
+        let uploaders = std::mem::take(&mut self.uploaders);
+        self.runtime.block_on(uploaders.join_all());
+        self.try_repeats();
+        self.wait_for_delivery();
+        self.world.reading.send_replace(false);
+        let readers = std::mem::take(&mut self.readers);
+        self.runtime.block_on(readers.join_all());
+        self.read_everywhere();
+        let records = self.world.book.records();
+        let mut complaints = records.complaints.clone();
+        complaints.extend(judge(&records, &self.world.countries()));
+        let (counts, seconds) = (self.world.book.counts(), self.begun.elapsed().as_secs());
+        println!(
+            "{}: {}; {} requests unanswered, {} errors, the slowest 201 took {:.1?}; {seconds} s",
+            self.name,
+            summary(&records),
+            counts.unanswered,
+            counts.errors,
+            counts.slowest,
+        );
+        drop(records);
+        let idle = |stored: &u64| *stored == 0;
+        if counts.by_gateway[..self.gateways.len()].iter().any(idle) {
+            complaints.push("a gateway has stored nothing".to_owned());
+        }
+        if !complaints.is_empty() {
+            complaints.truncate(20);
+            self.fail(&complaints.join("\n"));
+        }
+    }
+
+    /// What was acknowledged is known for good: the same again is a replay, the same keys under
+    /// another tag are all duplicates, other keys under the same tag are refused.
+    fn try_repeats(&mut self) {
+        for party in 0..self.world.parties.len() {
+            let random = seed::random(self.name, 1000 + party);
+            let prefix = format!("{:x}-again-{party}", seed::seed());
+            let mut maker = self.world.maker(party, random, prefix);
+            let stored = self.some_stored(party);
+            let (renamed, other) = (maker.renamed(&stored), maker.other_keys(&stored));
+            for gateway in 0..self.gateways.len() {
+                let mut lines = self.world.lines(party);
+                let mut status = |upload| {
+                    let answer = self
+                        .runtime
+                        .block_on(lines.upload(gateway, upload))
+                        .unwrap();
+                    let (status, count) = (answer.status, upload.keys.len());
+                    (status, crate::lines::duplicates(&answer.body, count))
+                };
+                assert_eq!(status(&stored), (201, None), "a repeat is a replay");
+                let all = (0..stored.keys.len()).collect();
+                assert_eq!(status(&renamed), (207, Some(all)), "all keys are known");
+                assert_eq!(status(&other), (409, None), "the tag is taken");
+            }
+        }
+    }
+
+    fn some_stored(&mut self, party: usize) -> Arc<crate::uploads::Upload> {
+        let country = self.world.parties[party].participant.country;
+        let records = self.world.book.records();
+        let stored = records
+            .uploads
+            .iter()
+            .filter(|entry| entry.fate == Fate::Stored && entry.upload.country == country);
+        let stored: Vec<_> = stored.collect();
+        Arc::clone(&stored[self.random.random_range(0..stored.len())].upload)
+    }
+
+    /// Uploads a last time, which pushes everything before it out, and waits until all have all.
+    fn wait_for_delivery(&mut self) {
+        for party in 0..self.world.parties.len() {
+            self.upload_one(party);
+        }
+        let world = Arc::clone(&self.world);
+        let countries = world.countries();
+        let all = |_: &Counts| {
+            let mut readers = countries.iter();
+            readers.all(|country| world.book.outstanding(*country) == 0)
+        };
+        if !self.runtime.block_on(world.book.wait_for(PATIENCE, all)) {
+            println!("not everything arrives");
+        }
+    }
+
+    /// One small upload, until it is acknowledged.
+    pub(crate) fn upload_one(&mut self, party: usize) {
+        let number: u32 = self.random.random();
+        let prefix = format!("{:x}-one-{number:x}", seed::seed());
+        let random = ChaCha8Rng::from_rng(&mut self.random);
+        let mut maker = self.world.maker(party, random, prefix);
+        let (index, upload) = self.world.book.enter(maker.of_size(3));
+        let mut lines = self.world.lines(party);
+        let sending = Sending {
+            gives_up: false,
+            first: None,
+        };
+        let settling = load::settle(&self.world, &mut lines, &upload, &mut self.random, sending);
+        let fate = self.runtime.block_on(settling);
+        self.world.book.settle(index, &fate);
+        if fate != Fate::Stored {
+            self.fail(&format!("the upload {} is {fate:?}", upload.tag));
+        }
+    }
+
+    /// Downloads the whole chain as everyone through each gateway alone.
+    pub(crate) fn read_everywhere(&self) {
+        for gateway in 0..self.gateways.len() {
+            for (party, country) in self.world.countries().into_iter().enumerate() {
+                let mut lines = self.world.lines(party);
+                let last = self.world.book.records().chain.keys().last().copied();
+                let begun = Instant::now();
+                let mut at = None;
+                // A gateway that follows announces what another has cut a moment later.
+                while at != last && begun.elapsed() < PATIENCE {
+                    let asking = load::ask(&self.world, &mut lines, gateway, country, at);
+                    let Some((tag, next)) = self.runtime.block_on(asking) else {
+                        break;
+                    };
+                    at = next.or(Some(tag));
+                }
+                let asking = load::ask(&self.world, &mut lines, gateway, country, at);
+                self.runtime.block_on(asking);
+                if at != last {
+                    let text = format!("gateway {gateway} leads {country} to {at:?}, not {last:?}");
+                    self.world.book.complain(text);
+                }
+            }
+        }
+    }
+
+    /// Stops at once when something was found wrong.
+    pub(crate) fn give_up_on_complaints(&self) {
+        let complaints = self.world.book.records().complaints.clone();
+        if !complaints.is_empty() {
+            self.fail(&complaints.join("\n"));
+        }
+    }
+
+    /// How often a gateway's log has a message.
+    pub(crate) fn logged(&self, gateway: usize, message: &str) -> usize {
+        let log = std::fs::read_to_string(self.gateways[gateway].log()).unwrap();
+        log.lines().filter(|line| line.contains(message)).count()
+    }
+
+    /// Fails, with what the gateways said last.
+    pub(crate) fn fail(&self, why: &str) -> ! {
+        for gateway in &self.gateways {
+            let log = std::fs::read_to_string(gateway.log()).unwrap_or_default();
+            let lines: Vec<_> = log.lines().filter(|line| !line.contains("=INFO")).collect();
+            let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+            println!("--- {}\n{tail}", gateway.log().display());
+        }
+        panic!("{} with EFGS_SEED={}: {why}", self.name, seed::seed());
+    }
+}

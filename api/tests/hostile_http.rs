@@ -1,0 +1,580 @@
+//! Hostile requests through a socket: media types, names, thumbprints, tags, dates, signatures,
+//! bodies, URLs and headers, seeded. Every answer is a described one and comes soon, none is a 5xx, and
+//! the gateway works on.
+//!
+//! `EFGS_SEED` and `EFGS_FUZZ_SECONDS` say which and how long.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests; the seed is printed"
+)]
+
+mod description;
+mod support;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::delivery::{Resolve, Resolving};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use description::{Description, Port};
+use support::{Gateway, Raw, TODAY, Upload, get, signed_upload, thumbprint};
+
+/// Longest that an answer may take, on a busy machine.
+const SOON: Duration = Duration::from_secs(5);
+/// Longest body of an error.
+const ERROR_BYTES_MAX: usize = 2000;
+/// Sequences of requests at a time, each on a connection of its own.
+const SEQUENCES: u64 = 4;
+
+fn number(variable: &str, default: u64) -> u64 {
+    let text = std::env::var(variable).ok();
+    text.map_or(default, |text| text.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_whatever_comes() {
+    let seed = number("EFGS_SEED", 1);
+    let seconds = number("EFGS_FUZZ_SECONDS", 2);
+    println!("hostile http: EFGS_SEED={seed}");
+    let gateway = Gateway::start_with(|_, server| server.callback.resolver = Arc::new(Somewhere));
+    let gateway = Arc::new(gateway.await);
+    let description = Arc::new(Description::of(&gateway).await);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut sequences = Vec::new();
+    for index in 0..SEQUENCES {
+        let (gateway, description) = (Arc::clone(&gateway), Arc::clone(&description));
+        let attacker = Attacker::new(seed, index);
+        sequences.push(tokio::spawn(attack(gateway, description, attacker, until)));
+    }
+    let mut answers: BTreeMap<u16, u64> = BTreeMap::new();
+    for sequence in sequences {
+        for (status, count) in sequence.await.unwrap() {
+            *answers.entry(status).or_default() += count;
+        }
+    }
+    println!("hostile http: answers by status {answers:?}");
+    // The requests are close enough to good ones to be let in.
+    for status in [201, 400, 403, 404, 405, 406, 415] {
+        assert!(answers.contains_key(&status), "{status}: {answers:?}");
+    }
+    let mut raw = gateway.proxy().await;
+    let upload = signed_upload("IT", 0..3);
+    let stored = raw.ask(&upload.head("IT", "after"), &upload.body).await;
+    assert_eq!(stored.status(), 201, "{stored:?}");
+}
+
+/// Knows an address for about every host, at once and without asking anyone.
+#[derive(Debug)]
+struct Somewhere;
+
+impl Resolve for Somewhere {
+    fn resolve(&self, host: &str) -> Resolving {
+        let address = match host.len() % 4 {
+            0 => Err(io::Error::other("no such host")),
+            1 => Ok(vec![Ipv4Addr::LOCALHOST.into()]),
+            _ => Ok(vec![Ipv4Addr::new(1, 1, 1, 1).into()]),
+        };
+        Box::pin(std::future::ready(address))
+    }
+}
+
+/// Asks until time is over; counts answers by status.
+async fn attack(
+    gateway: Arc<Gateway>,
+    description: Arc<Description>,
+    mut attacker: Attacker,
+    until: Instant,
+) -> BTreeMap<u16, u64> {
+    let mut answers = BTreeMap::new();
+    let mut raw = gateway.proxy().await;
+    let mut count = 0;
+    while Instant::now() < until || count < 50 {
+        count += 1;
+        let request = attacker.request();
+        let begun = Instant::now();
+        let status = ask(&mut raw, &description, &request).await;
+        assert!(begun.elapsed() < SOON, "{request:?}");
+        let status = status.unwrap_or_else(|why| panic!("request {count}: {why}: {request:?}"));
+        *answers.entry(status).or_default() += 1;
+        if attacker.random.random_bool(0.02) || status == 0 {
+            raw = gateway.proxy().await;
+        }
+    }
+    answers
+}
+
+/// The status; 0 when the HTTP library has refused and closed.
+async fn ask(raw: &mut Raw, description: &Description, request: &Request) -> Result<u16, String> {
+    raw.write(&request.bytes).await;
+    let answer = raw.answer(request.method == "HEAD").await;
+    let status = answer.status();
+    if status >= 500 {
+        return Err(format!("{answer:?}"));
+    }
+    if status >= 400 && answer.body.len() > ERROR_BYTES_MAX {
+        return Err(format!("an error of {} bytes", answer.body.len()));
+    }
+    description
+        .judge(Port::Participants, request.method, &request.path, &answer)
+        .map_err(|why| format!("{why}: {answer:?}"))?;
+    let closes = answer.header("Content-Type").is_none() && status >= 400;
+    let closes = closes || answer.header("Connection") == Some("close");
+    Ok(if closes { 0 } else { status })
+}
+
+struct Request {
+    method: &'static str,
+    path: String,
+    bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{}\"", self.bytes.escape_ascii())
+    }
+}
+
+/// Makes requests from good ones.
+struct Attacker {
+    random: ChaCha8Rng,
+    uploads: Vec<Upload>,
+    thumbprint: String,
+}
+
+/// How often a part is left as it is.
+const LEFT_ALONE: f64 = 0.8;
+
+impl Attacker {
+    fn new(seed: u64, index: u64) -> Self {
+        let first = index * 1000;
+        Self {
+            random: ChaCha8Rng::seed_from_u64(seed.wrapping_mul(SEQUENCES).wrapping_add(index)),
+            uploads: (0..8)
+                .map(|at| signed_upload("DE", first + at * 3..first + at * 3 + 2))
+                .collect(),
+            thumbprint: thumbprint("DE"),
+        }
+    }
+
+    fn request(&mut self) -> Request {
+        let (method, path) = match self.random.random_range(0..12) {
+            0..4 => ("POST", "/diagnosiskeys/upload".to_owned()),
+            4..7 => ("GET", format!("/diagnosiskeys/download/{}", self.date())),
+            7..9 => {
+                let (date, tag) = (self.date(), self.batch_tag());
+                let path = format!(
+                    "/diagnosiskeys/audit/download/{date}/{}",
+                    self.in_path(&tag)
+                );
+                ("GET", path)
+            }
+            9 => ("OPTIONS", "/diagnosiskeys".to_owned()),
+            10 => ("GET", "/diagnosiskeys/callback".to_owned()),
+            _ => self.callback(),
+        };
+        let methods = [
+            "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW",
+        ];
+        let method = if self.random.random_bool(0.95) {
+            method
+        } else {
+            self.pick(&methods)
+        };
+        let path = if self.random.random_bool(0.95) {
+            path
+        } else {
+            let path = self.changed(path.as_bytes());
+            format!("/{}", self.in_path(&path))
+        };
+        let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: gateway\r\n").into_bytes();
+        let body = self.headers(&mut bytes, method);
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&body);
+        Request {
+            method,
+            path,
+            bytes,
+        }
+    }
+
+    fn callback(&mut self) -> (&'static str, String) {
+        let id = self.perhaps(&TAGS, b"1");
+        let path = format!("/diagnosiskeys/callback/{}", self.in_path(&id));
+        if self.random.random_bool(0.3) {
+            return ("DELETE", path);
+        }
+        let url = self.perhaps(&URLS, b"https://receiver.example/told");
+        ("PUT", format!("{path}?url={}", self.in_path(&url)))
+    }
+
+    /// Writes the headers; gives the body that they announce.
+    fn headers(&mut self, out: &mut Vec<u8>, method: &str) -> Vec<u8> {
+        let thumbprint = self.thumbprint.clone();
+        let thumbprint = self.perhaps(&THUMBPRINTS, thumbprint.as_bytes());
+        let mut headers = vec![
+            ("X-SSL-Client-SHA256", thumbprint),
+            ("X-SSL-Client-DN", self.perhaps(&NAMES, b"C=DE")),
+            ("Accept", self.perhaps(&MEDIA_TYPES, b"*/*")),
+        ];
+        let mut body = Vec::new();
+        if method == "PUT" {
+            let form = b"application/x-www-form-urlencoded";
+            headers.push(("Content-Type", self.perhaps(&MEDIA_TYPES, form)));
+            body = [
+                b"url=",
+                self.perhaps(&URLS, b"https%3A%2F%2Fa.b%2F").as_slice(),
+            ]
+            .concat();
+            out.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+        } else if method == "POST" {
+            let at = self.random.random_range(0..self.uploads.len());
+            let (good, signature) = (
+                self.uploads[at].body.clone(),
+                self.uploads[at].signature.clone(),
+            );
+            let good_type = b"application/protobuf; version=1.0";
+            headers.push(("Content-Type", self.perhaps(&MEDIA_TYPES, good_type)));
+            headers.push((
+                "batchTag",
+                self.perhaps(&TAGS, format!("t-{at}").as_bytes()),
+            ));
+            headers.push(("batchSignature", self.signature(&signature)));
+            body = self.perhaps(&BODIES, &good);
+            out.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+        } else if self.random.random_bool(0.5) {
+            headers.push(("batchTag", self.batch_tag()));
+        }
+        if self.random.random_bool(0.1) {
+            let again = self.random.random_range(0..headers.len());
+            let again = (headers[again].0, self.changed(&headers[again].1.clone()));
+            headers.push(again);
+        }
+        if self.random.random_bool(0.05) {
+            let gone = self.random.random_range(0..headers.len());
+            headers.remove(gone);
+        }
+        for (name, value) in headers {
+            out.extend_from_slice(format!("{name}: ").as_bytes());
+            // A line's end would begin another header, or the body.
+            out.extend(value.into_iter().filter(|byte| !b"\r\n".contains(byte)));
+            out.extend_from_slice(b"\r\n");
+        }
+        body
+    }
+
+    fn signature(&mut self, good: &str) -> Vec<u8> {
+        if self.random.random_bool(LEFT_ALONE) {
+            return good.as_bytes().to_vec();
+        }
+        if self.random.random_bool(0.2) {
+            return self.changed(good.as_bytes());
+        }
+        // Below the base64, where it is read as CMS.
+        let der = STANDARD.decode(good).unwrap();
+        STANDARD.encode(self.changed(&der)).into_bytes()
+    }
+
+    fn date(&mut self) -> String {
+        let date = self.perhaps(&DATES, TODAY.as_bytes());
+        self.in_path(&date)
+    }
+
+    fn batch_tag(&mut self) -> Vec<u8> {
+        self.perhaps(&TAGS, b"20210601-1")
+    }
+
+    /// As a segment of a path: percent-encoded, now and then only as far as HTTP needs it.
+    fn in_path(&mut self, bytes: &[u8]) -> String {
+        let everything = self.random.random_bool(0.5);
+        let mut out = String::new();
+        for byte in bytes {
+            let plain = byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+            let tolerable = byte.is_ascii_graphic() && !b"?#".contains(byte);
+            if plain || (tolerable && !everything) {
+                out.push(char::from(*byte));
+            } else {
+                out.push_str(&format!("%{byte:02x}"));
+            }
+        }
+        out
+    }
+
+    /// The good value as a rule, else one of the list or a changed one.
+    fn perhaps(&mut self, others: &[&'static [u8]], good: &[u8]) -> Vec<u8> {
+        if self.random.random_bool(LEFT_ALONE) {
+            return good.to_vec();
+        }
+        let base = if self.random.random_bool(0.7) {
+            self.pick(others)
+        } else {
+            good
+        };
+        if self.random.random_bool(0.5) {
+            base.to_vec()
+        } else {
+            self.changed(base)
+        }
+    }
+
+    fn pick<T: Copy>(&mut self, values: &[T]) -> T {
+        *values.choose(&mut self.random).unwrap()
+    }
+
+    /// One to four changes.
+    fn changed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..self.random.random_range(1..=4) {
+            let at = self.random.random_range(0..=bytes.len());
+            let end = (at + self.random.random_range(0..16)).min(bytes.len());
+            match self.random.random_range(0..6) {
+                0 if at < bytes.len() => bytes[at] ^= 1 << self.random.random_range(0..8),
+                1 if at < bytes.len() => bytes[at] = self.random.random(),
+                2 => bytes.truncate(at),
+                3 => drop(bytes.drain(at..end)),
+                4 => {
+                    let times = self.random.random_range(1..100);
+                    let piece = bytes[at..end].repeat(times);
+                    drop(bytes.splice(at..at, piece));
+                }
+                _ => {
+                    let piece = self.pick(&PIECES);
+                    drop(bytes.splice(at..at, piece.iter().copied()));
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// What is special somewhere.
+const PIECES: [&[u8]; 40] = [
+    b"",
+    b" ",
+    b"\t",
+    b"\"",
+    b"\\",
+    b",",
+    b";",
+    b"=",
+    b"/",
+    b"+",
+    b"%",
+    b"%00",
+    b"%0d%0a",
+    b"%zz",
+    b"%u0041",
+    b"..",
+    b"*",
+    b"null",
+    b"\0",
+    b"\x7f",
+    b"\x1b[31m",
+    b"\x80",
+    b"\xff\xfe",
+    "é".as_bytes(),
+    "\u{2028}".as_bytes(),
+    "\u{1d7d9}".as_bytes(),
+    b"0",
+    b"-1",
+    b"1e9",
+    b"2147483648",
+    b"NaN",
+    b"version=",
+    b"q=0",
+    b"C=",
+    b"+C=DE",
+    b"\\2c",
+    b"#04024845",
+    b"{}",
+    b"\x0a\xff\xff\xff\xff\x0f",
+    b"\x30\x80",
+];
+
+const MEDIA_TYPES: [&[u8]; 24] = [
+    b"",
+    b"*/*",
+    b"application/*",
+    b"application/json",
+    b"application/json;version=1.0",
+    b"application/json; charset=utf-8; version=\"1.0\"",
+    b"application/protobuf;version=1.0",
+    b"application / protobuf ; version = 1.0",
+    b"application/protobuf;version=1.1",
+    b"application/protobuf;version=1",
+    b"application/protobuf;version=1.x",
+    b"application/protobuf;version=99999999999999999999.0",
+    b"application/protobuf;version=\"1.0",
+    b"application/json;q=0, */*;q=0.1",
+    b"text/plain, */*",
+    b"text/html",
+    b"application/json;;;",
+    b"application/json;version",
+    b"*",
+    b"*/json",
+    b"application/octet-stream, */*",
+    b"application/protobuf;q=nan",
+    b",,,",
+    b"application/json;version=1.0;version=2.0",
+];
+
+const NAMES: [&[u8]; 20] = [
+    b"",
+    b"C=DE",
+    b"c = de , O=x",
+    b"/C=DE/O=x",
+    b"O%3Dx%2CC%3DDE",
+    b"C=FR",
+    b"C=",
+    b"CN=x+C=DE",
+    b"OU=x\\,C=FR,C=DE",
+    b"OU=x\\2c C\\3dFR,C=DE",
+    b"C=#13024445",
+    b"C=#1302",
+    b"C=\"DE\"",
+    b"O=\"a,C=FR\",C=DE",
+    b"2.5.4.6=DE",
+    b"C=D",
+    b"C=DEU",
+    b"%",
+    b"O=a=b,C=DE",
+    b"=,=,=",
+];
+
+const URLS: [&[u8]; 24] = [
+    b"",
+    b"https:",
+    b"https://",
+    b"https:///",
+    b"http://receiver.example/",
+    b"https://receiver.example?x",
+    b"https://user:word@receiver.example/",
+    b"https://receiver.example:99999/",
+    b"https://receiver.example:/",
+    b"https://127.0.0.1/",
+    b"https://2130706433/",
+    b"https://0x7f.1/",
+    b"https://[::1]/",
+    b"https://[::ffff:10.0.0.1]/",
+    b"https://[64:ff9b::7f00:1]/",
+    b"https://[fe80::1%25eth0]/",
+    b"https://[",
+    "https://é.example/".as_bytes(),
+    b"https://xn--a/",
+    b"https://%31%32%37.0.0.1/",
+    b"https://localhost./",
+    b"https://a..b/",
+    b"https://receiver.example/%0d%0aHost:%20x",
+    b"https://receiver.example/#fragment",
+];
+
+const THUMBPRINTS: [&[u8]; 10] = [
+    b"",
+    b"0",
+    b"(null)",
+    b"%",
+    b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    b"0000000000000000000000000000000000000000000000000000000000000000",
+    b"-111111111111111111111111111111111111111111111111111111111111111",
+    b"gggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggg",
+    b"%41%41%41%41%41%41%41%41%41%41%41%41%41%41%41%41",
+    b"SHA256:AA:BB",
+];
+
+const TAGS: [&[u8]; 16] = [
+    b"",
+    b" ",
+    b"null",
+    b"20210601-1",
+    b"20210601-01",
+    b"20210601-0",
+    b"20210601-4294967296",
+    b"20210601--1",
+    b"20210631-1",
+    b"00000000-1",
+    b"2021-06-01",
+    b"99999999999999999999-1",
+    b"t-0",
+    "é".as_bytes(),
+    b"0123456789012345678901234567890123456789012345678901234567890123",
+    b"01234567890123456789012345678901234567890123456789012345678901234",
+];
+
+const DATES: [&[u8]; 20] = [
+    b"2021-06-01",
+    b"2021-05-31",
+    b"2021-05-30",
+    b"2021-05-29",
+    b"2021-06-02",
+    b"2021-06-01+02:00",
+    b"2021-06-01Z",
+    b"2021-06-01+99:99",
+    b"2021-6-1",
+    b"20210601",
+    b"2021-02-29",
+    b"2020-02-29",
+    b"0000-00-00",
+    b"9999-12-31",
+    b"10000-01-01",
+    b"-2021-06-01",
+    b"+2021-06-01",
+    b"1969-12-31",
+    b"today",
+    b"2021-06-01T00:00:00Z",
+];
+
+const BODIES: [&[u8]; 14] = [
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b"{\"keys\":[]}",
+    b"{\"keys\":[{}]}",
+    b"{\"keys\":[{\"keyData\":\"====\"}]}",
+    b"{\"keys\":[{\"rollingPeriod\":1e400}]}",
+    b"{\"keys\":{\"keys\":{\"keys\":[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]}}}",
+    b"\x0a\x00",
+    b"\x0a\xff\xff\xff\xff\x0f",
+    b"\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
+    b"\x0b\x0c",
+    b"\xef\xbb\xbf{}",
+];
+
+/// Refusals neither close the connection nor leave anything behind.
+#[tokio::test]
+async fn keeps_a_connection_through_refusals() {
+    let gateway = Gateway::start().await;
+    let mut raw = gateway.proxy().await;
+    let upload = signed_upload("DE", 0..3);
+    let head = upload.head("DE", "t");
+    for bad in [
+        head.replace("C=DE", "C="),
+        head.replace("; version=1.0", ""),
+        head.replace("batchTag: t", "batchTag: é"),
+        head.replace("batchSignature: ", "batchSignature: !"),
+    ] {
+        let refused = raw.ask(&bad, &upload.body).await;
+        assert_eq!(refused.status(), 400, "{refused:?}");
+    }
+    assert_eq!(raw.ask(&head, &upload.body).await.status(), 201);
+    let path = format!("/diagnosiskeys/download/{TODAY}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = raw.get(&get(&path, "IT", "")).await;
+        if answer.status() == 200 {
+            assert_eq!(answer.body, upload.body);
+            return;
+        }
+        assert!(Instant::now() < deadline, "{answer:?}");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,551 @@
+//! Log lines as an operator reads them: the events of the reference (wire behaviour §18.3) with
+//! their attributes, and values that cannot pretend to be anything else.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use api::settings::{LogFormat, LogSettings};
+use api::telemetry;
+use serde_json::{Value, json};
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
+
+use support::{Gateway, Raw, TODAY, Upload, forwarded, get, signed_upload, thumbprint, vector};
+
+/// Keeps lines.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Sink {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl Sink {
+    fn subscriber(&self, format: LogFormat) -> impl Subscriber + Send + Sync + use<> {
+        let level = "info,api=debug,engine=debug".to_owned();
+        telemetry::subscriber(&LogSettings { format, level }, self.clone()).unwrap()
+    }
+
+    /// What was written since this was asked last.
+    fn take(&self) -> String {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+/// A gateway, a connection of its proxy, and its log as JSON.
+struct Journey {
+    gateway: Gateway,
+    raw: Raw,
+    log: Sink,
+}
+
+impl Journey {
+    async fn begin() -> Self {
+        let log = Sink::default();
+        // For all threads, so that what the engine's say is heard too.
+        tracing::subscriber::set_global_default(log.subscriber(LogFormat::Json)).unwrap();
+        let gateway = Gateway::start().await;
+        let raw = gateway.proxy().await;
+        Self { gateway, raw, log }
+    }
+
+    /// What a request makes the gateway log: its events, joined by their trace.
+    async fn logged(&mut self, head: &str, body: &[u8]) -> Vec<Value> {
+        self.log.take();
+        self.raw.ask(head, body).await;
+        let text = self.log.take();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.filter(|line: &Value| line["traceId"] != "").collect()
+    }
+
+    async fn check(&mut self, head: &str, body: &[u8], message: &str, attributes: Value) {
+        let lines = self.logged(head, body).await;
+        let trace = &lines
+            .first()
+            .unwrap_or_else(|| panic!("{message}: no line"))["traceId"];
+        assert_eq!(trace.as_str().unwrap().len(), 32, "{lines:?}");
+        assert!(
+            lines.iter().all(|line| line["traceId"] == *trace),
+            "{lines:?}"
+        );
+        let line = lines.iter().find(|line| line["message"] == message);
+        let line = line.unwrap_or_else(|| panic!("no {message:?} in {lines:#?}"));
+        for (name, value) in attributes.as_object().unwrap() {
+            assert_eq!(line[name], *value, "{name} of {line}");
+        }
+    }
+
+    async fn upload(&mut self, upload: &Upload, code: &str, message: &str, attributes: Value) {
+        let head = upload.head(code, "tag-1");
+        self.check(&head, &upload.body, message, attributes).await;
+    }
+
+    async fn get(&mut self, path: &str, more: &str, message: &str, attributes: Value) {
+        let request = get(&format!("/diagnosiskeys{path}"), "DE", more);
+        let head = request.strip_suffix("\r\n").unwrap();
+        self.check(head, b"", message, attributes).await;
+    }
+}
+
+#[tokio::test]
+async fn logs_the_events_of_the_reference() {
+    let mut journey = Journey::begin().await;
+    authentication(&mut journey).await;
+    negotiation(&mut journey).await;
+    uploads(&mut journey).await;
+    signatures(&mut journey).await;
+    downloads(&mut journey).await;
+    callbacks(&mut journey).await;
+    revocations(&mut journey).await;
+}
+
+async fn authentication(journey: &mut Journey) {
+    let path = format!("GET /diagnosiskeys/download/{TODAY} HTTP/1.1\r\nHost: gateway\r\n");
+    let hash = format!("X-SSL-Client-SHA256: {}\r\n", thumbprint("DE"));
+    for (headers, message, attributes) in [
+        (
+            String::new(),
+            "No thumbprint or distinguish name",
+            json!({"dnString": "", "thumbprint": ""}),
+        ),
+        (
+            "X-SSL-Client-SHA256: (null)\r\nX-SSL-Client-DN: C=DE\r\n".to_owned(),
+            "Could not normalize certificate hash.",
+            json!({"dnString": "C=DE", "thumbprint": "(null)"}),
+        ),
+        (
+            format!("{hash}X-SSL-Client-DN: O=x\r\n"),
+            "Country property is missing",
+            json!({"dnString": "O=x", "thumbprint": thumbprint("DE")}),
+        ),
+        (
+            format!("{hash}X-SSL-Client-DN: C=FR\r\n"),
+            "Unknown client certificate",
+            json!({"dnString": "C=FR", "thumbprint": thumbprint("DE"), "level": "INFO"}),
+        ),
+        (
+            forwarded("DE"),
+            "Successful Authentication",
+            json!({"dnString": "C=DE", "thumbprint": thumbprint("DE"), "country": "DE"}),
+        ),
+    ] {
+        let head = format!("{path}{headers}");
+        journey.check(&head, b"", message, attributes).await;
+    }
+}
+
+async fn negotiation(journey: &mut Journey) {
+    let download = format!("/download/{TODAY}");
+    let accept = "Accept: application/protobuf; version=2.0\r\n";
+    let message = "Serialization: Protocol version is not compatible";
+    let asked = json!({"requestedMediaType": "application/protobuf; version=2.0"});
+    journey.get(&download, accept, message, asked).await;
+    let accept = "Accept: text/html\r\nAccept: image/png\r\n";
+    let message = "Accepted Content-Type is not compatible";
+    let asked = json!({"requestedMediaType": "text/html, image/png"});
+    journey.get(&download, accept, message, asked).await;
+
+    let upload = signed_upload("DE", 0..1);
+    let good = "application/protobuf; version=1.0";
+    for (sent, message) in [
+        ("text/plain", "Content-Type is not compatible"),
+        (
+            "application/json",
+            "Version parameter of Content-Type is required",
+        ),
+        (
+            "application/json; version=1.1",
+            "Deserialization: Protocol version is not compatible",
+        ),
+    ] {
+        let head = upload.head("DE", "t").replace(good, sent);
+        let asked = json!({"requestedMediaType": sent});
+        journey.check(&head, &upload.body, message, asked).await;
+    }
+}
+
+async fn uploads(journey: &mut Journey) {
+    let many = signed_upload("DE", 100..131);
+    let attributes = json!({"batchTag": "tag-1", "maxKeys": 30, "numKeys": 31});
+    journey
+        .upload(&many, "DE", "too many diagnosis keys", attributes)
+        .await;
+    let foreign = signed_upload("IT", 200..202);
+    let attributes = json!({"batchTag": "tag-1", "numKeys": 2, "index": 0});
+    journey
+        .upload(&foreign, "DE", "invalid uploader country", attributes)
+        .await;
+
+    let upload = signed_upload("DE", 0..3);
+    let parent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+    let head = upload.head("DE", "tag-1") + parent;
+    let lines = journey.logged(&head, &upload.body).await;
+    // The stages run on other threads, and belong to the request all the same.
+    for (message, attributes) in [
+        (
+            "Successful validation of diagnosis keys",
+            json!({"stage": "validate"}),
+        ),
+        (
+            "verified batch signature",
+            json!({
+                "stage": "verify",
+                // DE-signing in the vectors' registry.json.
+                "certThumbprint": "5de1809c416802b51df9e57fb38adba9f1408d807e2ede3c5d4d8bd8ffaa28aa",
+            }),
+        ),
+        (
+            "successfull batch upload",
+            json!({"replayed": false, "level": "INFO"}),
+        ),
+    ] {
+        let line = lines.iter().find(|line| line["message"] == message);
+        let line = line.unwrap_or_else(|| panic!("no {message:?} in {lines:#?}"));
+        let common = json!({"batchTag": "tag-1", "numKeys": 3, "country": "DE"});
+        let trace = json!({"traceId": "4bf92f3577b34da6a3ce929d0e0e4736"});
+        for expected in [&common, &trace, &attributes] {
+            for (name, value) in expected.as_object().unwrap() {
+                assert_eq!(line[name], *value, "{name} of {line}");
+            }
+        }
+    }
+    let again = json!({"batchTag": "tag-1", "numKeys": 3, "replayed": true});
+    journey
+        .upload(&upload, "DE", "successfull batch upload", again)
+        .await;
+    let other = signed_upload("DE", 3..5);
+    let attributes = json!({"batchTag": "tag-1", "numKeys": 2});
+    journey
+        .upload(&other, "DE", "batchTag already exists", attributes)
+        .await;
+    let overlapping = signed_upload("DE", 2..5);
+    let counts = json!({
+        "batchTag": "tag-2",
+        "insertedKeyCount": 0,
+        "conflictKeysCount": 1,
+        "failedKeysCount": 0,
+    });
+    let head = overlapping.head("DE", "tag-2");
+    journey
+        .check(&head, &overlapping.body, "error inserting keys", counts)
+        .await;
+}
+
+async fn signatures(journey: &mut Journey) {
+    for (case, message, attributes) in [
+        ("720-no-signer-infos", "no signer information", json!({})),
+        (
+            "701-certificate-missing",
+            "no signer certificate",
+            json!({}),
+        ),
+        (
+            "601-expired",
+            "signing certificate expired",
+            // openssl x509 -in DE-expired.pem -noout -dates
+            json!({"certNotBefore": "2020-01-01T00:00:00Z", "certNotAfter": "2021-05-31T23:59:59Z"}),
+        ),
+        (
+            "640-unregistered",
+            "unknown signing certificate",
+            // `signer_thumbprint` of the case.
+            json!({
+                "certThumbprint": "25a0d45931f25ce05e0ac2262ec8dd0ce3fc9912f6385a1a586754e92936e5ce",
+            }),
+        ),
+        (
+            "621-one-foreign-key",
+            "different origins",
+            json!({"reason": "origin_mismatch"}),
+        ),
+        (
+            "537-signed-with-another-key",
+            "error verifying batch signature",
+            json!({"reason": "signature_invalid", "exception": "the signature does not verify"}),
+        ),
+    ] {
+        let mut attributes = attributes;
+        attributes["batchTag"] = json!("s");
+        let upload = vector(case);
+        journey
+            .check(&upload.head("DE", "s"), &upload.body, message, attributes)
+            .await;
+    }
+}
+
+async fn downloads(journey: &mut Journey) {
+    let download = format!("/download/{TODAY}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let request = get(&format!("/diagnosiskeys{download}"), "DE", "");
+    while journey.raw.get(&request).await.status() != 200 {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    // All of it is DE's own.
+    let found = json!({"batchTag": "20210601-1", "numKeys": 0, "country": "DE"});
+    journey
+        .get(&download, "", "Successful Batch Download", found)
+        .await;
+    let old = json!({"requestedDate": "2021-05-29"});
+    journey
+        .get("/download/2021-05-29", "", "Requested date is too old", old)
+        .await;
+    let none = json!({"requestedDate": "2021-06-02"});
+    let message = "Could not find any batches for given date";
+    journey.get("/download/2021-06-02", "", message, none).await;
+    let unknown = json!({"batchTag": "20210601-9"});
+    let message = "Could not find batch with given batchTag";
+    let tag = "batchTag: 20210601-9\r\n";
+    journey.get(&download, tag, message, unknown).await;
+    let early = json!({"batchTag": "20210601-1", "requestedDate": "2021-06-02"});
+    let message = "Given date does is not after or equals the requested batchTag";
+    let tag = "batchTag: 20210601-1\r\n";
+    journey
+        .get("/download/2021-06-02", tag, message, early)
+        .await;
+
+    let audit = "/audit/download/2021-06-01/20210601";
+    let asked = json!({"batchTag": "20210601-1"});
+    let message = "Requested Audit Information";
+    journey
+        .get(&format!("{audit}-1"), "", message, asked.clone())
+        .await;
+    let message = "BatchTag Could not found";
+    journey
+        .get(
+            &format!("{audit}-9"),
+            "",
+            message,
+            json!({"batchTag": "20210601-9"}),
+        )
+        .await;
+    let other_day = "/audit/download/2021-05-31/20210601-1";
+    let message = "Requested date does not match the BatchTag creation date";
+    journey.get(other_day, "", message, asked).await;
+}
+
+async fn callbacks(journey: &mut Journey) {
+    for (url, host, message) in [
+        ("nothing", "nothing", "Could not parse URL"),
+        (
+            "http://a.example/",
+            "a.example",
+            "Callback URL must use https",
+        ),
+        (
+            "https://a.example/%3Fq",
+            "a.example",
+            "URL must not contain any parameters",
+        ),
+        (
+            "https://10.1.2.3/",
+            "10.1.2.3",
+            "IP Address of callback host is from private IP range.",
+        ),
+    ] {
+        let path = format!("PUT /diagnosiskeys/callback/1?url={url}");
+        let head = format!("{path} HTTP/1.1\r\nHost: gateway\r\n{}", forwarded("DE"));
+        let attributes = json!({"url": url.replace("%3F", "?"), "host": host});
+        journey.check(&head, b"", message, attributes).await;
+    }
+}
+
+/// What is revoked is refused some time later.
+async fn revocations(journey: &mut Journey) {
+    let signing = "5de1809c416802b51df9e57fb38adba9f1408d807e2ede3c5d4d8bd8ffaa28aa";
+    journey.gateway.revoke(signing);
+    journey.gateway.revoke(&thumbprint("ES"));
+    let upload = signed_upload("DE", 50..51);
+    let path = format!("/diagnosiskeys/download/{TODAY}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while journey.raw.get(&get(&path, "ES", "")).await.status() != 403 {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    let request = get(&path, "ES", "");
+    let head = request.strip_suffix("\r\n").unwrap();
+    let attributes = json!({"dnString": "C=ES", "thumbprint": thumbprint("ES")});
+    journey
+        .check(head, b"", "Certificate is revoked", attributes)
+        .await;
+    let attributes = json!({"certThumbprint": signing});
+    let head = upload.head("DE", "r");
+    journey
+        .check(&head, &upload.body, "certificate is revoked", attributes)
+        .await;
+}
+
+/// What a line begins with, in this order.
+const HEAD: [&str; 10] = [
+    "timestamp",
+    "level",
+    "hostname",
+    "pid",
+    "traceId",
+    "spanId",
+    "thread",
+    "class",
+    "message",
+    "exception",
+];
+
+/// Reads a line of `key=value` pairs; panics when it is none.
+fn pairs(line: &str) -> Vec<(String, String)> {
+    let mut rest = line;
+    let mut pairs = Vec::new();
+    loop {
+        let (name, after) = rest.split_once('=').unwrap_or_else(|| panic!("{line}"));
+        assert!(
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "{line}"
+        );
+        let end = match after.strip_prefix('"') {
+            Some(quoted) => {
+                let mut escaped = false;
+                let end = quoted.char_indices().find(|(_, character)| {
+                    let ends = !escaped && *character == '"';
+                    escaped = !escaped && *character == '\\';
+                    ends
+                });
+                end.unwrap_or_else(|| panic!("{line}")).0 + 2
+            }
+            None => after.find(',').unwrap_or(after.len()),
+        };
+        let (value, after) = after.split_at(end);
+        pairs.push((name.to_owned(), value.to_owned()));
+        match after.strip_prefix(", ") {
+            Some(next) => rest = next,
+            None => {
+                assert_eq!(after, "", "{line}");
+                return pairs;
+            }
+        }
+    }
+}
+
+/// Whatever stands in headers and paths, of those who are somebody and of those who are not.
+async fn send_hostile_values(gateway: &Gateway) {
+    // Path and query are decoded before they are logged.
+    let forged =
+        "%22%2C%20forged%3Dyes%0D%0Atimestamp%3D1%2C%20level%3DERROR%1B%5B31m%5C%E2%80%A8%C2%85";
+    for request in [
+        get(
+            &format!("/diagnosiskeys/audit/download/{TODAY}/{forged}"),
+            "DE",
+            "",
+        ),
+        get(&format!("/diagnosiskeys/download/{forged}"), "DE", ""),
+        get(
+            &format!("/diagnosiskeys/callback/{forged}?url=https://{forged}"),
+            "DE",
+            "",
+        )
+        .replacen("GET", "PUT", 1),
+        get(
+            &format!("/diagnosiskeys/callback/1?url=https://{forged}"),
+            "DE",
+            "",
+        )
+        .replacen("GET", "PUT", 1),
+    ] {
+        gateway.proxy().await.get(&request).await;
+    }
+    // Headers cannot hold a line's end, but the rest.
+    let forged = "x\", forged=yes, level=ERROR\\\t\u{2028}\u{85}";
+    let path = format!("/diagnosiskeys/download/{TODAY}");
+    for request in [
+        get(&path, "DE", &format!("batchTag: {forged}\r\n")),
+        get(&path, "DE", &format!("Accept: {forged}\r\n")),
+        get(&path, "DE", &format!("traceparent: 00-{forged}-1-1\r\n")),
+        get(&path, "DE", "").replace("C=DE", &format!("C=FR,O={forged}")),
+        get(&path, "DE", "").replace(&thumbprint("DE"), forged),
+    ] {
+        gateway.proxy().await.get(&request).await;
+    }
+    let upload = signed_upload("DE", 0..1);
+    for (from, to) in [
+        ("application/protobuf; version=1.0", forged),
+        ("batchTag: t", &format!("batchTag: {forged}")),
+        ("batchSignature: ", &format!("batchSignature: {forged}")),
+    ] {
+        let head = upload.head("DE", "t").replace(from, to);
+        gateway.proxy().await.ask(&head, &upload.body).await;
+    }
+}
+
+#[tokio::test]
+async fn lets_no_value_pretend_to_be_a_line_or_a_pair() {
+    let log = Sink::default();
+    // For this thread only, on which the gateway's tasks run.
+    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Text));
+    let gateway = Gateway::start().await;
+    log.take();
+    send_hostile_values(&gateway).await;
+    drop(guard);
+    let text = log.take();
+    let mut held = 0;
+    for line in text.strip_suffix('\n').unwrap().split('\n') {
+        assert!(
+            !line.contains(|character: char| character.is_control()),
+            "{line:?}"
+        );
+        assert!(!line.contains('\u{2028}'), "{line:?}");
+        let pairs = pairs(line);
+        let names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[..HEAD.len()], HEAD, "{line}");
+        let more: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(more.len(), names.len(), "{line}");
+        assert!(!names.contains(&"forged"), "{line}");
+        assert!(["INFO", "DEBUG"].contains(&pairs[1].1.as_str()), "{line}");
+        held += u32::from(line.contains("forged=yes"));
+    }
+    // The values are there, as values: tag, media types, names, thumbprint, URL.
+    assert!(held >= 5, "{text}");
+}
+
+#[tokio::test]
+async fn tells_nothing_secret() {
+    let log = Sink::default();
+    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Json));
+    let gateway = Gateway::start().await;
+    let mut raw = gateway.proxy().await;
+    let upload = signed_upload("DE", 0..3);
+    let stored = raw.ask(&upload.head("DE", "t"), &upload.body).await;
+    assert_eq!(stored.status(), 201);
+    let mut wrong = signed_upload("DE", 3..5);
+    wrong.signature = wrong.signature.replace('A', "B");
+    raw.ask(&wrong.head("DE", "u"), &wrong.body).await;
+    raw.get(&get(&format!("/diagnosiskeys/download/{TODAY}"), "IT", ""))
+        .await;
+    drop(guard);
+    let text = log.take();
+    assert!(text.contains("successfull batch upload"), "{text}");
+    for signature in [&upload.signature, &wrong.signature] {
+        assert!(!text.contains(&signature[..40]), "{text}");
+    }
+    // The key data of a test's key is its number and its country, in any spelling.
+    for spelling in ["AAAAAAAAAABERQ", "00000000000000004445", "\\u0000"] {
+        assert!(!text.contains(spelling), "{text}");
+    }
+}

@@ -1,0 +1,355 @@
+//! Callback subscriptions in the SQL that both databases share.
+//!
+//! Assignments of an UPDATE stand in an order that does not matter to SQLite and does to MySQL,
+//! which evaluates them from left to right: what reads a column stands before what changes it.
+
+use std::ops::RangeInclusive;
+
+use super::connection::{Connection, Param, Row, SqlError};
+use super::store::Store;
+use crate::callbacks::{CallbackId, Subscribed, Subscription, Summary};
+use crate::domain::{BatchTag, Country, Day, UnixMillis};
+use crate::limits;
+
+/// Under which terms deliveries are claimed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClaimTerms {
+    /// Most deliveries to claim.
+    pub(crate) count_max: u64,
+    /// When the claims expire.
+    pub(crate) ttl_ms: u64,
+    /// The oldest day that can still be downloaded.
+    pub(crate) oldest_day: Day,
+}
+
+/// A delivery that this gateway has claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DueDelivery {
+    pub(crate) country: Country,
+    pub(crate) callback_id: CallbackId,
+    pub(crate) url: Box<str>,
+    pub(crate) failed_attempts: u32,
+    pub(crate) ordinal: u64,
+    pub(crate) tag: BatchTag,
+    pub(crate) token: u64,
+}
+
+/// A subscription that may have something to be told.
+struct Candidate {
+    country: Country,
+    callback_id: CallbackId,
+    url: Box<str>,
+    delivered_ordinal: u64,
+    failed_attempts: u32,
+}
+
+impl Store {
+    /// The subscriptions of a country, in the order of their ids.
+    pub(crate) fn callback_subscriptions(
+        &mut self,
+        country: Country,
+    ) -> Result<Vec<Subscription>, SqlError> {
+        let sql = "SELECT callback_id, url, disabled_at_ms FROM callback_subscription \
+             WHERE country = ? ORDER BY callback_id";
+        self.0
+            .rows(sql, &[country.as_str().into()], |mut row| Subscription {
+                callback_id: callback_id(&mut row, 0),
+                url: row.take_text(1).into(),
+                disabled: row.optional_number(2).is_some(),
+            })
+    }
+
+    /// Adds a subscription behind the newest download batch, or changes the one with this id.
+    pub(crate) fn subscribe(
+        &mut self,
+        country: Country,
+        callback_id: &CallbackId,
+        url: &str,
+        now: UnixMillis,
+    ) -> Result<Subscribed, SqlError> {
+        loop {
+            let subscribed = self.0.transaction(|c| {
+                if change_subscription(c, country, callback_id, url, now)? {
+                    return Ok(Subscribed::Taken);
+                }
+                add_subscription(c, country, callback_id, url, now)
+            });
+            match subscribed {
+                // Another request was faster by a moment: now there is one to change.
+                Err(SqlError::Duplicate(_)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Removes a subscription; false if there is none.
+    pub(crate) fn unsubscribe(
+        &mut self,
+        country: Country,
+        callback_id: &CallbackId,
+    ) -> Result<bool, SqlError> {
+        let sql = "DELETE FROM callback_subscription WHERE country = ? AND callback_id = ?";
+        let removed = self.0.execute(sql, &key(&country, callback_id))?;
+        Ok(removed > 0)
+    }
+
+    /// How many subscriptions there are, and how far behind the furthest is.
+    pub(crate) fn callback_summary(&mut self) -> Result<Summary, SqlError> {
+        let sql = "SELECT COUNT(*), COUNT(disabled_at_ms), \
+             MIN(CASE WHEN disabled_at_ms IS NULL THEN delivered_ordinal END), \
+             (SELECT COALESCE(MAX(ordinal), 0) FROM download_batch) FROM callback_subscription";
+        let row = self.0.first(sql, &[])?;
+        Ok(row.map_or_else(Summary::default, |row| {
+            let (count, disabled, newest) = (row.number(0), row.number(1), row.number(3));
+            let furthest = row.optional_number(2).unwrap_or(newest);
+            Summary {
+                active: count.saturating_sub(disabled),
+                disabled,
+                batches_behind_max: newest.saturating_sub(furthest),
+            }
+        }))
+    }
+
+    /// Claims deliveries that are due, those first that have waited longest. Each claim is one
+    /// statement, which only one gateway can win.
+    pub(crate) fn claim_deliveries(
+        &mut self,
+        terms: &ClaimTerms,
+        mut token: impl FnMut() -> u64,
+    ) -> Result<Vec<DueDelivery>, SqlError> {
+        let mut claimed = Vec::new();
+        let Some(downloadable) = self.downloadable(terms.oldest_day)? else {
+            return Ok(claimed);
+        };
+        for candidate in self.candidates(terms, *downloadable.end())? {
+            let from = (candidate.delivered_ordinal + 1).max(*downloadable.start());
+            let Some((ordinal, tag)) = self.first_batch(from)? else {
+                continue;
+            };
+            let token = token();
+            match self.claim(&candidate, token, terms.ttl_ms) {
+                Ok(true) => claimed.push(DueDelivery {
+                    country: candidate.country,
+                    callback_id: candidate.callback_id,
+                    url: candidate.url,
+                    failed_attempts: candidate.failed_attempts,
+                    ordinal,
+                    tag,
+                    token,
+                }),
+                // Another gateway has it, or is about to.
+                Ok(false) | Err(SqlError::Conflict(_)) => {}
+                // What is claimed already is delivered; the rest is claimed next time.
+                Err(error) if !claimed.is_empty() => {
+                    tracing::warn!(%error, "cannot claim a callback");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// From which ordinal to which download batches can be downloaded: days ascend along the
+    /// chain.
+    fn downloadable(&mut self, oldest: Day) -> Result<Option<RangeInclusive<u64>>, SqlError> {
+        let first = "SELECT ordinal FROM download_batch WHERE day >= ? \
+             ORDER BY day, number LIMIT 1";
+        let day = u64::from(oldest.compact_number());
+        let Some(first) = self.0.first(first, &[day.into()])? else {
+            return Ok(None);
+        };
+        let newest = self.newest_download_batch()?;
+        Ok(newest.map(|newest| first.number(0)..=newest.ordinal))
+    }
+
+    fn candidates(
+        &mut self,
+        terms: &ClaimTerms,
+        newest_ordinal: u64,
+    ) -> Result<Vec<Candidate>, SqlError> {
+        if terms.count_max == 0 {
+            return Ok(Vec::new());
+        }
+        let now_ms = self.0.dialect().now_ms;
+        let sql = format!(
+            "SELECT country, callback_id, url, delivered_ordinal, failed_attempts \
+             FROM callback_subscription WHERE disabled_at_ms IS NULL \
+             AND (claimed_until_ms < {now_ms} OR claimed_until_ms > {now_ms} + ?) \
+             AND (next_attempt_at_ms <= {now_ms} OR next_attempt_at_ms > {now_ms} + ?) \
+             AND delivered_ordinal < ? \
+             ORDER BY next_attempt_at_ms, country, callback_id LIMIT ?"
+        );
+        let params = [
+            impossible_ms().into(),
+            impossible_ms().into(),
+            newest_ordinal.into(),
+            terms.count_max.into(),
+        ];
+        self.0.rows(&sql, &params, |mut row| Candidate {
+            country: Country::parse(&row.take_text(0)).expect("we write countries"),
+            callback_id: callback_id(&mut row, 1),
+            url: row.take_text(2).into(),
+            delivered_ordinal: row.number(3),
+            failed_attempts: u32::try_from(row.number(4)).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// The first download batch from an ordinal on.
+    fn first_batch(&mut self, from: u64) -> Result<Option<(u64, BatchTag)>, SqlError> {
+        let sql = "SELECT ordinal, day, number FROM download_batch \
+             WHERE ordinal >= ? ORDER BY ordinal LIMIT 1";
+        let row = self.0.first(sql, &[from.into()])?;
+        Ok(row.map(|row| (row.number(0), batch_tag(&row))))
+    }
+
+    /// Takes the delivery, unless something about it has changed since it was read.
+    fn claim(&mut self, found: &Candidate, token: u64, ttl_ms: u64) -> Result<bool, SqlError> {
+        let now_ms = self.0.dialect().now_ms;
+        let sql = format!(
+            "UPDATE callback_subscription SET claim_token = ?, claimed_until_ms = {now_ms} + ? \
+             WHERE country = ? AND callback_id = ? AND url = ? AND delivered_ordinal = ? \
+             AND disabled_at_ms IS NULL \
+             AND (claimed_until_ms < {now_ms} OR claimed_until_ms > {now_ms} + ?)"
+        );
+        let [country, callback_id] = key(&found.country, &found.callback_id);
+        let params = [
+            token.into(),
+            ttl_ms.into(),
+            country,
+            callback_id,
+            (&*found.url).into(),
+            found.delivered_ordinal.into(),
+            impossible_ms().into(),
+        ];
+        Ok(self.0.execute(&sql, &params)? == 1)
+    }
+
+    /// Moves the cursor behind what was delivered and gives the claim back; false if the claim was
+    /// not ours any more: nothing was done.
+    pub(crate) fn record_delivered(&mut self, delivery: &DueDelivery) -> Result<bool, SqlError> {
+        let now_ms = self.0.dialect().now_ms;
+        let sql = format!(
+            "UPDATE callback_subscription SET delivered_ordinal = ?, failed_attempts = 0, \
+             next_attempt_at_ms = {now_ms}, claim_token = 0, claimed_until_ms = 0 \
+             WHERE country = ? AND callback_id = ? AND claim_token = ?"
+        );
+        let [country, callback_id] = key(&delivery.country, &delivery.callback_id);
+        let params = [
+            delivery.ordinal.into(),
+            country,
+            callback_id,
+            delivery.token.into(),
+        ];
+        Ok(self.0.execute(&sql, &params)? == 1)
+    }
+
+    /// Counts a failed attempt and gives the claim back; disables the subscription at the last of
+    /// `attempts_max`, and gives whether it is disabled now. Nothing if the claim was not ours any
+    /// more: nothing was done.
+    pub(crate) fn record_failed(
+        &mut self,
+        delivery: &DueDelivery,
+        wait_ms: u64,
+        attempts_max: u32,
+    ) -> Result<Option<bool>, SqlError> {
+        let now_ms = self.0.dialect().now_ms;
+        let update = format!(
+            "UPDATE callback_subscription SET disabled_at_ms = CASE \
+             WHEN failed_attempts + 1 >= ? THEN {now_ms} ELSE NULL END, \
+             failed_attempts = failed_attempts + 1, next_attempt_at_ms = {now_ms} + ?, \
+             claim_token = 0, claimed_until_ms = 0 \
+             WHERE country = ? AND callback_id = ? AND claim_token = ?"
+        );
+        let [country, callback_id] = key(&delivery.country, &delivery.callback_id);
+        let params = [
+            u64::from(attempts_max).into(),
+            wait_ms.into(),
+            country,
+            callback_id,
+            delivery.token.into(),
+        ];
+        self.0.transaction(|c| {
+            if c.execute(&update, &params)? != 1 {
+                return Ok(None);
+            }
+            let read = "SELECT disabled_at_ms FROM callback_subscription \
+                 WHERE country = ? AND callback_id = ?";
+            let row = c.first(read, &[country, callback_id])?;
+            Ok(row.map(|row| row.optional_number(0).is_some()))
+        })
+    }
+}
+
+/// Changes and enables the subscription with this id; false if there is none. Another URL takes a
+/// delivery that is under way back: the new receiver shall hear of that batch, too.
+fn change_subscription(
+    c: &mut dyn Connection,
+    country: Country,
+    callback_id: &CallbackId,
+    url: &str,
+    now: UnixMillis,
+) -> Result<bool, SqlError> {
+    let [country, callback_id] = key(&country, callback_id);
+    let read = "SELECT url FROM callback_subscription WHERE country = ? AND callback_id = ?";
+    if c.first(read, &[country, callback_id])?.is_none() {
+        return Ok(false);
+    }
+    let change = "UPDATE callback_subscription SET \
+         claim_token = CASE WHEN url = ? THEN claim_token ELSE 0 END, \
+         claimed_until_ms = CASE WHEN url = ? THEN claimed_until_ms ELSE 0 END, \
+         url = ?, changed_at_ms = ?, failed_attempts = 0, next_attempt_at_ms = 0, \
+         disabled_at_ms = NULL WHERE country = ? AND callback_id = ?";
+    let url = url.into();
+    c.execute(change, &[url, url, url, now.0.into(), country, callback_id])?;
+    Ok(true)
+}
+
+fn add_subscription(
+    c: &mut dyn Connection,
+    country: Country,
+    callback_id: &CallbackId,
+    url: &str,
+    now: UnixMillis,
+) -> Result<Subscribed, SqlError> {
+    let [country, callback_id] = key(&country, callback_id);
+    let count = "SELECT COUNT(*), (SELECT COALESCE(MAX(ordinal), 0) FROM download_batch) \
+         FROM callback_subscription WHERE country = ?";
+    let row = c.first(count, &[country])?;
+    let (count, newest) = row.map_or((0, 0), |row| (row.number(0), row.number(1)));
+    if count >= limits::CALLBACKS_PER_COUNTRY_MAX {
+        return Ok(Subscribed::TooMany);
+    }
+    let insert = "INSERT INTO callback_subscription (country, callback_id, url, created_at_ms, \
+         changed_at_ms, delivered_ordinal, failed_attempts, next_attempt_at_ms, disabled_at_ms, \
+         claim_token, claimed_until_ms) VALUES (?, ?, ?, ?, ?, ?, 0, 0, NULL, 0, 0)";
+    let now = now.0.into();
+    c.execute(
+        insert,
+        &[country, callback_id, url.into(), now, now, newest.into()],
+    )?;
+    Ok(Subscribed::Taken)
+}
+
+/// The primary key.
+fn key<'a>(country: &'a Country, callback_id: &'a CallbackId) -> [Param<'a>; 2] {
+    [country.as_str().into(), callback_id.as_str().into()]
+}
+
+/// No instant lies further in the future, unless the database's clock was set back.
+fn impossible_ms() -> u64 {
+    u64::try_from(limits::CALLBACK_WAIT_MAX.as_millis() * 2).expect("two days")
+}
+
+fn callback_id(row: &mut Row, column: usize) -> CallbackId {
+    CallbackId::parse(&row.take_text(column)).expect("we write callback ids")
+}
+
+fn batch_tag(row: &Row) -> BatchTag {
+    let number = |column| u32::try_from(row.number(column)).expect("the cutter writes 32 bits");
+    let day = Day::from_compact_number(number(1)).expect("the cutter writes days of the calendar");
+    BatchTag {
+        day,
+        number: number(2),
+    }
+}

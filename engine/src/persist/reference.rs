@@ -1,0 +1,182 @@
+//! The reference's database (release 1.1.3), as far as an import reads it. Nothing is written.
+//!
+//! Nothing is null here: what is null there is empty.
+
+use std::collections::HashSet;
+
+use super::connection::{Connection, Row, SqlError};
+use crate::domain::UnixMillis;
+
+/// An open connection to a reference database.
+#[derive(Debug)]
+pub(crate) struct Reference(Box<dyn Connection>);
+
+/// A row of `certificate`.
+#[derive(Debug)]
+pub(crate) struct ReferenceCertificate {
+    pub(crate) thumbprint: String,
+    pub(crate) country: String,
+    pub(crate) kind: String,
+    pub(crate) revoked: bool,
+    pub(crate) signature: String,
+    pub(crate) pem: String,
+}
+
+/// A row of `diagnosiskeybatch`.
+#[derive(Debug)]
+pub(crate) struct ReferenceBatch {
+    pub(crate) name: String,
+    pub(crate) link: String,
+    pub(crate) created_at: UnixMillis,
+}
+
+/// A row of `diagnosiskey`, without what it shares with the other keys of its upload.
+#[derive(Debug)]
+pub(crate) struct ReferenceKey {
+    pub(crate) id: u64,
+    pub(crate) created_at: UnixMillis,
+    pub(crate) country: String,
+    pub(crate) upload_tag: String,
+    /// Tells signatures apart: SHA-1 of the column, which may have 8000 characters.
+    pub(crate) signature_digest: String,
+    pub(crate) payload_hash: String,
+    /// Encrypted columns, in the order of [`PAYLOAD`].
+    pub(crate) payload: [String; 8],
+}
+
+/// What all keys of an upload share.
+#[derive(Debug)]
+pub(crate) struct ReferenceUpload {
+    pub(crate) batch_signature: String,
+    pub(crate) uploader: String,
+    pub(crate) signer: String,
+    pub(crate) format_major: u64,
+    pub(crate) format_minor: u64,
+}
+
+/// The encrypted columns.
+pub(crate) const PAYLOAD: [&str; 8] = [
+    "payload_key_data",
+    "payload_rolling_start_interval_number",
+    "payload_rolling_period",
+    "payload_transmission_risk_level",
+    "payload_visited_countries",
+    "payload_origin",
+    "payload_report_type",
+    "payload_days_since_onset_of_symptoms",
+];
+
+/// Sessions have UTC as their time zone, as all times there have.
+const CREATED_AT_MS: &str = "CAST(UNIX_TIMESTAMP(created_at) * 1000 AS UNSIGNED)";
+
+impl Reference {
+    pub(super) fn new(connection: Box<dyn Connection>) -> Self {
+        Self(connection)
+    }
+
+    /// Every row of the certificate list, in order of arrival.
+    pub(crate) fn certificates(&mut self) -> Result<Vec<ReferenceCertificate>, SqlError> {
+        let sql = "SELECT thumbprint, country, type, CASE WHEN revoked = 1 THEN 1 ELSE 0 END, \
+             COALESCE(signature, ''), COALESCE(raw_data, '') FROM certificate ORDER BY id";
+        self.0.rows(sql, &[], |mut row| ReferenceCertificate {
+            thumbprint: row.take_text(0),
+            country: row.take_text(1),
+            kind: row.take_text(2),
+            revoked: row.number(3) == 1,
+            signature: row.take_text(4),
+            pem: row.take_text(5),
+        })
+    }
+
+    /// How many callback subscriptions there are.
+    pub(crate) fn subscription_count(&mut self) -> Result<u64, SqlError> {
+        let row = self
+            .0
+            .first("SELECT COUNT(*) FROM callback_subscription", &[])?;
+        Ok(row.map_or(0, |row| row.number(0)))
+    }
+
+    /// Every download batch, in order of arrival.
+    pub(crate) fn batches(&mut self) -> Result<Vec<ReferenceBatch>, SqlError> {
+        let sql = format!(
+            "SELECT batchname, COALESCE(batchlink, ''), {CREATED_AT_MS} \
+             FROM diagnosiskeybatch ORDER BY id"
+        );
+        self.0.rows(&sql, &[], |mut row| ReferenceBatch {
+            name: row.take_text(0),
+            link: row.take_text(1),
+            created_at: UnixMillis(row.number(2)),
+        })
+    }
+
+    /// Names of the download batches that have keys.
+    pub(crate) fn batches_with_keys(&mut self) -> Result<HashSet<String>, SqlError> {
+        let sql = "SELECT DISTINCT batch_tag FROM diagnosiskey WHERE batch_tag IS NOT NULL";
+        let names = self.0.rows(sql, &[], |mut row| row.take_text(0))?;
+        Ok(names.into_iter().collect())
+    }
+
+    /// The keys of a download batch, in its order.
+    pub(crate) fn keys_of_batch(&mut self, name: &str) -> Result<Vec<ReferenceKey>, SqlError> {
+        let sql = select_keys("batch_tag = ?");
+        self.0.rows(&sql, &[name.into()], key)
+    }
+
+    /// Upload tags of keys without download batch, in order of arrival.
+    pub(crate) fn waiting_tags(&mut self) -> Result<Vec<String>, SqlError> {
+        let sql = "SELECT CAST(uploader_information_batch_tag AS BINARY), MIN(id) \
+             FROM diagnosiskey WHERE batch_tag IS NULL \
+             GROUP BY CAST(uploader_information_batch_tag AS BINARY) ORDER BY MIN(id)";
+        self.0.rows(sql, &[], |mut row| row.take_text(0))
+    }
+
+    /// The keys with an upload tag and without download batch, in order of arrival.
+    pub(crate) fn waiting_keys(&mut self, upload_tag: &str) -> Result<Vec<ReferenceKey>, SqlError> {
+        // A comparison of text finds tags in other letter case, too.
+        let sql = select_keys("batch_tag IS NULL AND uploader_information_batch_tag = ?");
+        let mut keys = self.0.rows(&sql, &[upload_tag.into()], key)?;
+        keys.retain(|key| key.upload_tag == upload_tag);
+        Ok(keys)
+    }
+
+    /// What the keys of an upload share, by one of them.
+    pub(crate) fn upload_of_key(&mut self, id: u64) -> Result<Option<ReferenceUpload>, SqlError> {
+        let sql = "SELECT COALESCE(uploader_information_batch_signature, ''), \
+             COALESCE(uploader_information_thumbprint, ''), \
+             COALESCE(uploader_information_signing_cert_thumbprint, ''), \
+             COALESCE(format_major_version, 1), COALESCE(format_minor_version, 0) \
+             FROM diagnosiskey WHERE id = ?";
+        let row = self.0.first(sql, &[id.into()])?;
+        Ok(row.map(|mut row| ReferenceUpload {
+            batch_signature: row.take_text(0),
+            uploader: row.take_text(1),
+            signer: row.take_text(2),
+            format_major: row.number(3),
+            format_minor: row.number(4),
+        }))
+    }
+}
+
+fn select_keys(condition: &str) -> String {
+    let payload = PAYLOAD
+        .map(|column| format!("COALESCE({column}, '')"))
+        .join(", ");
+    format!(
+        "SELECT id, {CREATED_AT_MS}, COALESCE(uploader_information_country, ''), \
+         COALESCE(uploader_information_batch_tag, ''), \
+         SHA1(COALESCE(uploader_information_batch_signature, '')), COALESCE(payload_hash, ''), \
+         {payload} FROM diagnosiskey WHERE {condition} ORDER BY id"
+    )
+}
+
+fn key(mut row: Row) -> ReferenceKey {
+    ReferenceKey {
+        id: row.number(0),
+        created_at: UnixMillis(row.number(1)),
+        country: row.take_text(2),
+        upload_tag: row.take_text(3),
+        signature_digest: row.take_text(4),
+        payload_hash: row.take_text(5),
+        payload: std::array::from_fn(|at| row.take_text(6 + at)),
+    }
+}

@@ -1,0 +1,84 @@
+//! The claim on the end of the log, on a real MariaDB.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use loadgen::local::MariaDb;
+
+use super::connection::UniqueIndex;
+use super::*;
+use crate::admission::Admission;
+use crate::dedup::Probe;
+use crate::domain::{ContentDigest, Country, Seq, Thumbprint, UnixMillis, UploadTag};
+use crate::upload::SealedBatch;
+
+fn batch(tag: &str) -> SealedBatch {
+    let country = Country::parse("DE").unwrap();
+    SealedBatch {
+        country,
+        tag: UploadTag::parse(tag).unwrap(),
+        uploader: Thumbprint([1; 32]),
+        signer: Thumbprint([2; 32]),
+        content: ContentDigest([3; 32]),
+        batch_signature: "".into(),
+        key_count: 0,
+        created_at: UnixMillis(0),
+        probe: Probe {
+            identities: Vec::new(),
+            at: None,
+            repeats: Vec::new(),
+        },
+        segment: Bytes::new(),
+        sealed: Vec::new(),
+        permit: Admission::default().admit(country, 0).unwrap(),
+    }
+}
+
+/// Waits until a transaction waits for a lock.
+fn wait_for_a_waiter(database: &Database) {
+    let mut connection = database.connect().unwrap();
+    let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx \
+         WHERE trx_state = 'LOCK WAIT'";
+    let begun = Instant::now();
+    while connection.first(waiting, &[]).unwrap().unwrap().number(0) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody waits");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn nobody_else_appends_to_a_claimed_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    server.create_database("efgs").unwrap();
+    let database = Database::new(server.url("efgs").parse().unwrap());
+    migrate(&database).unwrap();
+    let (mut ours, mut theirs) = (database.store().unwrap(), database.store().unwrap());
+    theirs.append(Seq(1), &[&batch("1")]).unwrap();
+
+    ours.claim_log().unwrap();
+    assert_eq!(ours.read_claimed_log(Seq::ZERO, 32).unwrap().len(), 1);
+    thread::scope(|scope| {
+        let racing = scope.spawn(|| theirs.append(Seq(2), &[&batch("theirs")]));
+        wait_for_a_waiter(&database);
+        ours.append_claimed(Seq(2), &[&batch("ours")]).unwrap();
+        let lost = racing.join().unwrap();
+        assert!(
+            matches!(lost, Err(SqlError::Duplicate(UniqueIndex::Primary))),
+            "{lost:?}"
+        );
+    });
+
+    ours.claim_log().unwrap();
+    assert!(ours.read_claimed_log(Seq(2), 32).unwrap().is_empty());
+    thread::scope(|scope| {
+        let racing = scope.spawn(|| theirs.append(Seq(3), &[&batch("theirs")]));
+        wait_for_a_waiter(&database);
+        ours.release_log().unwrap();
+        racing.join().unwrap().unwrap();
+    });
+    let tags = ours.read_log(Seq::ZERO, 32).unwrap().into_iter();
+    let tags: Vec<_> = tags.map(|entry| entry.tag.to_string()).collect();
+    assert_eq!(tags, ["1", "ours", "theirs"]);
+}

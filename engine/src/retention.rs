@@ -1,0 +1,281 @@
+//! Retention: deletes what is too old, in small transactions that let uploads pass.
+//!
+//! - *In*: the clock, and the database's own: the earlier of the two decides, so that one clock
+//!   that is ahead deletes nothing.
+//! - *Out*: key data gone from download batches that are too old to be asked for; uploads gone, with
+//!   their identities and tags, once no key in them can come again; old download batches gone, but
+//!   never the newest; the same forgotten in memory; a row of statistics a day.
+//! - *Refuses*: to touch what is not cut, and the last row of the log.
+//! - *Assumes*: one gateway at a time, by a lease that guards every transaction; any gateway can go
+//!   on where another one stopped.
+//! - *Runs on*: its own thread with its own connection, which also writes the download statistics.
+//!
+//! Whole download batches go, by the UTC day on which they were cut: a batch that can be asked for
+//! is always whole (the reference deletes by time of upload and serves truncated batches, defect
+//!
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+
+use crate::clock::Clock;
+use crate::domain::{Day, UnixMillis};
+use crate::limits;
+use crate::persist::{Database, Lease, SqlError, Step, Store, WriterState};
+use crate::statistics::DownloadCounts;
+
+/// The retention thread's own.
+#[derive(Debug)]
+pub(crate) struct Retention {
+    pub(crate) database: Database,
+    pub(crate) writer: Arc<WriterState>,
+    pub(crate) downloads: Arc<DownloadCounts>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) max_age_days: u32,
+    /// Name of this gateway in the lease.
+    pub(crate) holder: String,
+    /// Disconnected when the engine stops.
+    pub(crate) stop: Receiver<()>,
+    pub(crate) state: RetentionState,
+}
+
+/// What changes from tick to tick.
+#[derive(Debug, Default)]
+pub(crate) struct RetentionState {
+    store: Option<Store>,
+    next_pass: Option<Instant>,
+    /// The day of the last pass: midnight brings the next.
+    last_day: Option<Day>,
+    next_flush: Option<Instant>,
+}
+
+/// The days that matter on a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Horizon {
+    today: Day,
+    /// Download batches of earlier days cannot be asked for.
+    oldest_batch: Day,
+    /// No key of an upload of an earlier day can come again.
+    oldest_identity: Day,
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Done,
+    /// Another gateway is at it.
+    NotOurs,
+    /// The engine stops.
+    Stopped,
+}
+
+impl Horizon {
+    /// A gateway whose clock is a little behind may still serve yesterday's oldest day: midnight
+    /// comes late.
+    fn at(now: UnixMillis, max_age_days: u32) -> Self {
+        let today = day_of_retention(now);
+        Self {
+            today,
+            oldest_batch: today.minus_days(max_age_days),
+            oldest_identity: today.minus_days(limits::IDENTITY_AGE_DAYS),
+        }
+    }
+}
+
+fn day_of_retention(now: UnixMillis) -> Day {
+    let grace_ms = u64::try_from(limits::RETENTION_GRACE.as_millis()).expect("minutes");
+    UnixMillis(now.0.saturating_sub(grace_ms)).day()
+}
+
+/// The first instant of uploads whose identities matter: everything before it was forgotten on the
+/// newest day of retention. The database says so, not the clock, which may be wrong today.
+pub(crate) fn oldest_identity(store: &mut Store) -> Result<UnixMillis, SqlError> {
+    let day = store.newest_cleanup_day()?;
+    let oldest = day.map(|day| day.minus_days(limits::IDENTITY_AGE_DAYS));
+    let millis = oldest.map_or(0, |day| day.start_unix_seconds() * 1000);
+    Ok(UnixMillis(millis))
+}
+
+impl Retention {
+    /// Works until the engine stops, at once for the first time.
+    pub(crate) fn run(mut self) {
+        loop {
+            self.tick();
+            if self.pause(limits::RETENTION_WAKE) {
+                self.flush();
+                return;
+            }
+        }
+    }
+
+    /// Waits; gives whether the engine stops.
+    fn pause(&self, pause: Duration) -> bool {
+        self.stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    fn tick(&mut self) {
+        self.flush_if_due();
+        let today = day_of_retention(self.clock.now());
+        let is_new_day = self.state.last_day != Some(today);
+        let is_due = self.state.next_pass.is_none_or(|at| at <= Instant::now());
+        if !is_due && !is_new_day {
+            return;
+        }
+        self.state.last_day = Some(today);
+        let next = match self.pass() {
+            Ok(Pass::Done | Pass::Stopped) => limits::RETENTION_INTERVAL,
+            Ok(Pass::NotOurs) => limits::RETENTION_RETRY,
+            Err(error) => {
+                tracing::error!(error = %error, "Failed to execute DB Cleanup Job");
+                self.state.store = None;
+                limits::RETENTION_RETRY
+            }
+        };
+        self.state.next_pass = Some(Instant::now() + next);
+    }
+
+    /// Deletes everything that is too old now.
+    fn pass(&mut self) -> Result<Pass, SqlError> {
+        let now = self.clock.now().min(self.store()?.now()?);
+        let horizon = Horizon::at(now, self.max_age_days);
+        let newest = self.store()?.newest_cleanup_day()?;
+        // Not on a day before the newest: some clock has been set back.
+        let pass = if newest.is_none_or(|newest| newest <= horizon.today) {
+            self.delete(&horizon, now)?
+        } else {
+            Pass::Done
+        };
+        // Whoever has deleted it.
+        if let Some(day) = self.store()?.newest_cleanup_day()? {
+            let kept_since = day.minus_days(limits::IDENTITY_AGE_DAYS);
+            self.writer.forget_before(kept_since);
+        }
+        Ok(pass)
+    }
+
+    fn delete(&mut self, horizon: &Horizon, now: UnixMillis) -> Result<Pass, SqlError> {
+        let day = horizon.today;
+        let Some(token) = self.hold_lease()? else {
+            return Ok(Pass::NotOurs);
+        };
+        let begun = self.store()?.begin_cleanup(token, day, now)?;
+        if begun == Step::More {
+            tracing::info!(day = %day, "Starting DiagnosisKey and DiagnosisKeyBatch cleanup");
+        }
+        let oldest_batch = horizon.oldest_batch;
+        let mut pass = self.repeat(|store| store.empty_sealed(token, day, oldest_batch, now))?;
+        let oldest = horizon.oldest_identity;
+        if pass == Pass::Done {
+            pass = self.repeat(|store| store.forget_uploads(token, day, oldest))?;
+        }
+        if pass == Pass::Done {
+            pass = self.repeat(|store| store.forget_download_batches(token, oldest))?;
+        }
+        if begun == Step::More && pass == Pass::Done {
+            self.report(day)?;
+        }
+        let holder = self.holder.clone();
+        self.store()?.release_lease(Lease::Retention, &holder)?;
+        Ok(pass)
+    }
+
+    /// Small transactions until there is nothing left to do. Between two of them the database is
+    /// free for as long as one took.
+    fn repeat(
+        &mut self,
+        step: impl Fn(&mut Store) -> Result<Step, SqlError>,
+    ) -> Result<Pass, SqlError> {
+        let mut renewed = Instant::now();
+        loop {
+            let started = Instant::now();
+            match step(self.store()?)? {
+                Step::Done => return Ok(Pass::Done),
+                Step::LeaseLost => return Ok(Pass::NotOurs),
+                Step::More => {}
+            }
+            if self.pause(started.elapsed().max(limits::RETENTION_PAUSE_MIN)) {
+                return Ok(Pass::Stopped);
+            }
+            self.flush_if_due();
+            if renewed.elapsed() >= limits::LEASE_RENEWAL {
+                // Who loses the lease is told by the next step.
+                self.hold_lease()?;
+                renewed = Instant::now();
+            }
+        }
+    }
+
+    fn report(&mut self, day: Day) -> Result<(), SqlError> {
+        let statistics = self.store()?.statistics(day, day)?;
+        for cleanup in statistics.cleanups {
+            let deleted = cleanup.keys_deleted;
+            tracing::info!(
+                deletedDiagnosisKeys = deleted,
+                "DiagnosisKey cleanup finished."
+            );
+        }
+        Ok(())
+    }
+
+    fn hold_lease(&mut self) -> Result<Option<u64>, SqlError> {
+        let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
+        let holder = self.holder.clone();
+        self.store()?.hold_lease(Lease::Retention, &holder, ttl_ms)
+    }
+
+    fn flush_if_due(&mut self) {
+        let now = Instant::now();
+        if self.state.next_flush.is_none_or(|at| at <= now) {
+            self.state.next_flush = Some(now + limits::DOWNLOAD_COUNT_INTERVAL);
+            self.flush();
+        }
+    }
+
+    /// Writes the counted downloads.
+    fn flush(&mut self) {
+        let counts = self.downloads.take();
+        if counts.is_empty() {
+            return;
+        }
+        let written = self.store().and_then(|store| store.add_downloads(&counts));
+        let Err(error) = written else {
+            return;
+        };
+        tracing::warn!(error = %error, "cannot write download statistics");
+        self.state.store = None;
+        // After a lost connection they may be written: rather a few too few than twice.
+        if !matches!(error, SqlError::Lost(_)) {
+            self.downloads.put_back(counts);
+        }
+    }
+
+    fn store(&mut self) -> Result<&mut Store, SqlError> {
+        let store = match self.state.store.take() {
+            Some(store) => store,
+            None => self.database.store()?,
+        };
+        Ok(self.state.store.insert(store))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn begins_a_day_some_minutes_after_midnight() {
+        // 2020-10-07T00:00:00Z, as `date -u -d @1602028800` prints it.
+        let midnight = UnixMillis(1_602_028_800_000);
+        let day = |text| Day::parse_iso(text).unwrap();
+        let at = |minutes: u64| Horizon::at(midnight.plus_millis(minutes * 60_000), 2);
+        assert_eq!(at(4).today, day("2020-10-06"));
+        let expected = Horizon {
+            today: day("2020-10-07"),
+            oldest_batch: day("2020-10-05"),
+            oldest_identity: day("2020-09-20"),
+        };
+        assert_eq!(at(5), expected);
+        assert_eq!(at(24 * 60 + 4), expected);
+    }
+}

@@ -1,0 +1,437 @@
+//! Retention: what is too old goes, by whole download batches, and what matters stays; statistics
+//! of it all. On both databases.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test; it names the scene that fails"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use engine::admin::Admin;
+use engine::bundle::{DownloadError, DownloadRefusal};
+use engine::domain::{Country, Day, Format, UnixMillis};
+use engine::statistics::{Cleanup, CountryDay, Statistics};
+use engine::upload::Receipt;
+use engine::{Clock as _, Engine, Rejection, SystemClock, UploadError};
+use loadgen::local::MariaDb;
+use support::{Installation, NOON, Participant, download, download_chain, participants, upload};
+
+const DAY_MS: u64 = 86_400_000;
+
+/// An installation from which keys can be downloaded for two days, with its participants.
+struct Scene {
+    installation: Installation,
+    participants: Vec<Participant>,
+    gateways: usize,
+}
+
+struct Gateways(Vec<Engine>);
+
+impl std::ops::Deref for Gateways {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.0[0]
+    }
+}
+
+impl Gateways {
+    fn shutdown_all(&self) {
+        self.0.iter().for_each(Engine::shutdown);
+    }
+}
+
+impl Scene {
+    fn new(mut installation: Installation, gateways: usize) -> Self {
+        installation.settings.download.max_age_days = 2;
+        Self {
+            installation,
+            participants: participants(),
+            gateways,
+        }
+    }
+
+    /// Starts all gateways; the first one is asked.
+    fn start(&self) -> Gateways {
+        Gateways(
+            (0..self.gateways)
+                .map(|_| self.installation.start())
+                .collect(),
+        )
+    }
+
+    fn today(&self) -> Day {
+        self.installation.now().day()
+    }
+
+    /// Moves the clock to the same time on a later day.
+    fn pass_days(&self, days: u64) {
+        self.installation.clock.advance_millis(days * DAY_MS);
+    }
+
+    /// Uploads keys with these numbers that began `days` ago.
+    fn upload_aged(
+        &self,
+        engine: &Engine,
+        sender: usize,
+        tag: &str,
+        keys: std::ops::Range<u64>,
+        days: u64,
+    ) -> Result<Receipt, UploadError> {
+        let sender = &self.participants[sender];
+        let now = self.installation.now();
+        let began = UnixMillis(now.0 - days * DAY_MS);
+        let keys: Vec<_> = keys.map(|number| sender.key(number, began)).collect();
+        upload(engine, sender.upload(tag, &keys, now))
+    }
+
+    fn upload(&self, engine: &Engine, sender: usize, tag: &str, keys: std::ops::Range<u64>) {
+        let answer = self.upload_aged(engine, sender, tag, keys, 0);
+        let receipt = answer.unwrap();
+        assert!(
+            matches!(
+                receipt,
+                Receipt::Stored {
+                    replayed: false,
+                    ..
+                }
+            ),
+            "{tag}: {receipt:?}"
+        );
+    }
+
+    fn statistics(&self) -> Statistics {
+        let mut admin = Admin::open(&self.installation.settings.database).unwrap();
+        let until = NOON.plus_millis(60 * DAY_MS).day();
+        admin.statistics(NOON.day(), until).unwrap()
+    }
+
+    /// Waits until retention has done all its work of today.
+    fn cleaned_up(&self, keys_deleted: u64) -> Cleanup {
+        wait_for(|| {
+            let cleanups = self.statistics().cleanups;
+            let of_today = |cleanup: &Cleanup| cleanup.day == self.today();
+            let found = cleanups.into_iter().find(of_today)?;
+            (found.keys_deleted >= keys_deleted).then_some(found)
+        })
+    }
+
+    /// The chain from today's point of view has this many keys for PL, which uploads nothing.
+    fn wait_until_downloadable(&self, engine: &Engine, keys: u64) -> Vec<String> {
+        let oldest = self.today().minus_days(2);
+        let chain = download_chain(engine, country("PL"), oldest, keys);
+        chain
+            .iter()
+            .map(|found| found.batch.tag.to_string())
+            .collect()
+    }
+}
+
+fn country(code: &str) -> Country {
+    Country::parse(code).unwrap()
+}
+
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it does not happen");
+        std::thread::yield_now();
+    }
+}
+
+type Play = fn(Scene);
+
+/// What is played on both databases.
+const SCENES: [(&str, Play); 8] = [
+    ("again", a_key_is_refused_for_as_long_as_it_could_come_again),
+    ("whole", whole_batches_go_by_their_day),
+    ("memory", uploads_are_forgotten_in_every_memory),
+    ("silence", the_newest_batch_stays_through_a_long_silence),
+    ("back", nothing_happens_when_the_clock_is_set_back),
+    ("ahead", a_clock_that_is_ahead_deletes_nothing),
+    ("middle", a_gateway_goes_on_where_another_stopped),
+    ("downloads", answered_downloads_are_counted),
+];
+
+#[test]
+fn keeps_its_promises_on_sqlite() {
+    for (name, play) in SCENES {
+        println!("scene {name}");
+        play(Scene::new(Installation::on_sqlite(), 1));
+    }
+}
+
+#[test]
+fn keeps_its_promises_on_mariadb_with_one_gateway_or_three() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    for (name, play) in SCENES {
+        for gateways in [1, 3] {
+            println!("scene {name}, {gateways} gateways");
+            let installation = Installation::on_mysql(&server, &format!("{name}_{gateways}"));
+            play(Scene::new(installation, gateways));
+        }
+    }
+}
+
+fn a_key_is_refused_for_as_long_as_it_could_come_again(scene: Scene) {
+    let mut engine = scene.start();
+    scene.upload(&engine, 0, "a", 0..3);
+    scene.wait_until_downloadable(&engine, 3);
+    for (days, deleted) in [(4, 3), (7, 0), (15, 0)] {
+        scene.pass_days(days - (scene.installation.now().0 - NOON.0) / DAY_MS);
+        scene.cleaned_up(deleted);
+        let again = scene.upload_aged(&engine, 0, &format!("b{days}"), 2..4, days);
+        let refused = Receipt::Refused {
+            key_count: 2,
+            duplicates: vec![0],
+        };
+        assert_eq!(again.unwrap(), refused, "after {days} days");
+        // The same when the set comes from the database.
+        engine.shutdown_all();
+        engine = scene.start();
+        let again = scene.upload_aged(&engine, 0, "c", 2..4, days).unwrap();
+        assert_eq!(again, refused, "after {days} days and a restart");
+    }
+    scene.pass_days(1);
+    let answer = scene.upload_aged(&engine, 0, "d", 2..3, 16);
+    assert!(matches!(
+        answer,
+        Err(UploadError::Rejection(Rejection::InvalidKey {
+            index: 0,
+            ..
+        }))
+    ));
+}
+
+fn whole_batches_go_by_their_day(scene: Scene) {
+    let engine = scene.start();
+    // More uploads than one transaction takes, in several download batches.
+    for at in 0..40 {
+        scene.upload(&engine, 0, &format!("old{at}"), at * 2..at * 2 + 2);
+    }
+    scene.wait_until_downloadable(&engine, 80);
+    scene.pass_days(1);
+    scene.upload(&engine, 1, "new", 100..107);
+    let tags = scene.wait_until_downloadable(&engine, 87);
+    let newest = tags.last().unwrap().clone();
+    assert_eq!(newest, "20210602-1");
+
+    scene.pass_days(2);
+    let cleanup = scene.cleaned_up(80);
+    let counted = (
+        cleanup.keys_before,
+        cleanup.keys_deleted,
+        cleanup.keys_after,
+    );
+    assert_eq!(counted, (87, 80, 7));
+    // Without a cut, the catalog has dropped what is gone; the rest is whole.
+    let batch = download(
+        &engine,
+        country("DE"),
+        scene.today().minus_days(2),
+        None,
+        Format::Protobuf,
+    );
+    let batch = batch.unwrap();
+    assert_eq!(
+        (batch.batch.tag.to_string(), batch.key_count()),
+        (newest.clone(), 7)
+    );
+    let old = download(
+        &engine,
+        country("PL"),
+        scene.today().minus_days(2),
+        Some(&tags[0]),
+        Format::Protobuf,
+    );
+    assert!(matches!(
+        old,
+        Err(DownloadError::Refused(
+            DownloadRefusal::UnknownBatchTag | DownloadRefusal::BatchBeforeDate
+        ))
+    ));
+    // Read back, not from memory.
+    engine.shutdown_all();
+    let engine = scene.start();
+    assert_eq!(scene.wait_until_downloadable(&engine, 7), [newest]);
+}
+
+fn uploads_are_forgotten_in_every_memory(scene: Scene) {
+    let engine = scene.start();
+    scene.upload(&engine, 0, "a", 0..20);
+    scene.upload(&engine, 1, "a", 0..5);
+    scene.wait_until_downloadable(&engine, 25);
+    scene.pass_days(1);
+    scene.upload(&engine, 0, "b", 20..23);
+    scene.wait_until_downloadable(&engine, 28);
+    scene.pass_days(17);
+    scene.cleaned_up(28);
+    for engine in &engine.0 {
+        // The last row of the log stays.
+        wait_for(|| (engine.status().identities == 3).then_some(()));
+    }
+    // The tag is free again, and its use is counted on two days.
+    scene.upload(&engine, 0, "a", 50..51);
+    let days = scene.statistics().days;
+    let uploads: Vec<_> = days
+        .iter()
+        .filter(|day| day.uploads > 0)
+        .map(uploads_of)
+        .collect();
+    let expected = [
+        ("2021-06-01 DE".to_owned(), 1, 20),
+        ("2021-06-01 IT".to_owned(), 1, 5),
+        ("2021-06-02 DE".to_owned(), 1, 3),
+        ("2021-06-19 DE".to_owned(), 1, 1),
+    ];
+    assert_eq!(uploads, expected);
+    // The chain goes on, and a gateway that starts now agrees.
+    assert_eq!(scene.wait_until_downloadable(&engine, 1), ["20210619-1"]);
+    engine.shutdown_all();
+    let engine = scene.start();
+    assert_eq!(engine.status().log_position, 4);
+    assert_eq!(scene.wait_until_downloadable(&engine, 1), ["20210619-1"]);
+}
+
+fn uploads_of(day: &CountryDay) -> (String, u64, u64) {
+    (
+        format!("{} {}", day.day, day.country),
+        day.uploads,
+        day.uploaded_keys,
+    )
+}
+
+fn the_newest_batch_stays_through_a_long_silence(scene: Scene) {
+    let engine = scene.start();
+    scene.upload(&engine, 0, "a", 0..3);
+    scene.wait_until_downloadable(&engine, 3);
+    scene.pass_days(30);
+    scene.cleaned_up(3);
+    engine.shutdown_all();
+    let engine = scene.start();
+    assert_eq!(engine.status().log_position, 1);
+    // Not yet known for sure to be in the past: some other row must take its place first.
+    scene.upload(&engine, 0, "b", 10..12);
+    assert_eq!(scene.wait_until_downloadable(&engine, 2), ["20210701-1"]);
+    assert_eq!(engine.status().log_position, 2);
+}
+
+fn nothing_happens_when_the_clock_is_set_back(scene: Scene) {
+    let engine = scene.start();
+    scene.pass_days(10);
+    scene.upload(&engine, 0, "a", 0..3);
+    scene.wait_until_downloadable(&engine, 3);
+    scene.cleaned_up(0);
+    scene.installation.clock.set(NOON);
+    scene.upload(&engine, 0, "b", 3..5);
+    scene.wait_until_downloadable(&engine, 5);
+    scene.pass_days(10);
+    assert_eq!(scene.cleaned_up(0).keys_deleted, 0);
+    let again = scene.upload_aged(&engine, 0, "c", 3..4, 10).unwrap();
+    assert!(matches!(again, Receipt::Refused { .. }));
+}
+
+/// The database's clock is right: it is the machine's.
+fn a_clock_that_is_ahead_deletes_nothing(scene: Scene) {
+    scene.installation.clock.set(SystemClock.now());
+    let engine = scene.start();
+    scene.upload(&engine, 0, "a", 0..3);
+    scene.wait_until_downloadable(&engine, 3);
+    engine.shutdown_all();
+    scene.pass_days(30);
+    // A gateway looks for what is too old before it ends.
+    scene.start().shutdown_all();
+    scene
+        .installation
+        .clock
+        .set(UnixMillis(scene.installation.now().0 - 30 * DAY_MS));
+    let engine = scene.start();
+    scene.wait_until_downloadable(&engine, 3);
+    let again = scene.upload_aged(&engine, 0, "b", 2..4, 0).unwrap();
+    assert!(matches!(again, Receipt::Refused { .. }));
+}
+
+fn a_gateway_goes_on_where_another_stopped(scene: Scene) {
+    let engine = scene.start();
+    for at in 0..200 {
+        scene.upload(&engine, 0, &format!("{at}"), at..at + 1);
+    }
+    scene.wait_until_downloadable(&engine, 200);
+    scene.pass_days(3);
+    // Stopped as soon as a first step has been taken; again and again.
+    let mut engine = engine;
+    for _ in 0..3 {
+        scene.cleaned_up(0);
+        engine.shutdown_all();
+        engine = scene.start();
+    }
+    let cleanup = scene.cleaned_up(200);
+    let counted = (
+        cleanup.keys_before,
+        cleanup.keys_deleted,
+        cleanup.keys_after,
+    );
+    assert_eq!(counted, (200, 200, 0));
+}
+
+fn answered_downloads_are_counted(scene: Scene) {
+    let engine = scene.start();
+    scene.upload(&engine, 0, "a", 0..3);
+    scene.upload(&engine, 1, "a", 0..2);
+    scene.wait_until_downloadable(&engine, 5);
+    let ask = |code, tag: Option<&str>| {
+        let today = scene.today();
+        download(&engine, country(code), today, tag, Format::Protobuf)
+    };
+    // What the wait has asked for is not known in number: another country counts.
+    let mut keys = 0;
+    let mut tag = None;
+    while let Ok(found) = ask("DE", tag.as_deref()) {
+        keys += u64::from(found.key_count());
+        tag = found.next.map(|tag| tag.to_string());
+        if tag.is_none() {
+            break;
+        }
+    }
+    assert_eq!(keys, 2);
+    ask("IT", None).unwrap();
+    ask("IT", None).unwrap();
+    ask("ES", Some("20210601-99")).unwrap_err();
+    ask("ES", None).unwrap();
+    engine.shutdown_all();
+    let days = scene.statistics().days;
+    let of = |code| {
+        *days
+            .iter()
+            .find(|day| day.country == country(code))
+            .unwrap()
+    };
+    let (de, it, es) = (of("DE"), of("IT"), of("ES"));
+    assert_eq!(
+        (de.uploads, de.uploaded_keys, de.downloaded_keys),
+        (1, 3, 2)
+    );
+    assert_eq!(de.downloads, de.batches);
+    assert_eq!((it.downloads, it.batches, it.uploaded_keys), (2, 1, 2));
+    assert_eq!((es.downloads, es.batches, es.uploads), (1, 1, 0));
+
+    // Another gateway, or the next run, adds to the same rows.
+    let engine = scene.start();
+    let answer = download(&engine, country("IT"), scene.today(), None, Format::Json);
+    answer.unwrap();
+    engine.shutdown_all();
+    let days = scene.statistics().days;
+    let it = days
+        .iter()
+        .find(|day| day.country == country("IT"))
+        .unwrap();
+    assert_eq!((it.downloads, it.batches), (3, 1));
+}
