@@ -3,39 +3,27 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::{
-    Backend, NOON, RSA_2048, SIZES, bench, criterion, group, keys, random_identities, scaled,
-};
+use benches::{Backend, Ground, NOON, RSA_2048, SIZES, bench, criterion, group, random_identities};
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
-use engine::dedup::{IdentitySetWriter, find_repeats, identify};
+use engine::dedup::{find_repeats, identify};
 use engine::domain::Seq;
 use engine::wire::canonical::CanonicalBytes;
-
-/// Four worst days: more than the caches of any processor hold.
-const KNOWN: usize = 4_000_000;
-
-fn set_of(count: usize) -> IdentitySetWriter {
-    let mut set = IdentitySetWriter::new(Seq::ZERO);
-    set.insert(&random_identities(2, count), NOON.day(), Seq(1));
-    set
-}
 
 fn probes(criterion: &mut Criterion) {
     let mut group = group(criterion, "dedup");
     let backend = Backend::of(RSA_2048);
-    let keys = keys();
-    let set = set_of(scaled(KNOWN, 10_000));
+    let ground = Ground::lay();
     for size in SIZES {
         let body = backend.body(0, size);
         let canonical = CanonicalBytes::of(&decode(&body, size).expect("well-formed"));
         bench(&mut group, "identify", size, |b| {
-            b.iter(|| identify(black_box(&canonical), &keys));
+            b.iter(|| identify(black_box(&canonical), &ground.keys));
         });
-        let identities = identify(&canonical, &keys);
+        let identities = identify(&canonical, &ground.keys);
         bench(&mut group, "probe", size, |b| {
             b.iter(|| {
-                let known = set.shared().find_known(black_box(&identities));
+                let known = ground.set.shared().find_known(black_box(&identities));
                 (known, find_repeats(&identities, canonical.order()))
             });
         });
@@ -46,7 +34,7 @@ fn probes(criterion: &mut Criterion) {
 fn inserts(criterion: &mut Criterion) {
     let mut group = group(criterion, "dedup");
     for size in SIZES {
-        let mut set = set_of(scaled(KNOWN, 10_000));
+        let mut set = Ground::lay().set;
         let mut seed = 3;
         bench(&mut group, "insert", size, |b| {
             b.iter_custom(|iterations| {

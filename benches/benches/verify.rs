@@ -22,9 +22,6 @@ fn parts(criterion: &mut Criterion) {
             b.iter(|| CanonicalBytes::of(black_box(&batch)));
         });
         let canonical = CanonicalBytes::of(&batch);
-        bench(&mut group, "gather", size, |b| {
-            b.iter(|| black_box(&canonical).signed_bytes());
-        });
         let signed_bytes = canonical.signed_bytes();
         bench(&mut group, "sha256", size, |b| {
             b.iter(|| digest(&SHA256, black_box(&signed_bytes)));

@@ -6,6 +6,7 @@
 //! it, so that none rots.
 
 mod backend;
+mod ground;
 mod installation;
 
 use std::time::Duration;
@@ -17,10 +18,15 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use backend::{Backend, ECDSA_P256, RSA_2048, SHAPES};
+pub use ground::Ground;
 pub use installation::{
     Installation, Pending, Place, Shape, certificate_list, download, keys, places, upload,
     wait_for_batches,
 };
+
+/// As in the gateway.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Keys in an upload: the smallest, a small backend's, and the largest that there is.
 pub const SIZES: [u32; 3] = [1, 100, 5000];

@@ -9,10 +9,13 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::error::Rejection;
-use crate::wire::protobuf::{KeyFields, KeyMessages, read_key, write_key};
+use crate::wire::protobuf::{
+    KeyFields, KeyMessages, TwoLetterCountries, field_bytes, read_key, read_own_key, write_key,
+};
 
 /// Why a body is no batch of diagnosis keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,17 +41,39 @@ pub enum MalformedBatch {
 #[derive(Debug, Clone)]
 pub(crate) struct DecodedKey<'a> {
     pub(crate) fields: KeyFields<'a>,
-    /// Where [`DecodedBatch::visited`] holds the countries, joined with commas.
-    visited: Range<u32>,
-    pub(crate) visited_count: u32,
+    visited: Visited<'a>,
+    /// Whether countries and origin are ASCII, and no country contains a comma: else different
+    /// keys would have the same canonical text.
+    pub(crate) has_plain_countries: bool,
+}
+
+/// Where the visited countries of a key are.
+#[derive(Debug, Clone)]
+enum Visited<'a> {
+    /// In the body.
+    TwoLetters(TwoLetterCountries<'a>),
+    /// In [`DecodedBatch::joined`].
+    Joined(Range<usize>),
+}
+
+/// Visited countries of a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum VisitedCountries<'a> {
+    /// Two ASCII characters each, none of them a comma.
+    TwoLetters(TwoLetterCountries<'a>),
+    /// Joined with commas.
+    Joined(&'a str),
 }
 
 /// Keys in request order, as flat arrays.
 #[derive(Debug)]
 pub struct DecodedBatch<'a> {
     keys: Vec<DecodedKey<'a>>,
-    /// All keys' visited countries; within a key they are joined with commas, in the sent order.
-    visited: String,
+    /// Visited countries that are not as usual; within a key they are joined with commas, in the
+    /// sent order.
+    joined: String,
+    /// The body, if it is what [`Self::encode_segment`] would write.
+    segment: Option<&'a [u8]>,
 }
 
 impl<'a> DecodedBatch<'a> {
@@ -61,30 +86,54 @@ impl<'a> DecodedBatch<'a> {
         &self.keys
     }
 
-    /// A key's visited countries, joined with commas.
+    /// A key's visited countries.
     #[allow(
         clippy::indexing_slicing,
         reason = "decode made the ranges from this very text"
     )]
-    pub(crate) fn visited(&self, key: &DecodedKey<'_>) -> &str {
-        &self.visited[key.visited.start as usize..key.visited.end as usize]
+    pub(crate) fn visited<'k>(&'k self, key: &'k DecodedKey<'_>) -> VisitedCountries<'k> {
+        match &key.visited {
+            Visited::TwoLetters(countries) => VisitedCountries::TwoLetters(*countries),
+            Visited::Joined(range) => VisitedCountries::Joined(&self.joined[range.clone()]),
+        }
     }
 
     /// The keys as encoded `keys` fields, in request order: known fields only, defaults left out.
+    ///
+    /// Nearly every client sends just that; then it is a copy of the body.
     pub fn encode_segment(&self) -> Vec<u8> {
+        match self.segment {
+            Some(body) => body.to_vec(),
+            None => self.encode_keys(),
+        }
+    }
+
+    fn encode_keys(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.keys.len().saturating_mul(80));
         for key in &self.keys {
-            let visited = self.visited(key);
+            let joined = self.visited(key).joined();
             // An empty text splits into one empty country: there is none.
-            let countries = visited.split(',').filter(|_| !visited.is_empty());
+            let countries = joined.split(',').filter(|_| !joined.is_empty());
             write_key(&mut out, &key.fields, countries);
         }
         out
     }
+}
 
-    /// Whether every origin and visited country is ASCII.
-    pub(crate) fn is_ascii(&self) -> bool {
-        self.visited.is_ascii() && self.keys.iter().all(|key| key.fields.origin.is_ascii())
+impl<'a> VisitedCountries<'a> {
+    /// Joined with commas.
+    pub(crate) fn joined(self) -> Cow<'a, str> {
+        match self {
+            Self::Joined(joined) => Cow::Borrowed(joined),
+            Self::TwoLetters(countries) => {
+                let mut joined = String::with_capacity(countries.iter().len().saturating_mul(3));
+                for [a, b] in countries.iter() {
+                    joined.extend([char::from(a), char::from(b), ',']);
+                }
+                joined.pop();
+                Cow::Owned(joined)
+            }
+        }
     }
 }
 
@@ -96,36 +145,50 @@ impl<'a> DecodedBatch<'a> {
 pub fn decode(body: &[u8], keys_max: u32) -> Result<DecodedBatch<'_>, Rejection> {
     // A key takes at least 40 bytes in practice: one allocation, bounded by the body.
     let capacity = (body.len() / 40).min(keys_max as usize);
-    let mut batch = DecodedBatch {
-        keys: Vec::with_capacity(capacity),
-        visited: String::with_capacity(body.len() / 4),
-    };
+    let mut keys = Vec::with_capacity(capacity);
+    let mut joined = String::new();
     let mut messages = KeyMessages::new(body);
+    // Bytes of the keys that are as we would write them.
+    let mut own_bytes: usize = 0;
     while let Some(message) = messages.next_message()? {
-        if batch.keys.len() >= keys_max as usize {
+        if keys.len() >= keys_max as usize {
             return Err(Rejection::TooManyKeys { max: keys_max });
         }
-        let key = decode_key(message, &mut batch.visited)?;
-        batch.keys.push(key);
+        keys.push(match read_own_key(message) {
+            Some((fields, countries)) => {
+                own_bytes = own_bytes.saturating_add(field_bytes(message));
+                DecodedKey {
+                    has_plain_countries: fields.origin.is_ascii(),
+                    visited: Visited::TwoLetters(countries),
+                    fields,
+                }
+            }
+            None => decode_key(message, &mut joined)?,
+        });
     }
-    Ok(batch)
+    Ok(DecodedBatch {
+        keys,
+        joined,
+        segment: (own_bytes == body.len()).then_some(body),
+    })
 }
 
-fn decode_key<'a>(message: &'a [u8], visited: &mut String) -> Result<DecodedKey<'a>, Rejection> {
-    let start = visited.len();
-    let mut visited_count: u32 = 0;
+/// Reads a key that may be written in any way.
+fn decode_key<'a>(message: &'a [u8], joined: &mut String) -> Result<DecodedKey<'a>, Rejection> {
+    let start = joined.len();
+    let (mut first, mut plain) = (true, true);
     let fields = read_key(message, |country| {
-        if visited_count > 0 {
-            visited.push(',');
+        if !first {
+            joined.push(',');
         }
-        visited.push_str(country);
-        visited_count = visited_count.saturating_add(1);
+        first = false;
+        joined.push_str(country);
+        plain &= country.is_ascii() && !country.contains(',');
     })?;
-    let position = |at: usize| u32::try_from(at).map_err(|_| MalformedBatch::Truncated);
     Ok(DecodedKey {
+        has_plain_countries: plain && fields.origin.is_ascii(),
+        visited: Visited::Joined(start..joined.len()),
         fields,
-        visited: position(start)?..position(visited.len())?,
-        visited_count,
     })
 }
 
@@ -162,7 +225,61 @@ mod tests {
     #[test]
     fn joins_visited_countries_with_commas() {
         let batch = decode(b"\x0a\x08\x2a\x02FR\x2a\x02IT\x0a\x00", 5).unwrap();
-        let visited: Vec<_> = batch.keys().iter().map(|key| batch.visited(key)).collect();
-        assert_eq!(visited, ["FR,IT", ""]);
+        let joined = |batch: &DecodedBatch<'_>, at: usize| {
+            let countries = batch.visited(&batch.keys()[at]);
+            countries.joined().into_owned()
+        };
+        assert_eq!([joined(&batch, 0), joined(&batch, 1)], ["FR,IT", ""]);
+        let batch = decode(b"\x0a\x06\x2a\x00\x2a\x02FR", 5).unwrap();
+        assert_eq!(joined(&batch, 0), ",FR");
+    }
+
+    /// A key with every field, as protobuf libraries write it.
+    const KEY: &[u8] = b"\x0a\x02xy\x10\xa0\x85\xa5\x01\x18\x90\x01\x20\x03\x2a\x02FR\x2a\x02IT\
+        \x32\x02DE\x38\x01\x40\x05";
+    fn body_of(message: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(message.len()).unwrap();
+        [&[0x0a, length], message].concat()
+    }
+
+    /// Whether the body counts as our own, which must mean that it is what we would write.
+    fn is_ours(body: &[u8]) -> bool {
+        let batch = decode(body, 5).unwrap();
+        assert_eq!(batch.encode_segment(), batch.encode_keys(), "{body:x?}");
+        batch.segment.is_some()
+    }
+
+    #[test]
+    fn takes_a_body_for_its_segment_only_if_it_would_write_the_same() {
+        assert!(is_ours(b""));
+        assert!(is_ours(THREE));
+        assert!(is_ours(&body_of(KEY)));
+        assert!(is_ours(&body_of(b"\x20\xff\xff\xff\xff\x07")));
+        let foreign: [&[u8]; 18] = [
+            b"\x32\x02DE\x0a\x02xy",
+            b"\x20\x01\x20\x02",
+            b"\x2a\x02FR\x32\x02DE\x2a\x02IT",
+            b"\x20\x00",
+            b"\x20\x80\x00",
+            b"\x20\x81\x00",
+            b"\x20\xff\xff\xff\xff\x0f",
+            b"\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+            b"\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"\x10\xff\xff\xff\xff\x0f",
+            b"\x10\x81\x80\x80\x80\x80\x01",
+            b"\x0a\x00",
+            b"\x0a\x82\x00xy",
+            b"\x8a\x00\x02xy",
+            b"\x2a\x00",
+            b"\x2a\x03F,R",
+            b"\x2a\x02\xc3\x89",
+            b"\x48\x01",
+        ];
+        for message in foreign {
+            assert!(!is_ours(&body_of(message)), "{message:x?}");
+        }
+        for around in [&b"\x0a\x84\x00\x32\x02DE"[..], b"\x10\x01", b"\x8a\x00\x00"] {
+            assert!(!is_ours(around), "{around:x?}");
+        }
     }
 }

@@ -88,7 +88,7 @@ const REPORT_TYPE_MAX: i32 = 5;
 pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, Rejection> {
     let starts = rolling_starts(now);
     for (index, key) in (0..).zip(batch.keys()) {
-        if let Err(rule) = check_key(&batch, key, &starts) {
+        if let Err(rule) = check_key(key, &starts) {
             return Err(Rejection::InvalidKey { index, rule });
         }
     }
@@ -100,8 +100,9 @@ pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'
 /// # Errors
 /// [`OriginMismatch`] for the first key that does not.
 pub fn check_origins(batch: &DecodedBatch<'_>, expected: Country) -> Result<(), OriginMismatch> {
+    let is_foreign = |origin: &str| *origin.as_bytes() != expected.letters();
     let mut keys = (0..).zip(batch.keys());
-    match keys.find(|(_, key)| key.fields.origin != expected.as_str()) {
+    match keys.find(|(_, key)| is_foreign(key.fields.origin)) {
         Some((index, _)) => Err(OriginMismatch {
             index,
             expected,
@@ -117,11 +118,7 @@ fn rolling_starts(now: UnixMillis) -> RangeInclusive<u64> {
     oldest / INTERVAL_SECONDS..=now.seconds() / INTERVAL_SECONDS + 1
 }
 
-fn check_key(
-    batch: &DecodedBatch<'_>,
-    key: &DecodedKey<'_>,
-    starts: &RangeInclusive<u64>,
-) -> Result<(), KeyRule> {
+fn check_key(key: &DecodedKey<'_>, starts: &RangeInclusive<u64>) -> Result<(), KeyRule> {
     let fields = &key.fields;
     let rule = |holds: bool, rule: KeyRule| if holds { Ok(()) } else { Err(rule) };
     rule(!fields.key_data.is_empty(), KeyRule::KeyDataPresent)?;
@@ -143,16 +140,7 @@ fn check_key(
         (0..=REPORT_TYPE_MAX).contains(&fields.report_type),
         KeyRule::ReportType,
     )?;
-    rule(is_unambiguous(batch, key), KeyRule::CountryText)
-}
-
-/// Joined with commas, the countries can be told apart again.
-fn is_unambiguous(batch: &DecodedBatch<'_>, key: &DecodedKey<'_>) -> bool {
-    let visited = batch.visited(key);
-    let commas = visited.bytes().filter(|&byte| byte == b',').count();
-    visited.is_ascii()
-        && key.fields.origin.is_ascii()
-        && commas == key.visited_count.saturating_sub(1) as usize
+    rule(key.has_plain_countries, KeyRule::CountryText)
 }
 
 #[cfg(test)]

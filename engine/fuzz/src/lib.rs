@@ -23,6 +23,9 @@ use engine::wire::json;
 /// 2021-06-01T12:00:00Z: the certificates of the test vectors are valid then.
 pub const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
 
+/// A bound on keys that small inputs reach.
+const FEW_KEYS: u32 = 2;
+
 /// The text of a key that has no data, origin or countries: eight fields, five of them of
 /// eight characters, each with its dot.
 const EMPTY_TEXT_BYTES: usize = 48;
@@ -38,6 +41,9 @@ const SEGMENT_GROWTH: usize = 2;
 
 /// A protobuf body: decoded, validated, brought into canonical form, encoded in both formats.
 pub fn protobuf_body(body: &[u8]) {
+    if let Ok(batch) = decode(body, FEW_KEYS) {
+        assert!(batch.key_count() <= FEW_KEYS);
+    }
     let keys_max = limits::UPLOAD_KEYS_MAX;
     let Ok(batch) = decode(body, keys_max) else {
         return;
@@ -69,6 +75,9 @@ fn encoded(batch: &DecodedBatch<'_>, signed_bytes: &[u8]) -> Vec<u8> {
 
 /// A JSON body: transcoded, then as protobuf.
 pub fn json_body(body: &[u8]) {
+    if let Ok(protobuf) = json::to_protobuf(body, FEW_KEYS) {
+        decode(&protobuf, FEW_KEYS).expect("no more keys than asked for");
+    }
     if let Ok(protobuf) = json::to_protobuf(body, limits::UPLOAD_KEYS_MAX) {
         assert!(protobuf.len() <= body.len(), "JSON is never the shorter");
         decode(&protobuf, limits::UPLOAD_KEYS_MAX).expect("transcoded bodies are well-formed");

@@ -85,8 +85,13 @@ pub fn dedup<'a>(
 
 /// The identities of a batch's keys, in request order.
 pub fn identify(canonical: &CanonicalBytes, keys: &Keys) -> Vec<KeyIdentity> {
-    let texts = (0..canonical.key_count()).map(|at| canonical.key(at));
-    texts.map(|text| keys.identify(text)).collect()
+    let mut identities = vec![KeyIdentity([0; 16]); canonical.key_count()];
+    let hasher = keys.identity_hasher();
+    // In the order in which the texts stand in memory.
+    for &index in canonical.order() {
+        identities[index as usize] = hasher.identify(canonical.key(index as usize));
+    }
+    identities
 }
 
 fn merged(mut positions: Vec<u32>, others: &[u32]) -> Vec<u32> {

@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -30,6 +31,10 @@ use crate::domain::{Day, KeyIdentity, Seq};
 const SHARDS: usize = 256;
 /// Slots of a new shard: 256 shards take 256 KiB when empty.
 const SLOTS_MIN: usize = 64;
+
+/// Identities whose slots are fetched from memory at once. A slot is a cache miss; a core keeps
+/// about a dozen of them in flight, if nothing that it has to wait for stands between them.
+const FETCHED_TOGETHER: usize = 64;
 
 /// Bits of the second word that a slot keeps; the others are the shard's own.
 const SECOND_KEPT: u64 = u64::MAX >> 8;
@@ -47,9 +52,13 @@ struct Shard {
     slots: Box<[Slot]>,
 }
 
+/// All shards.
+type Shards = Box<[Arc<Shard>]>;
+
 /// What probes see: shared by all CPU jobs.
 pub struct IdentitySet {
-    shards: Box<[ArcSwap<Shard>]>,
+    /// Replaced whole when a shard is: a probe of many identities takes it once.
+    shards: ArcSwap<Shards>,
     /// Every identity of the log up to here is in the set.
     position: AtomicU64,
     /// The upload whose identities are being inserted, or the last that was.
@@ -60,6 +69,8 @@ pub struct IdentitySet {
 /// The one who may change the set: the writer thread.
 pub struct IdentitySetWriter {
     set: Arc<IdentitySet>,
+    /// Invariant: those of the set.
+    shards: Shards,
     shard_lens: Box<[usize]>,
     generations: Generations,
     sweep: Option<Sweep>,
@@ -81,18 +92,20 @@ struct Sweep {
 }
 
 impl IdentitySet {
-    /// Whether the set holds an identity, as far as this thread can see.
-    pub fn contains(&self, identity: &KeyIdentity) -> bool {
-        let (first, second) = words(identity);
-        self.shards[shard_of(second)].load().contains(first, second)
-    }
-
-    /// Positions of the identities that the set holds, ascending.
+    /// Positions of the identities that the set holds, ascending, as far as this thread can see.
     pub fn find_known(&self, identities: &[KeyIdentity]) -> Vec<u32> {
-        let known = (0u32..)
-            .zip(identities)
-            .filter(|(_, identity)| self.contains(identity));
-        known.map(|(index, _)| index).collect()
+        let shards = self.shards.load();
+        let mut known = Vec::new();
+        let some_at_once = identities.chunks(FETCHED_TOGETHER);
+        for (start, some) in (0u32..).step_by(FETCHED_TOGETHER).zip(some_at_once) {
+            fetch(&shards, some);
+            let found = (start..).zip(some).filter(|(_, identity)| {
+                let (first, second) = words(identity);
+                shards[shard_of(second)].contains(first, second)
+            });
+            known.extend(found.map(|(index, _)| index));
+        }
+        known
     }
 
     /// The log position up to which the set is complete. Read it before probing.
@@ -132,18 +145,34 @@ impl fmt::Debug for IdentitySetWriter {
     }
 }
 
+/// Reads the home slots of some identities, so that they are in the cache when they are needed.
+fn fetch(shards: &[Arc<Shard>], identities: &[KeyIdentity]) {
+    let read = |identity: &KeyIdentity| {
+        let (first, second) = words(identity);
+        let shard = &shards[shard_of(second)];
+        shard.slots[shard.home(first)].first.load(Ordering::Relaxed)
+    };
+    black_box(
+        identities
+            .iter()
+            .fold(0, |all, identity| all ^ read(identity)),
+    );
+}
+
 impl IdentitySetWriter {
     /// An empty set at a log position.
     pub fn new(position: Seq) -> Self {
-        let shards = (0..SHARDS).map(|_| ArcSwap::from_pointee(Shard::with_slots(SLOTS_MIN)));
+        let shard = |_| Arc::new(Shard::with_slots(SLOTS_MIN));
+        let shards: Shards = (0..SHARDS).map(shard).collect();
         let set = IdentitySet {
-            shards: shards.collect(),
+            shards: ArcSwap::from_pointee(shards.clone()),
             position: AtomicU64::new(position.0),
             begun: AtomicU64::new(position.0),
             len: AtomicU64::new(0),
         };
         Self {
             set: Arc::new(set),
+            shards,
             shard_lens: vec![0; SHARDS].into(),
             generations: Generations::new(),
             sweep: None,
@@ -166,8 +195,11 @@ impl IdentitySetWriter {
                 .as_ref()
                 .map_or(day, |sweep| day.max(sweep.before));
             let generation = self.generations.of(day);
-            for identity in identities {
-                self.insert_one(identity, generation);
+            for some in identities.chunks(FETCHED_TOGETHER) {
+                fetch(&self.shards, some);
+                for identity in some {
+                    self.insert_one(identity, generation);
+                }
             }
         }
         self.publish(position);
@@ -181,19 +213,22 @@ impl IdentitySetWriter {
     fn insert_one(&mut self, identity: &KeyIdentity, generation: u8) {
         let (first, second) = words(identity);
         let index = shard_of(second);
-        let mut shard = self.set.shards[index].load_full();
         // Three quarters full: an unsuccessful probe looks at 8.5 slots, two cache lines.
-        if (self.shard_lens[index] + 1) * 4 > shard.slots.len() * 3 {
-            shard = Arc::new(shard.grown());
-            self.set.shards[index].store(Arc::clone(&shard));
+        if (self.shard_lens[index] + 1) * 4 > self.shards[index].slots.len() * 3 {
+            self.replace_shard(index, self.shards[index].grown());
         }
-        match shard.insert(first, stamped(second, generation)) {
+        match self.shards[index].insert(first, stamped(second, generation)) {
             Inserted::New => {
                 self.shard_lens[index] += 1;
                 self.set.len.fetch_add(1, Ordering::Relaxed);
             }
             Inserted::Known(slot) => self.keep_later(slot, generation),
         }
+    }
+
+    fn replace_shard(&mut self, index: usize, shard: Shard) {
+        self.shards[index] = Arc::new(shard);
+        self.set.shards.store(Arc::new(self.shards.clone()));
     }
 
     /// An identity that was stored twice (forgotten here later than elsewhere) is kept for the
@@ -232,9 +267,8 @@ impl IdentitySetWriter {
 
     /// Replaces a shard by one without the expired generations, if it holds some.
     fn sweep_shard(&mut self, index: usize, expired: &[bool; GENERATIONS]) {
-        let shard = self.set.shards[index].load_full();
         let len = self.shard_lens[index];
-        let kept = shard
+        let kept = self.shards[index]
             .used()
             .filter(|&(_, second)| !expired[usize::from(generation_of(second))]);
         let kept_len = kept.clone().count();
@@ -246,7 +280,7 @@ impl IdentitySetWriter {
         for (first, second) in kept {
             swept.insert(first, second);
         }
-        self.set.shards[index].store(Arc::new(swept));
+        self.replace_shard(index, swept);
         self.shard_lens[index] = kept_len;
         let forgotten = (len - kept_len) as u64;
         self.set.len.fetch_sub(forgotten, Ordering::Relaxed);
@@ -444,6 +478,10 @@ mod tests {
         (0..count).map(|_| identity()).collect()
     }
 
+    fn holds(set: &IdentitySet, identity: &KeyIdentity) -> bool {
+        !set.find_known(&[*identity]).is_empty()
+    }
+
     #[test]
     fn keeps_every_identity_while_it_grows() {
         let identities = random_identities(1, 100_000);
@@ -455,7 +493,7 @@ mod tests {
         assert!(
             identities[..90_000]
                 .iter()
-                .all(|identity| set.contains(identity))
+                .all(|identity| holds(&set, identity))
         );
         assert_eq!(set.find_known(&identities[89_998..]), [0, 1]);
     }
@@ -574,7 +612,7 @@ mod tests {
                 let identity = KeyIdentity(bytes);
                 let today = 100 + at / 20;
                 prop_assert_eq!(
-                    writer.shared().contains(&identity), model.contains_key(&identity)
+                    holds(writer.shared(), &identity), model.contains_key(&identity)
                 );
                 writer.insert(&[identity], day(today - age), Seq(1));
                 let until = model.entry(identity).or_insert_with(|| day(today - age));

@@ -29,6 +29,11 @@ impl Country {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("parse admits ASCII letters only")
     }
+
+    /// The two letters.
+    pub const fn letters(self) -> [u8; 2] {
+        self.0
+    }
 }
 
 impl fmt::Display for Country {

@@ -21,7 +21,6 @@ use crate::wire::canonical::CanonicalBytes;
 #[derive(Debug)]
 pub struct SignedContent {
     canonical: CanonicalBytes,
-    signed_bytes: Vec<u8>,
     digest: ContentDigest,
 }
 
@@ -33,7 +32,7 @@ impl SignedContent {
 
     /// The texts in signing order.
     pub fn signed_bytes(&self) -> &[u8] {
-        &self.signed_bytes
+        self.canonical.as_bytes()
     }
 
     /// SHA-256 over the signed bytes: the content that an upload tag stands for.
@@ -45,12 +44,10 @@ impl SignedContent {
 /// Writes, orders and hashes the canonical texts of a batch.
 pub fn signed_content(batch: &ValidBatch<'_>) -> SignedContent {
     let canonical = CanonicalBytes::of(batch.keys());
-    let signed_bytes = canonical.signed_bytes();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &signed_bytes);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes());
     let digest = digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
     SignedContent {
         canonical,
-        signed_bytes,
         digest: ContentDigest(digest),
     }
 }
@@ -99,7 +96,7 @@ pub fn verify<'a>(
 ) -> Result<VerifiedBatch<'a>, Rejection> {
     let signer = check_signature(&SignatureCheck {
         batch_signature: &request.batch_signature,
-        signed_bytes: &content.signed_bytes,
+        signed_bytes: content.signed_bytes(),
         content: &content.digest,
         keys: batch.keys(),
         sha1_allowed: around.legacy_sha1.contains(&request.country),

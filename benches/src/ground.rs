@@ -1,0 +1,73 @@
+//! What the CPU stages work against, without an engine: a set of known identities, the certificate
+//! list, keys, a clock that stands still.
+
+use engine::ManualClock;
+use engine::admission::Admission;
+use engine::dedup::{IdentitySetWriter, TagIndex};
+use engine::domain::Seq;
+use engine::seal::Keys;
+use engine::settings::UploadSettings;
+use engine::trust::Trust;
+use engine::upload::{Prepared, SealedBatch, Surroundings, UploadRequest, prepare};
+
+use crate::{NOON, certificate_list, keys, random_identities, scaled};
+
+/// Identities in the set: a quarter of Europe's worst day, more than the caches of a core hold.
+const KNOWN: usize = 4_000_000;
+
+/// What the CPU stages work against.
+#[derive(Debug)]
+pub struct Ground {
+    /// The known identities.
+    pub set: IdentitySetWriter,
+    /// Keys of the installation.
+    pub keys: Keys,
+    /// The certificate list.
+    pub trust: Trust,
+    settings: UploadSettings,
+    tags: TagIndex,
+    clock: ManualClock,
+    admission: Admission,
+}
+
+impl Ground {
+    /// With four million known identities, or few if nothing is measured.
+    pub fn lay() -> Self {
+        let mut set = IdentitySetWriter::new(Seq::ZERO);
+        set.insert(
+            &random_identities(2, scaled(KNOWN, 10_000)),
+            NOON.day(),
+            Seq(1),
+        );
+        Self {
+            set,
+            keys: keys(),
+            trust: certificate_list(),
+            settings: UploadSettings::default(),
+            tags: TagIndex::default(),
+            clock: ManualClock::new(NOON),
+            admission: Admission::default(),
+        }
+    }
+
+    /// Takes an upload through all CPU stages.
+    ///
+    /// # Panics
+    /// When it is not ready to be stored then.
+    pub fn walk(&self, request: &UploadRequest) -> Box<SealedBatch> {
+        let around = Surroundings {
+            settings: &self.settings,
+            legacy_sha1: &[],
+            keys: &self.keys,
+            trust: &self.trust,
+            set: self.set.shared(),
+            tags: &self.tags,
+            clock: &self.clock,
+        };
+        let permit = self.admission.admit(request.country, request.body.len());
+        match prepare(request, permit.expect("there is room"), &around) {
+            Ok(Prepared::Sealed(batch)) => batch,
+            other => panic!("not ready to be stored: {other:?}"),
+        }
+    }
+}
