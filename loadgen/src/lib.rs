@@ -12,6 +12,7 @@
 //! | [`client`] | kept-alive HTTP with mutual TLS, or with a proxy's identity headers |
 //! | [`run`] | uploads from all participants at once |
 //! | [`record`] | what was sent and answered, as JSON lines |
+//! | [`results`] | what a run measured, as JSON lines, for plans and reports |
 //! | [`verify`] | downloads as every participant, and judges |
 //! | [`steps`] | prepare, upload, download, each with its progress bar |
 //! | [`config`] | settings from a file |
@@ -29,6 +30,7 @@ pub mod participants;
 pub mod profiles;
 pub mod progress;
 pub mod record;
+pub mod results;
 pub mod run;
 pub mod signer;
 pub mod steps;
