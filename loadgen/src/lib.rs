@@ -13,6 +13,8 @@
 //! | [`scenario`] | who sends what, when |
 //! | [`schedule`] | timetables from a seed |
 //! | [`hostile`] | requests that no participant should send |
+//! | [`load`] | runs scenarios and measures them second by second |
+//! | [`find_limit`] | the rate at which an objective breaks |
 //! | [`run`] | uploads from all participants at once |
 //! | [`record`] | what was sent and answered, as JSON lines |
 //! | [`results`] | what a run measured, as JSON lines, for plans and reports |
@@ -27,8 +29,10 @@ pub mod client;
 pub mod config;
 pub mod demo;
 mod der;
+pub mod find_limit;
 pub mod hostile;
 pub mod keys;
+pub mod load;
 pub mod local;
 mod pace;
 pub mod participants;
