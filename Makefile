@@ -10,7 +10,7 @@ PROFILE ?= planning-2020
 SEED ?= 1
 DIR ?= run
 SECONDS ?= 60
-RESULTS ?= $(notdir $(basename $(SCENARIO))).jsonl
+RESULTS ?= target/$(notdir $(basename $(SCENARIO))).jsonl
 
 RELEASE := target/release
 
