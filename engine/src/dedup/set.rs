@@ -29,7 +29,7 @@ use crate::domain::{Day, KeyIdentity, Seq};
 
 /// Shards grow one at a time: growing copies one part in 256, not the whole set.
 const SHARDS: usize = 256;
-/// Slots of a new shard: 256 shards take 256 KiB when empty.
+/// Slots of the smallest shard: 256 shards take 320 KiB when empty.
 const SLOTS_MIN: usize = 64;
 
 /// Identities whose slots are fetched from memory at once. A slot is a cache miss; a core keeps
@@ -162,7 +162,7 @@ fn fetch(shards: &[Arc<Shard>], identities: &[KeyIdentity]) {
 impl IdentitySetWriter {
     /// An empty set at a log position.
     pub fn new(position: Seq) -> Self {
-        let shard = |_| Arc::new(Shard::with_slots(SLOTS_MIN));
+        let shard = |index| Arc::new(Shard::with_slots(slots_for(index, 0)));
         let shards: Shards = (0..SHARDS).map(shard).collect();
         let set = IdentitySet {
             shards: ArcSwap::from_pointee(shards.clone()),
@@ -213,8 +213,7 @@ impl IdentitySetWriter {
     fn insert_one(&mut self, identity: &KeyIdentity, generation: u8) {
         let (first, second) = words(identity);
         let index = shard_of(second);
-        // Three quarters full: an unsuccessful probe looks at 8.5 slots, two cache lines.
-        if (self.shard_lens[index] + 1) * 4 > self.shards[index].slots.len() * 3 {
+        if is_crowded(self.shard_lens[index] + 1, self.shards[index].slots.len()) {
             self.replace_shard(index, self.shards[index].grown());
         }
         match self.shards[index].insert(first, stamped(second, generation)) {
@@ -275,8 +274,8 @@ impl IdentitySetWriter {
         if kept_len == len {
             return;
         }
-        // Room to grow by a third, as after growing.
-        let swept = Shard::with_slots((kept_len * 2).max(SLOTS_MIN));
+        // With a little room: uploads go on.
+        let swept = Shard::with_slots(slots_for(index, kept_len + kept_len / 8));
         for (first, second) in kept {
             swept.insert(first, second);
         }
@@ -285,6 +284,22 @@ impl IdentitySetWriter {
         let forgotten = (len - kept_len) as u64;
         self.set.len.fetch_sub(forgotten, Ordering::Relaxed);
     }
+}
+
+/// Slots of a shard that holds `len` identities. Shards hold equally many, so if they had equal
+/// sizes they would all grow at once, and uploads would wait for it; one begins with up to half as
+/// many slots again as another.
+fn slots_for(index: usize, len: usize) -> usize {
+    let mut slots = SLOTS_MIN + SLOTS_MIN / 2 * index / SHARDS;
+    while is_crowded(len, slots) {
+        slots += slots / 2;
+    }
+    slots
+}
+
+/// Three quarters full: an unsuccessful probe looks at 8.5 slots, two cache lines.
+const fn is_crowded(len: usize, slots: usize) -> bool {
+    len * 4 > slots * 3
 }
 
 impl Generations {
