@@ -1,12 +1,19 @@
 //! Which keys a group of waiting uploads has: 64 bits of each identity, quick to add, to look for and
 //! to clear, and for a full group still small enough for a core's cache.
 //!
+//! And which keys came in with the newest uploads of the log: what a CPU job has looked up in the set
+//! a moment ago needs to be held against these only.
+//!
 //! May take one key for another, once in 2^64 pairs; an upload then waits for the next group in
 //! vain. Weighed against a `HashSet` of identities: three times the time and memory.
 
-use crate::domain::KeyIdentity;
+use super::Probe;
+use crate::domain::{KeyIdentity, Seq};
 
 const SLOTS_MIN: usize = 1 << 10;
+
+/// Identities of the newest uploads, twice at the most: 1 MiB each time.
+const RECENT_MAX: usize = 1 << 16;
 
 /// Fingerprints of identities; a free slot is zero.
 #[derive(Debug)]
@@ -43,6 +50,11 @@ impl Fingerprints {
         for identity in identities {
             self.add_one(fingerprint(identity));
         }
+    }
+
+    /// How many there are.
+    const fn len(&self) -> usize {
+        self.used
     }
 
     /// Takes all out, and gives memory back that was not needed.
@@ -83,6 +95,48 @@ impl Fingerprints {
     }
 }
 
+/// The identities of the newest uploads of the log: of all behind a position.
+#[derive(Debug, Default)]
+pub(crate) struct RecentIdentities {
+    /// Of all uploads behind `newer_behind`.
+    newer: Fingerprints,
+    newer_behind: Seq,
+    /// Of all uploads from behind `behind` to `newer_behind`.
+    older: Fingerprints,
+    behind: Seq,
+}
+
+impl RecentIdentities {
+    /// None yet, at the end of a log.
+    pub(crate) fn behind(end: Seq) -> Self {
+        Self {
+            newer_behind: end,
+            behind: end,
+            ..Self::default()
+        }
+    }
+
+    /// Adds an upload of the log; they come in order.
+    pub(crate) fn add(&mut self, seq: Seq, identities: &[KeyIdentity]) {
+        if self.newer.len() + identities.len() > RECENT_MAX {
+            std::mem::swap(&mut self.newer, &mut self.older);
+            self.newer.clear();
+            self.behind = self.newer_behind;
+            self.newer_behind = Seq(seq.0 - 1);
+        }
+        self.newer.add(identities);
+    }
+
+    /// Whether it is certain that no key of a probed upload has come in since.
+    pub(crate) fn rule_out(&self, probe: &Probe) -> bool {
+        let Some(at) = probe.at.filter(|&at| at >= self.behind) else {
+            return false;
+        };
+        !self.newer.contain_any(&probe.identities)
+            && (at >= self.newer_behind || !self.older.contain_any(&probe.identities))
+    }
+}
+
 /// Identities are hashes already.
 fn fingerprint(identity: &KeyIdentity) -> u64 {
     let word = identity
@@ -118,6 +172,29 @@ mod tests {
             9 => prop::collection::vec(number, 0..400).prop_map(Step::Add),
             1 => Just(Step::Clear),
         ]
+    }
+
+    #[test]
+    fn rules_out_what_did_not_come_since_it_was_probed() {
+        let upload = |seq: u64| -> Vec<u64> { (seq * 100_000..).take(RECENT_MAX / 3).collect() };
+        let mut recent = RecentIdentities::behind(Seq(10));
+        for seq in 11..=18 {
+            recent.add(Seq(seq), &identities(&upload(seq)));
+        }
+        let rules_out = |numbers: &[u64], at: Option<u64>| {
+            recent.rule_out(&Probe {
+                identities: identities(numbers),
+                at: at.map(Seq),
+                repeats: Vec::new(),
+            })
+        };
+        assert!(rules_out(&[1, 2], Some(18)));
+        for seq in 14..=18 {
+            assert!(!rules_out(&[1, seq * 100_000], Some(seq - 1)), "{seq}");
+        }
+        assert!(rules_out(&[1, 2], Some(13)));
+        assert!(!rules_out(&[1, 2], Some(12)), "more came in than is remembered");
+        assert!(!rules_out(&[1, 2], None), "never probed");
     }
 
     proptest! {

@@ -12,7 +12,7 @@ mod fingerprints;
 mod set;
 mod tags;
 
-pub(crate) use fingerprints::Fingerprints;
+pub(crate) use fingerprints::{Fingerprints, RecentIdentities};
 pub use set::{IdentitySet, IdentitySetWriter};
 pub use tags::{TagIndex, TagState};
 

@@ -25,10 +25,11 @@ use super::connection::{SqlError, UniqueIndex};
 use super::group::{Hand, Job, Members, Written};
 use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
-use crate::dedup::{IdentitySet, IdentitySetWriter, TagIndex, TagState};
+use crate::dedup::{IdentitySet, IdentitySetWriter, RecentIdentities, TagIndex, TagState};
 use crate::domain::{Day, KeyIdentity, Seq};
 use crate::error::{Failure, Rejection, StartError, UploadError};
 use crate::limits;
+use crate::stage::took;
 use crate::upload::{Receipt, Reply, SealedBatch};
 
 /// An upload on its last way, and who waits for it.
@@ -85,6 +86,7 @@ pub(crate) struct Writer {
     database: Database,
     store: Option<Store>,
     set: IdentitySetWriter,
+    recent: RecentIdentities,
     state: Arc<WriterState>,
     fresh: Arc<FreshSegments>,
     /// Wakes the bundler after a commit; bounded by one, since one wake is as good as many.
@@ -167,6 +169,7 @@ impl Writer {
             database,
             store: Some(store),
             set,
+            recent: RecentIdentities::behind(position),
             state,
             fresh,
             wake_bundler,
@@ -383,7 +386,11 @@ impl Writer {
             TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
                 self.count();
-                let duplicates = batch.probe.find_duplicates(&self.state.set);
+                let duplicates = if self.recent.rule_out(&batch.probe) {
+                    Vec::new()
+                } else {
+                    batch.probe.find_duplicates(&self.state.set)
+                };
                 if duplicates.is_empty() {
                     batch.probe.at = Some(self.position);
                     return Some(submission);
@@ -422,6 +429,7 @@ impl Writer {
         match written.outcome {
             Ok(()) => {
                 metrics::histogram!("efgs_commit_seconds").record(written.took);
+                took("persist", written.took);
                 metrics::histogram!("efgs_commit_batches").record(group.len() as f64);
                 self.stored(std::mem::take(group));
                 for submission in &mut self.gathered[earlier..] {
@@ -500,10 +508,16 @@ impl Writer {
         }
     }
 
+    /// Adds the identities of the upload at the next position of the log.
+    fn learn(&mut self, identities: &[KeyIdentity], day: Day, seq: Seq) {
+        self.recent.add(seq, identities);
+        self.set.insert(identities, day, seq);
+    }
+
     /// Brings the set up to the position.
     fn count(&mut self) {
-        for stored in self.uncounted.drain(..) {
-            self.set.insert(&stored.identities, stored.day, stored.seq);
+        for stored in std::mem::take(&mut self.uncounted) {
+            self.learn(&stored.identities, stored.day, stored.seq);
         }
     }
 
@@ -567,10 +581,10 @@ impl Writer {
         mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         self.count();
-        let Some(store) = self.store.as_mut() else {
-            return Ok(());
-        };
         loop {
+            let Some(store) = self.store.as_mut() else {
+                return Ok(());
+            };
             let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
             if read > 0 {
@@ -581,7 +595,7 @@ impl Writer {
                 self.state
                     .tags
                     .insert(entry.country, entry.tag, entry.content, day);
-                self.set.insert(&entry.identities, day, entry.seq);
+                self.learn(&entry.identities, day, entry.seq);
                 self.position = entry.seq;
             }
             if read > 0 {
