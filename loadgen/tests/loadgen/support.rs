@@ -10,6 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
     PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
 };
+use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
 /// Which key a participant signs with.
@@ -22,6 +23,23 @@ pub(crate) enum Key {
 pub(crate) struct Pki {
     pub(crate) folder: TempDir,
     pub(crate) participants: Vec<Participant>,
+    /// PEM of the operator's private key.
+    anchor_key: String,
+}
+
+impl Pki {
+    /// The trust anchor's certificate, in DER.
+    pub(crate) fn anchor(&self) -> CertificateDer<'static> {
+        participants::read_trust_anchor(&self.folder.path().join("trust-anchor.pem")).unwrap()
+    }
+
+    /// A certificate's text and the operator's signature over it.
+    pub(crate) fn vouched(&self, country: &str, name: &str) -> (String, String) {
+        let path = self.folder.path().join(country).join(format!("{name}.pem"));
+        let pem = fs::read_to_string(path).unwrap();
+        let signature = engine::trust::sign(&self.anchor_key, &pem).unwrap();
+        (pem, signature)
+    }
 }
 
 pub(crate) fn country(code: &str) -> Country {
@@ -48,10 +66,18 @@ pub(crate) fn pki(participants: &[(&str, Key)]) -> Pki {
         write_identity(&folder.path().join(code), "authentication", code, Key::P256);
         write_identity(&folder.path().join(code), "signing", code, *key);
     }
+    let anchor_key = key_pair(Key::P256);
+    let mut params = CertificateParams::new([]).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "trust anchor");
+    let anchor = params.self_signed(&anchor_key).unwrap();
+    fs::write(folder.path().join("trust-anchor.pem"), anchor.pem()).unwrap();
     let participants = participants::read(folder.path()).unwrap();
     Pki {
         folder,
         participants,
+        anchor_key: anchor_key.serialize_pem(),
     }
 }
 
