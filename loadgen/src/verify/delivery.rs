@@ -149,6 +149,8 @@ pub struct Delivery {
     /// Keys that have come, each counted once; without a record, all keys.
     delivered: u64,
     acknowledged_left: u64,
+    /// Acknowledged uploads of its own that no audit has shown yet.
+    own_left: u64,
     findings: Findings,
 }
 
@@ -170,6 +172,7 @@ impl Delivery {
             last: None,
             delivered: 0,
             acknowledged_left: expected.keys_for(country),
+            own_left: expected.uploads_of(country),
             findings: Findings::default(),
             expected,
         }
@@ -185,9 +188,10 @@ impl Delivery {
         self.delivered
     }
 
-    /// Whether every acknowledged key of the others has come.
+    /// Whether every acknowledged key of the others has come, and every acknowledged upload of its
+    /// own was shown by an audit.
     pub const fn is_complete(&self) -> bool {
-        self.acknowledged_left == 0
+        self.acknowledged_left == 0 && self.own_left == 0
     }
 
     /// Takes the next batch of the chain.
@@ -236,6 +240,9 @@ impl Delivery {
         let contradicts = !self.expected.agrees(sent, &upload.entry);
         self.findings.audit_contradictions += u64::from(again || contradicts);
         self.findings.unverified += u64::from(upload.own && upload.proof.is_err());
+        let expected = &self.expected.uploads[sent];
+        let own = expected.country == self.country && expected.acknowledged;
+        self.own_left -= u64::from(own && !again);
         self.proven[sent] |= upload.proof.is_ok();
     }
 

@@ -137,6 +137,15 @@ impl Expected {
             .sum()
     }
 
+    /// Acknowledged uploads of `country`.
+    pub(super) fn uploads_of(&self, country: Country) -> u64 {
+        let own = self
+            .uploads
+            .iter()
+            .filter(|upload| upload.acknowledged && upload.country == country);
+        own.count() as u64
+    }
+
     /// The uploads that begin with the key of that hash.
     pub(super) fn beginning_with(&self, first_key: KeyHash) -> &[usize] {
         self.first_keys.get(&first_key).map_or(&[], Vec::as_slice)

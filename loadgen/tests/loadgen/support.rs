@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use engine::domain::Country;
 use loadgen::participants::{self, Participant};
@@ -96,9 +97,17 @@ fn write_identity(folder: &Path, name: &str, code: &str, key: Key) {
 
 fn key_pair(key: Key) -> KeyPair {
     match key {
-        Key::Rsa => KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(),
+        Key::Rsa => rsa_key_pair(),
         Key::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
     }
+}
+
+/// One for all tests of a run: making one takes a second.
+fn rsa_key_pair() -> KeyPair {
+    static PEM: OnceLock<String> = OnceLock::new();
+    let generate = || KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+    let pem = PEM.get_or_init(|| generate().serialize_pem());
+    KeyPair::from_pem(pem).unwrap()
 }
 
 /// Runs OpenSSL, which these tests hold our signatures against.

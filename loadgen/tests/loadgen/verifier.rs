@@ -253,6 +253,29 @@ fn finds_nothing_wrong_with_an_honest_delivery() {
 }
 
 #[test]
+fn waits_for_the_audit_of_its_own_last_upload() {
+    let scene = scene();
+    let expected = Arc::new(scene.expected().unwrap());
+    let mut delivery = Delivery::new(Arc::clone(&expected), scene.auditor(), country("DE"));
+    let mut batches = scene.batches(country("DE"));
+    let own = batches[2].audit.pop().unwrap();
+    batches[2].next = "20210601-4".into();
+    for batch in &batches {
+        batch.deliver(&mut delivery);
+    }
+    assert!(!delivery.is_complete(), "its own may be in a batch to come");
+    let last = Batch {
+        tag: "20210601-4".into(),
+        next: "null".into(),
+        slices: Vec::new(),
+        audit: vec![own],
+    };
+    last.deliver(&mut delivery);
+    assert!(delivery.is_complete());
+    assert_eq!(judge(&expected, vec![delivery], false).findings, CLEAN);
+}
+
+#[test]
 fn finds_a_missing_key() {
     let found = scene().findings_at_fr(|batches| {
         change_keys(&mut batches[0].slices[0], |keys| drop(keys.remove(3)));
