@@ -41,6 +41,12 @@ pub async fn check_url(settings: &CallbackSettings, url: &str) -> Result<(), Url
     UrlPolicy::new(settings).check(url).await.map(|_| ())
 }
 
+/// The host of a callback URL that can be read.
+#[cfg(test)]
+pub(crate) fn read_url(text: &str) -> Result<Box<str>, UrlError> {
+    url::CallbackUrl::parse(text).map(|url| url.host().into())
+}
+
 /// Between attempts to record what became of a delivery.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);
 
