@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::clock::{Clock, SystemClock};
 use engine::domain::{Day, DayError};
 use loadgen::client::{Caller, Protocol, Target};
 use loadgen::config::Config;
@@ -31,7 +32,8 @@ enum Command {
     /// Uploads a profile's day from all participants at once, and prints rates and latencies.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Downloads as every participant and checks every key, its order and its signature.
+    /// Downloads as every participant and checks every key, its order, and through the audit its
+    /// batch's signature and the certificates.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
     /// Starts a gateway in a temporary folder, sends a day through it, verifies, cleans up.
@@ -50,6 +52,10 @@ The same seed on the same day is the same run: repeated, it is a replay, and is 
 const VERIFY_EXAMPLES: &str = "Examples:
   loadgen verify --pki run/pki --target https://localhost:8443 --record run/record.jsonl
   loadgen verify --config run/loadgen.toml --date 2021-06-01
+  loadgen verify --pki run/pki --target https://localhost:8443 --trust-anchor operator.pem
+
+Without a record it audits whatever the gateway holds: every upload is proven by the operator's and
+the uploader's signatures, but nobody knows what should be there.
 
 The exit status is 1 when anything is missing, double, unverified, unexpected or out of order.";
 
@@ -116,10 +122,15 @@ struct RunArgs {
 struct VerifyArgs {
     #[command(flatten)]
     place: Place,
-    /// What was sent, as `loadgen run` recorded it; may be repeated.
+    /// What was sent, as `loadgen run` recorded it; may be repeated. Without it the audit alone
+    /// decides.
     #[arg(long, value_name = "FILE")]
     record: Vec<PathBuf>,
-    /// First day to ask for [default: the record's].
+    /// Certificate of the operator who vouches for all others [default: trust-anchor.pem in the
+    /// folder of certificates].
+    #[arg(long, value_name = "FILE")]
+    trust_anchor: Option<PathBuf>,
+    /// First day to ask for [default: the record's, or today].
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<String>,
     /// How long to wait for a next batch while keys are missing, in seconds.
@@ -195,12 +206,8 @@ impl VerifyArgs {
         let scene = self.place.scene(&config)?;
         let mut paths = self.record;
         if paths.is_empty() {
-            paths.extend(config.record);
+            paths.extend(config.record.clone());
         }
-        ensure!(
-            !paths.is_empty(),
-            "give --record FILE, as `loadgen run --record FILE` wrote it"
-        );
         let records = paths
             .iter()
             .map(|path| Record::read(path))
@@ -210,8 +217,13 @@ impl VerifyArgs {
             Some(text) => {
                 Day::parse_iso(text).with_context(|| format!("--date {text}: {DayError}"))?
             }
-            None => first_day.context("no record")?,
+            None => first_day.unwrap_or_else(|| SystemClock.now().day()),
         };
+        let anchor = match self.trust_anchor {
+            Some(path) => path,
+            None => self.place.pki(&config)?.join("trust-anchor.pem"),
+        };
+        let anchor = participants::read_trust_anchor(&anchor)?;
         let options = VerifyOptions {
             targets: scene.targets,
             day,
@@ -219,8 +231,14 @@ impl VerifyArgs {
             patience: Duration::from_secs(self.patience_seconds),
             ignore_unknown: self.ignore_unknown,
         };
-        let verdict =
-            steps::download(&scene.callers, scene.participants, records, &options).await?;
+        let verdict = steps::download(
+            &scene.callers,
+            scene.participants,
+            records,
+            &anchor,
+            &options,
+        )
+        .await?;
         writeln!(stdout(), "{verdict}")?;
         Ok(verdict.is_clean())
     }
@@ -272,9 +290,13 @@ impl Place {
         })
     }
 
-    fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
+    fn pki<'a>(&'a self, config: &'a Config) -> anyhow::Result<&'a PathBuf> {
         let pki = self.pki.as_ref().or(config.pki.as_ref());
-        let pki = pki.context("give --pki DIR, the folder that `efgs init` wrote")?;
+        pki.context("give --pki DIR, the folder that `efgs init` wrote")
+    }
+
+    fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
+        let pki = self.pki(config)?;
         let targets = match self.target.is_empty() {
             true => config.targets.clone().into_vec(),
             false => self.target.clone(),
