@@ -7,6 +7,13 @@
 //! counted: then tables are filled, the random generator is seeded and the allocator has its pages.
 //! What it gives back is dropped after the counting has ended.
 
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "what the macros of gungraun write"
+)]
+
 use std::hint::black_box;
 
 use benches::{
@@ -127,7 +134,7 @@ fn decode_protobuf(body: Body) -> DecodedBatch<'static> {
     of_protobuf(body)
 }
 
-/// JSON to protobuf: what comes before decoding.
+// JSON to protobuf: what comes before decoding.
 #[library_benchmark]
 #[bench::k1(args = (1), setup = json_body)]
 #[bench::k100(args = (100), setup = json_body)]
@@ -214,7 +221,7 @@ fn ready_for_content(keys: u32) -> &'static ValidBatch<'static> {
     warm(keep(valid(rsa(keys))), content)
 }
 
-/// Canonical text, order and SHA-256.
+// Canonical text, order and SHA-256.
 #[library_benchmark]
 #[bench::k1(args = (1), setup = ready_for_content)]
 #[bench::k100(args = (100), setup = ready_for_content)]
@@ -386,7 +393,7 @@ fn in_json(keys: u32) -> &'static Download {
     warm(keep(spread_download(keys, Format::Json)), assembled)
 }
 
-/// What a download costs beyond looking it up: its chunks taken one after the other.
+// What a download costs beyond looking it up: its chunks taken one after the other.
 #[library_benchmark]
 #[bench::k1(args = (1), setup = in_protobuf)]
 #[bench::k100(args = (100), setup = in_protobuf)]
