@@ -28,7 +28,7 @@ fmt: ## format
 
 lint: ## formatting, clippy and docs, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features efgs-benches/counts -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
 
 test: packages ## all tests, on SQLite and on a private MariaDB

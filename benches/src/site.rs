@@ -81,12 +81,24 @@ impl Site {
     /// # Errors
     /// When it does not become ready.
     pub fn start(&self) -> anyhow::Result<Running> {
+        self.start_with(&[])
+    }
+
+    /// The same with other settings, as `EFGS__BUNDLE__CACHE_BYTES_MAX`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_with(&self, overrides: &[(&str, &str)]) -> anyhow::Result<Running> {
         let proxy = free_address()?;
         let mut options = GatewayOptions::new(&self.program, self.folder.path());
         options.environment = vec![
             ("EFGS__PROXY__LISTEN".to_owned(), proxy.to_string()),
             ("EFGS__BUNDLE__MAX_DELAY_MS".to_owned(), "50".to_owned()),
         ];
+        let overrides = overrides.iter();
+        options
+            .environment
+            .extend(overrides.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let started = Instant::now();
         let gateway = Gateway::start(options)?;
         Ok(Running {
@@ -183,6 +195,20 @@ impl Site {
 }
 
 impl Running {
+    /// Processor time that it has used, as far as the kernel's ticks (of 10 ms) tell.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let id = self.gateway.process_id().context("the gateway runs")?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // After the name, which may hold anything: state is field 3, utime 14, stime 15.
+        let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// A line of `/proc/PID/status` in bytes: `VmRSS`, `VmHWM`.
     ///
     /// # Errors
