@@ -40,12 +40,9 @@ pub fn spread_download(key_count: u32, format: Format) -> Download {
         seqs: 1..=uploads.len() as u64,
         uploads,
     };
-    Download {
-        batch: Arc::new(batch),
-        next: None,
-        bundle: Arc::new(Bundle { format, segments }),
-        reader: Country::parse(ECDSA_P256).expect("two letters"),
-    }
+    let reader = Country::parse(ECDSA_P256).expect("two letters");
+    let bundle = Bundle { format, segments };
+    Download::new(Arc::new(batch), None, Arc::new(bundle), reader)
 }
 
 fn segment(uploader: &Backend, index: u32, key_count: u32, format: Format) -> Bytes {

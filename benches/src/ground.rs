@@ -41,11 +41,9 @@ impl Ground {
         Self::with(scaled(KNOWN, 10_000))
     }
 
-    /// For counting instructions, which do not wait for memory: few known identities. So many that
-    /// no bench makes one of the 256 shards grow: what that costs depends on what the allocator has
-    /// at hand.
+    /// For counting instructions, which do not wait for memory: few known identities.
     pub fn small() -> Self {
-        Self::with(165_000)
+        Self::with(100_000)
     }
 
     fn with(known: usize) -> Self {

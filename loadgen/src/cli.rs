@@ -1,12 +1,15 @@
 //! Arguments, and what they mean.
 
+mod load;
+
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::clock::{Clock, SystemClock};
 use engine::domain::{Day, DayError};
 use loadgen::client::{Caller, Protocol, Target};
 use loadgen::config::Config;
@@ -15,6 +18,7 @@ use loadgen::participants::{self, Participant};
 use loadgen::profiles::{Profile, Profiles};
 use loadgen::record::{Record, RecordWriter};
 use loadgen::run::RunOptions;
+use loadgen::scenario::Scenario;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
 
@@ -28,10 +32,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Uploads a profile's day from all participants at once, and prints rates and latencies.
-    #[command(after_help = RUN_EXAMPLES)]
+    /// Uploads a profile's day from all participants at once, or runs a scenario, and prints rates
+    /// and latencies.
+    #[command(after_help = RUN_EXAMPLES, after_long_help = run_help())]
     Run(RunArgs),
-    /// Downloads as every participant and checks every key, its order and its signature.
+    /// Raises the rate of uploads until a stated latency breaks, and reports the knee.
+    #[command(after_help = FIND_LIMIT_EXAMPLES)]
+    FindLimit(load::FindLimitArgs),
+    /// Downloads as every participant and checks every key, its order, and through the audit its
+    /// batch's signature and the certificates.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
     /// Starts a gateway in a temporary folder, sends a day through it, verifies, cleans up.
@@ -47,9 +56,36 @@ const RUN_EXAMPLES: &str = "Examples:
 
 The same seed on the same day is the same run: repeated, it is a replay, and is answered 201.";
 
+const SCENARIO_EXAMPLES: &str = "With a scenario:
+  loadgen run --scenario steady --local mysql --results steady.jsonl
+  loadgen run --scenario mine.toml --pki run/pki --target https://localhost:8443 \\
+      --watch gateway=4711 --metrics http://127.0.0.1:9090 --results mine.jsonl
+
+loadgen/scenarios/steady.toml explains how scenarios are written. The exit status is 1 when an
+answer was not as the scenario expects. Scenarios that come with the program:
+";
+
+fn run_help() -> String {
+    format!(
+        "{RUN_EXAMPLES}\n\n{SCENARIO_EXAMPLES}{}",
+        load::list_scenarios()
+    )
+}
+
+const FIND_LIMIT_EXAMPLES: &str = "Examples:
+  loadgen find-limit --local sqlite --objective p99=100ms --results limit.jsonl
+  loadgen find-limit --pki run/pki --target https://localhost:8443 --start 50 --step-seconds 30
+
+Every step is a phase of the results. A step breaks when the latency does, when more uploads than
+allowed end otherwise than with 201, or when arrivals fall behind.";
+
 const VERIFY_EXAMPLES: &str = "Examples:
   loadgen verify --pki run/pki --target https://localhost:8443 --record run/record.jsonl
   loadgen verify --config run/loadgen.toml --date 2021-06-01
+  loadgen verify --pki run/pki --target https://localhost:8443 --trust-anchor operator.pem
+
+Without a record it audits whatever the gateway holds: every upload is proven by the operator's and
+the uploader's signatures, but nobody knows what should be there.
 
 The exit status is 1 when anything is missing, double, unverified, unexpected or out of order.";
 
@@ -107,19 +143,30 @@ struct RunArgs {
     /// Write what was sent and answered to this file, for `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// How long an upload is tried again after "not now" and broken connections, in seconds.
+    /// How long an upload is tried again after "not now" and broken connections, in seconds; a
+    /// scenario says so itself.
     #[arg(long, value_name = "S", default_value_t = 60)]
     retry_seconds: u64,
+    /// Run a scenario instead of a profile: a name (see --help) or a file.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["profile", "keys", "connections"])]
+    scenario: Option<String>,
+    #[command(flatten)]
+    measuring: load::Measuring,
 }
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
     #[command(flatten)]
     place: Place,
-    /// What was sent, as `loadgen run` recorded it; may be repeated.
+    /// What was sent, as `loadgen run` recorded it; may be repeated. Without it the audit alone
+    /// decides.
     #[arg(long, value_name = "FILE")]
     record: Vec<PathBuf>,
-    /// First day to ask for [default: the record's].
+    /// Certificate of the operator who vouches for all others [default: trust-anchor.pem in the
+    /// folder of certificates].
+    #[arg(long, value_name = "FILE")]
+    trust_anchor: Option<PathBuf>,
+    /// First day to ask for [default: the record's, or today].
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<String>,
     /// How long to wait for a next batch while keys are missing, in seconds.
@@ -153,6 +200,7 @@ impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<bool> {
         match self.command {
             Command::Run(args) => args.run().await,
+            Command::FindLimit(args) => args.run().await,
             Command::Verify(args) => args.run().await,
             Command::Demo(args) => args.run().await,
         }
@@ -162,6 +210,20 @@ impl Cli {
 impl RunArgs {
     async fn run(self) -> anyhow::Result<bool> {
         let config = self.place.config()?;
+        if let Some(name) = &self.scenario {
+            let (measuring, place) = (&self.measuring, &self.place);
+            let record = self.record.or_else(|| config.record.clone());
+            let seed = self.volume.seed;
+            return load::run_scenario(name, measuring, place, &config, seed, record).await;
+        }
+        ensure!(
+            !self.measuring.is_wanted(),
+            "--results and --local need --scenario: one of {}",
+            Scenario::shipped()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
         let scene = self.place.scene(&config)?;
         let volume = self.volume.or(&config);
         let profiles = volume.profiles()?;
@@ -195,12 +257,8 @@ impl VerifyArgs {
         let scene = self.place.scene(&config)?;
         let mut paths = self.record;
         if paths.is_empty() {
-            paths.extend(config.record);
+            paths.extend(config.record.clone());
         }
-        ensure!(
-            !paths.is_empty(),
-            "give --record FILE, as `loadgen run --record FILE` wrote it"
-        );
         let records = paths
             .iter()
             .map(|path| Record::read(path))
@@ -210,8 +268,13 @@ impl VerifyArgs {
             Some(text) => {
                 Day::parse_iso(text).with_context(|| format!("--date {text}: {DayError}"))?
             }
-            None => first_day.context("no record")?,
+            None => first_day.unwrap_or_else(|| SystemClock.now().day()),
         };
+        let anchor = match self.trust_anchor {
+            Some(path) => path,
+            None => self.place.pki(&config)?.join("trust-anchor.pem"),
+        };
+        let anchor = participants::read_trust_anchor(&anchor)?;
         let options = VerifyOptions {
             targets: scene.targets,
             day,
@@ -219,8 +282,14 @@ impl VerifyArgs {
             patience: Duration::from_secs(self.patience_seconds),
             ignore_unknown: self.ignore_unknown,
         };
-        let verdict =
-            steps::download(&scene.callers, scene.participants, records, &options).await?;
+        let verdict = steps::download(
+            &scene.callers,
+            scene.participants,
+            records,
+            &anchor,
+            &options,
+        )
+        .await?;
         writeln!(stdout(), "{verdict}")?;
         Ok(verdict.is_clean())
     }
@@ -244,17 +313,27 @@ impl DemoArgs {
             seed: volume.seed(),
             connections: volume.connections()?,
         };
-        ensure!(
-            options.efgs.is_file(),
-            "{} is no program: build it with `cargo build --release`, or give --efgs PATH",
-            options.efgs.display()
-        );
+        check_program(&options.efgs)?;
         Ok(demo(options, &mut stdout()).await?)
     }
 }
 
 fn beside_this_program() -> anyhow::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("efgs"))
+}
+
+fn check_program(path: &Path) -> anyhow::Result<()> {
+    ensure!(
+        path.is_file(),
+        "{} is no program: build it with `cargo build --release`, or give --efgs PATH",
+        path.display()
+    );
+    Ok(())
+}
+
+fn parse_targets(texts: &[String]) -> anyhow::Result<Vec<Target>> {
+    let targets = texts.iter().map(|text| Target::parse(text));
+    Ok(targets.collect::<Result<_, _>>()?)
 }
 
 /// Participants and gateways, ready.
@@ -272,9 +351,13 @@ impl Place {
         })
     }
 
-    fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
+    fn pki<'a>(&'a self, config: &'a Config) -> anyhow::Result<&'a Path> {
         let pki = self.pki.as_ref().or(config.pki.as_ref());
         let pki = pki.context("give --pki DIR, the folder that `efgs init` wrote")?;
+        Ok(pki)
+    }
+
+    fn targets(&self, config: &Config) -> anyhow::Result<Vec<String>> {
         let targets = match self.target.is_empty() {
             true => config.targets.clone().into_vec(),
             false => self.target.clone(),
@@ -282,15 +365,21 @@ impl Place {
         if targets.is_empty() {
             bail!("give --target URL, as in https://localhost:8443");
         }
-        let targets = targets
-            .iter()
-            .map(|text| Target::parse(text))
-            .collect::<Result<_, _>>()?;
-        let protocol = if self.http2 {
+        Ok(targets)
+    }
+
+    const fn protocol(&self) -> Protocol {
+        if self.http2 {
             Protocol::Http2
         } else {
             Protocol::Http1
-        };
+        }
+    }
+
+    fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
+        let pki = self.pki(config)?;
+        let targets = parse_targets(&self.targets(config)?)?;
+        let protocol = self.protocol();
         let participants = participants::read(pki)?;
         let server_ca = participants::read_server_ca(pki)?;
         let caller = |participant| Caller::new(participant, &server_ca, protocol).map(Arc::new);
