@@ -10,8 +10,14 @@
 //! | [`signer`] | detached CMS signatures |
 //! | [`workload`] | the uploads of a run, made ready ahead of time |
 //! | [`client`] | kept-alive HTTP with mutual TLS, or with a proxy's identity headers |
+//! | [`scenario`] | who sends what, when |
+//! | [`schedule`] | timetables from a seed |
+//! | [`hostile`] | requests that no participant should send |
+//! | [`load`] | runs scenarios and measures them second by second |
+//! | [`find_limit`] | the rate at which an objective breaks |
 //! | [`run`] | uploads from all participants at once |
 //! | [`record`] | what was sent and answered, as JSON lines |
+//! | [`results`] | what a run measured, as JSON lines, for plans and reports |
 //! | [`verify`] | downloads as every participant, and judges |
 //! | [`steps`] | prepare, upload, download, each with its progress bar |
 //! | [`config`] | settings from a file |
@@ -23,13 +29,20 @@ pub mod client;
 pub mod config;
 pub mod demo;
 mod der;
+pub mod find_limit;
+pub mod hostile;
 pub mod keys;
+pub mod load;
 pub mod local;
+mod pace;
 pub mod participants;
 pub mod profiles;
 pub mod progress;
 pub mod record;
+pub mod results;
 pub mod run;
+pub mod scenario;
+pub mod schedule;
 pub mod signer;
 pub mod steps;
 pub mod verify;

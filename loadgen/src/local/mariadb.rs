@@ -69,6 +69,16 @@ impl MariaDb {
         )
     }
 
+    /// Its process id, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// The folder with everything it writes.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Its port on 127.0.0.1.
     pub const fn port(&self) -> u16 {
         self.port
