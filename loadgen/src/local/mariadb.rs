@@ -69,6 +69,16 @@ impl MariaDb {
         )
     }
 
+    /// Its process id, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// The folder of its data files.
+    pub fn data_folder(&self) -> PathBuf {
+        data(self.folder.path())
+    }
+
     /// Its port on 127.0.0.1.
     pub const fn port(&self) -> u16 {
         self.port
