@@ -20,8 +20,11 @@ pub fn digits(value: f64) -> String {
     text
 }
 
-/// A number with a decimal prefix: `16.1 M`, `965 M`, `134`.
+/// A number with a decimal prefix: `16.1 M`, `965 M`, `12.5 k`; four digits have none: `5000`.
 pub fn scaled(value: f64) -> String {
+    if value.abs() < 9999.5 {
+        return digits(value);
+    }
     for (size, prefix) in PREFIXES {
         // 999.6 k is shown as 1 M.
         if value.abs() >= size * 0.9995 {
@@ -33,11 +36,12 @@ pub fn scaled(value: f64) -> String {
 
 /// Decimal bytes: `965 MB`.
 pub fn bytes(value: f64) -> String {
-    let text = scaled(value);
-    match text.ends_with(|c: char| c.is_ascii_alphabetic()) {
-        true => format!("{text}B"),
-        false => format!("{text} B"),
+    for (size, prefix) in PREFIXES {
+        if value.abs() >= size * 0.9995 {
+            return format!("{} {prefix}B", digits(value / size));
+        }
     }
+    format!("{} B", digits(value))
 }
 
 /// Memory, in units of 1024: `8.05 GiB`.
@@ -90,6 +94,9 @@ mod tests {
             (scaled(16_100_000.0), "16.1 M"),
             (scaled(999_700.0), "1 M"),
             (scaled(134.2), "134"),
+            (scaled(5000.0), "5000"),
+            (scaled(12_500.0), "12.5 k"),
+            (bytes(5000.0), "5 kB"),
             (bytes(965e6), "965 MB"),
             (bytes(26e9), "26 GB"),
             (bytes(60.0), "60 B"),

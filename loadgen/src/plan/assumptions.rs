@@ -415,7 +415,7 @@ static DEFINITIONS: &[Definition] = &[
         "bytes",
         POSITIVE,
         Origin::Measured,
-        "a key in a gateway's set of identities, at its worst fill",
+        "a key in a gateway's set of identities; not less than at its worst fill",
     ),
     row(
         REBUILD_NS_KEY,

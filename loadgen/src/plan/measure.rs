@@ -14,8 +14,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::clock::{Clock, SystemClock};
-use engine::dedup::IdentitySetWriter;
-use engine::domain::{KeyIdentity, Seq};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
@@ -46,8 +44,9 @@ const SMALL_UPLOADS: u64 = 2_000;
 const FULL_UPLOAD_KEYS: u32 = 5_000;
 /// Full uploads one at a time.
 const SINGLE_UPLOADS: u64 = 100;
-/// Identities per shard of the set just before all shards grow, at a size that takes no time.
-const SET_KEYS: u64 = 1 << 22;
+/// Bytes a key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
+/// of 16 bytes; parts grow by half when three quarters are taken, which leaves one half taken.
+const SET_BYTES_BY_CONSTRUCTION: f64 = 32.0;
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -125,11 +124,10 @@ async fn experiment(
     // In this order, so that the gateway ends before its database, and the folder goes last.
     let folder = tempfile::Builder::new().prefix("efgs-measure").tempdir()?;
     let (database, ground) = block_in_place(|| Ground::start(options, folder.path()))?;
-    let set_bytes = block_in_place(set_bytes_per_key);
     let mut experiment = Experiment {
         database,
         ground,
-        costs: BTreeMap::from([(SET_BYTES_KEY.0, set_bytes)]),
+        costs: BTreeMap::new(),
     };
     experiment.run(options, out).await?;
     let costs = UnitCosts::measured(experiment.source(options), &experiment.costs);
@@ -238,6 +236,7 @@ impl Experiment {
         };
         let full = u64::from(FULL_UPLOAD_KEYS);
         let restart_empty_s = self.restart()?;
+        let empty = self.read()?;
         // The first connections and statements cost more than all others.
         let warm_up = volume("warm-up", full * 27, FULL_UPLOAD_KEYS, all, 1);
         let mut records = vec![self.upload(&warm_up, out).await?.record];
@@ -287,6 +286,11 @@ impl Experiment {
             REBUILD_NS_KEY,
             (restart_s - restart_empty_s).max(0.0) / stored * 1e9,
         );
+        // Started again, the gateway holds the set and no bundle yet. How full the set is depends on
+        // how many keys there are: what it takes at its worst must be planned for.
+        let set_bytes = (self.read()?.gateway.rss_bytes - empty.gateway.rss_bytes) / stored;
+        writeln!(out, "  set of identities: {set_bytes:.1} bytes a key now\n")?;
+        self.put(SET_BYTES_KEY, set_bytes.max(SET_BYTES_BY_CONSTRUCTION));
         Ok(())
     }
 
@@ -412,7 +416,7 @@ impl Experiment {
         }
         writeln!(
             out,
-            "  {:<15} {:>9} keys, verified, {:.2} s\n",
+            "  {:<15} {:>9} keys, verified, {:.2} s",
             "downloads",
             verdict.delivered,
             verdict.elapsed.as_secs_f64()
@@ -476,37 +480,4 @@ fn significant(value: f64) -> f64 {
     }
     let scale = 10f64.powf(2.0 - value.abs().log10().floor());
     (value * scale).round() / scale
-}
-
-/// Fills a set of this process and watches it grow: the most bytes a key at any fill.
-fn set_bytes_per_key() -> f64 {
-    let mut set = IdentitySetWriter::new(Seq(0));
-    let before = Usage::of(std::process::id()).rss_bytes;
-    let day = SystemClock.now().day();
-    let mut worst: f64 = 0.0;
-    let step = 1 << 16;
-    for (position, first) in (1u64..).zip((0..SET_KEYS).step_by(1 << 16)) {
-        let identities: Vec<_> = (first..first + step).map(identity).collect();
-        set.insert(&identities, day, Seq(position));
-        // Below half, pages that the allocator holds anyway count for much.
-        if first + step > SET_KEYS / 2 {
-            let grown = Usage::of(std::process::id()).rss_bytes - before;
-            #[allow(clippy::cast_precision_loss, reason = "four million")]
-            let held = (first + step) as f64;
-            worst = worst.max(grown / held);
-        }
-    }
-    significant(worst)
-}
-
-/// Numbers spread as a keyed hash spreads them: two rounds of `SplitMix64`.
-fn identity(number: u64) -> KeyIdentity {
-    let mix = |seed: u64| {
-        let z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
-    let high = u128::from(mix(2 * number + 1));
-    KeyIdentity((high << 64 | u128::from(mix(2 * number + 2))).to_be_bytes())
 }

@@ -202,19 +202,19 @@ impl fmt::Display for Plan {
         }
         writeln!(
             f,
-            "\nHeadroom in the burst{:34}need        have    used  breaks at",
-            ""
+            "\n{:<25} {:>8} {:>8} {:<8} {:>7} {:>9}",
+            "Headroom in the burst", "needed", "there", "", "used", "gives at"
         )?;
         for one in &self.resources {
             writeln!(
                 f,
-                "  {:<40} {:>9} {:>11} {:>6.1}% {:>10}  ({})",
+                "  {:<23} {:>8} {:>8} {:<8} {:>6.1}% {:>9}",
                 one.name,
                 digits(one.demand),
                 digits(one.capacity),
+                one.unit,
                 one.used * 100.0,
                 multiple(one.breaks_at),
-                one.unit
             )?;
         }
         writeln!(f, "\nMemory of a gateway")?;
