@@ -1,10 +1,11 @@
 //! Arguments, and what they mean.
 
+mod load;
 mod plan;
 mod report;
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use loadgen::participants::{self, Participant};
 use loadgen::profiles::{Profile, Profiles};
 use loadgen::record::{Record, RecordWriter};
 use loadgen::run::RunOptions;
+use loadgen::scenario::Scenario;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
 
@@ -31,9 +33,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Uploads a profile's day from all participants at once, and prints rates and latencies.
-    #[command(after_help = RUN_EXAMPLES)]
+    /// Uploads a profile's day from all participants at once, or runs a scenario, and prints rates
+    /// and latencies.
+    #[command(after_help = RUN_EXAMPLES, after_long_help = run_help())]
     Run(RunArgs),
+    /// Raises the rate of uploads until a stated latency breaks, and reports the knee.
+    #[command(after_help = FIND_LIMIT_EXAMPLES)]
+    FindLimit(load::FindLimitArgs),
     /// Downloads as every participant and checks every key, its order and its signature.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
@@ -55,6 +61,29 @@ const RUN_EXAMPLES: &str = "Examples:
       --seed 7 --connections 2 --record run/record.jsonl
 
 The same seed on the same day is the same run: repeated, it is a replay, and is answered 201.";
+
+const SCENARIO_EXAMPLES: &str = "With a scenario:
+  loadgen run --scenario steady --local mysql --results steady.jsonl
+  loadgen run --scenario mine.toml --pki run/pki --target https://localhost:8443 \\
+      --watch gateway=4711 --metrics http://127.0.0.1:9090 --results mine.jsonl
+
+loadgen/scenarios/steady.toml explains how scenarios are written. The exit status is 1 when an
+answer was not as the scenario expects. Scenarios that come with the program:
+";
+
+fn run_help() -> String {
+    format!(
+        "{RUN_EXAMPLES}\n\n{SCENARIO_EXAMPLES}{}",
+        load::list_scenarios()
+    )
+}
+
+const FIND_LIMIT_EXAMPLES: &str = "Examples:
+  loadgen find-limit --local sqlite --objective p99=100ms --results limit.jsonl
+  loadgen find-limit --pki run/pki --target https://localhost:8443 --start 50 --step-seconds 30
+
+Every step is a phase of the results. A step breaks when the latency does, when more uploads than
+allowed end otherwise than with 201, or when arrivals fall behind.";
 
 const VERIFY_EXAMPLES: &str = "Examples:
   loadgen verify --pki run/pki --target https://localhost:8443 --record run/record.jsonl
@@ -116,9 +145,15 @@ struct RunArgs {
     /// Write what was sent and answered to this file, for `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// How long an upload is tried again after "not now" and broken connections, in seconds.
+    /// How long an upload is tried again after "not now" and broken connections, in seconds; a
+    /// scenario says so itself.
     #[arg(long, value_name = "S", default_value_t = 60)]
     retry_seconds: u64,
+    /// Run a scenario instead of a profile: a name (see --help) or a file.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["profile", "keys", "connections"])]
+    scenario: Option<String>,
+    #[command(flatten)]
+    measuring: load::Measuring,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +197,7 @@ impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<bool> {
         match self.command {
             Command::Run(args) => args.run().await,
+            Command::FindLimit(args) => args.run().await,
             Command::Verify(args) => args.run().await,
             Command::Demo(args) => args.run().await,
             Command::Plan(args) => args.run().await,
@@ -173,6 +209,20 @@ impl Cli {
 impl RunArgs {
     async fn run(self) -> anyhow::Result<bool> {
         let config = self.place.config()?;
+        if let Some(name) = &self.scenario {
+            let (measuring, place) = (&self.measuring, &self.place);
+            let record = self.record.or_else(|| config.record.clone());
+            let seed = self.volume.seed;
+            return load::run_scenario(name, measuring, place, &config, seed, record).await;
+        }
+        ensure!(
+            !self.measuring.is_wanted(),
+            "--results and --local need --scenario: one of {}",
+            Scenario::shipped()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
         let scene = self.place.scene(&config)?;
         let volume = self.volume.or(&config);
         let profiles = volume.profiles()?;
@@ -255,17 +305,27 @@ impl DemoArgs {
             seed: volume.seed(),
             connections: volume.connections()?,
         };
-        ensure!(
-            options.efgs.is_file(),
-            "{} is no program: build it with `cargo build --release`, or give --efgs PATH",
-            options.efgs.display()
-        );
+        check_program(&options.efgs)?;
         Ok(demo(options, &mut stdout()).await?)
     }
 }
 
 fn beside_this_program() -> anyhow::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("efgs"))
+}
+
+fn check_program(path: &Path) -> anyhow::Result<()> {
+    ensure!(
+        path.is_file(),
+        "{} is no program: build it with `cargo build --release`, or give --efgs PATH",
+        path.display()
+    );
+    Ok(())
+}
+
+fn parse_targets(texts: &[String]) -> anyhow::Result<Vec<Target>> {
+    let targets = texts.iter().map(|text| Target::parse(text));
+    Ok(targets.collect::<Result<_, _>>()?)
 }
 
 /// Participants and gateways, ready.
@@ -283,9 +343,13 @@ impl Place {
         })
     }
 
-    fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
+    fn pki<'a>(&'a self, config: &'a Config) -> anyhow::Result<&'a Path> {
         let pki = self.pki.as_ref().or(config.pki.as_ref());
         let pki = pki.context("give --pki DIR, the folder that `efgs init` wrote")?;
+        Ok(pki)
+    }
+
+    fn targets(&self, config: &Config) -> anyhow::Result<Vec<String>> {
         let targets = match self.target.is_empty() {
             true => config.targets.clone().into_vec(),
             false => self.target.clone(),
@@ -293,15 +357,21 @@ impl Place {
         if targets.is_empty() {
             bail!("give --target URL, as in https://localhost:8443");
         }
-        let targets = targets
-            .iter()
-            .map(|text| Target::parse(text))
-            .collect::<Result<_, _>>()?;
-        let protocol = if self.http2 {
+        Ok(targets)
+    }
+
+    const fn protocol(&self) -> Protocol {
+        if self.http2 {
             Protocol::Http2
         } else {
             Protocol::Http1
-        };
+        }
+    }
+
+    fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
+        let pki = self.pki(config)?;
+        let targets = parse_targets(&self.targets(config)?)?;
+        let protocol = self.protocol();
         let participants = participants::read(pki)?;
         let server_ca = participants::read_server_ca(pki)?;
         let caller = |participant| Caller::new(participant, &server_ca, protocol).map(Arc::new);

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,23 +12,29 @@ use engine::clock::Clock;
 use engine::domain::{Country, Thumbprint};
 use http::header::{HOST, RETRY_AFTER};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Empty, Full, Limited};
+use http_body_util::{BodyExt, Collected, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
-use crate::participants::Participant;
+use crate::pace::{Payload, read_slowly};
+use crate::participants::{Identity, Participant};
 use crate::workload::sha256;
 
 /// Largest answer that is read: a full download batch takes half a megabyte, one upload of the
 /// largest kind 8 MB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// How much longer an answer to a request that trickles may take.
+const TRICKLING_MAX: Duration = Duration::from_secs(600);
+/// Buffers of a connection that trickles; the kernel doubles them.
+const TRICKLING_BUFFER_BYTES: u32 = 4096;
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -147,9 +154,26 @@ impl Caller {
         server_ca: &CertificateDer<'static>,
         protocol: Protocol,
     ) -> Result<Self, SetupError> {
+        Self::with_identity(
+            participant.country,
+            &participant.authentication,
+            server_ca,
+            protocol,
+        )
+    }
+
+    /// A client that proves its country with any certificate, of the right kind or not.
+    ///
+    /// # Errors
+    /// When rustls refuses a certificate or the key.
+    pub fn with_identity(
+        country: Country,
+        identity: &Identity,
+        server_ca: &CertificateDer<'static>,
+        protocol: Protocol,
+    ) -> Result<Self, SetupError> {
         let mut roots = RootCertStore::empty();
         roots.add(server_ca.clone())?;
-        let identity = &participant.authentication;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -160,18 +184,18 @@ impl Caller {
             Protocol::Http2 => vec![b"h2".to_vec()],
         };
         Ok(Self {
-            country: participant.country,
+            country,
             protocol,
             tls: Arc::new(tls),
-            identity: identity_headers(participant),
+            identity: identity_headers(country, identity),
         })
     }
 }
 
 /// What a proxy that ends TLS tells the gateway (wire behaviour §4).
-fn identity_headers(participant: &Participant) -> HeaderMap {
-    let thumbprint = Thumbprint(sha256(&participant.authentication.chain[0])).to_string();
-    let name = format!("C={}", participant.country);
+fn identity_headers(country: Country, identity: &Identity) -> HeaderMap {
+    let thumbprint = Thumbprint(sha256(&identity.chain[0])).to_string();
+    let name = format!("C={country}");
     let value = |text: &str| HeaderValue::from_str(text).expect("hex and letters are visible");
     HeaderMap::from_iter([
         (
@@ -183,8 +207,8 @@ fn identity_headers(participant: &Participant) -> HeaderMap {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<Payload>),
+    Http2(http2::SendRequest<Payload>),
 }
 
 impl Sender {
@@ -195,7 +219,7 @@ impl Sender {
         }
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+    async fn send(&mut self, request: Request<Payload>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(sender) => {
                 sender.ready().await?;
@@ -245,6 +269,7 @@ pub struct Connection {
     targets: Arc<[Target]>,
     at: usize,
     timeout: Duration,
+    bytes_per_second: Option<NonZeroU32>,
     sender: Option<Sender>,
 }
 
@@ -262,8 +287,17 @@ impl Connection {
             targets,
             at: first,
             timeout,
+            bytes_per_second: None,
             sender: None,
         }
+    }
+
+    /// Makes it trickle: so many bytes a second of a body, in both directions, with small buffers
+    /// in the kernel. The longest wait for an answer grows by the time that takes.
+    #[must_use]
+    pub const fn trickling(mut self, bytes_per_second: Option<NonZeroU32>) -> Self {
+        self.bytes_per_second = bytes_per_second;
+        self
     }
 
     /// Who calls.
@@ -284,7 +318,11 @@ impl Connection {
             return Ok(());
         }
         let target = self.target().clone();
-        let opened = tokio::time::timeout(self.timeout, open(&self.caller, &target)).await;
+        let opened = tokio::time::timeout(
+            self.timeout,
+            open(&self.caller, &target, self.bytes_per_second.is_some()),
+        )
+        .await;
         match opened {
             Ok(Ok(sender)) => {
                 self.sender = Some(sender);
@@ -315,7 +353,12 @@ impl Connection {
         self.connect().await?;
         let request = self.request(method, path, headers, body).await;
         let sender = self.sender.as_mut().expect("connect leaves a sender");
-        let answered = tokio::time::timeout(self.timeout, exchange(sender, request)).await;
+        let patience = match self.bytes_per_second {
+            Some(_) => self.timeout.saturating_add(TRICKLING_MAX),
+            None => self.timeout,
+        };
+        let exchange = exchange(sender, request, self.bytes_per_second);
+        let answered = tokio::time::timeout(patience, exchange).await;
         let answered = answered.unwrap_or(Err(ClientError::Timeout(self.timeout)));
         if answered.is_err() {
             self.give_up();
@@ -338,13 +381,13 @@ impl Connection {
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
-    ) -> Request<Full<Bytes>> {
+    ) -> Request<Payload> {
         let authority = self.target().authority();
         let uri = match self.caller.protocol {
             Protocol::Http1 => path.parse(),
             Protocol::Http2 => format!("https://{authority}{path}").parse::<Uri>(),
         };
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Payload::new(body, self.bytes_per_second));
         *request.method_mut() = method;
         *request.uri_mut() = uri.expect("paths are made of dates and tags");
         if self.caller.protocol == Protocol::Http1 {
@@ -372,28 +415,34 @@ impl fmt::Debug for Connection {
 
 async fn exchange(
     sender: &mut Sender,
-    request: Request<Full<Bytes>>,
+    request: Request<Payload>,
+    bytes_per_second: Option<NonZeroU32>,
 ) -> Result<Answer, ClientError> {
     let (head, body) = sender.send(request).await?.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX)
-        .collect()
-        .await
-        .map_err(ClientError::Body)?;
+    let body = Limited::new(body, ANSWER_BYTES_MAX);
+    let body = match bytes_per_second {
+        Some(rate) => read_slowly(body, rate).await,
+        None => body.collect().await.map(Collected::to_bytes),
+    };
     Ok(Answer {
         status: head.status.as_u16(),
         headers: head.headers,
-        body: body.to_bytes(),
+        body: body.map_err(ClientError::Body)?,
     })
 }
 
-async fn open(caller: &Caller, target: &Target) -> Result<Sender, ClientError> {
+/// Connects; `trickling` connections read through the smallest buffer that the kernel gives, so
+/// that what is not read is felt at the other end.
+async fn open(caller: &Caller, target: &Target, trickling: bool) -> Result<Sender, ClientError> {
     let failed = |source| ClientError::Connect {
         target: target.clone(),
         source,
     };
-    let tcp = TcpStream::connect((target.host.as_str(), target.port))
-        .await
-        .map_err(failed)?;
+    let tcp = match trickling {
+        true => connect_with_small_buffers(target).await,
+        false => TcpStream::connect((target.host.as_str(), target.port)).await,
+    };
+    let tcp = tcp.map_err(failed)?;
     tcp.set_nodelay(true).map_err(failed)?;
     if !target.tls {
         return Ok(shake_hands(caller.protocol, tcp).await?);
@@ -403,6 +452,19 @@ async fn open(caller: &Caller, target: &Target) -> Result<Sender, ClientError> {
     let connector = TlsConnector::from(Arc::clone(&caller.tls));
     let tls = connector.connect(name, tcp).await.map_err(failed)?;
     Ok(shake_hands(caller.protocol, tls).await?)
+}
+
+async fn connect_with_small_buffers(target: &Target) -> std::io::Result<TcpStream> {
+    let mut addresses = lookup_host((target.host.as_str(), target.port)).await?;
+    let unknown = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let address = addresses.next().ok_or_else(unknown)?;
+    let socket = match address.is_ipv4() {
+        true => TcpSocket::new_v4()?,
+        false => TcpSocket::new_v6()?,
+    };
+    socket.set_recv_buffer_size(TRICKLING_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(TRICKLING_BUFFER_BYTES)?;
+    socket.connect(address).await
 }
 
 async fn shake_hands<S>(protocol: Protocol, stream: S) -> hyper::Result<Sender>

@@ -10,6 +10,11 @@
 //! | [`signer`] | detached CMS signatures |
 //! | [`workload`] | the uploads of a run, made ready ahead of time |
 //! | [`client`] | kept-alive HTTP with mutual TLS, or with a proxy's identity headers |
+//! | [`scenario`] | who sends what, when |
+//! | [`schedule`] | timetables from a seed |
+//! | [`hostile`] | requests that no participant should send |
+//! | [`load`] | runs scenarios and measures them second by second |
+//! | [`find_limit`] | the rate at which an objective breaks |
 //! | [`run`] | uploads from all participants at once |
 //! | [`record`] | what was sent and answered, as JSON lines |
 //! | [`results`] | what a run measured, as JSON lines, for plans and reports |
@@ -27,8 +32,12 @@ pub mod client;
 pub mod config;
 pub mod demo;
 mod der;
+pub mod find_limit;
+pub mod hostile;
 pub mod keys;
+pub mod load;
 pub mod local;
+mod pace;
 pub mod participants;
 pub mod plan;
 pub mod profiles;
@@ -38,6 +47,8 @@ pub mod record;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod scenario;
+pub mod schedule;
 pub mod signer;
 pub mod steps;
 pub mod verify;

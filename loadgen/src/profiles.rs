@@ -116,15 +116,16 @@ impl Profiles {
         })
     }
 
+    /// How many people live in a country, by the table; 5 million when it does not list it.
+    pub fn people(&self, country: Country) -> u64 {
+        let listed = self.population.get(country.as_str()).copied();
+        listed.unwrap_or(POPULATION_UNLISTED)
+    }
+
     /// How many keys each participant uploads: the sum is exactly `profile.keys`. Ordered by
     /// country; the same for the same countries in any order.
     pub fn share(&self, profile: &Profile, countries: &[Country]) -> Vec<(Country, u64)> {
-        let people = |country: &Country| {
-            self.population
-                .get(country.as_str())
-                .copied()
-                .unwrap_or(POPULATION_UNLISTED)
-        };
+        let people = |country: &Country| self.people(*country);
         let mut taking_part = countries.to_vec();
         taking_part.sort_by_key(|country| (std::cmp::Reverse(people(country)), *country));
         taking_part.truncate(profile.participants);

@@ -73,18 +73,18 @@ pub struct RunReport {
 
 /// One request and what came of it.
 #[derive(Debug)]
-struct Attempt {
-    status: Option<u16>,
-    micros: u64,
-    example: Option<String>,
+pub(crate) struct Attempt {
+    pub(crate) status: Option<u16>,
+    pub(crate) micros: u64,
+    pub(crate) example: Option<String>,
 }
 
 /// An upload that is over.
 #[derive(Debug)]
-struct Outcome {
-    upload: PreparedUpload,
-    fate: Fate,
-    attempts: Vec<Attempt>,
+pub(crate) struct Outcome {
+    pub(crate) upload: PreparedUpload,
+    pub(crate) fate: Fate,
+    pub(crate) attempts: Vec<Attempt>,
 }
 
 /// Sends every upload as its participant, on `connections` connections each, until each has been
@@ -201,7 +201,7 @@ async fn work(
 
 /// Sends one upload until it has an answer that settles it. The same tag and content again is a
 /// replay, which the gateway answers like the first time (design, semantics 3).
-async fn deliver(
+pub(crate) async fn deliver(
     connection: &mut Connection,
     upload: PreparedUpload,
     retry_for: Duration,
@@ -294,7 +294,7 @@ impl Attempt {
     }
 }
 
-fn first_line(body: &[u8]) -> String {
+pub(crate) fn first_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     text.chars().take(200).filter(|c| !c.is_control()).collect()
 }

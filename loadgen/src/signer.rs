@@ -76,7 +76,12 @@ impl Signer {
     /// A detached `SignedData` over `signed_bytes` with signed attributes (content type, signing
     /// time, message digest), SHA-256, and the certificate embedded.
     pub fn sign(&self, signed_bytes: &[u8], at: UnixMillis, encoding: Encoding) -> Vec<u8> {
-        let attributes = signed_attributes(signed_bytes, at);
+        self.sign_digest(digest(&SHA256, signed_bytes).as_ref(), at, encoding)
+    }
+
+    /// The same, when the SHA-256 of the signed bytes is known.
+    pub(crate) fn sign_digest(&self, digest: &[u8], at: UnixMillis, encoding: Encoding) -> Vec<u8> {
+        let attributes = signed_attributes(digest, at);
         let to_sign = element(tag::SET, &[&attributes]);
         let signer_info = element(
             tag::SEQUENCE,
@@ -177,10 +182,9 @@ fn digest_algorithm() -> Vec<u8> {
 }
 
 /// The attributes one after the other, in the order of DER's SET OF: here, by their lengths.
-fn signed_attributes(signed_bytes: &[u8], at: UnixMillis) -> Vec<u8> {
+fn signed_attributes(digest: &[u8], at: UnixMillis) -> Vec<u8> {
     let content_type = element(tag::OBJECT_IDENTIFIER, &[oid::DATA]);
-    let digest = digest(&SHA256, signed_bytes);
-    let message_digest = element(tag::OCTET_STRING, &[digest.as_ref()]);
+    let message_digest = element(tag::OCTET_STRING, &[digest]);
     let mut attributes = [
         attribute(oid::CONTENT_TYPE, &content_type),
         attribute(oid::SIGNING_TIME, &signing_time(at)),

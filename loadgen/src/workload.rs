@@ -123,12 +123,13 @@ impl PreparedUpload {
             0 => Encoding::Der,
             _ => Encoding::BerIndefinite,
         };
-        let signature = participant.signer.sign(&signed_bytes, at, encoding);
+        let signed_digest = sha256(&signed_bytes);
+        let signature = participant.signer.sign_digest(&signed_digest, at, encoding);
         Ok(Self {
             spec,
             body: body.into(),
             batch_signature: STANDARD.encode(signature),
-            signed_digest: sha256(&signed_bytes),
+            signed_digest,
         })
     }
 }
@@ -159,7 +160,7 @@ fn cut(seed: Seed, country: Country, keys: u64) -> impl Iterator<Item = UploadSp
         })
 }
 
-fn upload_tag(seed: Seed, index: u32) -> UploadTag {
+pub(crate) fn upload_tag(seed: Seed, index: u32) -> UploadTag {
     let Seed {
         number,
         keys_total,

@@ -74,9 +74,9 @@ impl MariaDb {
         self.process.as_ref().map(Process::id)
     }
 
-    /// The folder of its data files.
-    pub fn data_folder(&self) -> PathBuf {
-        data(self.folder.path())
+    /// The folder with everything it writes.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Its port on 127.0.0.1.

@@ -3,6 +3,7 @@
 //! with SIGKILL: a child can be bound to its parent's life only with unsafe code.
 
 mod gateway;
+mod installation;
 mod mariadb;
 mod process;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use gateway::{Gateway, GatewayOptions, initialise, initialise_for};
+pub use installation::{Installation, LocalDatabase};
 pub use mariadb::{HeldWrites, MariaDb};
 
 /// Why a server does not run.

@@ -327,7 +327,7 @@ impl Experiment {
         let text = metrics(self.ground.gateway.operations())?;
         let usage = |process: Option<u32>| process.map_or_else(Usage::default, Usage::of);
         let files = match &self.database {
-            Some(database) => database.data_folder(),
+            Some(database) => database.folder().to_owned(),
             None => self.ground.folder.clone(),
         };
         Ok(Reading {

@@ -178,31 +178,27 @@ pub(super) fn stages(run: &Results) -> Vec<(String, f64)> {
     if keys <= 0.0 {
         return Vec::new();
     }
-    let spent = |(name, sample): (&String, &crate::results::StageSample)| {
-        let before = first
-            .stages
-            .get(name)
-            .map_or(0.0, |sample| sample.seconds_total);
-        let nanos = (sample.seconds_total - before) / keys * 1e9;
-        (nanos > 0.0).then(|| (name.clone(), nanos))
+    let spent = |name: &&str| {
+        let before = first.stages.get(*name);
+        let before = before.map_or(0.0, |sample| sample.seconds_total);
+        let nanos = (last.stages.get(*name)?.seconds_total - before) / keys * 1e9;
+        (nanos > 0.0).then(|| ((*name).to_owned(), nanos))
     };
-    let mut stages: Vec<_> = last.stages.iter().filter_map(spent).collect();
-    let place = |name: &str| {
-        WALK.iter()
-            .position(|stage| *stage == name)
-            .unwrap_or(WALK.len())
-    };
-    stages.sort_by_key(|(name, _)| place(name));
-    stages
+    // A commit is a part of persisting, when that is told.
+    let whole = last.stages.contains_key("persist");
+    let names = WALK.iter().filter(|name| !(whole && **name == "commit"));
+    names.filter_map(spent).collect()
 }
 
-/// The stages in the order of the walk; others follow.
-const WALK: [&str; 9] = [
+/// The stages in the order of the walk. What else the gateway times (whole requests, callbacks) is
+/// no part of a key's way.
+const WALK: [&str; 10] = [
     "admission",
     "decode",
     "validate",
     "verify",
     "dedup",
+    "seal",
     "persist",
     "commit",
     "bundle",

@@ -8,6 +8,7 @@
 
 mod latency;
 mod machine;
+mod show;
 #[cfg(test)]
 mod tests;
 
@@ -169,6 +170,71 @@ pub struct Counts {
     /// From asking for a download to the last byte of its 200.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download_service: Option<Latency>,
+}
+
+impl Counts {
+    /// Adds what another second, or another stream, counted.
+    pub fn add(&mut self, other: &Self) {
+        self.due += other.due;
+        self.uploads += other.uploads;
+        self.upload_keys += other.upload_keys;
+        self.downloads += other.downloads;
+        self.download_keys += other.download_keys;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        for (status, count) in &other.refused {
+            *self.refused.entry(*status).or_default() += count;
+        }
+        self.failed += other.failed;
+        self.unexpected += other.unexpected;
+        add_latency(&mut self.upload_latency, other.upload_latency.as_ref());
+        add_latency(&mut self.upload_service, other.upload_service.as_ref());
+        add_latency(&mut self.download_latency, other.download_latency.as_ref());
+        add_latency(&mut self.download_service, other.download_service.as_ref());
+    }
+
+    /// What they come to over so many seconds.
+    pub fn figures(&self, seconds: f64, behind_max: u64) -> Figures {
+        let latency = |corrected: &Option<Latency>, service: &Option<Latency>| {
+            Some(LatencySummary {
+                corrected: corrected.as_ref()?.percentiles(),
+                service: service.as_ref()?.percentiles(),
+            })
+        };
+        Figures {
+            seconds,
+            due: self.due,
+            uploads: self.uploads,
+            upload_keys: self.upload_keys,
+            upload_keys_per_second: per_second(self.upload_keys, seconds),
+            downloads: self.downloads,
+            download_keys: self.download_keys,
+            download_keys_per_second: per_second(self.download_keys, seconds),
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
+            refused: self.refused.clone(),
+            failed: self.failed,
+            unexpected: self.unexpected,
+            behind_max,
+            upload: latency(&self.upload_latency, &self.upload_service),
+            download: latency(&self.download_latency, &self.download_service),
+        }
+    }
+}
+
+fn add_latency(sum: &mut Option<Latency>, other: Option<&Latency>) {
+    if let Some(other) = other {
+        sum.get_or_insert_default().add(other);
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a rate for people to read")]
+fn per_second(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        count as f64 / seconds
+    } else {
+        0.0
+    }
 }
 
 /// One second of a run.

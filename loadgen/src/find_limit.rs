@@ -1,0 +1,329 @@
+//! Raises the rate until a stated objective breaks, and finds the knee between the last rate that
+//! held and the first that broke.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::results::{Figures, Knee, Percentiles, PhaseSummary};
+use crate::scenario::{Arrivals, Deed, Phase, Rate, Stream};
+
+/// Requests that may be due and not yet sent at the end of a step, in seconds of its rate. More
+/// means that arrivals fall behind.
+const BEHIND_SECONDS_MAX: f64 = 0.5;
+
+/// A text is no objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an objective is p50, p90, p99, p99.9 or max, =, and a time: p99=250ms, p50=20ms, max=2s")]
+pub struct ObjectiveError;
+
+/// Which latency must stay below which time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objective {
+    text: String,
+    which: Which,
+    limit: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    P50,
+    P90,
+    P99,
+    P999,
+    Max,
+}
+
+impl FromStr for Objective {
+    type Err = ObjectiveError;
+
+    fn from_str(text: &str) -> Result<Self, ObjectiveError> {
+        let (name, time) = text.split_once('=').ok_or(ObjectiveError)?;
+        let which = match name {
+            "p50" => Which::P50,
+            "p90" => Which::P90,
+            "p99" => Which::P99,
+            "p99.9" => Which::P999,
+            "max" => Which::Max,
+            _ => return Err(ObjectiveError),
+        };
+        let seconds = match (time.strip_suffix("ms"), time.strip_suffix('s')) {
+            (Some(millis), _) => millis.parse::<f64>().map(|millis| millis / 1000.0),
+            (None, Some(seconds)) => seconds.parse(),
+            (None, None) => return Err(ObjectiveError),
+        };
+        let limit = Duration::try_from_secs_f64(seconds.map_err(|_| ObjectiveError)?);
+        let limit = limit.ok().filter(|limit| !limit.is_zero());
+        Ok(Self {
+            text: text.to_owned(),
+            which,
+            limit: limit.ok_or(ObjectiveError)?,
+        })
+    }
+}
+
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Objective {
+    /// The latency that it is about, in microseconds.
+    pub const fn of(&self, percentiles: &Percentiles) -> u64 {
+        match self.which {
+            Which::P50 => percentiles.p50,
+            Which::P90 => percentiles.p90,
+            Which::P99 => percentiles.p99,
+            Which::P999 => percentiles.p999,
+            Which::Max => percentiles.max,
+        }
+    }
+}
+
+/// What to look for, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FindLimitOptions {
+    /// The latency that must hold, measured from the intended arrival.
+    pub objective: Objective,
+    /// Share of the requests that may end otherwise than with 201, 0 to 1.
+    pub errors_max: f64,
+    /// Uploads a second of the first step.
+    pub start: f64,
+    /// Length of a step.
+    pub step: Duration,
+    /// The knee is found when the rates around it are so close, as a share of the lower.
+    pub precision: f64,
+    /// Keys in an upload.
+    pub upload_keys: u32,
+    /// Connections of each participant.
+    pub connections: usize,
+}
+
+impl FindLimitOptions {
+    /// A step at that rate, in uploads a second.
+    pub fn phase(&self, number: usize, per_second: f64) -> Phase {
+        let rate = Rate {
+            per_second,
+            burst: None,
+        };
+        let stream = Stream {
+            name: "uploads".to_owned(),
+            does: Deed::Upload {
+                upload_keys: self.upload_keys,
+                keys: None,
+                duplicates: 0.0,
+            },
+            arrivals: Arrivals::Poisson(rate),
+            participants: None,
+            skip: 0,
+            connections: self.connections,
+            bytes_per_second: 0,
+            retry_seconds: 0.0,
+            expect: [429, 503].into(),
+            expect_broken: false,
+        };
+        Phase {
+            name: format!("step-{number}"),
+            seconds: Some(self.step.as_secs_f64()),
+            ahead: true,
+            restart: false,
+            streams: vec![stream],
+        }
+    }
+
+    /// Why the objective broke in a step; nothing when it held.
+    pub fn judge(&self, step: &PhaseSummary) -> Option<String> {
+        let Figures {
+            due,
+            uploads,
+            upload,
+            behind_max,
+            ..
+        } = &step.all;
+        let errors = share(due.saturating_sub(*uploads), *due);
+        if errors > self.errors_max {
+            return Some(format!("{:.1} % were not stored", errors * 100.0));
+        }
+        let Some(upload) = upload else {
+            return Some("nothing was stored".to_owned());
+        };
+        let latency = Duration::from_micros(self.objective.of(&upload.corrected));
+        if latency > self.objective.limit {
+            let millis = latency.as_secs_f64() * 1000.0;
+            return Some(format!("{} was {millis:.0} ms", self.objective));
+        }
+        let offered = step.offered_uploads_per_second.unwrap_or(0.0);
+        #[allow(clippy::cast_precision_loss, reason = "compared with an estimate")]
+        let behind = *behind_max as f64;
+        // A few requests may always be on their way from the timetable to a connection.
+        (behind > (offered * BEHIND_SECONDS_MAX).max(8.0))
+            .then(|| format!("{behind_max} requests were due and not sent"))
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share for people to read")]
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// Doubles the rate until it breaks, then halves the distance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    held: Option<f64>,
+    broke: Option<(f64, String)>,
+    start: f64,
+    precision: f64,
+}
+
+/// Below this rate, in uploads a second, nothing is searched for.
+const RATE_MIN: f64 = 0.1;
+/// Nor above.
+const RATE_MAX: f64 = 100_000.0;
+
+impl Search {
+    /// Begins at a rate.
+    pub const fn new(start: f64, precision: f64) -> Self {
+        Self {
+            held: None,
+            broke: None,
+            start,
+            precision,
+        }
+    }
+
+    /// The next rate to try; nothing when the knee is found.
+    pub fn next(&self) -> Option<f64> {
+        let rate = match (self.held, &self.broke) {
+            (None, None) => self.start,
+            (Some(held), None) => held * 2.0,
+            (None, Some((broke, _))) => broke / 2.0,
+            (Some(held), Some((broke, _))) => {
+                if broke - held <= held * self.precision {
+                    return None;
+                }
+                f64::midpoint(held, *broke)
+            }
+        };
+        (RATE_MIN..=RATE_MAX).contains(&rate).then_some(rate)
+    }
+
+    /// What came of that rate: why it broke, or nothing when it held.
+    pub fn tell(&mut self, rate: f64, broke: Option<String>) {
+        match broke {
+            Some(reason) => self.broke = Some((rate, reason)),
+            None => self.held = Some(rate),
+        }
+    }
+
+    /// What was found.
+    pub fn knee(&self, options: &FindLimitOptions) -> Knee {
+        let held = self.held.unwrap_or(0.0);
+        Knee {
+            objective: options.objective.to_string(),
+            uploads_per_second: held,
+            keys_per_second: held * f64::from(options.upload_keys),
+            broke_at_uploads_per_second: self.broke.as_ref().map(|broke| broke.0),
+            reason: self.broke.as_ref().map(|broke| broke.1.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::LatencySummary;
+
+    fn options() -> FindLimitOptions {
+        FindLimitOptions {
+            objective: "p99=250ms".parse().unwrap(),
+            errors_max: 0.01,
+            start: 10.0,
+            step: Duration::from_secs(1),
+            precision: 0.05,
+            upload_keys: 5000,
+            connections: 1,
+        }
+    }
+
+    fn step(due: u64, uploads: u64, p99: u64, behind_max: u64) -> PhaseSummary {
+        let percentiles = Percentiles {
+            p99,
+            ..Percentiles::default()
+        };
+        PhaseSummary {
+            offered_uploads_per_second: Some(100.0),
+            all: Figures {
+                due,
+                uploads,
+                behind_max,
+                upload: Some(LatencySummary {
+                    corrected: percentiles,
+                    service: Percentiles::default(),
+                }),
+                ..Figures::default()
+            },
+            ..PhaseSummary::default()
+        }
+    }
+
+    #[test]
+    fn reads_objectives() {
+        let objective: Objective = "p99=250ms".parse().unwrap();
+        assert_eq!(objective.limit, Duration::from_millis(250));
+        assert_eq!(
+            "max=1.5s".parse::<Objective>().unwrap().limit,
+            Duration::from_millis(1500)
+        );
+        for text in ["p99", "p98=1s", "p99=1", "p99=0ms", "p99=-1s", "p99=xms"] {
+            assert!(text.parse::<Objective>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn judges_a_step_by_errors_latency_and_arrears() {
+        let options = options();
+        assert_eq!(options.judge(&step(1000, 990, 250_000, 50)), None);
+        for (step, expected) in [
+            (step(1000, 989, 1000, 0), "1.1 % were not stored"),
+            (step(1000, 1000, 251_000, 0), "p99=250ms was 251 ms"),
+            (
+                step(1000, 1000, 1000, 51),
+                "51 requests were due and not sent",
+            ),
+        ] {
+            assert_eq!(options.judge(&step).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn finds_the_knee_by_doubling_and_halving() {
+        let mut search = Search::new(10.0, 0.05);
+        let mut tried = Vec::new();
+        while let Some(rate) = search.next() {
+            tried.push(rate);
+            search.tell(rate, (rate > 100.0).then(|| "too slow".to_owned()));
+        }
+        assert_eq!(tried[..5], [10.0, 20.0, 40.0, 80.0, 160.0]);
+        let knee = search.knee(&options());
+        assert!(
+            (95.0..=100.0).contains(&knee.uploads_per_second),
+            "{knee:?}"
+        );
+        assert!(knee.broke_at_uploads_per_second.unwrap() <= 105.0);
+        assert!(tried.len() < 10, "{tried:?}");
+    }
+
+    #[test]
+    fn goes_down_when_the_first_rate_breaks_and_gives_up_at_the_bottom() {
+        let mut search = Search::new(10.0, 0.05);
+        while let Some(rate) = search.next() {
+            search.tell(rate, Some("always".to_owned()));
+        }
+        assert!(search.knee(&options()).uploads_per_second == 0.0);
+    }
+}

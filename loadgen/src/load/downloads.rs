@@ -1,0 +1,206 @@
+//! Downloads batches over one connection: one after the other, or whatever is new.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use engine::wire::protobuf::KeyMessages;
+use http::header::ACCEPT;
+use http::{HeaderName, HeaderValue, Method};
+use tokio::time::sleep;
+
+use super::stream::Running;
+use super::tally::Moment;
+use crate::client::{Answer, Connection};
+use crate::run::first_line;
+use crate::scenario::Arrivals;
+
+/// Wait before asking again whether there is a next batch.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a participant that follows waits for keys that are stored and do not come.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Wait after "not now" without a word about when.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// How far a participant has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Cursor {
+    last: Option<String>,
+    next: Option<String>,
+    keys: u64,
+}
+
+/// What one request brought.
+enum Brought {
+    Batch,
+    NothingNew,
+    Refusal(Option<Duration>),
+}
+
+/// Asks for one batch after the other; after the last, for the first again.
+pub(super) async fn work(
+    running: Arc<Running>,
+    member: usize,
+    mut connection: Connection,
+    closed: bool,
+) {
+    let mut cursor = Cursor::default();
+    loop {
+        let intended = match closed {
+            true if running.is_stopping() => return,
+            true => None,
+            false => match running.requests[member].pop().await {
+                Some(due) => Some(due.intended),
+                None => return,
+            },
+        };
+        running.tally.sending();
+        let moment = Moment::now(intended);
+        let brought = ask(&running, &mut connection, &mut cursor, moment).await;
+        if cursor.next.is_none() {
+            cursor = Cursor::default();
+        }
+        if let (true, Brought::Refusal(wait)) = (closed, brought) {
+            pause(&running, wait.unwrap_or(POLL)).await;
+        }
+    }
+}
+
+/// Asks for whatever is new, as often as the timetable says; without one, until the phase stops, or
+/// until everything that is stored has come.
+pub(super) async fn follow(
+    running: Arc<Running>,
+    member: usize,
+    mut connection: Connection,
+    until_complete: bool,
+) {
+    let participant = running.members[member];
+    let closed = running.stream.arrivals == Arrivals::Closed;
+    let mut news = Instant::now();
+    loop {
+        let intended = match closed {
+            true if running.is_stopping() => return,
+            true => None,
+            false => match running.requests[member].pop().await {
+                Some(due) => Some(due.intended),
+                None => return,
+            },
+        };
+        running.tally.sending();
+        let mut cursor = running.shared.cursors[participant].lock().await;
+        let before = cursor.keys;
+        let wait = catch_up(&running, &mut connection, &mut cursor, intended).await;
+        let keys = cursor.keys;
+        drop(cursor);
+        if keys > before {
+            news = Instant::now();
+        }
+        if until_complete && keys >= running.shared.keys_due_to(participant) {
+            return;
+        }
+        if until_complete && news.elapsed() > PATIENCE {
+            running.surprised("keys that are stored did not come", "");
+            return;
+        }
+        if closed {
+            pause(&running, wait.unwrap_or(POLL)).await;
+        }
+    }
+}
+
+/// Asks until there is nothing new, or a request is refused: then tells how long to wait.
+async fn catch_up(
+    running: &Running,
+    connection: &mut Connection,
+    cursor: &mut Cursor,
+    intended: Option<Instant>,
+) -> Option<Duration> {
+    let mut moment = Moment::now(intended);
+    loop {
+        match ask(running, connection, cursor, moment).await {
+            Brought::Batch if cursor.next.is_some() => {}
+            Brought::Batch | Brought::NothingNew => return None,
+            Brought::Refusal(wait) => return wait,
+        }
+        moment = Moment::now(None);
+    }
+}
+
+/// One request: the next batch; the last one again when none is announced, to learn whether there
+/// is one by now.
+async fn ask(
+    running: &Running,
+    connection: &mut Connection,
+    cursor: &mut Cursor,
+    moment: Moment,
+) -> Brought {
+    let is_new = cursor.last.is_none() || cursor.next.is_some();
+    let asked = cursor.next.as_ref().or(cursor.last.as_ref());
+    let path = format!("/diagnosiskeys/download/{}", running.shared.day);
+    let answer = connection
+        .send(Method::GET, &path, &headers(asked), Bytes::new())
+        .await;
+    let answer = match answer {
+        Ok(answer) if answer.status == 200 => answer,
+        Ok(answer) => return refusal(running, cursor, &answer),
+        Err(error) => {
+            running.refused(None);
+            if !running.expects(None) {
+                running.surprised("download not answered", &error.to_string());
+            }
+            return Brought::Refusal(None);
+        }
+    };
+    running.tally.moved(0, answer.body.len() as u64);
+    let announced = answer.header("nextbatchtag").unwrap_or_default();
+    cursor.next = Some(announced.to_owned()).filter(|tag| tag != "null" && !tag.is_empty());
+    if !is_new {
+        return if cursor.next.is_some() {
+            Brought::Batch
+        } else {
+            Brought::NothingNew
+        };
+    }
+    let keys = count_keys(&answer.body);
+    running.tally.delivered(moment, keys);
+    cursor.keys += keys;
+    cursor.last = answer.header("batchtag").map(str::to_owned);
+    Brought::Batch
+}
+
+fn refusal(running: &Running, cursor: &Cursor, answer: &Answer) -> Brought {
+    let no_batch_yet = answer.status == 404 && cursor.last.is_none();
+    let passing = matches!(answer.status, 429 | 503);
+    let wait = passing.then(|| answer.retry_after().unwrap_or(RETRY_AFTER_DEFAULT));
+    running.refused(Some(answer.status));
+    let retried = passing && running.stream.retry_seconds > 0.0;
+    if !no_batch_yet && !retried && !running.expects(Some(answer.status)) {
+        let what = format!("download answered {}", answer.status);
+        running.surprised(&what, &first_line(&answer.body));
+    }
+    Brought::Refusal(wait)
+}
+
+async fn pause(running: &Running, wait: Duration) {
+    tokio::select! {
+        () = running.stopping() => {}
+        () = sleep(wait) => {}
+    }
+}
+
+fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
+    let accept = HeaderValue::from_static("application/protobuf; version=1.0");
+    let tag = tag.and_then(|tag| HeaderValue::from_str(tag).ok());
+    let tag = tag.map(|tag| (HeaderName::from_static("batchtag"), tag));
+    [(ACCEPT, accept)].into_iter().chain(tag).collect()
+}
+
+/// Counts keys without reading them: what they are is for `loadgen verify` to judge.
+fn count_keys(body: &[u8]) -> u64 {
+    let mut messages = KeyMessages::new(body);
+    let mut count = 0;
+    while let Ok(Some(_)) = messages.next_message() {
+        count += 1;
+    }
+    count
+}

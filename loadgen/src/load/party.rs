@@ -1,0 +1,70 @@
+//! Who takes part in a run.
+
+use std::cmp::Reverse;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::LoadError;
+use crate::client::{Caller, Protocol};
+use crate::participants::{self, Participant};
+use crate::profiles::{Distribution, Profiles};
+
+/// The participants of a run with their clients, the most populous first.
+#[derive(Debug)]
+pub struct Party {
+    pub(super) participants: Arc<Vec<Participant>>,
+    pub(super) callers: Vec<Arc<Caller>>,
+    /// Clients that authenticate with the certificate that signs.
+    pub(super) strangers: Vec<Arc<Caller>>,
+    pub(super) weights: Vec<u64>,
+}
+
+impl Party {
+    /// Reads the folder that `efgs init` writes, and keeps the `count` most populous participants:
+    /// all of them, when there are fewer.
+    ///
+    /// # Errors
+    /// When a file is missing or malformed.
+    pub fn read(
+        pki: &Path,
+        count: usize,
+        distribution: Distribution,
+        protocol: Protocol,
+    ) -> Result<Self, LoadError> {
+        let profiles = Profiles::shipped()?;
+        let server_ca = participants::read_server_ca(pki)?;
+        let mut chosen = participants::read(pki)?;
+        chosen.sort_by_key(|someone| (Reverse(profiles.people(someone.country)), someone.country));
+        chosen.truncate(count);
+        let caller = |someone: &Participant| Caller::new(someone, &server_ca, protocol);
+        let stranger = |someone: &Participant| {
+            let folder = pki.join(someone.country.as_str());
+            let signing = participants::read_identity(&folder, "signing")?;
+            let caller = Caller::with_identity(someone.country, &signing, &server_ca, protocol);
+            Ok::<_, LoadError>(Arc::new(caller?))
+        };
+        let weight = |someone: &Participant| match distribution {
+            Distribution::Population => profiles.people(someone.country),
+            Distribution::Even => 1,
+        };
+        Ok(Self {
+            callers: chosen
+                .iter()
+                .map(|someone| caller(someone).map(Arc::new))
+                .collect::<Result<_, _>>()?,
+            strangers: chosen.iter().map(stranger).collect::<Result<_, _>>()?,
+            weights: chosen.iter().map(weight).collect(),
+            participants: Arc::new(chosen),
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.participants.len()
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.participants.is_empty()
+    }
+}

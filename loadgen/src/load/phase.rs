@@ -1,0 +1,585 @@
+//! One phase: its streams side by side, watched second by second, until its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
+
+use super::stock::{Maker, Plan, Ready, STREAMS_MAX, UPLOADS_MAX, memory_bytes, take_ahead};
+use super::stream::Running;
+use super::tally::{StreamTally, lock};
+use super::watch::Scraper;
+use super::{Experiment, LoadError, attacks, downloads, uploads};
+use crate::client::{ClientError, Connection};
+use crate::hostile::Hostile;
+use crate::progress;
+use crate::record::Fate;
+use crate::results::{Counts, PhaseSummary, ProcessSample, Second};
+use crate::scenario::{Arrivals, Deed, Phase, Stream};
+use crate::schedule::{End, Timetable};
+use crate::workload::PreparedUpload;
+
+/// How long requests that are due at the end of a phase may still be sent.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Uploads on their way to the record.
+const QUEUE_RECORD: usize = 256;
+
+/// A stream with what it needs to begin.
+struct Prepared {
+    running: Arc<Running>,
+    timetable: Option<Timetable>,
+    /// Uploads made ahead, and those that follow.
+    stock: Option<(Vec<Ready>, mpsc::Receiver<Ready>)>,
+    /// Connected, by member.
+    connections: Vec<(usize, Connection)>,
+}
+
+impl Prepared {
+    /// Whether the phase waits for it to end by itself.
+    fn is_counted(&self) -> bool {
+        matches!(self.running.stream.does, Deed::Upload { keys: Some(_), .. })
+    }
+}
+
+/// A phase while it runs.
+struct Course {
+    streams: Vec<Arc<Running>>,
+    begun: Instant,
+    counts: Counts,
+    by_stream: Vec<(Counts, u64)>,
+    behind_max: u64,
+    first_sample: BTreeMap<String, ProcessSample>,
+    last_sample: BTreeMap<String, ProcessSample>,
+    disk_bytes: Option<u64>,
+    making_before: u64,
+    scraper: Scraper,
+    bar: ProgressBar,
+}
+
+impl Experiment {
+    /// Runs a phase to its end.
+    ///
+    /// # Errors
+    /// When a participant cannot connect at its beginning, what is made ahead needs too much
+    /// memory, or results or record cannot be written.
+    pub async fn phase(&mut self, phase: &Phase) -> Result<PhaseSummary, LoadError> {
+        self.check_memory(phase)?;
+        let (stop, stopped) = watch::channel(false);
+        let (send, mut recorded) = mpsc::channel(QUEUE_RECORD);
+        let send = self.record.is_some().then_some(send);
+        let ahead = Instant::now();
+        let mut prepared = Vec::new();
+        for stream in &phase.streams {
+            let stream = self.prepare(phase, stream, stopped.clone(), send.clone());
+            prepared.push(stream.await?);
+        }
+        drop(send);
+        self.ahead_seconds += ahead.elapsed().as_secs_f64();
+        let offered = offered(phase);
+        let mut course = self.begin(phase, &prepared)?;
+        let mut tasks = Tasks::start(phase, prepared, &self.shared_hostile(), course.begun);
+        let end = phase
+            .seconds
+            .map(|seconds| course.begun + Duration::from_secs_f64(seconds));
+        let first_tick = course.begun + Duration::from_secs(1);
+        let mut ticks = interval_at(first_tick.into(), Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let drained = || end.map(|end| end + DRAIN);
+        while !tasks.is_over() {
+            let stopping = *stop.borrow();
+            tokio::select! {
+                _ = ticks.tick() => self.second(phase, &mut course)?,
+                Some((upload, fate)) = recorded.recv() => self.note(&upload, fate)?,
+                ended = tasks.join_next() => ended?,
+                () = sleep_until(end.unwrap_or(course.begun).into()), if end.is_some() && !stopping => {
+                    stop.send_replace(true);
+                    clear(&course.streams, |running| running.stream.arrivals == Arrivals::Closed);
+                }
+                () = sleep_until(drained().unwrap_or(course.begun).into()), if end.is_some() && stopping && !tasks.is_cut => {
+                    tasks.is_cut = true;
+                    clear(&course.streams, |_| true);
+                }
+            }
+            if tasks.are_counted_over() && end.is_none() && !stopping {
+                stop.send_replace(true);
+                clear(&course.streams, |_| true);
+            }
+        }
+        drop(tasks);
+        self.second(phase, &mut course)?;
+        let summary = self.summarise(phase, course, offered);
+        while let Some((upload, fate)) = recorded.recv().await {
+            self.note(&upload, fate)?;
+        }
+        self.phases.push(summary.clone());
+        Ok(summary)
+    }
+
+    fn note(&mut self, upload: &PreparedUpload, fate: Fate) -> Result<(), LoadError> {
+        match &mut self.record {
+            Some(record) => Ok(record.append(upload, fate)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether everything of a phase can be made ahead within the bound of memory.
+    pub fn fits(&self, phase: &Phase) -> bool {
+        needed_bytes(phase) <= self.memory_bytes_max
+    }
+
+    fn check_memory(&self, phase: &Phase) -> Result<(), LoadError> {
+        if !phase.ahead || self.fits(phase) {
+            return Ok(());
+        }
+        Err(LoadError::Memory {
+            phase: phase.name.clone(),
+            needed: needed_bytes(phase) >> 20,
+            allowed: self.memory_bytes_max >> 20,
+        })
+    }
+
+    async fn prepare(
+        &mut self,
+        phase: &Phase,
+        stream: &Stream,
+        stop: watch::Receiver<bool>,
+        record: Option<mpsc::Sender<(PreparedUpload, Fate)>>,
+    ) -> Result<Prepared, LoadError> {
+        let members = self.members(phase, stream)?;
+        let number = self.streams;
+        if number >= STREAMS_MAX {
+            return Err(LoadError::Streams);
+        }
+        self.streams += 1;
+        let weights: Vec<u64> = members
+            .iter()
+            .map(|&member| self.shared.party.weights[member])
+            .collect();
+        let timetable = self.timetable(phase, stream, &weights, number);
+        let running = Arc::new(Running {
+            shared: Arc::clone(&self.shared),
+            uploads: members.iter().map(|_| super::lane::Lane::new()).collect(),
+            requests: members.iter().map(|_| super::lane::Lane::new()).collect(),
+            tally: StreamTally::new(&phase.name, &stream.name, timetable.clone()),
+            first_index: number * UPLOADS_MAX,
+            stream: stream.clone(),
+            members,
+            stop,
+            record,
+        });
+        let stock = match stream.does {
+            Deed::Upload {
+                upload_keys,
+                keys,
+                duplicates,
+            } => {
+                let plan = Plan {
+                    members: running.members.clone(),
+                    weights,
+                    timetable: timetable.clone(),
+                    upload_keys,
+                    keys,
+                    duplicates,
+                    originals: self.originals(),
+                    stream_number: number,
+                    random: self.random(number, 1),
+                };
+                Some(self.stock(phase, plan).await)
+            }
+            _ => None,
+        };
+        let connections = connect(&running).await?;
+        Ok(Prepared {
+            running,
+            timetable,
+            stock,
+            connections,
+        })
+    }
+
+    /// Begins to make uploads, in an even share of the memory for each stream that does.
+    async fn stock(&self, phase: &Phase, plan: Plan) -> (Vec<Ready>, mpsc::Receiver<Ready>) {
+        let uploads = |stream: &&Stream| matches!(stream.does, Deed::Upload { .. });
+        let sharers = phase.streams.iter().filter(uploads).count().max(1);
+        let sharers = if phase.ahead { 1 } else { sharers };
+        let units = usize::try_from(self.memory_bytes_max / 1024).unwrap_or(usize::MAX);
+        let units = (units / sharers).min(Semaphore::MAX_PERMITS);
+        let memory = Arc::new(Semaphore::new(units));
+        let maker = Maker {
+            memory: Arc::clone(&memory),
+            ..self.maker.clone()
+        };
+        let bar = progress::bar("preparing", plan.keys.unwrap_or(0));
+        let mut more = maker.start(plan);
+        let ahead = take_ahead(&mut more, &memory, units, phase.ahead, &bar).await;
+        bar.finish_and_clear();
+        (ahead, more)
+    }
+
+    fn members(&self, phase: &Phase, stream: &Stream) -> Result<Vec<usize>, LoadError> {
+        let there_are = self.shared.party.len();
+        let count = stream.participants.unwrap_or(there_are);
+        let members: Vec<_> = (0..there_are).skip(stream.skip).take(count).collect();
+        if members.is_empty() {
+            return Err(LoadError::Participation {
+                phase: phase.name.clone(),
+                stream: stream.name.clone(),
+                there_are,
+            });
+        }
+        Ok(members)
+    }
+
+    fn timetable(
+        &self,
+        phase: &Phase,
+        stream: &Stream,
+        weights: &[u64],
+        number: u32,
+    ) -> Option<Timetable> {
+        let end = match (&stream.does, phase.seconds) {
+            (
+                Deed::Upload {
+                    keys: Some(keys),
+                    upload_keys,
+                    ..
+                },
+                _,
+            ) => End::Count(keys.div_ceil(u64::from(*upload_keys))),
+            (_, Some(seconds)) => End::After(Duration::from_secs_f64(seconds)),
+            (_, None) => End::Never,
+        };
+        Timetable::new(stream.arrivals, end, weights, self.random(number, 0))
+    }
+
+    /// Randomness of one stream, for one purpose.
+    fn random(&self, stream: u32, purpose: u32) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(u64::from(stream) << 32 | u64::from(purpose));
+        random
+    }
+
+    fn originals(&self) -> BTreeMap<usize, Vec<super::stock::Original>> {
+        let all = self.shared.stored.iter().enumerate();
+        all.map(|(participant, stored)| (participant, lock(&stored.originals).clone()))
+            .filter(|(_, originals)| !originals.is_empty())
+            .collect()
+    }
+
+    fn shared_hostile(&self) -> Arc<Hostile> {
+        Arc::new(Hostile::new(
+            Arc::clone(&self.maker.generator),
+            Arc::clone(&self.shared.party.participants),
+            self.maker.at,
+        ))
+    }
+
+    /// Starts the clock, and writes down from where.
+    fn begin(&mut self, phase: &Phase, prepared: &[Prepared]) -> Result<Course, LoadError> {
+        let streams: Vec<_> = prepared
+            .iter()
+            .map(|prepared| Arc::clone(&prepared.running))
+            .collect();
+        let sample = self.watch.processes();
+        let course = Course {
+            by_stream: streams.iter().map(|_| Default::default()).collect(),
+            streams,
+            begun: Instant::now(),
+            counts: Counts::default(),
+            behind_max: 0,
+            first_sample: sample.clone(),
+            last_sample: sample.clone(),
+            disk_bytes: self.watch.disk_bytes(),
+            making_before: self.maker.cost.nanos.load(Ordering::Relaxed),
+            scraper: Scraper::start(self.watch.operations.clone()),
+            bar: progress::bar("running", due_keys(phase)),
+        };
+        let second = Second {
+            at: self.clock,
+            phase: phase.name.clone(),
+            stored_keys: self.shared.stored_keys(),
+            disk_bytes: course.disk_bytes,
+            processes: sample,
+            ..Second::default()
+        };
+        self.write(&second)?;
+        Ok(course)
+    }
+
+    fn write(&mut self, second: &Second) -> Result<(), LoadError> {
+        match &mut self.results {
+            Some(results) => Ok(results.second(second)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what was counted since the last time.
+    fn second(&mut self, phase: &Phase, course: &mut Course) -> Result<(), LoadError> {
+        let elapsed = course.begun.elapsed();
+        let mut all = Counts::default();
+        let mut behind = 0;
+        let mut streams = BTreeMap::new();
+        for (running, sum) in course.streams.iter().zip(&mut course.by_stream) {
+            let (counts, late) = running.tally.take(elapsed);
+            all.add(&counts);
+            sum.0.add(&counts);
+            sum.1 = sum.1.max(late);
+            behind += late;
+            if course.streams.len() > 1 {
+                streams.insert(running.tally.name.clone(), counts);
+            }
+        }
+        course.counts.add(&all);
+        self.total.add(&all);
+        course.behind_max = course.behind_max.max(behind);
+        self.behind_max = self.behind_max.max(behind);
+        course.last_sample = self.watch.processes();
+        course.disk_bytes = self.watch.disk_bytes();
+        for (name, sample) in &course.last_sample {
+            let seen = self.rss_bytes_max.entry(name.clone()).or_default();
+            *seen = sample.rss_bytes.max(*seen);
+        }
+        course.bar.set_position(course.counts.upload_keys);
+        self.write(&Second {
+            at: self.clock + elapsed.as_secs_f64(),
+            phase: phase.name.clone(),
+            all,
+            streams,
+            behind,
+            stored_keys: self.shared.stored_keys(),
+            disk_bytes: course.disk_bytes,
+            processes: course.last_sample.clone(),
+            stages: course.scraper.stages(),
+        })
+    }
+
+    fn summarise(&mut self, phase: &Phase, course: Course, offered: Offered) -> PhaseSummary {
+        let seconds = course.begun.elapsed().as_secs_f64();
+        course.bar.finish_and_clear();
+        let used = |(name, last): (&String, &ProcessSample)| {
+            let first = course.first_sample.get(name)?;
+            Some((name.clone(), last.cpu_seconds - first.cpu_seconds))
+        };
+        let cpu_seconds: BTreeMap<_, _> = course.last_sample.iter().filter_map(used).collect();
+        self.running_cpu_seconds += cpu_seconds.get("loadgen").copied().unwrap_or(0.0);
+        let making = self.maker.cost.nanos.load(Ordering::Relaxed) - course.making_before;
+        self.running_making_seconds += Duration::from_nanos(making).as_secs_f64();
+        let streams = course.streams.iter().zip(&course.by_stream);
+        let by_stream = streams.map(|(running, (counts, behind))| {
+            (running.tally.name.clone(), counts.figures(seconds, *behind))
+        });
+        let summary = PhaseSummary {
+            name: phase.name.clone(),
+            begins_at: self.clock,
+            offered_uploads_per_second: offered.uploads_per_second,
+            offered_keys_per_second: offered.keys_per_second,
+            all: course.counts.figures(seconds, course.behind_max),
+            streams: match course.streams.len() {
+                1 => BTreeMap::new(),
+                _ => by_stream.collect(),
+            },
+            stored_keys: self.shared.stored_keys(),
+            rss_bytes: course
+                .last_sample
+                .iter()
+                .map(|(name, sample)| (name.clone(), sample.rss_bytes))
+                .collect(),
+            cpu_seconds,
+            disk_bytes: course.disk_bytes,
+            restart_seconds: None,
+        };
+        self.clock += seconds;
+        summary
+    }
+}
+
+/// Memory that all uploads of a phase take, as far as they are bounded.
+fn needed_bytes(phase: &Phase) -> u64 {
+    let needs = |stream: &Stream| match (&stream.does, stream.arrivals) {
+        (
+            Deed::Upload {
+                keys: Some(keys),
+                upload_keys,
+                ..
+            },
+            _,
+        ) => memory_bytes(*keys, *upload_keys),
+        (Deed::Upload { upload_keys, .. }, Arrivals::Poisson(rate) | Arrivals::Fixed(rate)) => {
+            // A timetable at random may have a few more than its mean.
+            let uploads = rate.per_second * phase.seconds.unwrap_or(0.0) * 1.1;
+            let keys = uploads * f64::from(*upload_keys);
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a positive estimate; what is too large saturates"
+            )]
+            memory_bytes(keys.ceil() as u64, *upload_keys)
+        }
+        _ => 0,
+    };
+    phase.streams.iter().map(needs).sum()
+}
+
+fn clear(streams: &[Arc<Running>], which: impl Fn(&Running) -> bool) {
+    let chosen = streams.iter().filter(|running| which(running));
+    chosen.for_each(|running| running.clear());
+}
+
+/// What the timetables of a phase ask for.
+#[derive(Default)]
+struct Offered {
+    uploads_per_second: Option<f64>,
+    keys_per_second: Option<f64>,
+}
+
+fn offered(phase: &Phase) -> Offered {
+    let mut offered = Offered::default();
+    for stream in &phase.streams {
+        if let (Deed::Upload { upload_keys, .. }, Arrivals::Poisson(rate) | Arrivals::Fixed(rate)) =
+            (&stream.does, stream.arrivals)
+        {
+            *offered.uploads_per_second.get_or_insert(0.0) += rate.per_second;
+            *offered.keys_per_second.get_or_insert(0.0) +=
+                rate.per_second * f64::from(*upload_keys);
+        }
+    }
+    offered
+}
+
+/// Keys that a phase uploads, for its progress bar; 0 when that is not known.
+fn due_keys(phase: &Phase) -> u64 {
+    let keys = phase.streams.iter().map(|stream| match stream.does {
+        Deed::Upload { keys, .. } => keys.unwrap_or(0),
+        _ => 0,
+    });
+    keys.sum()
+}
+
+/// Connects before the clock starts: handshakes are no part of what is measured. A participant of
+/// a stream that follows has one connection: it can be at one batch at a time.
+async fn connect(running: &Running) -> Result<Vec<(usize, Connection)>, ClientError> {
+    let each = match running.stream.does {
+        Deed::Follow => 1,
+        _ => running.stream.connections,
+    };
+    let mut connecting = JoinSet::new();
+    for number in 0..each {
+        for (member, &participant) in running.members.iter().enumerate() {
+            let spread = number * running.members.len() + member;
+            let mut connection = running.connection(participant, spread);
+            connecting
+                .spawn(async move { connection.connect().await.map(|()| (member, connection)) });
+        }
+    }
+    connecting.join_all().await.into_iter().collect()
+}
+
+/// What runs in a phase.
+struct Tasks {
+    /// Streams whose end the phase waits for.
+    counted: JoinSet<()>,
+    others: JoinSet<()>,
+    has_counted: bool,
+    /// Whether everything that was still due has been given up.
+    is_cut: bool,
+}
+
+impl Tasks {
+    fn start(
+        phase: &Phase,
+        prepared: Vec<Prepared>,
+        hostile: &Arc<Hostile>,
+        begun: Instant,
+    ) -> Self {
+        let mut tasks = Self {
+            counted: JoinSet::new(),
+            others: JoinSet::new(),
+            has_counted: prepared.iter().any(Prepared::is_counted),
+            is_cut: false,
+        };
+        let until_complete = phase.seconds.is_none() && !tasks.has_counted;
+        for stream in prepared {
+            let set = match stream.is_counted() {
+                true => &mut tasks.counted,
+                false => &mut tasks.others,
+            };
+            start_stream(set, stream, hostile, begun, until_complete);
+        }
+        tasks
+    }
+
+    fn is_over(&self) -> bool {
+        self.counted.is_empty() && self.others.is_empty()
+    }
+
+    fn are_counted_over(&self) -> bool {
+        self.has_counted && self.counted.is_empty()
+    }
+
+    async fn join_next(&mut self) -> Result<(), LoadError> {
+        let ended = tokio::select! {
+            Some(ended) = self.counted.join_next() => ended,
+            Some(ended) = self.others.join_next() => ended,
+            else => return Ok(()),
+        };
+        Ok(ended?)
+    }
+}
+
+fn start_stream(
+    set: &mut JoinSet<()>,
+    prepared: Prepared,
+    hostile: &Arc<Hostile>,
+    begun: Instant,
+    until_complete: bool,
+) {
+    let Prepared {
+        running,
+        timetable,
+        stock,
+        connections,
+    } = prepared;
+    let closed = running.stream.arrivals == Arrivals::Closed;
+    let timetable = timetable.filter(|_| stock.is_none());
+    if let Some((ahead, more)) = stock {
+        let running = Arc::clone(&running);
+        set.spawn(async move { running.dispatch_uploads(ahead, more, begun).await });
+    }
+    if let Some(timetable) = timetable {
+        let running = Arc::clone(&running);
+        set.spawn(async move { running.dispatch(timetable, begun).await });
+    }
+    for (member, connection) in connections {
+        let running = Arc::clone(&running);
+        match &running.stream.does {
+            Deed::Upload { .. } => {
+                set.spawn(uploads::work(running, member, connection, begun));
+            }
+            Deed::Download => {
+                set.spawn(downloads::work(running, member, connection, closed));
+            }
+            Deed::Follow => {
+                set.spawn(downloads::follow(
+                    running,
+                    member,
+                    connection,
+                    until_complete,
+                ));
+            }
+            Deed::Hostile(kinds) => {
+                let kinds = kinds.as_slice().into();
+                let hostile = Arc::clone(hostile);
+                set.spawn(attacks::work(
+                    running, member, connection, hostile, kinds, closed,
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One stream of a phase while it runs: its lanes, its connections, its tally.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use engine::domain::Day;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
+
+use super::Party;
+use super::downloads::Cursor;
+use super::lane::Lane;
+use super::stock::{Original, Ready};
+use super::tally::{StreamTally, Surprises, lock};
+use crate::client::{Caller, Connection, Target};
+use crate::record::Fate;
+use crate::scenario::Stream;
+use crate::schedule::Timetable;
+use crate::workload::PreparedUpload;
+
+/// Requests without a body that wait in a lane; what comes after them is due and never sent.
+const WAITING_MAX: usize = 10_000;
+/// Originals of a participant that are remembered, to be repeated.
+const ORIGINALS_MAX: usize = 1000;
+
+/// What all phases of a run share.
+pub(super) struct Shared {
+    pub(super) party: Arc<Party>,
+    pub(super) targets: Arc<[Target]>,
+    pub(super) timeout: Duration,
+    pub(super) day: Day,
+    /// By participant.
+    pub(super) stored: Vec<Stored>,
+    pub(super) cursors: Vec<tokio::sync::Mutex<Cursor>>,
+    pub(super) surprises: Mutex<Surprises>,
+}
+
+/// What a participant has stored.
+#[derive(Default)]
+pub(super) struct Stored {
+    pub(super) keys: AtomicU64,
+    pub(super) originals: Mutex<Vec<Original>>,
+}
+
+impl Shared {
+    pub(super) fn stored_keys(&self) -> u64 {
+        let keys = self
+            .stored
+            .iter()
+            .map(|one| one.keys.load(Ordering::Relaxed));
+        keys.sum()
+    }
+
+    pub(super) fn note_stored(&self, participant: usize, upload: &PreparedUpload) {
+        let stored = &self.stored[participant];
+        let keys = u64::from(upload.spec.key_count);
+        stored.keys.fetch_add(keys, Ordering::Relaxed);
+        let mut originals = lock(&stored.originals);
+        if originals.len() < ORIGINALS_MAX {
+            originals.push(Original {
+                index: upload.spec.index,
+                key_count: upload.spec.key_count,
+            });
+        }
+    }
+
+    /// Keys that the others have stored: what a participant must receive.
+    pub(super) fn keys_due_to(&self, participant: usize) -> u64 {
+        let own = self.stored[participant].keys.load(Ordering::Relaxed);
+        self.stored_keys() - own
+    }
+}
+
+/// A request that becomes due and needs no preparing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    pub(super) intended: Instant,
+    /// Its number in the stream.
+    pub(super) number: usize,
+}
+
+/// A stream while it runs.
+pub(super) struct Running {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: Stream,
+    /// Participants, as indices into the party; lanes have the same order.
+    pub(super) members: Vec<usize>,
+    pub(super) uploads: Vec<Lane<Ready>>,
+    pub(super) requests: Vec<Lane<Due>>,
+    pub(super) tally: StreamTally,
+    pub(super) stop: watch::Receiver<bool>,
+    /// Where what was sent and answered is written down; nothing when it is not.
+    pub(super) record: Option<mpsc::Sender<(PreparedUpload, Fate)>>,
+    /// First upload number of this stream.
+    pub(super) first_index: u32,
+}
+
+impl Running {
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits until the phase stops.
+    pub(super) async fn stopping(&self) {
+        // The sender lives as long as the phase; without it, it is over, too.
+        self.stop.clone().wait_for(|stop| *stop).await.ok();
+    }
+
+    pub(super) fn clear(&self) {
+        self.uploads.iter().for_each(Lane::clear);
+        self.requests.iter().for_each(Lane::clear);
+    }
+
+    /// A connection of that participant; connections are spread over the gateways.
+    pub(super) fn connection(&self, participant: usize, number: usize) -> Connection {
+        self.connection_as(&self.shared.party.callers[participant], number)
+    }
+
+    pub(super) fn connection_as(&self, caller: &Arc<Caller>, number: usize) -> Connection {
+        let targets = Arc::clone(&self.shared.targets);
+        Connection::new(Arc::clone(caller), targets, number, self.shared.timeout)
+            .trickling(NonZeroU32::new(self.stream.bytes_per_second))
+    }
+
+    /// Whether an answer that is no success was to be expected.
+    pub(super) fn expects(&self, status: Option<u16>) -> bool {
+        match status {
+            Some(status) => self.stream.expect.contains(&status),
+            None => self.stream.expect_broken,
+        }
+    }
+
+    /// Counts an answer that is no success.
+    pub(super) fn refused(&self, status: Option<u16>) {
+        match status {
+            Some(status) => self.tally.refused(status),
+            None => self.tally.failed(),
+        }
+    }
+
+    pub(super) fn surprised(&self, what: &str, example: &str) {
+        self.tally.surprised(&self.shared.surprises, what, example);
+    }
+
+    /// Puts requests into lanes as the timetable says, until it ends or the phase stops.
+    pub(super) async fn dispatch(&self, timetable: Timetable, begun: Instant) {
+        for (number, arrival) in timetable.enumerate() {
+            let intended = begun + arrival.at;
+            tokio::select! {
+                biased;
+                () = self.stopping() => break,
+                () = sleep_until(intended.into()) => {}
+            }
+            let lane = &self.requests[arrival.participant];
+            if lane.len() < WAITING_MAX {
+                lane.push(Due { intended, number });
+            }
+        }
+        self.requests.iter().for_each(Lane::close);
+    }
+
+    /// Puts uploads into lanes when they are due, or at once when there is no timetable.
+    pub(super) async fn dispatch_uploads(
+        &self,
+        ahead: Vec<Ready>,
+        mut more: mpsc::Receiver<Ready>,
+        begun: Instant,
+    ) {
+        let mut ahead = ahead.into_iter();
+        loop {
+            let ready = match ahead.next() {
+                Some(ready) => ready,
+                None => tokio::select! {
+                    biased;
+                    () = self.stopping() => break,
+                    ready = more.recv() => match ready {
+                        Some(ready) => ready,
+                        None => break,
+                    },
+                },
+            };
+            if let Some(at) = ready.intended {
+                tokio::select! {
+                    biased;
+                    () = self.stopping() => break,
+                    () = sleep_until((begun + at).into()) => {}
+                }
+            }
+            let member = self
+                .members
+                .iter()
+                .position(|&member| member == ready.participant);
+            self.uploads[member.unwrap_or(0)].push(ready);
+        }
+        self.uploads.iter().for_each(Lane::close);
+    }
+}

@@ -1,0 +1,173 @@
+//! What was answered, stream by stream, until the next second takes it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::results::Counts;
+use crate::schedule::{Arrival, Timetable};
+
+/// Kinds of surprises that are remembered.
+const SURPRISES_MAX: usize = 64;
+
+/// An answer that nobody expected: how often, and what it said the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surprise {
+    /// How often.
+    pub count: u64,
+    /// What it said the first time, shortened.
+    pub example: String,
+}
+
+/// Surprises by what they are: `flood/others: 500`.
+pub type Surprises = BTreeMap<String, Surprise>;
+
+/// When a request was meant to be sent, and when it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// By the timetable; nothing when there is none.
+    pub(super) intended: Option<Instant>,
+    pub(super) sent: Instant,
+}
+
+impl Moment {
+    pub(super) fn now(intended: Option<Instant>) -> Self {
+        Self {
+            intended,
+            sent: Instant::now(),
+        }
+    }
+
+    /// Microseconds until now from the intended moment, so that a request that waited for its turn
+    /// counts its wait (coordinated omission), and from sending.
+    fn micros(self) -> (u64, u64) {
+        let until_now = |since: Instant| u64::try_from(since.elapsed().as_micros());
+        let service = until_now(self.sent).unwrap_or(u64::MAX);
+        let intended = self.intended.unwrap_or(self.sent).min(self.sent);
+        (until_now(intended).unwrap_or(u64::MAX), service)
+    }
+}
+
+/// What one stream did in this second.
+pub(super) struct StreamTally {
+    pub(super) name: String,
+    phase: String,
+    counts: Mutex<Counts>,
+    sent: AtomicU64,
+    clock: Mutex<DueClock>,
+}
+
+/// Goes through the timetable again, by the clock alone.
+struct DueClock {
+    timetable: Option<Timetable>,
+    next: Option<Arrival>,
+    due: u64,
+    told: u64,
+}
+
+impl DueClock {
+    fn advance(&mut self, now: Duration) {
+        while let Some(arrival) = self.next.filter(|arrival| arrival.at <= now) {
+            debug_assert!(arrival.at <= now);
+            self.due += 1;
+            self.next = self.timetable.as_mut().and_then(Iterator::next);
+        }
+    }
+}
+
+impl StreamTally {
+    pub(super) fn new(phase: &str, name: &str, mut timetable: Option<Timetable>) -> Self {
+        let next = timetable.as_mut().and_then(Iterator::next);
+        Self {
+            name: name.to_owned(),
+            phase: phase.to_owned(),
+            counts: Mutex::default(),
+            sent: AtomicU64::new(0),
+            clock: Mutex::new(DueClock {
+                timetable,
+                next,
+                due: 0,
+                told: 0,
+            }),
+        }
+    }
+
+    pub(super) fn sending(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stored(&self, moment: Moment, keys: u64, service_micros: u64) {
+        let (corrected, _) = moment.micros();
+        let corrected = if moment.intended.is_some() {
+            corrected
+        } else {
+            service_micros
+        };
+        let mut counts = lock(&self.counts);
+        counts.uploads += 1;
+        counts.upload_keys += keys;
+        let latency = counts.upload_latency.get_or_insert_default();
+        latency.record(corrected);
+        let latency = counts.upload_service.get_or_insert_default();
+        latency.record(service_micros);
+    }
+
+    pub(super) fn delivered(&self, moment: Moment, keys: u64) {
+        let (corrected, service) = moment.micros();
+        let mut counts = lock(&self.counts);
+        counts.downloads += 1;
+        counts.download_keys += keys;
+        let latency = counts.download_latency.get_or_insert_default();
+        latency.record(corrected);
+        let latency = counts.download_service.get_or_insert_default();
+        latency.record(service);
+    }
+
+    pub(super) fn moved(&self, sent_bytes: u64, received_bytes: u64) {
+        let mut counts = lock(&self.counts);
+        counts.bytes_sent += sent_bytes;
+        counts.bytes_received += received_bytes;
+    }
+
+    pub(super) fn refused(&self, status: u16) {
+        *lock(&self.counts).refused.entry(status).or_default() += 1;
+    }
+
+    pub(super) fn failed(&self) {
+        lock(&self.counts).failed += 1;
+    }
+
+    /// Counts an answer that is not as it should be.
+    pub(super) fn surprised(&self, surprises: &Mutex<Surprises>, what: &str, example: &str) {
+        lock(&self.counts).unexpected += 1;
+        let name = format!("{}/{}: {what}", self.phase, self.name);
+        let mut surprises = lock(surprises);
+        if surprises.len() < SURPRISES_MAX || surprises.contains_key(&name) {
+            let surprise = surprises.entry(name).or_insert_with(|| Surprise {
+                count: 0,
+                example: example.to_owned(),
+            });
+            surprise.count += 1;
+        }
+    }
+
+    /// Takes what was counted since the last time, and how many requests are due and not yet sent.
+    pub(super) fn take(&self, now: Duration) -> (Counts, u64) {
+        let mut counts = std::mem::take(&mut *lock(&self.counts));
+        let sent = self.sent.load(Ordering::Relaxed);
+        let mut clock = lock(&self.clock);
+        clock.advance(now);
+        if clock.timetable.is_none() {
+            clock.due = sent;
+        }
+        counts.due = clock.due - clock.told;
+        clock.told = clock.due;
+        (counts, clock.due.saturating_sub(sent))
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Counters are whole between any two calls.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
