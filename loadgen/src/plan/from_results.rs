@@ -118,7 +118,7 @@ fn database(costs: &mut UnitCosts, results: &Results, summary: &Summary, said: &
             costs.put(DATABASE_NS_KEY, (cpu - uploads) / keys * 1e9, said);
         }
     }
-    if let Some(commits) = commits(&results.seconds).filter(|commits| commits.count > 0) {
+    if let Some((commits, keys)) = commits(&results.seconds) {
         costs.put(WRITER_NS_KEY, commits.seconds_total / keys * 1e9, said);
         let each = commits.seconds_total / commits.count as f64;
         costs.put(COMMIT_MS, each * 1e3, said);
@@ -130,20 +130,22 @@ fn database(costs: &mut UnitCosts, results: &Results, summary: &Summary, said: &
     }
 }
 
-/// What the log's writer did between the first and the last second.
-fn commits(seconds: &[Second]) -> Option<StageSample> {
-    let of = |second: &Second| {
-        let named = ["commit", "persist"]
-            .iter()
-            .find_map(|name| second.stages.get(*name));
-        named.copied()
-    };
+/// What the log's writer did between the first and the last second that tell, and for how many keys.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+fn commits(seconds: &[Second]) -> Option<(StageSample, f64)> {
+    let of = |second: &Second| Some((*second.stages.get("commit")?, second.stored_keys));
     let samples: Vec<_> = seconds.iter().filter_map(of).collect();
     let (first, last) = (samples.first()?, samples.last()?);
-    Some(StageSample {
-        seconds_total: last.seconds_total - first.seconds_total,
-        count: last.count - first.count,
-    })
+    let commits = StageSample {
+        seconds_total: last.0.seconds_total - first.0.seconds_total,
+        // A gateway that was started again counts from zero: then nothing is known.
+        count: last.0.count.checked_sub(first.0.count)?,
+    };
+    let keys = last.1.saturating_sub(first.1);
+    (commits.count > 0 && commits.seconds_total > 0.0 && keys > 0).then_some((commits, keys as f64))
 }
 
 /// Bytes and keys by which the database grew between the first and the last second that say so.

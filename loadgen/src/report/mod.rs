@@ -3,6 +3,8 @@
 
 pub mod chart;
 mod curves;
+#[cfg(test)]
+pub(crate) mod example;
 pub mod page;
 mod tables;
 #[cfg(test)]
