@@ -1,6 +1,6 @@
 //! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
 //!
-//! Threads: `cpu-N` (rayon, one a core), `writer` (its connection, the set), `bundler` (its
+//! Threads: `cpu-N` (rayon, one a core), `writer` (the set) with `commit` (its connection), `bundler` (its
 //! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection), `retention`
 //! (its connection, another lease). Shutdown goes the way of an upload: no new work, CPU jobs end,
 //! the writer drains, the bundler, the readers and callbacks follow; retention writes the last

@@ -19,6 +19,7 @@ pub mod pki;
 mod retention;
 pub mod seal;
 pub mod settings;
+mod stage;
 pub mod statistics;
 pub mod trust;
 pub mod upload;

@@ -10,6 +10,7 @@ use crate::domain::{ContentDigest, Country, Format, Thumbprint, UnixMillis, Uplo
 use crate::error::{Rejection, UploadError};
 use crate::seal::Keys;
 use crate::settings::UploadSettings;
+use crate::stage::timed;
 use crate::trust::Trust;
 use crate::validate::validate;
 use crate::verify::verify;
@@ -100,13 +101,13 @@ pub fn prepare(
             &transcoded
         }
     };
-    let decoded = decode(body, around.settings.keys_max)?;
-    let valid = validate(decoded, now)?;
+    let decoded = timed("decode", || decode(body, around.settings.keys_max))?;
+    let valid = timed("validate", || validate(decoded, now))?;
     let key_count = valid.keys().key_count();
     let (country, tag) = (request.country, request.tag.as_str());
     let message = "Successful validation of diagnosis keys";
     tracing::debug!(stage = "validate", %country, batchTag = tag, numKeys = key_count, "{message}");
-    let content = crate::verify::signed_content(&valid);
+    let content = timed("verify", || crate::verify::signed_content(&valid));
     let tag_state = || {
         around
             .tags
@@ -117,7 +118,7 @@ pub fn prepare(
     if known == TagState::Taken {
         return Err(Rejection::UploadTagTaken { key_count }.into());
     }
-    let verified = verify(valid, &content, request, around, now)?;
+    let verified = timed("verify", || verify(valid, &content, request, around, now))?;
     let message = "verified batch signature";
     tracing::debug!(
         stage = "verify",
@@ -134,10 +135,12 @@ pub fn prepare(
     if known == TagState::SameContent {
         return Ok(Prepared::Answered(replayed));
     }
-    match dedup(verified, content.canonical(), around.keys, around.set) {
-        Ok(unique) => Ok(Prepared::Sealed(Box::new(seal(
-            unique, request, permit, around, now,
-        )))),
+    let canonical = content.canonical();
+    match timed("dedup", || dedup(verified, canonical, around.keys, around.set)) {
+        Ok(unique) => {
+            let sealed = timed("persist", || seal(unique, request, permit, around, now));
+            Ok(Prepared::Sealed(Box::new(sealed)))
+        }
         // A twin of this upload may have been stored since the tag was looked at.
         Err(_) if tag_state() == TagState::SameContent => Ok(Prepared::Answered(replayed)),
         Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {

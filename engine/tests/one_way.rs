@@ -323,6 +323,7 @@ fn reads_the_names_of_dependencies() {
 const MODULES: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("limits", &[]),
+    ("stage", &[]),
     ("clock", &["domain"]),
     ("error", &["decode", "validate", "verify", "seal"]),
     ("cpu_pool", &["error"]),
@@ -352,6 +353,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "error",
             "seal",
             "settings",
+            "stage",
             "trust",
             "validate",
             "verify",

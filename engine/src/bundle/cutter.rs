@@ -16,6 +16,7 @@ use crate::persist::{
     self, Database, DownloadBatchRow, NewDownloadBatch, SqlError, Store, UploadMeta, WriterState,
 };
 use crate::settings::BundleSettings;
+use crate::stage::timed;
 
 /// The bundler thread's own.
 #[derive(Debug)]
@@ -249,7 +250,7 @@ impl Bundler {
             return Ok(());
         }
         self.state.last_cut = Some(now);
-        self.cut(&counts, wall)
+        timed("bundle", || self.cut(&counts, wall))
     }
 
     /// Cuts the first uploads that wait into batches of `counts` uploads each.

@@ -111,9 +111,28 @@ pub struct Download {
     pub bundle: Arc<Bundle>,
     /// Who asks.
     pub reader: Country,
+    /// Position of the first upload that is not the reader's own.
+    first: usize,
 }
 
 impl Download {
+    fn new(
+        batch: Arc<DownloadBatch>,
+        next: Option<BatchTag>,
+        bundle: Arc<Bundle>,
+        reader: Country,
+    ) -> Self {
+        let own = batch.uploads.iter();
+        let first = own.take_while(|upload| upload.country == reader).count();
+        Self {
+            batch,
+            next,
+            bundle,
+            reader,
+            first,
+        }
+    }
+
     /// The bytes for the reader, in order: all segments but its own, for JSON with what goes
     /// between them. Nothing is copied.
     pub fn chunks(&self) -> impl Iterator<Item = Bytes> + '_ {
@@ -153,9 +172,7 @@ impl Download {
 
     /// A comma, unless nothing was written before or nothing follows here.
     fn separator(&self, position: usize) -> Bytes {
-        let first = (0..self.bundle.segments.len()).find(|&position| !self.is_own(position));
-        let follows = !self.is_own(position) && first.is_some_and(|first| position > first);
-        if follows {
+        if position > self.first && !self.is_own(position) {
             Bytes::from_static(json::SEPARATOR)
         } else {
             Bytes::new()
@@ -261,20 +278,15 @@ mod tests {
             key_count: 2,
         };
         let segment = |code: &&str| Bytes::from(format!("<{code}>"));
-        Download {
-            batch: Arc::new(DownloadBatch {
-                ordinal: 1,
-                tag: BatchTag::parse("20201006-1").unwrap(),
-                seqs: 1..=9,
-                uploads: (1..).zip(countries).map(upload).collect(),
-            }),
-            next: None,
-            bundle: Arc::new(Bundle {
-                format,
-                segments: countries.iter().map(segment).collect(),
-            }),
-            reader: country(reader),
-        }
+        let batch = Arc::new(DownloadBatch {
+            ordinal: 1,
+            tag: BatchTag::parse("20201006-1").unwrap(),
+            seqs: 1..=9,
+            uploads: (1..).zip(countries).map(upload).collect(),
+        });
+        let segments = countries.iter().map(segment).collect();
+        let bundle = Arc::new(Bundle { format, segments });
+        Download::new(batch, None, bundle, country(reader))
     }
 
     fn check(format: Format, countries: &[&str], reader: &str, body: &str, key_count: u32) {

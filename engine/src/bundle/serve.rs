@@ -21,6 +21,7 @@ use crate::error::{Failure, Overload, OverloadBound, StartError};
 use crate::limits;
 use crate::persist::{Database, SqlError, Store};
 use crate::seal::Keys;
+use crate::stage::timed;
 use crate::statistics::DownloadCounts;
 use crate::upload::seal_context;
 
@@ -154,10 +155,22 @@ impl Serve {
         if !rows.is_empty() {
             store.settle_what_was_read()?;
         }
-        for row in rows {
-            let uploads = store.read_upload_range(&row.seqs)?;
-            self.adopt(&[Arc::new(DownloadBatch::new(row, uploads))], today);
-        }
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok(());
+        };
+        let uploads = store.read_upload_range(&(*first.seqs.start()..=*last.seqs.end()))?;
+        let mut uploads = uploads.into_iter().peekable();
+        let batches: Vec<_> = rows
+            .into_iter()
+            .map(|row| {
+                let (start, end) = (*row.seqs.start(), *row.seqs.end());
+                let members = std::iter::from_fn(|| uploads.next_if(|upload| upload.seq.0 <= end))
+                    .filter(|upload| upload.seq.0 >= start);
+                let members: Vec<_> = members.collect();
+                Arc::new(DownloadBatch::new(row, members))
+            })
+            .collect();
+        self.adopt(&batches, today);
         Ok(())
     }
 
@@ -246,12 +259,7 @@ impl Serve {
 
     /// An answer, counted.
     fn answer(&self, found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
-        let download = Download {
-            batch: found.batch,
-            next: found.next,
-            bundle,
-            reader,
-        };
+        let download = Download::new(found.batch, found.next, bundle, reader);
         self.counts.count(self.clock.now().day(), &download);
         download
     }
@@ -364,7 +372,7 @@ impl Serve {
                 reply,
             } => read_audit(country, &batch, reply, store),
             Job::Read { batch, format } => {
-                let bundle = self.read(&batch, format, store);
+                let bundle = timed("serve", || self.read(&batch, format, store));
                 let intact = !matches!(bundle, Err(Failure::Database(_)));
                 self.hand_out(&batch, format, bundle);
                 intact

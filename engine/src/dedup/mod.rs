@@ -8,11 +8,11 @@
 //! - *Assumes*: the identity key is the same in all gateways of the installation.
 //! - *Runs on*: a CPU job.
 
+mod fingerprints;
 mod set;
 mod tags;
 
-use std::collections::HashMap;
-
+pub(crate) use fingerprints::{Fingerprints, RecentIdentities};
 pub use set::{IdentitySet, IdentitySetWriter};
 pub use tags::{TagIndex, TagState};
 
@@ -111,55 +111,6 @@ pub fn find_repeats(identities: &[KeyIdentity], order: &[u32]) -> Vec<u32> {
     repeats
 }
 
-/// Identities of the batches that one group commit will write, to find keys that they share.
-#[derive(Debug, Default)]
-pub(crate) struct GroupIdentities(HashMap<KeyIdentity, (), IdentityHash>);
-
-impl GroupIdentities {
-    /// Adds a batch, unless it shares a key with those added before.
-    pub(crate) fn try_add(&mut self, identities: &[KeyIdentity]) -> bool {
-        if identities
-            .iter()
-            .any(|identity| self.0.contains_key(identity))
-        {
-            return false;
-        }
-        self.0.reserve(identities.len());
-        self.0
-            .extend(identities.iter().map(|identity| (*identity, ())));
-        true
-    }
-}
-
-/// Identities are hashes already: their first word does.
-#[derive(Debug, Clone, Copy, Default)]
-struct IdentityHash;
-
-#[derive(Debug, Default)]
-struct FirstWord(u64);
-
-impl std::hash::BuildHasher for IdentityHash {
-    type Hasher = FirstWord;
-
-    fn build_hasher(&self) -> FirstWord {
-        FirstWord::default()
-    }
-}
-
-impl std::hash::Hasher for FirstWord {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(word) = bytes.first_chunk::<8>() {
-            self.0 ^= u64::from_le_bytes(*word);
-        }
-    }
-
-    fn write_usize(&mut self, _length_prefix: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,16 +141,5 @@ mod tests {
             repeats: vec![2],
         };
         assert_eq!(probe.find_duplicates(writer.shared()), [1, 2, 3]);
-    }
-
-    #[test]
-    fn keeps_batches_that_share_a_key_out_of_one_group() {
-        let mut group = GroupIdentities::default();
-        assert!(group.try_add(&[identity(1), identity(2)]));
-        assert!(!group.try_add(&[identity(3), identity(2)]));
-        assert!(
-            group.try_add(&[identity(3)]),
-            "a refused batch leaves nothing behind"
-        );
     }
 }

@@ -29,10 +29,13 @@ use crate::domain::{Day, KeyIdentity, Seq};
 
 /// Shards grow one at a time: growing copies one part in 256, not the whole set.
 const SHARDS: usize = 256;
-/// Slots of a new shard: 256 shards take 256 KiB when empty.
-const SLOTS_MIN: usize = 64;
+/// Slots that share a cache line: a probe of an identity that is not there, as nearly all are,
+/// seldom looks further than into its home.
+const SLOTS_A_BUCKET: usize = 4;
+/// Buckets of the smallest shard: 256 shards take 1.3 MiB when empty.
+const BUCKETS_MIN: usize = 64;
 
-/// Identities whose slots are fetched from memory at once. A slot is a cache miss; a core keeps
+/// Identities whose buckets are fetched from memory at once. A bucket is a cache miss; a core keeps
 /// about a dozen of them in flight, if nothing that it has to wait for stands between them.
 const FETCHED_TOGETHER: usize = 64;
 
@@ -48,8 +51,12 @@ struct Slot {
     second: AtomicU64,
 }
 
+/// A cache line. Invariant: its used slots come first.
+#[repr(align(64))]
+struct Bucket([Slot; SLOTS_A_BUCKET]);
+
 struct Shard {
-    slots: Box<[Slot]>,
+    buckets: Box<[Bucket]>,
 }
 
 /// All shards.
@@ -145,12 +152,14 @@ impl fmt::Debug for IdentitySetWriter {
     }
 }
 
-/// Reads the home slots of some identities, so that they are in the cache when they are needed.
+/// Reads the home buckets of some identities, so that they are in the cache when they are needed.
 fn fetch(shards: &[Arc<Shard>], identities: &[KeyIdentity]) {
     let read = |identity: &KeyIdentity| {
         let (first, second) = words(identity);
         let shard = &shards[shard_of(second)];
-        shard.slots[shard.home(first)].first.load(Ordering::Relaxed)
+        shard.buckets[shard.home(first)].0[0]
+            .first
+            .load(Ordering::Relaxed)
     };
     black_box(
         identities
@@ -162,7 +171,7 @@ fn fetch(shards: &[Arc<Shard>], identities: &[KeyIdentity]) {
 impl IdentitySetWriter {
     /// An empty set at a log position.
     pub fn new(position: Seq) -> Self {
-        let shard = |_| Arc::new(Shard::with_slots(SLOTS_MIN));
+        let shard = |index| Arc::new(Shard::with_buckets(buckets_for(index, 0)));
         let shards: Shards = (0..SHARDS).map(shard).collect();
         let set = IdentitySet {
             shards: ArcSwap::from_pointee(shards.clone()),
@@ -213,8 +222,7 @@ impl IdentitySetWriter {
     fn insert_one(&mut self, identity: &KeyIdentity, generation: u8) {
         let (first, second) = words(identity);
         let index = shard_of(second);
-        // Three quarters full: an unsuccessful probe looks at 8.5 slots, two cache lines.
-        if (self.shard_lens[index] + 1) * 4 > self.shards[index].slots.len() * 3 {
+        if is_crowded(self.shard_lens[index] + 1, self.shards[index].buckets.len()) {
             self.replace_shard(index, self.shards[index].grown());
         }
         match self.shards[index].insert(first, stamped(second, generation)) {
@@ -275,8 +283,8 @@ impl IdentitySetWriter {
         if kept_len == len {
             return;
         }
-        // Room to grow by a third, as after growing.
-        let swept = Shard::with_slots((kept_len * 2).max(SLOTS_MIN));
+        // With a little room: uploads go on.
+        let swept = Shard::with_buckets(buckets_for(index, kept_len + kept_len / 8));
         for (first, second) in kept {
             swept.insert(first, second);
         }
@@ -285,6 +293,22 @@ impl IdentitySetWriter {
         let forgotten = (len - kept_len) as u64;
         self.set.len.fetch_sub(forgotten, Ordering::Relaxed);
     }
+}
+
+/// Buckets of a shard that holds `len` identities. Shards hold equally many, so if they had equal
+/// sizes they would all grow at once, and uploads would wait for it; one begins with up to half as
+/// many buckets again as another.
+fn buckets_for(index: usize, len: usize) -> usize {
+    let mut buckets = BUCKETS_MIN + BUCKETS_MIN / 2 * index / SHARDS;
+    while is_crowded(len, buckets) {
+        buckets += buckets / 2;
+    }
+    buckets
+}
+
+/// Three quarters full: every other identity's home is full, then.
+const fn is_crowded(len: usize, buckets: usize) -> bool {
+    len > buckets * (SLOTS_A_BUCKET * 3 / 4)
 }
 
 impl Generations {
@@ -347,32 +371,44 @@ enum Inserted<'a> {
     Known(&'a Slot),
 }
 
-impl Shard {
-    fn with_slots(slots: usize) -> Self {
-        let free = || Slot {
+impl Bucket {
+    fn free() -> Self {
+        Self(std::array::from_fn(|_| Slot {
             first: AtomicU64::new(0),
             second: AtomicU64::new(0),
-        };
+        }))
+    }
+}
+
+impl Shard {
+    fn with_buckets(buckets: usize) -> Self {
         Self {
-            slots: (0..slots).map(|_| free()).collect(),
+            buckets: (0..buckets).map(|_| Bucket::free()).collect(),
         }
     }
 
-    /// Home of an identity: its first word scaled to the number of slots.
+    /// Home of an identity: its first word scaled to the number of buckets.
     fn home(&self, first: u64) -> usize {
-        let scaled = (u128::from(first) * self.slots.len() as u128) >> 64;
-        usize::try_from(scaled).expect("a product shifted by 64 is below the number of slots")
+        let scaled = (u128::from(first) * self.buckets.len() as u128) >> 64;
+        usize::try_from(scaled).expect("a product shifted by 64 is below the number of buckets")
     }
 
     fn contains(&self, first: u64, second: u64) -> bool {
         let mut at = self.home(first);
         loop {
-            let slot = &self.slots[at];
-            match slot.first.load(Ordering::Acquire) {
-                0 => return false,
-                found if found == first && is_same(slot, second) => return true,
-                _ => at = self.after(at),
+            let slots = &self.buckets[at].0;
+            // All at once: where in the bucket the free slots begin cannot be foretold.
+            let found = slots.each_ref().map(|slot| slot.first.load(Ordering::Acquire));
+            if found.contains(&first) {
+                let mut matches = slots.iter().zip(found);
+                if matches.any(|(slot, found)| found == first && is_same(slot, second)) {
+                    return true;
+                }
             }
+            if found.contains(&0) {
+                return false;
+            }
+            at = self.after(at);
         }
     }
 
@@ -380,31 +416,35 @@ impl Shard {
     fn insert(&self, first: u64, second: u64) -> Inserted<'_> {
         let mut at = self.home(first);
         loop {
-            let slot = &self.slots[at];
-            match slot.first.load(Ordering::Relaxed) {
-                0 => {
-                    // The second word first: who sees the first word sees both.
-                    slot.second.store(second, Ordering::Relaxed);
-                    slot.first.store(first, Ordering::Release);
-                    return Inserted::New;
+            for slot in &self.buckets[at].0 {
+                match slot.first.load(Ordering::Relaxed) {
+                    0 => {
+                        // The second word first: who sees the first word sees both.
+                        slot.second.store(second, Ordering::Relaxed);
+                        slot.first.store(first, Ordering::Release);
+                        return Inserted::New;
+                    }
+                    found if found == first && is_same(slot, second) => {
+                        return Inserted::Known(slot);
+                    }
+                    _ => {}
                 }
-                found if found == first && is_same(slot, second) => return Inserted::Known(slot),
-                _ => at = self.after(at),
             }
+            at = self.after(at);
         }
     }
 
     fn after(&self, at: usize) -> usize {
-        if at + 1 == self.slots.len() {
+        if at + 1 == self.buckets.len() {
             0
         } else {
             at + 1
         }
     }
 
-    /// A copy with half as many slots again.
+    /// A copy with half as many buckets again.
     fn grown(&self) -> Self {
-        let grown = Self::with_slots(self.slots.len() + self.slots.len() / 2);
+        let grown = Self::with_buckets(self.buckets.len() + self.buckets.len() / 2);
         for (first, second) in self.used() {
             grown.insert(first, second);
         }
@@ -417,8 +457,9 @@ impl Shard {
             let first = slot.first.load(Ordering::Relaxed);
             (first, slot.second.load(Ordering::Relaxed))
         };
-        self.slots
+        self.buckets
             .iter()
+            .flat_map(|bucket| &bucket.0)
             .map(words)
             .filter(|&(first, _)| first != 0)
     }

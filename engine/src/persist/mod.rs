@@ -5,15 +5,16 @@
 //! - *Refuses*: a tag taken for other content; duplicates that came in behind the probe.
 //! - *Assumes*: one writer a gateway; any number of gateways. The primary key of the log is the
 //!   arbiter between them.
-//! - *Runs on*: the writer thread, which owns its connection.
+//! - *Runs on*: the writer thread, and the commit thread that waits for the database meanwhile.
 //!
 //! Weighed against: a row a key (0.03 to 0.4 M keys/s, falling with the size of the index, where
 //! the log keeps 2.7 M flat), and a lock between gateways for every commit (a round trip more, and
-//! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and [`sqlite`] are the only doors to the databases; [`store`] holds
-//! all SQL that both share.
+//! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and
+//! [`sqlite`] are the only doors to the databases; [`store`] holds all SQL that both share.
 
 mod callbacks;
 mod connection;
+mod group;
 mod import;
 mod migrate;
 mod mysql;

@@ -532,11 +532,10 @@ fn insert_upload(c: &mut dyn Connection, seq: u64, batch: &SealedBatch) -> Resul
 }
 
 pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<(), SqlError> {
-    let identities: Vec<u8> = row
-        .identities
-        .iter()
-        .flat_map(|identity| identity.0)
-        .collect();
+    let mut identities = Vec::with_capacity(size_of_val(row.identities));
+    for identity in row.identities {
+        identities.extend_from_slice(&identity.0);
+    }
     let params = [
         row.seq.0.into(),
         row.created_at.0.into(),

@@ -1,32 +1,47 @@
 //! The writer: one thread that orders, commits and answers.
 //!
 //! It keeps the exact set of identities and the tags up to position S, and appends at S+1. Whatever
-//! waits goes into one transaction, within a bound of bytes: a slow disk makes groups grow. When
-//! the database says that S+1 is taken, or does not say what became of a commit, the writer reads
+//! waits goes into one transaction, within a bound of bytes: a slow disk makes groups grow.
+//!
+//! While the database writes a group, the writer makes the next one ready: it adds the identities
+//! of the group before to the set, and judges what comes in against the set and the group that is
+//! being written. What shares a tag or a key with that group is put off until it is decided. If the
+//! group is stored, the next one is judged; if not, everything is judged again.
+//!
+//! When the database says that S+1 is taken, or does not say what became of a commit, the writer reads
 //! what is newer than S and judges everything again: an upload that turns out to be stored is
 //! answered like any replay, so both cases need no code of their own. A group that has lost S+1 too
 //! often claims the end of the log, and then nobody is faster.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, never, select};
 
 use super::connection::{SqlError, UniqueIndex};
+use super::group::{Hand, Job, Members, Written};
 use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
-use crate::dedup::{GroupIdentities, IdentitySet, IdentitySetWriter, TagIndex, TagState};
-use crate::domain::{Country, Day, Seq, UploadTag};
+use crate::dedup::{IdentitySet, IdentitySetWriter, RecentIdentities, TagIndex, TagState};
+use crate::domain::{Day, KeyIdentity, Seq};
 use crate::error::{Failure, Rejection, StartError, UploadError};
 use crate::limits;
+use crate::stage::took;
 use crate::upload::{Receipt, Reply, SealedBatch};
 
 /// An upload on its last way, and who waits for it.
 pub(crate) struct Submission {
     pub(crate) batch: SealedBatch,
     pub(crate) reply: Reply,
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Submission").field(&self.batch).finish()
+    }
 }
 
 /// What others see of the writer.
@@ -71,17 +86,34 @@ pub(crate) struct Writer {
     database: Database,
     store: Option<Store>,
     set: IdentitySetWriter,
+    recent: RecentIdentities,
     state: Arc<WriterState>,
     fresh: Arc<FreshSegments>,
     /// Wakes the bundler after a commit; bounded by one, since one wake is as good as many.
     wake_bundler: Sender<()>,
     position: Seq,
+    /// Stored, but not in the set yet, in the order of the log up to `position`.
+    uncounted: Vec<Uncounted>,
+    hand: Hand,
+    /// Of the group that is being settled, and perhaps of uploads that were once in it.
+    settling: Members,
+    /// The next group, and its members. Judged, as far as it could be.
+    gathered: Vec<Submission>,
+    gathered_members: Members,
     /// Everything before this day is forgotten.
     forgotten_before: Option<Day>,
     /// Since when there is no connection to be had.
     away_since: Option<Instant>,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
     carried: VecDeque<Submission>,
+}
+
+/// An upload that was stored, as far as the set is concerned.
+#[derive(Debug)]
+struct Uncounted {
+    seq: Seq,
+    day: Day,
+    identities: Vec<KeyIdentity>,
 }
 
 /// How an attempt to commit ended.
@@ -137,10 +169,16 @@ impl Writer {
             database,
             store: Some(store),
             set,
+            recent: RecentIdentities::behind(position),
             state,
             fresh,
             wake_bundler,
             position,
+            uncounted: Vec::new(),
+            hand: Hand::start().map_err(StartError::Threads)?,
+            settling: Members::default(),
+            gathered: Vec::new(),
+            gathered_members: Members::default(),
             forgotten_before: None,
             away_since: None,
             carried: VecDeque::new(),
@@ -156,7 +194,7 @@ impl Writer {
         loop {
             match self.next_group(submissions) {
                 Ok(group) if group.is_empty() => self.follow(),
-                Ok(group) => self.settle(group),
+                Ok(group) => self.settle(group, submissions),
                 Err(RecvTimeoutError::Timeout) => self.follow(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -179,37 +217,58 @@ impl Writer {
         }
     }
 
-    /// Waits for one submission, then takes whatever else waits, within the bounds.
+    /// What was gathered while the last group was written; else waits for a submission, and takes
+    /// whatever else waits, within the bounds.
     fn next_group(
         &mut self,
         submissions: &Receiver<Submission>,
     ) -> Result<Vec<Submission>, RecvTimeoutError> {
-        let first = match self.carried.pop_front() {
-            Some(carried) => carried,
-            None => submissions.recv_timeout(limits::FOLLOW_INTERVAL)?,
-        };
-        let mut members = GroupMembers::default();
-        let mut group = Vec::new();
-        let mut next = Some(first);
-        while let Some(submission) = next {
-            if members.try_add(&submission.batch, &group) {
-                group.push(submission);
-            } else {
-                self.carried.push_back(submission);
+        self.settling.clear();
+        self.gather_carried();
+        if self.gathered.is_empty() {
+            self.count();
+            if self.carried.is_empty() {
+                let first = submissions.recv_timeout(limits::FOLLOW_INTERVAL)?;
+                self.gather(first);
             }
-            let full = members.bytes >= limits::GROUP_BYTES_MAX;
-            let crowded = self.carried.len() >= limits::GROUP_CARRIED_MAX;
-            next = if full || crowded {
-                None
-            } else {
-                submissions.try_recv().ok()
-            };
+            while self.has_room()
+                && let Ok(submission) = submissions.try_recv()
+            {
+                self.gather(submission);
+            }
         }
-        Ok(group)
+        std::mem::swap(&mut self.settling, &mut self.gathered_members);
+        Ok(std::mem::take(&mut self.gathered))
+    }
+
+    /// Whether the next group takes more.
+    fn has_room(&self) -> bool {
+        !self.gathered_members.are_full() && self.carried.len() < limits::GROUP_CARRIED_MAX
+    }
+
+    /// What was put off is judged now that the group before is decided, so that it is not put off
+    /// again and again by others.
+    fn gather_carried(&mut self) {
+        for submission in std::mem::take(&mut self.carried) {
+            if let Some(submission) = self.judge_one(submission) {
+                self.gather(submission);
+            }
+        }
+    }
+
+    /// Adds a submission to the next group, answers it if that can be done now, or puts it off.
+    fn gather(&mut self, submission: Submission) {
+        let batch = &submission.batch;
+        if self.settling.share_with(batch) || self.gathered_members.share_with(batch) {
+            self.carried.push_back(submission);
+        } else if let Some(submission) = self.judge_one(submission) {
+            self.gathered_members.add(&submission.batch);
+            self.gathered.push(submission);
+        }
     }
 
     /// Answers every submission of a group, whatever it takes, within a bound of time.
-    fn settle(&mut self, mut group: Vec<Submission>) {
+    fn settle(&mut self, mut group: Vec<Submission>, submissions: &Receiver<Submission>) {
         let arrived = Instant::now();
         let mut begun = arrived;
         let mut attempts = 0;
@@ -221,7 +280,7 @@ impl Writer {
                 return self.let_go(hold);
             }
             attempts += 1;
-            let attempt = self.try_commit(&mut group, hold);
+            let attempt = self.try_commit(&mut group, hold, submissions);
             if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
                 // Others were faster: the database is well.
                 begun = Instant::now();
@@ -232,7 +291,8 @@ impl Writer {
                 Attempt::Again => unavailable(),
                 // One of many may be what the database refuses: the others need not go with it.
                 Attempt::Failed(_) if group.len() > 1 => {
-                    return group.into_iter().for_each(|one| self.settle(vec![one]));
+                    let each = group.into_iter();
+                    return each.for_each(|one| self.settle(vec![one], submissions));
                 }
                 Attempt::Failed(error) => error,
             };
@@ -295,15 +355,15 @@ impl Writer {
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
     /// the probe. Gives back what is to be written.
-    fn judge(&self, group: Vec<Submission>) -> Vec<Submission> {
+    fn judge(&mut self, group: Vec<Submission>) -> Vec<Submission> {
         group
             .into_iter()
             .filter_map(|submission| self.judge_one(submission))
             .collect()
     }
 
-    fn judge_one(&self, submission: Submission) -> Option<Submission> {
-        let batch = &submission.batch;
+    fn judge_one(&mut self, mut submission: Submission) -> Option<Submission> {
+        let batch = &mut submission.batch;
         match self
             .state
             .tags
@@ -325,8 +385,14 @@ impl Writer {
             }
             TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
-                let duplicates = batch.probe.find_duplicates(&self.state.set);
+                self.count();
+                let duplicates = if self.recent.rule_out(&batch.probe) {
+                    Vec::new()
+                } else {
+                    batch.probe.find_duplicates(&self.state.set)
+                };
                 if duplicates.is_empty() {
+                    batch.probe.at = Some(self.position);
                     return Some(submission);
                 }
                 let receipt = Receipt::Refused {
@@ -340,22 +406,35 @@ impl Writer {
 
     /// One attempt to write a judged group at the next positions. Takes the answered ones out of
     /// it. Does not connect: what a new connection reads must be judged first.
-    fn try_commit(&mut self, group: &mut Vec<Submission>, hold: Hold) -> Attempt {
-        let first = self.position.next();
-        let Some(store) = self.store.as_mut() else {
+    fn try_commit(
+        &mut self,
+        group: &mut Vec<Submission>,
+        hold: Hold,
+        submissions: &Receiver<Submission>,
+    ) -> Attempt {
+        let Some(store) = self.store.take() else {
             return Attempt::Again;
         };
-        let append = match hold {
-            Hold::Log => Store::append_claimed,
-            Hold::Connection | Hold::Nothing => Store::append,
-        };
-        let batches: Vec<_> = group.iter().map(|submission| &submission.batch).collect();
-        let started = Instant::now();
-        match append(store, first, &batches) {
+        self.hand.begin(Job {
+            store,
+            group: std::mem::take(group),
+            first: self.position.next(),
+            claimed: hold == Hold::Log,
+        });
+        // What is there already was judged beside another group.
+        let earlier = self.gathered.len();
+        let written = self.gather_until_written(submissions);
+        self.store = Some(written.store);
+        *group = written.group;
+        match written.outcome {
             Ok(()) => {
-                metrics::histogram!("efgs_commit_seconds").record(started.elapsed());
-                metrics::histogram!("efgs_commit_batches").record(batches.len() as f64);
+                metrics::histogram!("efgs_commit_seconds").record(written.took);
+                took("persist", written.took);
+                metrics::histogram!("efgs_commit_batches").record(group.len() as f64);
                 self.stored(std::mem::take(group));
+                for submission in &mut self.gathered[earlier..] {
+                    submission.batch.probe.at = Some(self.position);
+                }
                 Attempt::Done
             }
             Err(SqlError::Duplicate(UniqueIndex::UploadTag)) => self.resolve_tags(group),
@@ -379,18 +458,43 @@ impl Writer {
         }
     }
 
-    /// Everything is durable: let probes and the bundler see it, then answer.
+    /// Makes the next group ready while one is being written.
+    fn gather_until_written(&mut self, submissions: &Receiver<Submission>) -> Written {
+        let nothing = never();
+        let mut submissions = submissions;
+        self.count();
+        loop {
+            let open = if self.has_room() { submissions } else { &nothing };
+            select! {
+                recv(self.hand.written) -> written => {
+                    return written.expect("the commit thread has not panicked");
+                }
+                recv(open) -> submission => match submission {
+                    Ok(submission) => self.gather(submission),
+                    Err(_) => submissions = &nothing,
+                }
+            }
+        }
+    }
+
+    /// Everything is durable: let the bundler see it, then answer. Who comes with one of the keys
+    /// from now on is judged after they are in the set.
     fn stored(&mut self, group: Vec<Submission>) {
         let mut replies = Vec::with_capacity(group.len());
         for Submission { batch, reply } in group {
             self.position = self.position.next();
-            let day = batch.created_at.day();
+            let (seq, day) = (self.position, batch.created_at.day());
             // The tag first: who finds the keys and then looks at the tag knows a replay.
             self.state
                 .tags
                 .insert(batch.country, batch.tag, batch.content, day);
-            self.set.insert(&batch.probe.identities, day, self.position);
-            self.fresh.insert(self.position, batch.segment);
+            let identities = batch.probe.identities;
+            self.uncounted.push(Uncounted {
+                seq,
+                day,
+                identities,
+            });
+            self.fresh.insert(seq, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
             replies.push((reply, batch.permit, batch.key_count));
         }
@@ -401,6 +505,19 @@ impl Writer {
                 key_count,
                 replayed: false,
             }));
+        }
+    }
+
+    /// Adds the identities of the upload at the next position of the log.
+    fn learn(&mut self, identities: &[KeyIdentity], day: Day, seq: Seq) {
+        self.recent.add(seq, identities);
+        self.set.insert(identities, day, seq);
+    }
+
+    /// Brings the set up to the position.
+    fn count(&mut self) {
+        for stored in std::mem::take(&mut self.uncounted) {
+            self.learn(&stored.identities, stored.day, stored.seq);
         }
     }
 
@@ -463,10 +580,11 @@ impl Writer {
         read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
         mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        let Some(store) = self.store.as_mut() else {
-            return Ok(());
-        };
+        self.count();
         loop {
+            let Some(store) = self.store.as_mut() else {
+                return Ok(());
+            };
             let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
             if read > 0 {
@@ -477,7 +595,7 @@ impl Writer {
                 self.state
                     .tags
                     .insert(entry.country, entry.tag, entry.content, day);
-                self.set.insert(&entry.identities, day, entry.seq);
+                self.learn(&entry.identities, day, entry.seq);
                 self.position = entry.seq;
             }
             if read > 0 {
@@ -522,33 +640,6 @@ impl Writer {
         self.state
             .database_available
             .store(available, Ordering::Release);
-    }
-}
-
-/// What the members of a group must not share.
-#[derive(Default)]
-struct GroupMembers {
-    identities: GroupIdentities,
-    tags: HashSet<(Country, UploadTag)>,
-    bytes: usize,
-}
-
-impl GroupMembers {
-    /// Adds a batch to those of `group`, unless it shares something with them.
-    fn try_add(&mut self, batch: &SealedBatch, group: &[Submission]) -> bool {
-        // An upload that is alone shares nothing: only with a second one the first is looked at.
-        if let [first] = group {
-            self.identities.try_add(&first.batch.probe.identities);
-        }
-        let tag = (batch.country, batch.tag.clone());
-        let alone = group.is_empty();
-        if self.tags.contains(&tag) || !(alone || self.identities.try_add(&batch.probe.identities))
-        {
-            return false;
-        }
-        self.tags.insert(tag);
-        self.bytes += batch.stored_bytes();
-        true
     }
 }
 
