@@ -10,6 +10,7 @@ PROFILE ?= planning-2020
 SEED ?= 1
 DIR ?= run
 SECONDS ?= 60
+COSTS ?=
 
 RELEASE := target/release
 
@@ -57,9 +58,12 @@ db: ## the schema version of the database of `make run`
 
 # Measure --------------------------------------------------------------------------------------
 
-.PHONY: bench
+.PHONY: bench plan
 bench: packages ## criterion benches, one file a stage
 	cargo bench --package efgs-benches
+
+plan: build ## a capacity plan for PROFILE as plan.html (COSTS=FILE: unit costs measured by you)
+	@$(RELEASE)/loadgen plan --profile $(PROFILE) $(if $(COSTS),--costs $(COSTS)) --html
 
 # Dig ------------------------------------------------------------------------------------------
 

@@ -114,7 +114,12 @@ impl PlanArgs {
         match (self.json, &self.html) {
             (true, _) => writeln!(stdout(), "{}", serde_json::to_string_pretty(&plan)?)?,
             (false, None) => write!(stdout(), "{plan}")?,
-            (false, Some(path)) => writeln!(stdout(), "plan written to {}", path.display())?,
+            (false, Some(path)) => {
+                let answer = plan.answer().join("\n  ");
+                writeln!(stdout(), "{}: buy\n  {answer}", plan.profile)?;
+                writeln!(stdout(), "gives first: {}", plan.gives_first())?;
+                writeln!(stdout(), "the whole plan: {}", path.display())?;
+            }
         }
         Ok(())
     }

@@ -239,6 +239,16 @@ impl Plan {
         }
     }
 
+    /// What to buy, a line each.
+    pub fn answer(&self) -> Vec<String> {
+        text::answer(self)
+    }
+
+    /// A sentence about what gives first, when, and what happens then.
+    pub fn gives_first(&self) -> String {
+        text::first_to_give(self)
+    }
+
     /// What gives first.
     pub fn first_to_give(&self) -> Option<&Resource> {
         self.resources

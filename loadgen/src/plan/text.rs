@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::assumptions::Assumption;
+use super::assumptions::{Assumption, NETWORK_GBIT};
 use super::{Machines, Plan, Resource, Times};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 
@@ -28,6 +28,11 @@ pub(super) fn answer(plan: &Plan) -> Vec<String> {
         },
         memory(*gateway_memory_bytes),
     );
+    let link = format!(
+        "a link of {} Gbit/s to each gateway; {} go out in the burst",
+        digits(plan.assumptions.get(NETWORK_GBIT)),
+        bytes(plan.load.burst_bytes_out),
+    );
     if *databases == 0.0 {
         return vec![
             gateway,
@@ -35,6 +40,7 @@ pub(super) fn answer(plan: &Plan) -> Vec<String> {
                 "a disk of {} in it, for the embedded database",
                 bytes(*disk_bytes)
             ),
+            link,
         ];
     }
     let database = format!(
@@ -48,7 +54,7 @@ pub(super) fn answer(plan: &Plan) -> Vec<String> {
         bytes(*disk_bytes),
         databases - 1.0,
     );
-    vec![gateway, database]
+    vec![gateway, database, link]
 }
 
 /// A sentence about what gives first.

@@ -332,7 +332,7 @@ fn draw_bars(svg: &mut String, x: &Axis, bars: &[Bar], mark: Option<f64>) -> Dra
             begin += part;
         }
         let style = (FONT, FONT_SIZE).into_font().color(&INK);
-        let (right, top) = chart.backend_coord(&(begin, row + 0.28));
+        let (right, top) = chart.backend_coord(&(begin, row + 0.36));
         area.draw_text(&bar.value, &style, (right + 6, top))?;
     }
     if let Some(mark) = mark {
