@@ -11,6 +11,7 @@ SEED ?= 1
 DIR ?= run
 SECONDS ?= 60
 COSTS ?=
+RESULTS ?= $(notdir $(basename $(SCENARIO))).jsonl
 
 RELEASE := target/release
 
@@ -49,9 +50,14 @@ run: build ## a gateway on the folder $(DIR), kept; stays until stopped
 	@[ -e $(DIR)/efgs.toml ] || $(RELEASE)/efgs init --dir $(DIR)
 	$(RELEASE)/efgs serve --config $(DIR)/efgs.toml
 
-load: build ## a profile's day through the gateway of `make run`, then verified
+load: build ## a profile's day through the gateway of `make run`, then verified; or SCENARIO=steady on a private one
+ifdef SCENARIO
+	@if [ "$(DATABASE)" = mysql ]; then $(MAKE) --no-print-directory packages; fi
+	$(RELEASE)/loadgen run --scenario $(SCENARIO) --local $(DATABASE) --results $(RESULTS)
+else
 	$(RELEASE)/loadgen run --pki $(DIR)/pki --target https://127.0.0.1:8443 --profile $(PROFILE) --seed $(SEED) --record $(DIR)/load.jsonl
 	$(RELEASE)/loadgen verify --pki $(DIR)/pki --target https://127.0.0.1:8443 --record $(DIR)/load.jsonl
+endif
 
 db: ## the schema version of the database of `make run`
 	$(RELEASE)/efgs db status --config $(DIR)/efgs.toml

@@ -139,7 +139,7 @@ fn summary() -> Summary {
         download_keys: 1_000_000,
         bytes_received: 1_000_000_000,
         refused: BTreeMap::from([(503, 3)]),
-        ..uploads.clone()
+        ..uploads
     };
     let used = |gateway: f64, database: f64, loadgen: f64| {
         BTreeMap::from([

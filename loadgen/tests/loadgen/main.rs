@@ -7,6 +7,7 @@
 )]
 
 mod client;
+mod load;
 mod local;
 mod signer;
 mod support;

@@ -1,0 +1,184 @@
+//! Scenarios against a server that is a script: what is measured, and what is written down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use loadgen::client::{Protocol, Target};
+use loadgen::load::{Experiment, LoadError, LoadOptions, Party, Watch};
+use loadgen::profiles::Distribution;
+use loadgen::record::Record;
+use loadgen::results::{Authentication, Http, Machine, Results, Run, Transport, VERSION};
+use loadgen::scenario::Scenario;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::client::read_request;
+use crate::support::{Key, Pki, pki};
+
+const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+
+/// The request, counted over all connections, that is answered late, and how late.
+const STALLED: usize = 20;
+const STALL: Duration = Duration::from_millis(600);
+
+/// Answers every request with 201 at once, but one of them late.
+async fn serve(listener: TcpListener) {
+    let count = Arc::new(AtomicUsize::new(0));
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(answer(stream, Arc::clone(&count)));
+    }
+}
+
+async fn answer(mut stream: TcpStream, count: Arc<AtomicUsize>) {
+    while read_request(&mut stream).await.is_some() {
+        if count.fetch_add(1, Ordering::Relaxed) == STALLED {
+            tokio::time::sleep(STALL).await;
+        }
+        stream.write_all(CREATED).await.unwrap();
+    }
+}
+
+fn description(scenario: &Scenario) -> Run {
+    Run {
+        version: VERSION,
+        name: scenario.name.clone(),
+        scenario: scenario.text.clone(),
+        seed: 1,
+        started: "2026-01-02T03:04:05Z".to_owned(),
+        machine: Machine::here(),
+        targets: Vec::new(),
+        transport: Transport {
+            authentication: Authentication::Proxy,
+            http: Http::Http1,
+        },
+        database: None,
+        command: Vec::new(),
+        program_version: "0".to_owned(),
+        commit: None,
+    }
+}
+
+async fn experiment(pki: &Pki, scenario: &Scenario) -> Experiment {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(serve(listener));
+    let folder = pki.folder.path();
+    let party = Party::read(folder, 27, Distribution::Even, Protocol::Http1).unwrap();
+    let options = LoadOptions {
+        targets: vec![Target {
+            tls: false,
+            host: "127.0.0.1".to_owned(),
+            port,
+        }],
+        timeout: Duration::from_secs(20),
+        seed: 1,
+        memory_bytes_max: 0,
+        watch: Watch::default(),
+        results: Some((folder.join("results.jsonl"), description(scenario))),
+        record: Some(folder.join("record.jsonl")),
+        name: scenario.name.clone(),
+        text: scenario.text.clone(),
+    };
+    Experiment::new(party, options).unwrap()
+}
+
+fn scenario(phase: &str, stream: &str) -> Scenario {
+    let text = format!(
+        "[[phases]]\nname = \"p\"\n{phase}\n[[phases.streams]]\nname = \"s\"\ndoes = \"upload\"\n{stream}"
+    );
+    Scenario::parse("mine", &text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shows_a_stall_to_everybody_who_waited_for_it() {
+    let pki = pki(&[("DE", Key::P256)]);
+    let stream = "arrivals = \"fixed\"\nper_second = 50\nupload_keys = 10";
+    let scenario = scenario("seconds = 2", stream);
+    let mut experiment = experiment(&pki, &scenario).await;
+    let phase = experiment.phase(&scenario.phases[0]).await.unwrap();
+    // Every 20 ms for two seconds; what would be due at the very end is not.
+    assert_eq!((phase.all.due, phase.all.uploads), (99, 99));
+    let latency = phase.all.upload.unwrap();
+    // 30 requests became due while the connection waited for one of them: all of them waited.
+    assert!(latency.corrected.p90 > 200_000, "{latency:?}");
+    assert!(latency.service.p90 < 200_000, "{latency:?}");
+    assert!(latency.service.max >= 600_000, "{latency:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_down_what_it_measured_and_what_it_sent() {
+    let pki = pki(&[("DE", Key::P256), ("FR", Key::P256)]);
+    let stream = "arrivals = \"closed\"\nkeys = 450\nupload_keys = 100";
+    let scenario = scenario("ahead = true\nrepeat = 2", stream);
+    let mut experiment = experiment(&pki, &scenario).await;
+    for phase in &scenario.phases {
+        experiment.phase(phase).await.unwrap();
+    }
+    assert!(experiment.surprises().is_empty());
+    let summary = experiment.finish(None).unwrap();
+    let results = Results::read(&pki.folder.path().join("results.jsonl")).unwrap();
+    assert_eq!(results.run, description(&scenario));
+    assert_eq!(results.summary.as_ref(), Some(&summary));
+    assert_eq!(
+        (summary.total.uploads, summary.total.upload_keys),
+        (10, 900)
+    );
+    let names: Vec<_> = summary.phases.iter().map(|phase| &phase.name).collect();
+    assert_eq!(names, ["p-1", "p-2"]);
+    let by_second: u64 = results
+        .seconds
+        .iter()
+        .map(|second| second.all.uploads)
+        .sum();
+    assert_eq!(by_second, 10, "seconds add up to the total");
+    assert!(
+        results
+            .seconds
+            .is_sorted_by_key(|second| second.stored_keys)
+    );
+    assert!(results.seconds[0].processes.contains_key("loadgen"));
+    assert!(summary.loadgen.signing_ns_per_key > 0.0);
+    let record = Record::read(&pki.folder.path().join("record.jsonl")).unwrap();
+    assert_eq!(record.uploads.len(), 10);
+    let keys: u32 = record
+        .uploads
+        .iter()
+        .map(|upload| upload.spec.key_count)
+        .sum();
+    assert_eq!(keys, 900);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_to_make_ahead_what_does_not_fit() {
+    let pki = pki(&[("DE", Key::P256)]);
+    let stream = "arrivals = \"closed\"\nkeys = 100_000_000";
+    let scenario = scenario("ahead = true", stream);
+    let mut experiment = experiment(&pki, &scenario).await;
+    let error = experiment.phase(&scenario.phases[0]).await.unwrap_err();
+    // 100 million keys of 64 bytes and 20,000 uploads of 8 KiB, in MiB.
+    let expected = matches!(
+        error,
+        LoadError::Memory {
+            needed: 6259,
+            allowed: 256,
+            ..
+        }
+    );
+    assert!(expected, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn says_that_a_stream_needs_more_participants_than_there_are() {
+    let pki = pki(&[("DE", Key::P256)]);
+    let stream = "arrivals = \"closed\"\nkeys = 10\nskip = 1";
+    let scenario = scenario("", stream);
+    let mut experiment = experiment(&pki, &scenario).await;
+    let error = experiment.phase(&scenario.phases[0]).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "p/s needs more participants than the 1 of the PKI folder: make more with `efgs init \
+         --participants`"
+    );
+}
