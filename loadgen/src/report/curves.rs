@@ -62,7 +62,8 @@ pub(super) fn latency(run: &Results, kind: Kind, quantile: f64) -> Points {
     })
 }
 
-/// Latency in milliseconds by 1 / (1 − quantile): each ten times is a nine more.
+/// Latency in milliseconds by the logarithm of 1 / (1 − quantile), from the median on: each step is
+/// a nine more.
 pub(super) fn percentiles(run: &Results, kind: Kind) -> Points {
     let mut all = Latency::default();
     for latency in run.seconds.iter().filter_map(|second| kind.of(&second.all)) {
@@ -72,9 +73,13 @@ pub(super) fn percentiles(run: &Results, kind: Kind) -> Points {
         return Vec::new();
     }
     // Beyond the last request there is nothing to see: the least share is one of them.
-    let last = float(all.count()).log10();
-    let steps = (0..=60u8).map(|step| f64::from(step) / 10.0);
-    let nines = steps.take_while(|nines| *nines <= last);
+    let half = 2f64.log10();
+    let last = float(all.count()).log10().max(half);
+    let steps = (4..=60u8).map(|step| f64::from(step) / 10.0);
+    let nines = [half]
+        .into_iter()
+        .chain(steps)
+        .take_while(|nines| *nines <= last);
     let point = |nines: f64| {
         let quantile = 1.0 - 10f64.powf(-nines);
         (nines, Some(millis(all.micros_at(quantile))))
@@ -88,7 +93,6 @@ pub(super) fn percentile_axis(lines: &[Line]) -> Axis {
     let points = lines.iter().flat_map(|line| &line.points);
     let longest = points.map(|(nines, _)| *nines).fold(1.0, f64::max);
     let named = [
-        (0.0, "0 %"),
         (2f64.log10(), "50 %"),
         (1.0, "90 %"),
         (2.0, "99 %"),

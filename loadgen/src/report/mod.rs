@@ -135,11 +135,25 @@ impl Plots<'_> {
             ("Uploads", curves::Kind::Upload),
             ("Downloads", curves::Kind::Download),
         ] {
-            for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-                let caption = format!("{what}, {name} of each second.");
-                self.compare(&axis, &caption, |run| curves::latency(run, kind, quantile));
-            }
+            self.latency_over_time(&axis, what, kind);
             self.percentiles(what, kind);
+        }
+    }
+
+    /// One run: both percentiles in a drawing. Several: a drawing a percentile.
+    fn latency_over_time(&mut self, axis: &Axis, what: &str, kind: curves::Kind) {
+        let quantiles = [("p50", 0.5), ("p99", 0.99)];
+        if let [run] = self.runs {
+            let drawn = quantiles.map(|(name, quantile)| Line {
+                name: name.to_owned(),
+                points: curves::latency(&run.results, kind, quantile),
+            });
+            self.over_time(axis, &format!("{what}, second by second."), &drawn);
+            return;
+        }
+        for (name, quantile) in quantiles {
+            let caption = format!("{what}, {name} of each second.");
+            self.compare(axis, &caption, |run| curves::latency(run, kind, quantile));
         }
     }
 

@@ -79,9 +79,12 @@ impl Page {
         self.raw("</tbody></table></div>\n");
     }
 
-    /// A drawing with its caption and, when there is more than one series, what each colour means.
+    /// A drawing under its caption and, when there is more than one series, what each colour means.
     pub fn figure(&mut self, caption: &str, legend: &[String], svg: &str) {
-        self.raw("<figure>\n");
+        self.raw(&format!(
+            "<figure>\n<figcaption>{}</figcaption>\n",
+            escape(caption)
+        ));
         if legend.len() > 1 {
             self.raw("<p class=\"legend\">");
             for (index, name) in legend.iter().enumerate() {
@@ -95,10 +98,7 @@ impl Page {
         }
         // Within HTML a drawing needs no namespace, and the page names no address at all.
         self.raw(&svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", ""));
-        self.raw(&format!(
-            "<figcaption>{}</figcaption>\n</figure>\n",
-            escape(caption)
-        ));
+        self.raw("</figure>\n");
     }
 
     /// The whole document.
