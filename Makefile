@@ -11,7 +11,7 @@ SEED ?= 1
 DIR ?= run
 SECONDS ?= 60
 COSTS ?=
-RESULTS ?= $(notdir $(basename $(SCENARIO))).jsonl
+RESULTS ?= target/$(notdir $(basename $(SCENARIO))).jsonl
 
 RELEASE := target/release
 

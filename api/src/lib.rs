@@ -7,6 +7,8 @@ mod connection;
 pub mod delivery;
 mod download;
 mod header_case;
+#[cfg(test)]
+mod hostile;
 mod negotiate;
 mod openapi;
 mod operations;

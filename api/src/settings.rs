@@ -194,6 +194,14 @@ impl AdminSettings {
         read_keys(&self.source)
     }
 
+    /// `[callback]`
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn callback(&self) -> Result<CallbackSettings, SettingsError> {
+        callback::read(&self.source)
+    }
+
     /// The file of the encryption keys.
     ///
     /// # Errors

@@ -7,6 +7,12 @@ mod cli_support;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use api::settings::Settings;
+use engine::callbacks::{CallbackId, Subscribed};
+use engine::domain::Country;
+use engine::{Engine, SystemClock};
 
 use cli_support::{Gateway, Installation, efgs, openssl, refuses, succeeds, texts};
 
@@ -271,6 +277,57 @@ fn lets_every_onboarded_backend_connect_with_the_certificates_of_init() {
     connection.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(gateway.stop("TERM").status.success());
+}
+
+/// Subscribes without a gateway.
+fn subscribe(installation: &Installation, country: &str, id: &str, url: &str) {
+    let settings = Settings::load(&installation.path("efgs.toml"), []).unwrap();
+    let engine = Engine::start(settings.engine, Arc::new(SystemClock)).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let country = Country::parse(country).unwrap();
+    let id = CallbackId::parse(id).unwrap();
+    let callbacks = engine.callbacks();
+    callbacks.subscribe(country, id, url.into(), move |done| {
+        sender.send(done).unwrap()
+    });
+    assert_eq!(receiver.recv().unwrap().unwrap(), Subscribed::Taken);
+}
+
+#[test]
+fn shows_callback_subscriptions_and_enables_them() {
+    let installation = Installation::new("DE");
+    let callback = |arguments: &[&str]| {
+        let mut all = vec!["callback"];
+        all.extend(arguments);
+        installation.efgs(&all)
+    };
+    assert_eq!(succeeds(&mut callback(&["list"])), "");
+    assert_eq!(
+        succeeds(&mut callback(&["list", "--format", "json"])),
+        "[]\n"
+    );
+    subscribe(&installation, "DE", "main", "https://example.org/cb");
+    let active = "DE  main  active  nothing to tell  0 behind  https://example.org/cb\n";
+    assert_eq!(succeeds(&mut callback(&["list"])), active);
+    let disabled = succeeds(&mut callback(&["disable", "--country", "DE", "main"]));
+    assert_eq!(disabled, "disabled DE main\n");
+    let list = succeeds(&mut callback(&["list"]));
+    assert!(list.starts_with("DE  main  disabled 20"), "{list}");
+    let json = succeeds(&mut callback(&["list", "--format", "json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json[0]["disabledSince"].as_str().unwrap().starts_with("20"));
+    assert_eq!(
+        (&json[0]["callbackId"], &json[0]["lastError"]),
+        (&"main".into(), &().into())
+    );
+    let enabled = succeeds(&mut callback(&["enable", "--country", "DE", "main"]));
+    assert_eq!(enabled, "enabled DE main\n");
+    assert_eq!(succeeds(&mut callback(&["list"])), active);
+    succeeds(&mut callback(&["remove", "--country", "DE", "main"]));
+    refuses(
+        &mut callback(&["enable", "--country", "DE", "main"]),
+        &["DE has no callback subscription main", "efgs callback list"],
+    );
 }
 
 #[test]

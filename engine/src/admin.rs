@@ -1,8 +1,10 @@
 //! What the admin command line does to the database, without a running engine.
 
+use crate::callbacks::{CallbackId, SubscriptionState};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::{CertificateKind, Country, Day, Thumbprint};
 use crate::error::{DatabaseError, StartError};
+use crate::limits;
 use crate::persist::{Database, Store, known_version, migrate};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
@@ -165,6 +167,58 @@ impl Admin {
     pub fn statistics(&mut self, from: Day, to: Day) -> Result<Statistics, DatabaseError> {
         let statistics = self.0.statistics(from, to);
         statistics.map_err(|error| error.doing("reading the statistics"))
+    }
+
+    /// All callback subscriptions, in the order of country and id, and what each is to be told of
+    /// what can be downloaded `today`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn subscriptions(&mut self, today: Day) -> Result<Vec<SubscriptionState>, DatabaseError> {
+        let oldest = today.minus_days(limits::DOWNLOAD_MAX_AGE_DAYS);
+        let states = self.0.subscription_states(oldest);
+        states.map_err(|error| error.doing("reading the callback subscriptions"))
+    }
+
+    /// Enables a callback subscription, which goes on where it was as far as that can still be
+    /// downloaded; gives whether there is one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn enable_subscription(
+        &mut self,
+        country: Country,
+        callback_id: &CallbackId,
+    ) -> Result<bool, DatabaseError> {
+        let found = self.0.enable_subscription(country, callback_id);
+        found.map_err(|error| error.doing("enabling a callback subscription"))
+    }
+
+    /// Disables a callback subscription until it is enabled, or PUT by its participant; gives
+    /// whether there is one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn disable_subscription(
+        &mut self,
+        country: Country,
+        callback_id: &CallbackId,
+    ) -> Result<bool, DatabaseError> {
+        let found = self.0.disable_subscription(country, callback_id);
+        found.map_err(|error| error.doing("disabling a callback subscription"))
+    }
+
+    /// Removes a callback subscription; gives whether there was one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn remove_subscription(
+        &mut self,
+        country: Country,
+        callback_id: &CallbackId,
+    ) -> Result<bool, DatabaseError> {
+        let found = self.0.unsubscribe(country, callback_id);
+        found.map_err(|error| error.doing("removing a callback subscription"))
     }
 
     /// All rows, ordered by country and kind, each checked against the trust anchor.

@@ -19,6 +19,7 @@
 //! to clean up, written while cutting), and one delivering gateway under a lease (a slow receiver
 //! of one gateway's would be everybody's).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::clock::Clock;
-use crate::domain::{BatchTag, Country, Day};
+use crate::domain::{BatchTag, Country, Day, UnixMillis};
 use crate::error::{Failure, Overload, OverloadBound};
 use crate::limits;
 use crate::persist::{ClaimTerms, Database, DueDelivery, SqlError, Store};
@@ -82,6 +83,38 @@ pub struct Subscription {
     pub disabled: bool,
 }
 
+/// A subscription, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionState {
+    /// Whose.
+    pub country: Country,
+    /// Its name.
+    pub callback_id: CallbackId,
+    /// Whom to tell.
+    pub url: Box<str>,
+    /// Since when it is disabled, if it is.
+    pub disabled_at: Option<UnixMillis>,
+    /// Attempts in a row that failed.
+    pub failed_attempts: u32,
+    /// The last of them.
+    pub last_failure: Option<LastFailure>,
+    /// The download batch to be told next, if there is one that can still be downloaded.
+    pub next_batch: Option<BatchTag>,
+    /// When that is to be tried at the earliest; the epoch for at once.
+    pub next_attempt_at: UnixMillis,
+    /// How many download batches are to be told.
+    pub batches_behind: u64,
+}
+
+/// Why a subscriber was not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFailure {
+    /// When, by the database's clock.
+    pub at: UnixMillis,
+    /// What was wrong, at most [`limits::CALLBACK_REASON_CHARACTERS_MAX`] characters.
+    pub reason: Box<str>,
+}
+
 /// What became of a wish to subscribe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subscribed {
@@ -135,7 +168,7 @@ impl Delivery {
 }
 
 /// What became of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
     /// The subscriber knows.
     Delivered,
@@ -145,6 +178,9 @@ pub enum Attempt {
         wait: Duration,
         /// Attempts in a row, after which the subscription is disabled.
         attempts_max: u32,
+        /// What was wrong, for operators; cut to
+        /// [`limits::CALLBACK_REASON_CHARACTERS_MAX`] characters.
+        reason: Cow<'static, str>,
     },
 }
 
@@ -275,13 +311,17 @@ impl Callbacks {
         reply: impl FnOnce(Result<Recorded, CallbackError>) + Send + 'static,
     ) {
         let due = delivery.0.clone();
-        let work = move |store: &mut Store| match attempt {
+        let work = move |store: &mut Store| match &attempt {
             Attempt::Delivered => Ok(match store.record_delivered(&due)? {
                 true => Recorded::Noted,
                 false => Recorded::ClaimLost,
             }),
-            Attempt::Failed { wait, attempts_max } => {
-                let disabled = store.record_failed(&due, millis(wait), attempts_max)?;
+            Attempt::Failed {
+                wait,
+                attempts_max,
+                reason,
+            } => {
+                let disabled = store.record_failed(&due, millis(*wait), *attempts_max, reason)?;
                 Ok(match disabled {
                     Some(false) => Recorded::Noted,
                     Some(true) => Recorded::Disabled,

@@ -1,8 +1,9 @@
 //! Import: a reference database (release 1.1.3) becomes a fresh installation that serves the same
 //! download batches under the same names.
 //!
-//! - *In*: its certificates, download batches and keys; the old password of its encrypted columns.
-//! - *Out*: the certificate list; uploads in the log, sealed anew, in reference order; the download
+//! - *In*: its certificates, callback subscriptions, download batches and keys; the old password of
+//!   its encrypted columns.
+//! - *Out*: the certificate list; the callback subscriptions that the API would take; uploads in the log, sealed anew, in reference order; the download
 //!   batches, so that a participant who is half through a day goes on with its next tag; uploads
 //!   that wait for a download batch, behind them. Counts and [`Note`]s of what is different now.
 //! - *Refuses*: a target that is in use, or that a gateway works on; a wrong password; names of
@@ -16,10 +17,12 @@
 
 mod column;
 mod note;
+mod subscriptions;
 mod upload;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use column::Columns;
 pub use note::Note;
@@ -52,10 +55,22 @@ pub struct ImportRequest<'a> {
     pub keys: &'a Keys,
     /// PEM of the trust anchor's certificate.
     pub trust_anchor_pem: &'a str,
+    /// Which callback URLs may be subscribed.
+    pub callback_urls: UrlCheck<'a>,
     /// The time now.
     pub now: UnixMillis,
     /// Read and check everything, write nothing.
     pub dry_run: bool,
+}
+
+/// Judges a callback URL as the API does: says why it is refused.
+#[derive(Clone, Copy)]
+pub struct UrlCheck<'a>(pub &'a dyn Fn(&str) -> Result<(), String>);
+
+impl fmt::Debug for UrlCheck<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UrlCheck")
+    }
 }
 
 /// What was imported (or would be).
@@ -65,6 +80,8 @@ pub struct Imported {
     pub certificates: u64,
     /// Revoked ones among them.
     pub revoked_certificates: u64,
+    /// Callback subscriptions.
+    pub subscriptions: u64,
     /// Download batches, those without keys included.
     pub download_batches: u64,
     /// Uploads in them.
@@ -156,13 +173,14 @@ pub fn import(request: &ImportRequest<'_>) -> Result<Imported, ImportError> {
     // What can be refused is looked at before anything is written.
     let certificates = run.read_certificates(request.now, &anchor)?;
     let chain = run.read_chain(request.now.day())?;
+    let subscriptions = run.read_subscriptions(&chain, request.callback_urls)?;
     if let Some(target) = &mut run.target {
         target.begin_import().map_err(writing)?;
     }
     run.import_batches(&chain)?;
     run.import_waiting()?;
     if let Some(target) = &mut run.target {
-        let finished = target.finish_import(&certificates, request.now);
+        let finished = target.finish_import(&certificates, &subscriptions, request.now);
         finished.map_err(writing)?;
     }
     Ok(run.finish())
@@ -250,17 +268,7 @@ impl Run<'_> {
         let revoked = rows.iter().filter(|row| row.revoked_at.is_some());
         self.imported.revoked_certificates = revoked.count() as u64;
         self.imported.certificates = rows.len() as u64;
-        self.read_subscriptions()?;
         Ok(rows)
-    }
-
-    /// Callback subscriptions join in here, as certificates do, once there is a table for them.
-    fn read_subscriptions(&mut self) -> Result<(), ImportError> {
-        let count = self.reference.subscription_count().map_err(reading)?;
-        if count > 0 {
-            self.note(Note::SubscriptionsSkipped(count));
-        }
-        Ok(())
     }
 
     /// The download batches to import, in the order of their names: from the first that has keys,

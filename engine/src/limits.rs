@@ -160,6 +160,10 @@ pub const FRESH_SEGMENTS_DIVISOR: usize = 4;
 /// Callback subscriptions of one country. Clients use one; a few more leave room for moves.
 pub const CALLBACKS_PER_COUNTRY_MAX: u64 = 16;
 
+/// Characters that are kept of why a subscriber was not told: a sentence for operators, four bytes
+/// each at most in its column.
+pub const CALLBACK_REASON_CHARACTERS_MAX: usize = 200;
+
 /// Requests about callbacks that may wait for their thread: the deliveries under way, and a few
 /// participants that change their subscriptions.
 pub const CALLBACK_JOBS_MAX: usize = 256;

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +12,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use engine::admin::Admin;
 use engine::callbacks::{
     Attempt, CallbackError, CallbackId, Delivery, Recorded, Subscribed, Subscription,
 };
@@ -26,6 +28,7 @@ const NO_TIME: Duration = Duration::ZERO;
 const NOW: Attempt = Attempt::Failed {
     wait: Duration::ZERO,
     attempts_max: 6,
+    reason: Cow::Borrowed("the receiver answers 500"),
 };
 
 /// Runs a check on SQLite, and on a database of a MariaDB server.
@@ -315,6 +318,97 @@ fn disables_after_the_last_attempt_and_goes_on_when_subscribed_again() {
 }
 
 #[test]
+fn shows_operators_how_subscriptions_fare_and_does_what_they_say() {
+    on_both(|installation| {
+        let engine = installation.start();
+        let mut admin = Admin::open(&installation.settings.database).unwrap();
+        let today = installation.now().day();
+        subscribe(&engine, es(), "1", "https://es");
+        subscribe(&engine, de(), "b", "https://de/b");
+        assert!(unsubscribe(&engine, de(), "b"));
+        subscribe(&engine, de(), "1", "https://de");
+        cut(installation, &engine, 0..2);
+        // ES hears of both, DE of nothing.
+        for attempt in 0..6 {
+            for delivery in claim(&engine, 10, LONG) {
+                let told = delivery.country() == es();
+                record(
+                    &engine,
+                    &delivery,
+                    if told { Attempt::Delivered } else { NOW },
+                );
+            }
+            let states = admin.subscriptions(today).unwrap();
+            assert_eq!(states[0].failed_attempts, attempt + 1);
+            assert_eq!(states[0].disabled_at.is_some(), attempt == 5);
+        }
+        let states = admin.subscriptions(today).unwrap();
+        let shown: Vec<_> = states
+            .iter()
+            .map(|state| {
+                let next = state.next_batch.map(|tag| tag.to_string());
+                (state.country, next, state.batches_behind)
+            })
+            .collect();
+        let expected = [(de(), Some("20210601-1".to_owned()), 2), (es(), None, 0)];
+        assert_eq!(shown, expected);
+        let failure = states[0].last_failure.as_ref().unwrap();
+        assert_eq!(&*failure.reason, "the receiver answers 500");
+        assert_eq!(
+            Some(failure.at.0 / 60_000),
+            states[0].disabled_at.map(|at| at.0 / 60_000)
+        );
+        assert!(states[1].last_failure.is_none());
+
+        assert!(claim(&engine, 10, LONG).is_empty());
+        assert!(admin.enable_subscription(de(), &id("1")).unwrap());
+        let enabled = &admin.subscriptions(today).unwrap()[0];
+        assert_eq!((enabled.failed_attempts, enabled.disabled_at), (0, None));
+        assert!(enabled.last_failure.is_none(), "it is over");
+        let delivery = claim_one(&engine);
+        assert_eq!(delivery.batch().to_string(), "20210601-1");
+        assert!(admin.disable_subscription(de(), &id("1")).unwrap());
+        let late = record(&engine, &delivery, Attempt::Delivered);
+        assert_eq!(
+            late,
+            Recorded::ClaimLost,
+            "a delivery under way is taken back"
+        );
+        assert!(list(&engine, de())[0].disabled);
+        assert!(claim(&engine, 10, LONG).is_empty());
+        assert!(admin.disable_subscription(de(), &id("1")).unwrap(), "twice");
+        assert!(admin.enable_subscription(de(), &id("1")).unwrap());
+        assert_eq!(tell_all(&engine), ["20210601-1", "20210601-2"]);
+        assert!(admin.remove_subscription(de(), &id("1")).unwrap());
+        assert!(!admin.remove_subscription(de(), &id("1")).unwrap());
+        assert!(!admin.enable_subscription(de(), &id("1")).unwrap());
+        assert!(!admin.disable_subscription(de(), &id("1")).unwrap());
+        assert!(list(&engine, de()).is_empty());
+    });
+}
+
+#[test]
+fn keeps_what_was_wrong_in_200_characters_of_any_alphabet() {
+    on_both(|installation| {
+        let engine = installation.start();
+        subscribe(&engine, de(), "1", "https://de");
+        cut(installation, &engine, 0..1);
+        let reason = "\u{10348}'\n".repeat(500);
+        let failed = Attempt::Failed {
+            wait: Duration::ZERO,
+            attempts_max: 6,
+            reason: reason.clone().into(),
+        };
+        record(&engine, &claim_one(&engine), failed);
+        let mut admin = Admin::open(&installation.settings.database).unwrap();
+        let states = admin.subscriptions(installation.now().day()).unwrap();
+        let kept = &states[0].last_failure.as_ref().unwrap().reason;
+        assert_eq!(kept.chars().count(), 200);
+        assert!(reason.starts_with(&**kept));
+    });
+}
+
+#[test]
 fn counts_only_failures_in_a_row_and_waits_between_them() {
     on_both(|installation| {
         let engine = installation.start();
@@ -328,7 +422,15 @@ fn counts_only_failures_in_a_row_and_waits_between_them() {
         assert_eq!(second.failed_attempts(), 0);
         let wait = LONG;
         let attempts_max = 6;
-        record(&engine, &second, Attempt::Failed { wait, attempts_max });
+        record(
+            &engine,
+            &second,
+            Attempt::Failed {
+                wait,
+                attempts_max,
+                reason: "x".into(),
+            },
+        );
         assert!(claim(&engine, 10, LONG).is_empty(), "not yet");
         subscribe(&engine, de(), "1", "https://de");
         assert_eq!(claim_one(&engine).failed_attempts(), 0);

@@ -32,6 +32,12 @@ mod entries;
 
 use entries::SignedUpload;
 
+/// Longest that an input may take: a quarter of a second is what the slowest takes on a machine that
+/// has other things to do, and work that grows with the square of an input takes many.
+const SOON: Duration = Duration::from_secs(2);
+/// An input that took longer is run again so often, since the machine may have been asleep.
+const SECOND_CHANCES: u32 = 2;
+
 /// Longest input, in bytes. Real bodies are longer, but only by more of the same.
 const INPUT_BYTES_MAX: usize = 64 << 10;
 
@@ -148,6 +154,12 @@ const JSON: Dictionary = &[
     b"null",
     b"\"\\ud800\"",
     b"\"\\u0000\"",
+    b"\\u0041",
+    b"\\/",
+    b"\\",
+    b"\"a\":{\"b\":[",
+    b"\"keyData\":\"q83v\",",
+    b"\"KeyData\":0,",
     b"1e400",
     b"-0",
     b"9223372036854775808",
@@ -189,6 +201,9 @@ const TEXT: Dictionary = &[
     b"\xff",
     b"9999-12-31",
     b"2020-02-30",
+    b"4294967295",
+    b"4294967296",
+    b"20201006-",
     b"+23:59",
     b"-0",
     b"-00000001",
@@ -304,9 +319,19 @@ fn fuzz(test: &str, mut run: impl FnMut(&mut ChaCha8Rng)) {
     let mut number = only.unwrap_or(0);
     loop {
         let _replay = Replay { test, seed, number };
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(number);
-        run(&mut random);
+        let mut time = || {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            random.set_stream(number);
+            let begun = Instant::now();
+            run(&mut random);
+            begun.elapsed()
+        };
+        let took = time();
+        if took > SOON {
+            let again = (0..SECOND_CHANCES).map(|_| time()).min();
+            let least = again.map_or(took, |again| again.min(took));
+            assert!(least <= SOON, "an input takes {least:?}");
+        }
         number += 1;
         if only.is_some() || Instant::now() >= until {
             break;

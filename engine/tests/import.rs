@@ -12,9 +12,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::iv::FixedLength;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use engine::admin::Admin;
 use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Day, Format, UnixMillis};
-use engine::import::{ImportError, ImportRequest, Imported, Note, import};
+use engine::import::{ImportError, ImportRequest, Imported, Note, UrlCheck, import};
 use engine::settings::DatabaseUrl;
 use engine::upload::{Receipt, UploadRequest};
 use engine::wire::canonical::CanonicalBytes;
@@ -38,6 +39,10 @@ CREATE TABLE certificate (id BIGINT AUTO_INCREMENT PRIMARY KEY, created_at DATET
   raw_data VARCHAR(10240) NULL);
 CREATE TABLE callback_subscription (id BIGINT AUTO_INCREMENT PRIMARY KEY,
   created_at DATETIME(2) NOT NULL, callback_id VARCHAR(32), url VARCHAR(256), country VARCHAR(2));
+CREATE TABLE callback_task (id BIGINT AUTO_INCREMENT PRIMARY KEY,
+  created_at DATETIME(2) NOT NULL, execution_lock DATETIME(2) NULL, last_try DATETIME(2) NULL,
+  retries INT NOT NULL, not_before_id BIGINT NULL, batch_id BIGINT NOT NULL,
+  subscription_id BIGINT NOT NULL);
 CREATE TABLE diagnosiskeybatch (id BIGINT AUTO_INCREMENT PRIMARY KEY,
   created_at DATETIME(2) NOT NULL, batchname VARCHAR(64), batchlink VARCHAR(64),
   number_of_keys INT NULL);
@@ -108,6 +113,21 @@ impl ReferenceServer {
              VALUES (?, ?, ?, 1)";
         self.connection
             .exec_drop(sql, (created_at, name, link))
+            .unwrap();
+    }
+
+    fn subscribe(&mut self, id: &str, url: &str, country: &str) {
+        let sql = "INSERT INTO callback_subscription (created_at, callback_id, url, country) \
+             VALUES ('2020-09-01 10:00:00', ?, ?, ?)";
+        self.connection.exec_drop(sql, (id, url, country)).unwrap();
+    }
+
+    /// A callback that is still to be delivered.
+    fn owe(&mut self, subscription: u64, batch: &str, retries: u32) {
+        let sql = "INSERT INTO callback_task (created_at, retries, batch_id, subscription_id) \
+             SELECT '2021-06-01 00:05:00', ?, id, ? FROM diagnosiskeybatch WHERE batchname = ?";
+        self.connection
+            .exec_drop(sql, (retries, subscription, batch))
             .unwrap();
     }
 
@@ -233,13 +253,23 @@ fn two_days(server: &MariaDb) -> ReferenceServer {
         let request = reference.request(sender, tag, keys);
         reference.store(&request, part, batch);
     }
-    reference
-        .connection
-        .query_drop(
-            "INSERT INTO callback_subscription (created_at, callback_id, url, country) \
-             VALUES ('2020-09-01 10:00:00', 'x', 'https://example.org', 'DE')",
-        )
-        .unwrap();
+    for (id, url, country) in [
+        ("x", "https://example.org/first", "DE"),
+        ("x", "https://example.org/told", "DE"),
+        ("1", "https://example.org/behind", "ES"),
+        (
+            "5f4dcc3b5aa765d61d8327deb882cf99",
+            "https://127.0.0.1/private",
+            "IT",
+        ),
+        ("", "https://example.org", "IT"),
+        ("1", "https://example.org", "I"),
+    ] {
+        reference.subscribe(id, url, country);
+    }
+    // ES was not told of the last two batches, one of them tried already.
+    reference.owe(3, "20210601-2", 0);
+    reference.owe(3, "20210601-1", 3);
     reference
 }
 
@@ -263,6 +293,10 @@ fn run_with_password(
         into: &target.settings.database,
         keys: &target.settings.keys,
         trust_anchor_pem: &target.settings.trust_anchor_pem,
+        callback_urls: UrlCheck(&|url| match url.contains("127.0.0.1") {
+            true => Err("not public".to_owned()),
+            false => Ok(()),
+        }),
         now: target.now(),
         dry_run,
     })
@@ -272,19 +306,31 @@ fn expected() -> Imported {
     Imported {
         certificates: 6,
         revoked_certificates: 1,
+        subscriptions: 2,
         download_batches: 4,
         uploads: 6,
         keys: 14,
         waiting_uploads: 2,
         waiting_keys: 3,
         notes: vec![
-            Note::SubscriptionsSkipped(1),
+            skipped("DE", "x", "a later one has the same id"),
+            skipped("IT", "5f4dcc3b5aa765d61d8327deb882cf99", "not public"),
+            skipped("IT", "", "a callback id has 1 to 32 characters"),
+            skipped("I", "1", "it has no country of two letters"),
             Note::TagChanged {
                 country: country("IT"),
                 from: "split".to_owned(),
                 to: engine::domain::UploadTag::parse("split~2").unwrap(),
             },
         ],
+    }
+}
+
+fn skipped(country: &str, callback_id: &str, why: &str) -> Note {
+    Note::SubscriptionSkipped {
+        country: country.to_owned(),
+        callback_id: callback_id.to_owned(),
+        why: why.to_owned(),
     }
 }
 
@@ -303,6 +349,44 @@ fn fetch(
 
 fn keys_of(reference: &ReferenceServer, sender: usize, keys: std::ops::Range<u64>) -> Vec<u8> {
     reference.request(sender, "x", keys).body.to_vec()
+}
+
+/// Id, URL, and the batches that are told first, of those who are told.
+fn told(engine: &Engine) -> Vec<(String, String, String)> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let ttl = std::time::Duration::from_secs(60);
+    let callbacks = engine.callbacks();
+    callbacks.claim(10, ttl, move |due| sender.send(due).unwrap());
+    let due = receiver.recv().unwrap().unwrap();
+    let told = due.iter().map(|delivery| {
+        let id = format!("{} {}", delivery.country(), delivery.callback_id());
+        (id, delivery.url().to_owned(), delivery.batch().to_string())
+    });
+    told.collect()
+}
+
+fn goes_on_with_callbacks(target: &Installation) {
+    let mut admin = Admin::open(&target.settings.database).unwrap();
+    let states = admin.subscriptions(day("2021-06-01")).unwrap();
+    let names: Vec<_> = states
+        .iter()
+        .map(|state| (state.country.to_string(), &*state.url))
+        .collect();
+    let expected = [
+        ("DE".to_owned(), "https://example.org/told"),
+        ("ES".to_owned(), "https://example.org/behind"),
+    ];
+    assert_eq!(names, expected);
+    let engine = target.start();
+    let behind = (
+        "ES 1".to_owned(),
+        "https://example.org/behind".to_owned(),
+        "20210601-1".to_owned(),
+    );
+    // DE was told of everything that there was; what waited may be cut by now.
+    let mut told = told(&engine);
+    told.retain(|(id, _, batch)| !(id == "DE x" && batch == "20210601-3"));
+    assert_eq!(told, [behind]);
 }
 
 fn serves_the_same(reference: &ReferenceServer, target: &Installation) {
@@ -407,6 +491,7 @@ fn leaves_a_gateway_that_serves_the_same_batches_under_the_same_names() {
         assert!(matches!(started, Err(StartError::Unsuitable(_))));
         assert_eq!(run(&reference, target, true).unwrap(), expected());
         assert_eq!(run(&reference, target, false).unwrap(), expected());
+        goes_on_with_callbacks(target);
         serves_the_same(&reference, target);
         let second = run(&reference, target, true);
         assert!(matches!(second, Err(ImportError::InUse(_))), "{second:?}");

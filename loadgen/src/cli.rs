@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::clock::{Clock, SystemClock};
 use engine::domain::{Day, DayError};
 use loadgen::client::{Caller, Protocol, Target};
 use loadgen::config::Config;
@@ -40,7 +41,8 @@ enum Command {
     /// Raises the rate of uploads until a stated latency breaks, and reports the knee.
     #[command(after_help = FIND_LIMIT_EXAMPLES)]
     FindLimit(load::FindLimitArgs),
-    /// Downloads as every participant and checks every key, its order and its signature.
+    /// Downloads as every participant and checks every key, its order, and through the audit its
+    /// batch's signature and the certificates.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
     /// Starts a gateway in a temporary folder, sends a day through it, verifies, cleans up.
@@ -88,6 +90,10 @@ allowed end otherwise than with 201, or when arrivals fall behind.";
 const VERIFY_EXAMPLES: &str = "Examples:
   loadgen verify --pki run/pki --target https://localhost:8443 --record run/record.jsonl
   loadgen verify --config run/loadgen.toml --date 2021-06-01
+  loadgen verify --pki run/pki --target https://localhost:8443 --trust-anchor operator.pem
+
+Without a record it audits whatever the gateway holds: every upload is proven by the operator's and
+the uploader's signatures, but nobody knows what should be there.
 
 The exit status is 1 when anything is missing, double, unverified, unexpected or out of order.";
 
@@ -160,10 +166,15 @@ struct RunArgs {
 struct VerifyArgs {
     #[command(flatten)]
     place: Place,
-    /// What was sent, as `loadgen run` recorded it; may be repeated.
+    /// What was sent, as `loadgen run` recorded it; may be repeated. Without it the audit alone
+    /// decides.
     #[arg(long, value_name = "FILE")]
     record: Vec<PathBuf>,
-    /// First day to ask for [default: the record's].
+    /// Certificate of the operator who vouches for all others [default: trust-anchor.pem in the
+    /// folder of certificates].
+    #[arg(long, value_name = "FILE")]
+    trust_anchor: Option<PathBuf>,
+    /// First day to ask for [default: the record's, or today].
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<String>,
     /// How long to wait for a next batch while keys are missing, in seconds.
@@ -256,12 +267,8 @@ impl VerifyArgs {
         let scene = self.place.scene(&config)?;
         let mut paths = self.record;
         if paths.is_empty() {
-            paths.extend(config.record);
+            paths.extend(config.record.clone());
         }
-        ensure!(
-            !paths.is_empty(),
-            "give --record FILE, as `loadgen run --record FILE` wrote it"
-        );
         let records = paths
             .iter()
             .map(|path| Record::read(path))
@@ -271,8 +278,13 @@ impl VerifyArgs {
             Some(text) => {
                 Day::parse_iso(text).with_context(|| format!("--date {text}: {DayError}"))?
             }
-            None => first_day.context("no record")?,
+            None => first_day.unwrap_or_else(|| SystemClock.now().day()),
         };
+        let anchor = match self.trust_anchor {
+            Some(path) => path,
+            None => self.place.pki(&config)?.join("trust-anchor.pem"),
+        };
+        let anchor = participants::read_trust_anchor(&anchor)?;
         let options = VerifyOptions {
             targets: scene.targets,
             day,
@@ -280,8 +292,14 @@ impl VerifyArgs {
             patience: Duration::from_secs(self.patience_seconds),
             ignore_unknown: self.ignore_unknown,
         };
-        let verdict =
-            steps::download(&scene.callers, scene.participants, records, &options).await?;
+        let verdict = steps::download(
+            &scene.callers,
+            scene.participants,
+            records,
+            &anchor,
+            &options,
+        )
+        .await?;
         writeln!(stdout(), "{verdict}")?;
         Ok(verdict.is_clean())
     }

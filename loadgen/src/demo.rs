@@ -167,7 +167,8 @@ async fn journey(
         ignore_unknown: false,
     };
     let records = vec![Record::read(record)?];
-    let verdict = steps::download(&callers, participants, records, &verify).await?;
+    let anchor = participants::read_trust_anchor(&pki.join("trust-anchor.pem"))?;
+    let verdict = steps::download(&callers, participants, records, &anchor, &verify).await?;
     Ok(Journey {
         workload,
         report,

@@ -101,6 +101,17 @@ pub fn read_server_ca(pki: &Path) -> Result<CertificateDer<'static>, Participant
     CertificateDer::from_pem_file(&path).map_err(|source| ParticipantsError::Pem { path, source })
 }
 
+/// Reads the certificate of the trust anchor, in DER: `PKI/trust-anchor.pem`, or any other file.
+///
+/// # Errors
+/// When the file is missing or malformed.
+pub fn read_trust_anchor(path: &Path) -> Result<CertificateDer<'static>, ParticipantsError> {
+    CertificateDer::from_pem_file(path).map_err(|source| ParticipantsError::Pem {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 fn read_participant(country: Country, folder: &Path) -> Result<Participant, ParticipantsError> {
     let signing = read_identity(folder, "signing")?;
     let signer = Signer::new(&signing.chain[0], signing.key.secret_der());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use engine::clock::{Clock, SystemClock};
+use rustls_pki_types::CertificateDer;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::client::Caller;
@@ -11,7 +12,9 @@ use crate::profiles::{Profile, Profiles};
 use crate::progress;
 use crate::record::{Record, RecordWriter};
 use crate::run::{RunError, RunOptions, RunReport, drive};
-use crate::verify::{Expected, Verdict, VerifyError, VerifyOptions, verify};
+use crate::verify::{
+    Auditor, Expected, SigningCertificate, Verdict, VerifyError, VerifyOptions, verify,
+};
 use crate::workload::{PreparedUpload, UnknownParticipant, Workload};
 
 /// Why a step stopped.
@@ -77,7 +80,8 @@ pub async fn upload(
     Ok(report)
 }
 
-/// Downloads as every participant and judges.
+/// Downloads as every participant and judges: by the audit and the trust anchor, and by the records
+/// if there are any.
 ///
 /// # Errors
 /// When a record does not fit the certificates, or a download fails for good.
@@ -85,8 +89,11 @@ pub async fn download(
     callers: &[Arc<Caller>],
     participants: Arc<Vec<Participant>>,
     records: Vec<Record>,
+    trust_anchor: &CertificateDer<'_>,
     options: &VerifyOptions,
 ) -> Result<Verdict, StepError> {
+    let anchor = SigningCertificate::from_der(trust_anchor).map_err(VerifyError::TrustAnchor)?;
+    let auditor = Auditor::new(anchor);
     let expecting = spawn_blocking(move || Expected::of(&records, &participants));
     let expected = Arc::new(expecting.await??);
     let due = callers
@@ -95,7 +102,10 @@ pub async fn download(
         .sum();
     let bar = progress::bar("verifying", due);
     let ticking = bar.clone();
-    let verdict = verify(callers, expected, options, move |keys| ticking.inc(keys)).await?;
+    let verdict = verify(callers, expected, auditor, options, move |keys| {
+        ticking.inc(keys);
+    })
+    .await?;
     bar.finish_and_clear();
     Ok(verdict)
 }

@@ -175,7 +175,7 @@ fn state(certificate: &ListedCertificate, now: UnixMillis) -> String {
 }
 
 /// RFC 3339, UTC, in seconds.
-fn instant(at: UnixMillis) -> String {
+pub(super) fn instant(at: UnixMillis) -> String {
     let seconds = i64::try_from(at.seconds()).unwrap_or(i64::MAX);
     let instant = OffsetDateTime::from_unix_timestamp(seconds).ok();
     let text = instant.and_then(|instant| instant.format(&Rfc3339).ok());

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
+use api::delivery::check_url;
 use clap::Args;
-use engine::import::{ImportRequest, Imported, import};
+use engine::import::{ImportRequest, Imported, UrlCheck, import};
 use engine::settings::DatabaseUrl;
 use engine::{Clock as _, SystemClock};
 
@@ -12,8 +14,9 @@ use super::{ConfigArguments, say};
 
 /// Take over the database of a reference server (release 1.1.3)
 ///
-/// Stop the reference first. Its certificates, its download batches with their names and links, and
-/// all keys that it still has go into the database of the configuration, which must be fresh:
+/// Stop the reference first. Its certificates, its callback subscriptions as far as their URLs would
+/// be accepted now, its download batches with their names and links, and all keys that it still has
+/// go into the database of the configuration, which must be fresh:
 /// without certificates and uploads. A participant that is half through a day's downloads goes on
 /// with its next tag. Prints counts, and a line for whatever is different afterwards. When it
 /// fails, run it again: it begins anew, and no gateway starts on half an import.
@@ -41,12 +44,21 @@ Example: look first, then do it
 pub(super) fn run(arguments: &ImportArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?;
     let password = read(&arguments.password_file)?;
+    let callback = settings.callback()?;
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build();
+    let runtime = runtime.context("cannot resolve names")?;
+    let check = |url: &str| {
+        let checked = runtime.block_on(check_url(&callback, url));
+        checked.map_err(|error| error.to_string())
+    };
     let imported = import(&ImportRequest {
         from: &arguments.from,
         password: password.trim_end_matches(['\r', '\n']),
         into: &settings.database,
         keys: &settings.keys()?,
         trust_anchor_pem: &settings.trust_anchor_pem()?,
+        callback_urls: UrlCheck(&check),
         now: SystemClock.now(),
         dry_run: arguments.dry_run,
     })?;
@@ -62,12 +74,13 @@ pub(super) fn run(arguments: &ImportArguments) -> anyhow::Result<()> {
     say(format_args!("imported into {}", settings.database))
 }
 
-fn lines(imported: &Imported) -> [String; 3] {
+fn lines(imported: &Imported) -> [String; 4] {
     [
         format!(
             "{} certificates, {} of them revoked",
             imported.certificates, imported.revoked_certificates
         ),
+        format!("{} callback subscriptions", imported.subscriptions),
         format!(
             "{} download batches, {} uploads, {} keys",
             imported.download_batches, imported.uploads, imported.keys

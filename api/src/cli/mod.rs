@@ -1,6 +1,7 @@
 //! The command line. Every command explains itself with `--help` and an example; what goes wrong
 //! ends with status 1 and one sentence on standard error that says what to do.
 
+mod callbacks;
 mod certificates;
 mod database;
 mod files;
@@ -38,6 +39,9 @@ enum Command {
     /// Say who may connect and sign
     #[command(subcommand)]
     Cert(certificates::CertCommand),
+    /// See who is told of new download batches, and look after it
+    #[command(subcommand)]
+    Callback(callbacks::CallbackCommand),
     /// Look after the database
     #[command(subcommand)]
     Db(database::DbCommand),
@@ -71,6 +75,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Init(arguments) => init::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Cert(command) => certificates::run(&command),
+        Command::Callback(command) => callbacks::run(&command),
         Command::Db(command) => database::run(&command),
         Command::Key(command) => keys::run(&command),
         Command::Stats(arguments) => stats::run(&arguments),

@@ -29,7 +29,23 @@ use tls::DeliveryTls;
 
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use tls::DeliveryTlsError;
-pub(crate) use url::{UrlError, UrlPolicy};
+pub use url::UrlError;
+pub(crate) use url::UrlPolicy;
+
+/// Whether a callback URL may be subscribed under these settings: what the API checks, for who has
+/// URLs from elsewhere.
+///
+/// # Errors
+/// [`UrlError`]: why not.
+pub async fn check_url(settings: &CallbackSettings, url: &str) -> Result<(), UrlError> {
+    UrlPolicy::new(settings).check(url).await.map(|_| ())
+}
+
+/// The host of a callback URL that can be read.
+#[cfg(test)]
+pub(crate) fn read_url(text: &str) -> Result<Box<str>, UrlError> {
+    url::CallbackUrl::parse(text).map(|url| url.host().into())
+}
 
 /// Between attempts to record what became of a delivery.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);
@@ -144,7 +160,8 @@ impl Dispatcher {
         log(delivery, &outcome);
         let attempt = match outcome {
             Ok(()) => Attempt::Delivered,
-            Err(_) => Attempt::Failed {
+            Err(error) => Attempt::Failed {
+                reason: error.to_string().into(),
                 wait: wait_after(
                     &self.settings,
                     delivery.failed_attempts(),
@@ -153,9 +170,10 @@ impl Dispatcher {
                 attempts_max: self.settings.attempts_max,
             },
         };
+        let delivered = attempt == Attempt::Delivered;
         let recorded = self.record(delivery, attempt, begun).await;
         log_record(delivery, recorded);
-        if attempt == Attempt::Delivered {
+        if delivered {
             self.wake.notify_one();
         }
     }
@@ -171,7 +189,7 @@ impl Dispatcher {
             let (reply, answer) = oneshot::channel();
             self.engine
                 .callbacks()
-                .record(delivery, attempt, move |recorded| {
+                .record(delivery, attempt.clone(), move |recorded| {
                     let _ = reply.send(recorded);
                 });
             let shutting_down = || Err(Failure::ShuttingDown.into());

@@ -25,19 +25,26 @@ const PORT: u16 = 443;
 
 /// Why a callback URL is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum UrlError {
+pub enum UrlError {
+    /// More than 256 characters.
     #[error("the URL has more than 256 characters")]
     TooLong,
+    /// No URL.
     #[error("the URL cannot be read")]
     Unreadable,
+    /// Another scheme.
     #[error("the URL's scheme is not https")]
     NotHttps,
+    /// A query, even an empty one.
     #[error("the URL has a query")]
     HasQuery,
+    /// User information.
     #[error("the URL has user information")]
     HasUserInfo,
+    /// No address, or none in time.
     #[error("the URL's host has no address")]
     Unresolvable,
+    /// An address that is not public and not allowed by the operator.
     #[error("the URL's host has an address that is not public")]
     NotPublic,
 }

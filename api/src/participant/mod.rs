@@ -8,7 +8,7 @@
 //! - *Assumes*: on the public port, the TLS handshake proved possession of the certificate's key.
 //! - *Runs on*: a tokio thread; nothing blocks.
 
-mod distinguished_name;
+pub(crate) mod distinguished_name;
 mod proxy;
 
 use std::borrow::Cow;

@@ -14,8 +14,15 @@ pub enum Note {
     },
     /// The trust anchor does not vouch for a certificate: it is listed and will not be believed.
     CertificateNotVouchedFor(Thumbprint),
-    /// Callback subscriptions are not imported.
-    SubscriptionsSkipped(u64),
+    /// A callback subscription is left out: the API would refuse it.
+    SubscriptionSkipped {
+        /// The participant, as it was.
+        country: String,
+        /// Its name for the subscription, as it was.
+        callback_id: String,
+        /// Why.
+        why: String,
+    },
     /// The chain of the reference has another link here: it ended, or it is ambiguous.
     LinkDiffers {
         /// The download batch.
@@ -64,9 +71,16 @@ impl fmt::Display for Note {
                 f,
                 "certificate {thumbprint} is not vouched for by the trust anchor and will be refused"
             ),
-            Self::SubscriptionsSkipped(count) => {
-                write!(f, "{count} callback subscriptions are not imported")
-            }
+            // The URL itself may hold a secret.
+            Self::SubscriptionSkipped {
+                country,
+                callback_id,
+                why,
+            } => write!(
+                f,
+                "callback subscription {callback_id:?} of {country:?} is left out: {why}; its \
+                 participant has to subscribe again"
+            ),
             Self::LinkDiffers { batch, next } => write!(
                 f,
                 "download batch {batch} had no link to {next}, which now follows it"

@@ -7,7 +7,9 @@ use std::ops::RangeInclusive;
 
 use super::connection::{Connection, Param, Row, SqlError};
 use super::store::Store;
-use crate::callbacks::{CallbackId, Subscribed, Subscription, Summary};
+use crate::callbacks::{
+    CallbackId, LastFailure, Subscribed, Subscription, SubscriptionState, Summary,
+};
 use crate::domain::{BatchTag, Country, Day, UnixMillis};
 use crate::limits;
 
@@ -33,6 +35,22 @@ pub(crate) struct DueDelivery {
     pub(crate) tag: BatchTag,
     pub(crate) token: u64,
 }
+
+/// A subscription of a reference database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImportedSubscription {
+    pub(crate) country: Country,
+    pub(crate) callback_id: CallbackId,
+    pub(crate) url: Box<str>,
+    pub(crate) created_at: UnixMillis,
+    pub(crate) delivered_ordinal: u64,
+}
+
+const INSERT_SUBSCRIPTION: &str = "INSERT INTO callback_subscription (country, callback_id, url, \
+     created_at_ms, changed_at_ms, delivered_ordinal, failed_attempts, next_attempt_at_ms, \
+     disabled_at_ms, claim_token, claimed_until_ms) VALUES (?, ?, ?, ?, ?, ?, 0, 0, NULL, 0, 0)";
+
+const DELETE_FAILURE: &str = "DELETE FROM callback_failure WHERE country = ? AND callback_id = ?";
 
 /// A subscription that may have something to be told.
 struct Candidate {
@@ -88,9 +106,77 @@ impl Store {
         country: Country,
         callback_id: &CallbackId,
     ) -> Result<bool, SqlError> {
-        let sql = "DELETE FROM callback_subscription WHERE country = ? AND callback_id = ?";
-        let removed = self.0.execute(sql, &key(&country, callback_id))?;
-        Ok(removed > 0)
+        let key = key(&country, callback_id);
+        self.0.transaction(|c| {
+            c.execute(DELETE_FAILURE, &key)?;
+            let sql = "DELETE FROM callback_subscription WHERE country = ? AND callback_id = ?";
+            Ok(c.execute(sql, &key)? > 0)
+        })
+    }
+
+    /// All subscriptions with what operators want to know, in the order of country and id.
+    pub(crate) fn subscription_states(
+        &mut self,
+        oldest: Day,
+    ) -> Result<Vec<SubscriptionState>, SqlError> {
+        let sql = "SELECT s.country, s.callback_id, s.url, s.disabled_at_ms, s.failed_attempts, \
+             s.next_attempt_at_ms, s.delivered_ordinal, f.failed_at_ms, COALESCE(f.reason, '') \
+             FROM callback_subscription s LEFT JOIN callback_failure f \
+             ON f.country = s.country AND f.callback_id = s.callback_id \
+             ORDER BY s.country, s.callback_id";
+        let downloadable = self.downloadable(oldest)?;
+        let mut states = self.0.rows(sql, &[], subscription_state)?;
+        for (state, delivered_ordinal) in &mut states {
+            let Some(range) = &downloadable else {
+                continue;
+            };
+            let from = (*delivered_ordinal + 1).max(*range.start());
+            state.batches_behind = (*range.end() + 1).saturating_sub(from);
+            state.next_batch = self.first_batch(from)?.map(|(_, tag)| tag);
+        }
+        Ok(states.into_iter().map(|(state, _)| state).collect())
+    }
+
+    /// Enables a subscription, which goes on where it was; false if there is none.
+    pub(crate) fn enable_subscription(
+        &mut self,
+        country: Country,
+        callback_id: &CallbackId,
+    ) -> Result<bool, SqlError> {
+        let sql = "UPDATE callback_subscription SET failed_attempts = 0, next_attempt_at_ms = 0, \
+             disabled_at_ms = NULL WHERE country = ? AND callback_id = ?";
+        self.change(country, callback_id, sql)
+    }
+
+    /// Disables a subscription, until it is enabled or its participant PUTs it again; takes a
+    /// delivery that is under way back. False if there is none.
+    pub(crate) fn disable_subscription(
+        &mut self,
+        country: Country,
+        callback_id: &CallbackId,
+    ) -> Result<bool, SqlError> {
+        let now_ms = self.0.dialect().now_ms;
+        let sql = format!(
+            "UPDATE callback_subscription SET disabled_at_ms = COALESCE(disabled_at_ms, {now_ms}), \
+             claim_token = 0, claimed_until_ms = 0 WHERE country = ? AND callback_id = ?"
+        );
+        self.change(country, callback_id, &sql)
+    }
+
+    /// Changes a subscription; false if there is none. Whether a row is there is asked, since
+    /// servers may count only rows that a statement makes different.
+    fn change(
+        &mut self,
+        country: Country,
+        callback_id: &CallbackId,
+        sql: &str,
+    ) -> Result<bool, SqlError> {
+        let key = key(&country, callback_id);
+        self.0.transaction(|c| {
+            c.execute(sql, &key)?;
+            let read = "SELECT 1 FROM callback_subscription WHERE country = ? AND callback_id = ?";
+            Ok(c.first(read, &key)?.is_some())
+        })
     }
 
     /// How many subscriptions there are, and how far behind the furthest is.
@@ -252,6 +338,7 @@ impl Store {
         delivery: &DueDelivery,
         wait_ms: u64,
         attempts_max: u32,
+        reason: &str,
     ) -> Result<Option<bool>, SqlError> {
         let now_ms = self.0.dialect().now_ms;
         let update = format!(
@@ -262,6 +349,10 @@ impl Store {
              WHERE country = ? AND callback_id = ? AND claim_token = ?"
         );
         let [country, callback_id] = key(&delivery.country, &delivery.callback_id);
+        let kept = reason
+            .char_indices()
+            .nth(limits::CALLBACK_REASON_CHARACTERS_MAX);
+        let reason = &reason[..kept.map_or(reason.len(), |(end, _)| end)];
         let params = [
             u64::from(attempts_max).into(),
             wait_ms.into(),
@@ -273,6 +364,12 @@ impl Store {
             if c.execute(&update, &params)? != 1 {
                 return Ok(None);
             }
+            c.execute(DELETE_FAILURE, &[country, callback_id])?;
+            let insert = format!(
+                "INSERT INTO callback_failure (country, callback_id, failed_at_ms, reason) \
+                 VALUES (?, ?, {now_ms}, ?)"
+            );
+            c.execute(&insert, &[country, callback_id, reason.into()])?;
             let read = "SELECT disabled_at_ms FROM callback_subscription \
                  WHERE country = ? AND callback_id = ?";
             let row = c.first(read, &[country, callback_id])?;
@@ -320,15 +417,52 @@ fn add_subscription(
     if count >= limits::CALLBACKS_PER_COUNTRY_MAX {
         return Ok(Subscribed::TooMany);
     }
-    let insert = "INSERT INTO callback_subscription (country, callback_id, url, created_at_ms, \
-         changed_at_ms, delivered_ordinal, failed_attempts, next_attempt_at_ms, disabled_at_ms, \
-         claim_token, claimed_until_ms) VALUES (?, ?, ?, ?, ?, ?, 0, 0, NULL, 0, 0)";
     let now = now.0.into();
     c.execute(
-        insert,
+        INSERT_SUBSCRIPTION,
         &[country, callback_id, url.into(), now, now, newest.into()],
     )?;
     Ok(Subscribed::Taken)
+}
+
+/// Adds a subscription of an import; to be done in its last transaction.
+pub(super) fn insert_subscription(
+    c: &mut dyn Connection,
+    subscription: &ImportedSubscription,
+    now: UnixMillis,
+) -> Result<(), SqlError> {
+    let [country, callback_id] = key(&subscription.country, &subscription.callback_id);
+    let params = [
+        country,
+        callback_id,
+        (&*subscription.url).into(),
+        subscription.created_at.0.into(),
+        now.0.into(),
+        subscription.delivered_ordinal.into(),
+    ];
+    c.execute(INSERT_SUBSCRIPTION, &params).map(|_| ())
+}
+
+fn subscription_state(mut row: Row) -> (SubscriptionState, u64) {
+    let failed_attempts = u32::try_from(row.number(4)).unwrap_or(u32::MAX);
+    let disabled_at = row.optional_number(3).map(UnixMillis);
+    let failed_at = row.optional_number(7).map(UnixMillis);
+    // What failed before the last success is over.
+    let failed_at = failed_at.filter(|_| failed_attempts > 0 || disabled_at.is_some());
+    let reason: Box<str> = row.take_text(8).into();
+    let delivered_ordinal = row.number(6);
+    let state = SubscriptionState {
+        country: Country::parse(&row.take_text(0)).expect("we write countries"),
+        callback_id: callback_id(&mut row, 1),
+        url: row.take_text(2).into(),
+        disabled_at,
+        failed_attempts,
+        last_failure: failed_at.map(|at| LastFailure { at, reason }),
+        next_batch: None,
+        next_attempt_at: UnixMillis(row.number(5)),
+        batches_behind: 0,
+    };
+    (state, delivered_ordinal)
 }
 
 /// The primary key.

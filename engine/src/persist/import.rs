@@ -1,6 +1,7 @@
 //! What an import writes: a download batch with its uploads in a transaction each, the
-//! certificates at last. A mark says that it was begun, so that half of one is never served.
+//! certificates and callback subscriptions at last. A mark says that it was begun, so that half of one is never served.
 
+use super::callbacks::{ImportedSubscription, insert_subscription};
 use super::connection::SqlError;
 use super::store::{
     DownloadBatchRow, NewDownloadBatch, Store, UploadRow, bump_certificate_revision,
@@ -31,7 +32,12 @@ impl Store {
         if self.installation_value(IMPORT)?.as_deref() == Some(BEGUN.as_bytes()) {
             return Ok(ImportState::Begun);
         }
-        for table in ["upload_log", "download_batch", "certificate"] {
+        for table in [
+            "upload_log",
+            "download_batch",
+            "certificate",
+            "callback_subscription",
+        ] {
             let found = self
                 .0
                 .first(&format!("SELECT 1 FROM {table} LIMIT 1"), &[])?;
@@ -84,10 +90,11 @@ impl Store {
         })
     }
 
-    /// Lists the certificates and marks the import as done.
+    /// Lists the certificates and the callback subscriptions, and marks the import as done.
     pub(crate) fn finish_import(
         &mut self,
         certificates: &[CertificateRow],
+        subscriptions: &[ImportedSubscription],
         now: UnixMillis,
     ) -> Result<(), SqlError> {
         self.0.transaction(|c| {
@@ -96,6 +103,9 @@ impl Store {
                 .iter()
                 .try_for_each(|row| insert_certificate(c, row, now))?;
             bump_certificate_revision(c)?;
+            subscriptions
+                .iter()
+                .try_for_each(|row| insert_subscription(c, row, now))?;
             let sql = "UPDATE installation SET value = ? WHERE name = ?";
             c.execute(sql, &[DONE.into(), IMPORT.into()]).map(|_| ())
         })

@@ -5,10 +5,11 @@ use super::connection::{Connection, SqlError};
 use crate::error::StartError;
 
 /// All migrations; the position in the list, from 1, is the schema version.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../schema/0001-sequenced-log.sql"),
     include_str!("../../schema/0002-statistics.sql"),
     include_str!("../../schema/0003-callbacks.sql"),
+    include_str!("../../schema/0004-callback-failures.sql"),
 ];
 
 const VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (\

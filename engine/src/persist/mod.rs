@@ -25,12 +25,13 @@ mod statistics;
 mod store;
 mod writer;
 
-pub(crate) use callbacks::{ClaimTerms, DueDelivery};
+pub(crate) use callbacks::{ClaimTerms, DueDelivery, ImportedSubscription};
 pub(crate) use connection::SqlError;
 pub(crate) use import::ImportState;
 pub(crate) use migrate::{known_version, migrate};
 pub(crate) use reference::{
-    PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceUpload,
+    PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceSubscription,
+    ReferenceUpload,
 };
 pub(crate) use retention::Step;
 pub(crate) use store::{

@@ -22,6 +22,16 @@ pub(crate) struct ReferenceCertificate {
     pub(crate) pem: String,
 }
 
+/// A row of `callback_subscription`.
+#[derive(Debug)]
+pub(crate) struct ReferenceSubscription {
+    pub(crate) id: u64,
+    pub(crate) created_at: UnixMillis,
+    pub(crate) country: String,
+    pub(crate) callback_id: String,
+    pub(crate) url: String,
+}
+
 /// A row of `diagnosiskeybatch`.
 #[derive(Debug)]
 pub(crate) struct ReferenceBatch {
@@ -88,12 +98,28 @@ impl Reference {
         })
     }
 
-    /// How many callback subscriptions there are.
-    pub(crate) fn subscription_count(&mut self) -> Result<u64, SqlError> {
-        let row = self
-            .0
-            .first("SELECT COUNT(*) FROM callback_subscription", &[])?;
-        Ok(row.map_or(0, |row| row.number(0)))
+    /// Every callback subscription, in order of arrival.
+    pub(crate) fn subscriptions(&mut self) -> Result<Vec<ReferenceSubscription>, SqlError> {
+        let sql = format!(
+            "SELECT id, {CREATED_AT_MS}, COALESCE(country, ''), COALESCE(callback_id, ''), \
+             COALESCE(url, '') FROM callback_subscription ORDER BY id"
+        );
+        self.0.rows(&sql, &[], |mut row| ReferenceSubscription {
+            id: row.number(0),
+            created_at: UnixMillis(row.number(1)),
+            country: row.take_text(2),
+            callback_id: row.take_text(3),
+            url: row.take_text(4),
+        })
+    }
+
+    /// Callbacks that are still to be delivered: the subscription and the download batch's name.
+    pub(crate) fn waiting_callbacks(&mut self) -> Result<Vec<(u64, String)>, SqlError> {
+        let sql = "SELECT callback_task.subscription_id, diagnosiskeybatch.batchname \
+             FROM callback_task JOIN diagnosiskeybatch \
+             ON diagnosiskeybatch.id = callback_task.batch_id";
+        self.0
+            .rows(sql, &[], |mut row| (row.number(0), row.take_text(1)))
     }
 
     /// Every download batch, in order of arrival.

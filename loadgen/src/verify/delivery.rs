@@ -1,12 +1,14 @@
-//! What one participant received, held against what it should have received. Pure: batches in,
-//! findings out, no network.
+//! What one participant received, held against what the audits say and against what it should have
+//! received. Pure: batches in, findings out, no network.
 
-use std::ops::Range;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use engine::domain::{BatchTag, Country};
 use engine::wire::protobuf::KeyMessages;
 
+use super::audit::{AuditedBatch, AuditedUpload, Auditor, Doubt, Slice as Cut};
 use super::expected::{Expected, KeyHash, KeyHasher};
 use crate::workload::sha256;
 
@@ -19,6 +21,8 @@ pub struct Received<'a> {
     pub next: &'a str,
     /// The keys, in protobuf.
     pub body: &'a [u8],
+    /// The batch's audit, in JSON; nothing when the gateway would not give it.
+    pub audit: Option<&'a [u8]>,
 }
 
 /// What is wrong, counted. All zero is what a gateway owes.
@@ -28,7 +32,9 @@ pub struct Findings {
     pub missing: u64,
     /// Keys that came again.
     pub duplicate: u64,
-    /// Uploads whose keys, as downloaded, do not verify against the signature they were sent with.
+    /// Uploads that no audit proves: their keys as downloaded, cut by the audit, do not verify
+    /// against the batch signature, or a certificate is not what it is said to be or not vouched
+    /// for by the operator.
     pub unverified: u64,
     /// Keys that nobody uploaded.
     pub unexpected: u64,
@@ -42,6 +48,19 @@ pub struct Findings {
     pub disagreements: u64,
     /// Bodies that are no batch of keys.
     pub malformed: u64,
+    /// Batches whose audit was refused or cannot be read.
+    pub audit_unreadable: u64,
+    /// Acknowledged uploads, one's own included, that no audit shows.
+    pub audit_missing: u64,
+    /// Uploads that an audit shows and nobody sent.
+    pub audit_unknown: u64,
+    /// Batches whose keys are more or fewer than their audit's amounts.
+    pub audit_amounts: u64,
+    /// Batches whose audit shows one's own uploads before others'.
+    pub audit_order: u64,
+    /// Uploads that an audit shows twice, or with another amount, country or certificate than they
+    /// were sent with.
+    pub audit_contradictions: u64,
 }
 
 impl Findings {
@@ -51,7 +70,7 @@ impl Findings {
     }
 
     /// Each count with its name.
-    pub const fn counts(&self) -> [(&'static str, u64); 9] {
+    pub const fn counts(&self) -> [(&'static str, u64); 15] {
         [
             ("missing", self.missing),
             ("duplicate", self.duplicate),
@@ -62,6 +81,12 @@ impl Findings {
             ("tags", self.tags),
             ("disagreements", self.disagreements),
             ("malformed", self.malformed),
+            ("audit_unreadable", self.audit_unreadable),
+            ("audit_missing", self.audit_missing),
+            ("audit_unknown", self.audit_unknown),
+            ("audit_amounts", self.audit_amounts),
+            ("audit_order", self.audit_order),
+            ("audit_contradictions", self.audit_contradictions),
         ]
     }
 
@@ -76,6 +101,12 @@ impl Findings {
         self.tags += other.tags;
         self.disagreements += other.disagreements;
         self.malformed += other.malformed;
+        self.audit_unreadable += other.audit_unreadable;
+        self.audit_missing += other.audit_missing;
+        self.audit_unknown += other.audit_unknown;
+        self.audit_amounts += other.audit_amounts;
+        self.audit_order += other.audit_order;
+        self.audit_contradictions += other.audit_contradictions;
     }
 }
 
@@ -90,10 +121,6 @@ pub(super) struct Slice {
 #[derive(Debug)]
 struct OpenSlice {
     upload: usize,
-    /// Where it stands in the body.
-    bytes: Range<usize>,
-    /// How many keys it has so far.
-    key_count: usize,
     /// Position that the next key should have, or a later one.
     next: usize,
     /// Whether each key stood behind the one before it.
@@ -104,34 +131,48 @@ struct OpenSlice {
 #[derive(Debug)]
 pub struct Delivery {
     expected: Arc<Expected>,
+    auditor: Arc<Auditor>,
     country: Country,
     hasher: KeyHasher,
     received: Vec<u64>,
-    verified: Vec<bool>,
+    /// Which uploads an audit showed.
+    shown: Vec<bool>,
+    /// Which uploads an audit proved.
+    proven: Vec<bool>,
+    doubts: BTreeMap<Doubt, u64>,
+    /// Without a record: numbers of the uploads that audits showed, by their signed content.
+    contents: HashMap<[u8; 32], usize>,
     begun: Vec<bool>,
     slices: Vec<Slice>,
     open: Option<OpenSlice>,
     last: Option<(Option<BatchTag>, Option<BatchTag>)>,
-    /// Keys that have come, each counted once.
+    /// Keys that have come, each counted once; without a record, all keys.
     delivered: u64,
     acknowledged_left: u64,
+    /// Acknowledged uploads of its own that no audit has shown yet.
+    own_left: u64,
     findings: Findings,
 }
 
 impl Delivery {
     /// Nothing received yet.
-    pub fn new(expected: Arc<Expected>, country: Country) -> Self {
+    pub fn new(expected: Arc<Expected>, auditor: Arc<Auditor>, country: Country) -> Self {
         Self {
+            auditor,
             country,
             hasher: KeyHasher::default(),
             received: vec![0; expected.key_hashes.len().div_ceil(64)],
-            verified: vec![false; expected.uploads.len()],
+            shown: vec![false; expected.uploads.len()],
+            proven: vec![false; expected.uploads.len()],
+            doubts: BTreeMap::new(),
+            contents: HashMap::new(),
             begun: vec![false; expected.uploads.len()],
             slices: Vec::new(),
             open: None,
             last: None,
             delivered: 0,
             acknowledged_left: expected.keys_for(country),
+            own_left: expected.uploads_of(country),
             findings: Findings::default(),
             expected,
         }
@@ -142,22 +183,67 @@ impl Delivery {
         self.country
     }
 
-    /// Keys that have come, each counted once.
+    /// Keys that have come, each counted once; without a record, all keys.
     pub const fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Whether every acknowledged key of the others has come.
+    /// Whether every acknowledged key of the others has come, and every acknowledged upload of its
+    /// own was shown by an audit.
     pub const fn is_complete(&self) -> bool {
-        self.acknowledged_left == 0
+        self.acknowledged_left == 0 && self.own_left == 0
     }
 
     /// Takes the next batch of the chain.
     pub fn take(&mut self, batch: &Received<'_>) {
         let tag = BatchTag::parse(batch.tag).ok();
         self.check_tag(tag);
-        self.take_body(batch.body, tag);
+        let audited = batch
+            .audit
+            .and_then(|audit| self.auditor.audit(self.country, batch.body, audit).ok());
+        self.findings.audit_unreadable += u64::from(audited.is_none());
+        if let Some(audited) = &audited {
+            self.take_audit(audited);
+        }
+        if self.expected.is_unrecorded() {
+            self.take_unrecorded(batch.body, tag, audited.as_ref());
+        } else {
+            self.take_body(batch.body, tag, audited.as_ref());
+        }
         self.announce(batch.next);
+    }
+
+    fn take_audit(&mut self, audited: &AuditedBatch) {
+        self.findings.audit_order += u64::from(!audited.own_last);
+        self.findings.audit_amounts += u64::from(!audited.amounts_fit);
+        for upload in &audited.uploads {
+            if let Err(doubt) = upload.proof {
+                *self.doubts.entry(doubt).or_default() += 1;
+            }
+            let sent = upload
+                .content
+                .and_then(|content| self.expected.with_content(&content));
+            match sent {
+                Some(sent) => self.take_entry(sent, upload),
+                None => {
+                    self.findings.unverified += u64::from(upload.proof.is_err());
+                    self.findings.audit_unknown += u64::from(!self.expected.is_unrecorded());
+                }
+            }
+        }
+    }
+
+    /// Takes what an audit says of an upload of the record. Others' that are not proven are counted
+    /// at the end.
+    fn take_entry(&mut self, sent: usize, upload: &AuditedUpload) {
+        let again = std::mem::replace(&mut self.shown[sent], true);
+        let contradicts = !self.expected.agrees(sent, &upload.entry);
+        self.findings.audit_contradictions += u64::from(again || contradicts);
+        self.findings.unverified += u64::from(upload.own && upload.proof.is_err());
+        let expected = &self.expected.uploads[sent];
+        let own = expected.country == self.country && expected.acknowledged;
+        self.own_left -= u64::from(own && !again);
+        self.proven[sent] |= upload.proof.is_ok();
     }
 
     /// Takes note of the `nextBatchTag` that the last batch has by now.
@@ -189,7 +275,49 @@ impl Delivery {
         self.last = Some((tag, None));
     }
 
-    fn take_body(&mut self, body: &[u8], batch: Option<BatchTag>) {
+    /// Takes a batch that nothing is known of but its audit.
+    fn take_unrecorded(
+        &mut self,
+        body: &[u8],
+        batch: Option<BatchTag>,
+        audited: Option<&AuditedBatch>,
+    ) {
+        let mut messages = KeyMessages::new(body);
+        loop {
+            match messages.next_message() {
+                Ok(Some(_)) => self.delivered += 1,
+                Ok(None) => break,
+                Err(_) => {
+                    self.findings.malformed += 1;
+                    break;
+                }
+            }
+        }
+        let uploads = audited.map_or(&[][..], |audited| &audited.uploads);
+        for upload in uploads.iter().filter(|upload| !upload.own) {
+            let Some(content) = upload.content else {
+                continue;
+            };
+            let number = self.contents.len();
+            match self.contents.entry(content) {
+                Entry::Vacant(entry) => {
+                    entry.insert(number);
+                    self.slices.push(Slice {
+                        upload: number,
+                        batch,
+                    });
+                }
+                Entry::Occupied(_) => self.findings.duplicate += u64::from(upload.entry.amount),
+            }
+        }
+    }
+
+    fn take_body(&mut self, body: &[u8], batch: Option<BatchTag>, audited: Option<&AuditedBatch>) {
+        let uploads = audited.map_or(&[][..], |audited| &audited.uploads);
+        let mut cuts = uploads
+            .iter()
+            .filter_map(|upload| upload.slice.as_ref())
+            .peekable();
         let mut at = 0;
         while at < body.len() {
             let rest = &body[at..];
@@ -202,85 +330,70 @@ impl Delivery {
                 }
             };
             let hash = self.hasher.hash(message);
-            at += match hash.and_then(|hash| self.whole_slice(hash, rest)) {
-                Some(upload) => self.take_whole(upload, body, at, batch),
+            while cuts.next_if(|cut| cut.bytes.start < at).is_some() {}
+            let cut = cuts.peek().copied().filter(|cut| cut.bytes.start == at);
+            at += match hash.and_then(|hash| self.whole_slice(hash, rest, cut)) {
+                Some(upload) => self.take_whole(upload, batch),
                 None => {
-                    let end = at + end_of(message, rest);
-                    self.take_key(hash, body, at..end, batch);
-                    end - at
+                    self.take_key(hash, batch);
+                    end_of(message, rest)
                 }
             };
         }
-        self.close(body);
+        self.close();
     }
 
     /// The upload whose body the rest of a batch begins with, byte for byte.
-    fn whole_slice(&self, first_key: KeyHash, rest: &[u8]) -> Option<usize> {
+    /// The audit's cut at this place has its digest ready.
+    fn whole_slice(&self, first_key: KeyHash, rest: &[u8], cut: Option<&Cut>) -> Option<usize> {
         let candidates = self.expected.beginning_with(first_key);
         candidates.iter().copied().find(|&upload| {
             let expected = &self.expected.uploads[upload];
             let fresh = !self.is_received(expected.key_start) && expected.country != self.country;
             let slice = rest.get(..expected.body_bytes).filter(|_| fresh);
-            slice.is_some_and(|slice| sha256(slice) == expected.body_digest)
+            let known = cut.filter(|cut| cut.bytes.len() == expected.body_bytes);
+            let digest = |slice| known.map_or_else(|| sha256(slice), |cut| cut.digest);
+            slice.is_some_and(|slice| digest(slice) == expected.body_digest)
         })
     }
 
     /// Takes a whole slice at once; gives its length.
-    fn take_whole(
-        &mut self,
-        upload: usize,
-        body: &[u8],
-        at: usize,
-        batch: Option<BatchTag>,
-    ) -> usize {
-        self.close(body);
+    fn take_whole(&mut self, upload: usize, batch: Option<BatchTag>) -> usize {
+        self.close();
         let expected = Arc::clone(&self.expected);
         let sent = &expected.uploads[upload];
         for position in sent.key_start..sent.key_start + sent.key_count {
             self.mark(position, sent.acknowledged);
         }
         self.begin(Slice { upload, batch });
-        let slice = &body[at..at + sent.body_bytes];
-        self.verified[upload] = expected.verifies(upload, slice, true);
         sent.body_bytes
     }
 
-    fn take_key(
-        &mut self,
-        hash: Option<KeyHash>,
-        body: &[u8],
-        bytes: Range<usize>,
-        batch: Option<BatchTag>,
-    ) {
+    fn take_key(&mut self, hash: Option<KeyHash>, batch: Option<BatchTag>) {
         let Some(position) = hash.and_then(|hash| self.locate(hash)) else {
             self.findings.unexpected += 1;
-            return self.close(body);
+            return self.close();
         };
         let upload = self.expected.upload_of(position);
         let expected = Arc::clone(&self.expected);
         let expected = &expected.uploads[upload];
         if expected.country == self.country {
             self.findings.own += 1;
-            return self.close(body);
+            return self.close();
         }
         self.mark(position, expected.acknowledged);
         if self.open.as_ref().is_none_or(|open| open.upload != upload) {
-            self.close(body);
+            self.close();
             self.begin(Slice { upload, batch });
-            let (bytes, next) = (bytes.start..bytes.start, expected.key_start);
             self.open = Some(OpenSlice {
                 upload,
-                bytes,
-                key_count: 0,
-                next,
+                next: expected.key_start,
                 in_order: true,
             });
         }
         if let Some(open) = &mut self.open {
             open.in_order &= position >= open.next;
             open.next = position + 1;
-            open.key_count += 1;
-            open.bytes.end = bytes.end;
         }
     }
 
@@ -302,17 +415,10 @@ impl Delivery {
         self.slices.push(slice);
     }
 
-    /// Ends the open slice. If it has as many keys as its upload, it should verify; in whatever
-    /// order they stand, since signing orders them anew.
-    fn close(&mut self, body: &[u8]) {
+    /// Ends the open slice.
+    fn close(&mut self) {
         if let Some(open) = self.open.take() {
             self.findings.disordered += u64::from(!open.in_order);
-            if open.key_count == self.expected.uploads[open.upload].key_count {
-                let verifies = self
-                    .expected
-                    .verifies(open.upload, &body[open.bytes], false);
-                self.verified[open.upload] |= verifies;
-            }
         }
     }
 
@@ -330,12 +436,14 @@ impl Delivery {
         self.acknowledged_left -= u64::from(acknowledged);
     }
 
-    /// Counts what never came (an announced batch, too) and what never verified. An upload that was not acknowledged may be
-    /// absent as a whole.
+    /// Counts what never came (an announced batch, too) and what was never proven. An upload that
+    /// was not acknowledged may be absent as a whole.
     pub(super) fn finish(mut self) -> Delivered {
         let promised = matches!(self.last, Some((_, Some(_))));
         self.findings.tags += u64::from(promised);
-        for (upload, &verified) in self.expected.uploads.iter().zip(&self.verified) {
+        for (index, upload) in self.expected.uploads.iter().enumerate() {
+            let missing = upload.acknowledged && !self.shown[index];
+            self.findings.audit_missing += u64::from(missing);
             if upload.country == self.country {
                 continue;
             }
@@ -345,14 +453,16 @@ impl Delivery {
                 .count();
             if upload.acknowledged || came > 0 {
                 self.findings.missing += (upload.key_count - came) as u64;
-                self.findings.unverified += u64::from(!verified);
+                self.findings.unverified += u64::from(!self.proven[index]);
             }
         }
         Delivered {
             country: self.country,
             keys: self.delivered,
             slices: self.slices,
+            contents: self.contents,
             findings: self.findings,
+            doubts: self.doubts,
         }
     }
 }
@@ -363,7 +473,10 @@ pub(super) struct Delivered {
     pub(super) country: Country,
     pub(super) keys: u64,
     pub(super) slices: Vec<Slice>,
+    /// Without a record: the number that each signed content has in `slices`.
+    pub(super) contents: HashMap<[u8; 32], usize>,
     pub(super) findings: Findings,
+    pub(super) doubts: BTreeMap<Doubt, u64>,
 }
 
 fn succeeds(before: BatchTag, tag: BatchTag) -> bool {
@@ -376,6 +489,6 @@ fn succeeds(before: BatchTag, tag: BatchTag) -> bool {
 }
 
 /// Where a message ends in the bytes that it borrows from.
-fn end_of(message: &[u8], bytes: &[u8]) -> usize {
+pub(super) fn end_of(message: &[u8], bytes: &[u8]) -> usize {
     message.as_ptr() as usize - bytes.as_ptr() as usize + message.len()
 }

@@ -1,9 +1,10 @@
-//! One participant's downloads: without a tag first, then `nextBatchTag` after `nextBatchTag`.
+//! One participant's downloads: without a tag first, then `nextBatchTag` after `nextBatchTag`, and
+//! the audit of each batch.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::domain::Country;
+use engine::domain::{BatchTag, Country};
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method};
 
@@ -44,10 +45,12 @@ pub(super) async fn follow(
         if is_new {
             let tag = answer.header("batchtag").unwrap_or_default();
             let before = delivery.delivered();
+            let audit = ask_for_audit(&mut connection, tag, options.patience).await;
             delivery.take(&Received {
                 tag,
                 next: announced,
                 body: &answer.body,
+                audit: audit.as_deref(),
             });
             progress(delivery.delivered() - before);
             bytes += answer.body.len() as u64;
@@ -62,6 +65,30 @@ pub(super) async fn follow(
                 return Ok((delivery, bytes));
             }
             tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// The audit of a batch, by the batch's own day; nothing when it is refused, or is "not now" for
+/// longer than patience lasts.
+async fn ask_for_audit(
+    connection: &mut Connection,
+    tag: &str,
+    patience: Duration,
+) -> Option<Bytes> {
+    let day = BatchTag::parse(tag).ok()?.day;
+    let path = format!("/diagnosiskeys/audit/download/{day}/{tag}");
+    let accept = [(ACCEPT, HeaderValue::from_static("application/json"))];
+    let begun = Instant::now();
+    loop {
+        let answer = connection
+            .send(Method::GET, &path, &accept, Bytes::new())
+            .await;
+        match answer {
+            Ok(answer) if answer.status == 200 => return Some(answer.body),
+            Ok(answer) if !matches!(answer.status, 429 | 503) => return None,
+            _ if begun.elapsed() >= patience => return None,
+            _ => tokio::time::sleep(POLL).await,
         }
     }
 }

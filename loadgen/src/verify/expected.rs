@@ -5,14 +5,12 @@ use std::fmt;
 use std::hash::Hasher as _;
 use std::sync::OnceLock;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use engine::domain::{Country, UploadTag};
+use engine::domain::{Country, Thumbprint, UploadTag};
 use engine::wire::protobuf::{KeyMessages, read_key, write_key};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::signature::SigningCertificate;
+use super::audit::AuditEntry;
 use crate::participants::Participant;
 use crate::record::{Fate, Record, RecordedUpload};
 use crate::verify::VerifyError;
@@ -37,10 +35,8 @@ pub struct ExpectedUpload {
     pub(super) body_bytes: usize,
     /// SHA-256 of its body as sent: a slice that has the same bytes has the same keys.
     pub(super) body_digest: [u8; 32],
-    /// The `SignedData` it was sent with.
-    signature: Vec<u8>,
-    /// Whether the slice with the digest above verifies: decided by who receives it first.
-    sent_slice_verifies: OnceLock<bool>,
+    /// SHA-256 of what was signed.
+    signed_digest: [u8; 32],
 }
 
 /// Everything that a record says must, or may, arrive.
@@ -50,7 +46,15 @@ pub struct Expected {
     first_keys: HashMap<KeyHash, Vec<usize>>,
     /// Positions of all keys, ordered by hash: made when a first irregularity is looked into.
     by_hash: OnceLock<Vec<u32>>,
-    certificates: BTreeMap<Country, SigningCertificate>,
+    by_content: HashMap<[u8; 32], usize>,
+    certificates: BTreeMap<Country, Thumbprints>,
+}
+
+/// A participant's certificates.
+#[derive(Debug, Clone, Copy)]
+struct Thumbprints {
+    authentication: Thumbprint,
+    signing: Thumbprint,
 }
 
 /// An upload made again.
@@ -63,19 +67,17 @@ impl Expected {
     /// Makes the keys of all stored and possibly stored uploads again, on all cores.
     ///
     /// # Errors
-    /// When a record's own digest does not fit its seed, or a participant's certificate is missing.
+    /// When a record's own digest does not fit its seed, or a participant's certificates are
+    /// missing.
     pub fn of(records: &[Record], participants: &[Participant]) -> Result<Self, VerifyError> {
-        let mut certificates = BTreeMap::new();
-        for participant in participants {
-            let certificate = SigningCertificate::from_der(participant.signer.certificate());
-            certificates.insert(
-                participant.country,
-                certificate.map_err(|source| VerifyError::Certificate {
-                    country: participant.country,
-                    source,
-                })?,
-            );
-        }
+        let thumbprints = |participant: &Participant| Thumbprints {
+            authentication: Thumbprint(sha256(&participant.authentication.chain[0])),
+            signing: Thumbprint(sha256(participant.signer.certificate())),
+        };
+        let certificates = participants
+            .iter()
+            .map(|participant| (participant.country, thumbprints(participant)))
+            .collect();
         let mut remade = Vec::new();
         for record in records {
             remade.extend(remake(record)?);
@@ -85,7 +87,7 @@ impl Expected {
 
     fn assemble(
         remade: Vec<Remade>,
-        certificates: BTreeMap<Country, SigningCertificate>,
+        certificates: BTreeMap<Country, Thumbprints>,
     ) -> Result<Self, VerifyError> {
         let mut expected = Self {
             uploads: Vec::with_capacity(remade.len()),
@@ -94,6 +96,7 @@ impl Expected {
             ),
             first_keys: HashMap::new(),
             by_hash: OnceLock::new(),
+            by_content: HashMap::new(),
             certificates,
         };
         for Remade {
@@ -109,6 +112,7 @@ impl Expected {
             };
             let index = expected.uploads.len();
             expected.first_keys.entry(*first).or_default().push(index);
+            expected.by_content.insert(upload.signed_digest, index);
             upload.key_start = expected.key_hashes.len();
             expected.key_hashes.extend_from_slice(&key_hashes);
             expected.uploads.push(upload);
@@ -131,6 +135,15 @@ impl Expected {
             .filter(|upload| upload.acknowledged)
             .map(|upload| upload.key_count as u64)
             .sum()
+    }
+
+    /// Acknowledged uploads of `country`.
+    pub(super) fn uploads_of(&self, country: Country) -> u64 {
+        let own = self
+            .uploads
+            .iter()
+            .filter(|upload| upload.acknowledged && upload.country == country);
+        own.count() as u64
     }
 
     /// The uploads that begin with the key of that hash.
@@ -163,23 +176,29 @@ impl Expected {
             - 1
     }
 
-    /// Whether a downloaded slice verifies against the signature that the upload was sent with.
-    /// Slices with the bytes of the sent body are all the same slice: canonicalised and checked
-    /// once.
-    pub(super) fn verifies(&self, upload: usize, slice: &[u8], as_sent: bool) -> bool {
-        let expected = &self.uploads[upload];
-        let check = || {
-            let certificate = self.certificates.get(&expected.country);
-            let checked = certificate.zip(signed_bytes(slice).ok());
-            checked.is_some_and(|(certificate, signed)| {
-                certificate.check(&expected.signature, &signed).is_ok()
-            })
-        };
-        if as_sent {
-            *expected.sent_slice_verifies.get_or_init(check)
-        } else {
-            check()
-        }
+    /// Whether there is no record to hold anything against.
+    pub fn is_unrecorded(&self) -> bool {
+        self.uploads.is_empty()
+    }
+
+    /// The upload whose signed content has that SHA-256.
+    pub(super) fn with_content(&self, digest: &[u8; 32]) -> Option<usize> {
+        self.by_content.get(digest).copied()
+    }
+
+    /// Whether what an audit says of an upload is how it was sent: by whom, with which
+    /// certificates, how many keys.
+    ///
+    /// The signature itself may be another one than recorded: of a run that was repeated, the
+    /// gateway keeps the first signatures.
+    pub(super) fn agrees(&self, upload: usize, entry: &AuditEntry) -> bool {
+        let sent = &self.uploads[upload];
+        self.certificates.get(&sent.country).is_some_and(|sender| {
+            entry.country.0 == sent.country
+                && entry.amount as usize == sent.key_count
+                && entry.uploader_thumbprint == sender.authentication.legacy_hex()
+                && entry.uploader_signing_thumbprint == sender.signing.legacy_hex()
+        })
     }
 }
 
@@ -245,10 +264,7 @@ fn remake_upload(recorded: &RecordedUpload, body: &[u8]) -> Result<Remade, Verif
         key_count: key_hashes.len(),
         body_bytes: body.len(),
         body_digest: sha256(body),
-        signature: STANDARD
-            .decode(&recorded.batch_signature)
-            .map_err(|_| mismatch())?,
-        sent_slice_verifies: OnceLock::new(),
+        signed_digest: recorded.signed_digest,
     };
     Ok(Remade { upload, key_hashes })
 }

@@ -1,38 +1,38 @@
-//! End-to-end verification: every participant downloads everything and holds it against what the
-//! others sent. What the others sent is made again from the seed, and signatures are checked with
-//! the participants' own certificates, so that the gateway is trusted in nothing.
+//! End-to-end verification: every participant downloads everything, and the audit of every batch.
+//!
+//! As a national backend would, it cuts the keys by the audit and proves every upload: certificates
+//! by the operator's signatures, keys by the batch signature. With a record it also holds what came
+//! against what the others sent, which is made again from the seed. The trust anchor's certificate
+//! and the record come from elsewhere, so that the gateway is trusted in nothing.
 
+mod audit;
 mod delivery;
 mod download;
 mod expected;
 mod signature;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::domain::{Country, Day, UploadTag};
+use engine::domain::{BatchTag, Country, Day, UploadTag};
 use tokio::task::JoinSet;
 
 use crate::client::{Caller, ClientError, Connection, Target};
+pub use audit::{Auditor, CertificateDoubt, Doubt, Role};
 pub use delivery::{Delivery, Findings, Received};
 pub use expected::{Expected, ExpectedUpload};
-pub use signature::{CertificateError, SignatureError, SigningCertificate};
+pub use signature::{CertificateError, Content, SignatureError, SigningCertificate};
 
 use delivery::Delivered;
 
 /// Why nothing could be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// A signing certificate cannot be used.
-    #[error("{country}: {source}")]
-    Certificate {
-        /// Whose.
-        country: Country,
-        /// Why.
-        source: CertificateError,
-    },
+    /// The trust anchor's certificate cannot be used.
+    #[error("the trust anchor is {0}")]
+    TrustAnchor(#[from] CertificateError),
     /// A record names a country without certificates.
     #[error("the record names {0}, which has no certificates in the PKI folder")]
     NoParticipant(Country),
@@ -92,6 +92,8 @@ pub struct Verdict {
     pub findings: Findings,
     /// The same by participant, where something is.
     pub by_country: Vec<(Country, Findings)>,
+    /// Why uploads are not proven, and how often, summed over the participants.
+    pub doubts: BTreeMap<Doubt, u64>,
 }
 
 impl Verdict {
@@ -130,6 +132,9 @@ impl fmt::Display for Verdict {
                 .collect();
             write!(f, "\n        {country} {}", wrong.join(", "))?;
         }
+        for (doubt, count) in &self.doubts {
+            write!(f, "\nunproven   {count} uploads: {doubt}")?;
+        }
         Ok(())
     }
 }
@@ -143,11 +148,13 @@ impl fmt::Display for Verdict {
 pub async fn verify(
     callers: &[Arc<Caller>],
     expected: Arc<Expected>,
+    auditor: Auditor,
     options: &VerifyOptions,
     progress: impl Fn(u64) + Clone + Send + Sync + 'static,
 ) -> Result<Verdict, VerifyError> {
     let begun = Instant::now();
     let targets: Arc<[Target]> = options.targets.clone().into();
+    let auditor = Arc::new(auditor);
     let mut running = JoinSet::new();
     for (number, caller) in (0..).zip(callers) {
         let connection = Connection::new(
@@ -156,7 +163,7 @@ pub async fn verify(
             number,
             options.timeout,
         );
-        let delivery = Delivery::new(Arc::clone(&expected), caller.country);
+        let delivery = Delivery::new(Arc::clone(&expected), Arc::clone(&auditor), caller.country);
         let (options, progress) = (options.clone(), progress.clone());
         running.spawn(download::follow(connection, delivery, options, progress));
     }
@@ -180,15 +187,22 @@ pub async fn verify(
 pub fn judge(expected: &Expected, deliveries: Vec<Delivery>, ignore_unknown: bool) -> Verdict {
     let mut delivered: Vec<_> = deliveries.into_iter().map(Delivery::finish).collect();
     delivered.sort_by_key(|delivered| delivered.country);
+    if expected.is_unrecorded() {
+        number_alike(&mut delivered);
+    }
     complain_of_half_delivered(expected, &mut delivered);
     let mut findings = Findings {
-        disagreements: disagreements(expected, &delivered),
+        disagreements: disagreements(&delivered),
         ..Findings::default()
     };
-    let mut by_country = Vec::new();
+    let (mut by_country, mut doubts) = (Vec::new(), BTreeMap::new());
     for delivered in &mut delivered {
+        for (doubt, count) in &delivered.doubts {
+            *doubts.entry(*doubt).or_default() += count;
+        }
         if ignore_unknown {
             delivered.findings.unexpected = 0;
+            delivered.findings.audit_unknown = 0;
         }
         findings.add(&delivered.findings);
         if !delivered.findings.is_clean() {
@@ -202,6 +216,26 @@ pub fn judge(expected: &Expected, deliveries: Vec<Delivery>, ignore_unknown: boo
         elapsed: Duration::ZERO,
         findings,
         by_country,
+        doubts,
+    }
+}
+
+/// Without a record every participant has numbered the uploads as they came: gives an upload the
+/// same number everywhere.
+fn number_alike(delivered: &mut [Delivered]) {
+    let mut numbers = BTreeMap::new();
+    for delivered in delivered {
+        let mut renumbered = BTreeMap::new();
+        for (content, number) in &delivered.contents {
+            let next = numbers.len();
+            renumbered.insert(*number, *numbers.entry(*content).or_insert(next));
+        }
+        for slice in &mut delivered.slices {
+            slice.upload = renumbered
+                .get(&slice.upload)
+                .copied()
+                .unwrap_or(slice.upload);
+        }
     }
 }
 
@@ -215,7 +249,9 @@ fn complain_of_half_delivered(expected: &Expected, delivered: &mut [Delivered]) 
     for delivered in delivered {
         let here: BTreeSet<usize> = delivered.slices.iter().map(|slice| slice.upload).collect();
         for &upload in seen.difference(&here) {
-            let upload = &expected.uploads[upload];
+            let Some(upload) = expected.uploads.get(upload) else {
+                continue;
+            };
             if !upload.acknowledged && upload.country != delivered.country {
                 delivered.findings.missing += upload.key_count as u64;
             }
@@ -225,16 +261,14 @@ fn complain_of_half_delivered(expected: &Expected, delivered: &mut [Delivered]) 
 
 /// Pairs of participants that received the uploads they both received in different orders, or in
 /// batches of different names.
-fn disagreements(expected: &Expected, delivered: &[Delivered]) -> u64 {
-    let places: Vec<_> = delivered
-        .iter()
-        .map(|delivered| places(expected, delivered))
-        .collect();
+fn disagreements(delivered: &[Delivered]) -> u64 {
+    let places: Vec<_> = delivered.iter().map(places).collect();
     let mut count = 0;
     for (index, places) in places.iter().enumerate() {
         for other in &delivered[index + 1..] {
             let shared = other.slices.iter().filter_map(|slice| {
-                places[slice.upload].map(|(place, batch)| (place, batch == slice.batch))
+                let place = places.get(&slice.upload);
+                place.map(|&(place, batch)| (place, batch == slice.batch))
             });
             let same_batches = shared.clone().all(|(_, same_batch)| same_batch);
             count += u64::from(!same_batches || !shared.map(|(place, _)| place).is_sorted());
@@ -244,13 +278,10 @@ fn disagreements(expected: &Expected, delivered: &[Delivered]) -> u64 {
 }
 
 /// For each upload, its place among the slices of a participant, and its batch.
-fn places(
-    expected: &Expected,
-    delivered: &Delivered,
-) -> Vec<Option<(usize, Option<engine::domain::BatchTag>)>> {
-    let mut places = vec![None; expected.uploads.len()];
+fn places(delivered: &Delivered) -> HashMap<usize, (usize, Option<BatchTag>)> {
+    let mut places = HashMap::with_capacity(delivered.slices.len());
     for (place, slice) in delivered.slices.iter().enumerate() {
-        places[slice.upload].get_or_insert((place, slice.batch));
+        places.entry(slice.upload).or_insert((place, slice.batch));
     }
     places
 }

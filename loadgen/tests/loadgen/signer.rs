@@ -1,13 +1,17 @@
 //! Batch signatures, judged by OpenSSL and by the verifier of this package.
 
 use std::fs;
+use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use engine::domain::{Day, UnixMillis};
 use loadgen::keys::{KeyGenerator, Seed};
-use loadgen::participants::Participant;
+use loadgen::participants::{self, Participant};
 use loadgen::signer::Encoding;
-use loadgen::verify::{SignatureError, SigningCertificate};
+use loadgen::verify::{Content, SignatureError, SigningCertificate};
 use loadgen::workload::signed_bytes;
+use serde_json::Value;
 
 use crate::support::{Key, country, openssl, pki};
 
@@ -51,9 +55,12 @@ fn check(participant: &Participant, encoding: Encoding) {
         "{participant:?} {encoding:?}"
     );
     let certificate = SigningCertificate::from_der(participant.signer.certificate()).unwrap();
-    assert_eq!(certificate.check(&signature, &content), Ok(()));
     assert_eq!(
-        certificate.check(&signature, &tampered),
+        certificate.check(&signature, Content::Bytes(&content)),
+        Ok(())
+    );
+    assert_eq!(
+        certificate.check(&signature, Content::Bytes(&tampered)),
         Err(SignatureError::Digest)
     );
     let expected = match encoding {
@@ -85,11 +92,42 @@ fn knows_a_signature_of_somebody_else() {
     let signature = de.signer.sign(b"content", AT, Encoding::Der);
     let certificate = SigningCertificate::from_der(fr.signer.certificate()).unwrap();
     assert_eq!(
-        certificate.check(&signature, b"content"),
+        certificate.check(&signature, Content::Bytes(b"content")),
         Err(SignatureError::Signature)
     );
     assert_eq!(
-        certificate.check(b"\x30\x00", b"content"),
+        certificate.check(b"\x30\x00", Content::Bytes(b"content")),
         Err(SignatureError::Shape)
     );
+}
+
+/// Batches that BouncyCastle and OpenSSL signed and every backend that verifies accepts.
+#[test]
+fn proves_what_bouncycastle_and_openssl_signed() {
+    let vectors = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../engine/tests/fixtures/vectors"
+    ));
+    let index = fs::read_to_string(vectors.join("index.json")).unwrap();
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let (mut proven, mut other) = (0, Vec::new());
+    for case in index["cases"].as_array().unwrap() {
+        if case["expected"] != "accept" || case["policy"] == true {
+            continue;
+        }
+        let id = case["id"].as_str().unwrap();
+        let read = |name: &str| fs::read(vectors.join(id).join(name)).unwrap();
+        let pem = participants::read_trust_anchor(&vectors.join(id).join("signer.pem"));
+        let certificate = SigningCertificate::from_der(&pem.unwrap()).unwrap();
+        let cms = STANDARD.decode(read("signature.b64").trim_ascii()).unwrap();
+        let content = read("canonical.bin");
+        match certificate.check(&cms, Content::Bytes(&content)) {
+            Ok(()) => proven += 1,
+            Err(_) => other.push(id),
+        }
+    }
+    // Salts that are not as long as the digest, which no backend makes.
+    let salts = ["115-openssl-cms-pss-salt0", "317-pss-salt-max"];
+    assert_eq!(other, salts, "of {proven} proven");
+    assert!(proven > 80, "{proven}");
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use engine::domain::Country;
 use loadgen::participants::{self, Participant};
@@ -10,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
     PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
 };
+use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
 /// Which key a participant signs with.
@@ -22,6 +24,23 @@ pub(crate) enum Key {
 pub(crate) struct Pki {
     pub(crate) folder: TempDir,
     pub(crate) participants: Vec<Participant>,
+    /// PEM of the operator's private key.
+    anchor_key: String,
+}
+
+impl Pki {
+    /// The trust anchor's certificate, in DER.
+    pub(crate) fn anchor(&self) -> CertificateDer<'static> {
+        participants::read_trust_anchor(&self.folder.path().join("trust-anchor.pem")).unwrap()
+    }
+
+    /// A certificate's text and the operator's signature over it.
+    pub(crate) fn vouched(&self, country: &str, name: &str) -> (String, String) {
+        let path = self.folder.path().join(country).join(format!("{name}.pem"));
+        let pem = fs::read_to_string(path).unwrap();
+        let signature = engine::trust::sign(&self.anchor_key, &pem).unwrap();
+        (pem, signature)
+    }
 }
 
 pub(crate) fn country(code: &str) -> Country {
@@ -48,10 +67,18 @@ pub(crate) fn pki(participants: &[(&str, Key)]) -> Pki {
         write_identity(&folder.path().join(code), "authentication", code, Key::P256);
         write_identity(&folder.path().join(code), "signing", code, *key);
     }
+    let anchor_key = key_pair(Key::P256);
+    let mut params = CertificateParams::new([]).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "trust anchor");
+    let anchor = params.self_signed(&anchor_key).unwrap();
+    fs::write(folder.path().join("trust-anchor.pem"), anchor.pem()).unwrap();
     let participants = participants::read(folder.path()).unwrap();
     Pki {
         folder,
         participants,
+        anchor_key: anchor_key.serialize_pem(),
     }
 }
 
@@ -70,9 +97,17 @@ fn write_identity(folder: &Path, name: &str, code: &str, key: Key) {
 
 fn key_pair(key: Key) -> KeyPair {
     match key {
-        Key::Rsa => KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(),
+        Key::Rsa => rsa_key_pair(),
         Key::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
     }
+}
+
+/// One for all tests of a run: making one takes a second.
+fn rsa_key_pair() -> KeyPair {
+    static PEM: OnceLock<String> = OnceLock::new();
+    let generate = || KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+    let pem = PEM.get_or_init(|| generate().serialize_pem());
+    KeyPair::from_pem(pem).unwrap()
 }
 
 /// Runs OpenSSL, which these tests hold our signatures against.

@@ -1,0 +1,206 @@
+//! Hostile texts in headers and query: names, media types and URLs, seeded changes of what clients
+//! send and of what grammars stumble over. No panic, and no work that grows with the square of a
+//! text. Through a socket `tests/hostile_http.rs` sends the same, less often.
+//!
+//! Each test runs for two seconds; `EFGS_FUZZ_SECONDS` and `EFGS_SEED` say otherwise.
+
+use std::time::{Duration, Instant};
+
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue};
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::delivery::UrlError;
+use crate::{delivery, negotiate, participant};
+
+/// Longest text: what all headers together may have.
+const BYTES_MAX: usize = 64 << 10;
+/// Longest that a text may take, twice in a row.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Pieces of every grammar, each with what is special in it.
+const PIECES: [&[u8]; 56] = [
+    b"",
+    b" ",
+    b"\t",
+    b"\"",
+    b"\\",
+    b"\\\"",
+    b",",
+    b";",
+    b"=",
+    b"/",
+    b"+",
+    b"%",
+    b"%00",
+    b"%2C",
+    b"%zz",
+    b"%C3",
+    b"*",
+    b"*/*",
+    b"#",
+    b"#1",
+    b"#13",
+    b"#1302",
+    b"#13024445",
+    b"#138144",
+    b"\\4",
+    b"\\44",
+    b"\\,",
+    b"C=",
+    b"c = ",
+    b"/C=DE",
+    b"+C=DE",
+    b"2.5.4.6=",
+    b"OID.2.5.4.6=DE",
+    b"C=DE",
+    b"O=\"a,C=FR\"",
+    b"version",
+    b"version=",
+    b"version=\"1.0\"",
+    b"version=99999999999999999999.0",
+    b"q=",
+    b"q=nan",
+    b"q=inf",
+    b"q=-1",
+    b"q=1e39",
+    b"q=0.0005",
+    b"application/",
+    b"protobuf",
+    b"json",
+    b"https://",
+    b"https://[::1]",
+    b"https://[",
+    b"@",
+    b":0",
+    b":65536",
+    b"?",
+    "\u{e9}\u{1d7d9}".as_bytes(),
+];
+
+const GOOD: [&[u8]; 12] = [
+    b"C=DE,O=Robert Koch-Institut,CN=efgs",
+    b"/C=DE/O=x/CN=y",
+    b"CN=x+C=DE,OU=a\\,C\\3dFR",
+    b"C=#13024445,O=\"a,b\"",
+    b"O%3Dx%2CC%3DDE",
+    b"application/protobuf; version=1.0",
+    b"application/json;version=\"1.0\";charset=utf-8",
+    b"text/plain, */*;q=0.1, application/json;q=0.9;version=1.0",
+    b"application / json ; version = 1.0",
+    b"https://receiver.example:8443/version/v1/callback",
+    b"https://[2001:db8::1]:443/a#b",
+    b"https://%65xample.org/%2e%2e/",
+];
+
+/// A good text with one to five changes.
+fn text(random: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut text = GOOD.choose(random).expect("some are good").to_vec();
+    for _ in 0..random.random_range(1..=5) {
+        let at = random.random_range(0..=text.len());
+        let end = (at + random.random_range(0..=8)).min(text.len());
+        match random.random_range(0..6) {
+            0 if at < text.len() => text[at] = random.random(),
+            1 => drop(text.drain(at..end)),
+            2 => text.truncate(at),
+            3 => {
+                let other = GOOD.choose(random).expect("some are good");
+                let from = random.random_range(0..other.len());
+                drop(text.splice(at..end, other[from..].iter().copied()));
+            }
+            _ => {
+                let piece = PIECES.choose(random).expect("there are pieces");
+                let many = random.random_ratio(1, 32);
+                let times = if many {
+                    random.random_range(1..20_000)
+                } else {
+                    1
+                };
+                drop(text.splice(at..end, piece.repeat(times)));
+            }
+        }
+        text.truncate(BYTES_MAX);
+    }
+    text
+}
+
+/// Feeds texts for the planned time; a failure names the seed and the text's number.
+fn feed(mut read: impl FnMut(&[u8])) {
+    let number = |name: &str, default| {
+        let value = std::env::var(name).ok();
+        value.map_or(default, |text| text.parse().expect("a number"))
+    };
+    let seed = number("EFGS_SEED", 1);
+    let until = Instant::now() + Duration::from_secs(number("EFGS_FUZZ_SECONDS", 2));
+    let mut at = 0;
+    while Instant::now() < until {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(at);
+        let text = text(&mut random);
+        let _place = Place { seed, at };
+        let mut time = || {
+            let begun = Instant::now();
+            read(&text);
+            begun.elapsed()
+        };
+        assert!(time() <= SOON || time() <= SOON, "a text takes too long");
+        at += 1;
+    }
+}
+
+/// Says which text it was.
+struct Place {
+    seed: u64,
+    at: u64,
+}
+
+impl Drop for Place {
+    #[allow(clippy::print_stderr, reason = "what to run again")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("text {} of EFGS_SEED={}", self.at, self.seed);
+        }
+    }
+}
+
+#[test]
+fn survives_names_of_certificates() {
+    feed(|text| {
+        if let Some(country) = participant::distinguished_name::country(text) {
+            assert!(country.len() <= text.len());
+        }
+    });
+}
+
+#[test]
+fn survives_media_types() {
+    let headers = |name: HeaderName, text: &[u8]| {
+        let value = HeaderValue::from_bytes(text).ok()?;
+        Some(HeaderMap::from_iter([(name, value)]))
+    };
+    feed(|text| {
+        if let Some(headers) = headers(CONTENT_TYPE, text) {
+            let _format = negotiate::upload_format(&headers);
+        }
+        if let Some(headers) = headers(ACCEPT, text) {
+            let _json = negotiate::json_answer(&headers);
+            let _format = negotiate::download_format(&headers);
+        }
+    });
+}
+
+#[test]
+fn survives_callback_urls() {
+    feed(|text| {
+        let text = String::from_utf8_lossy(text);
+        match delivery::read_url(&text) {
+            Ok(host) => assert!(!host.is_empty() && text.contains(&*host)),
+            Err(error) => assert!(!matches!(
+                error,
+                UrlError::Unresolvable | UrlError::NotPublic
+            )),
+        }
+    });
+}
