@@ -12,12 +12,14 @@
 //! | [`assumptions`] | every number that a plan assumes, by name |
 //! | [`costs`] | unit costs: shipped, from a file, from the results of a run |
 //! | [`measure`] | unit costs measured now, with a private gateway |
+//! | [`fetch`] | downloads for it |
 //! | [`check`] | what the unit costs predict of a run, against what it measured |
 //! | [`text`], [`html`] | a plan for a terminal, and for a browser or a printer |
 
 pub mod assumptions;
 pub mod check;
 pub mod costs;
+pub mod fetch;
 mod from_results;
 pub mod html;
 pub mod measure;
