@@ -10,6 +10,7 @@ PROFILE ?= planning-2020
 SEED ?= 1
 DIR ?= run
 SECONDS ?= 60
+COSTS ?=
 RESULTS ?= target/$(notdir $(basename $(SCENARIO))).jsonl
 
 RELEASE := target/release
@@ -96,6 +97,9 @@ perf-build: perf-tools
 perf-tools:
 	@.ci/packages perf
 	@.ci/gungraun
+.PHONY: plan
+plan: build ## a capacity plan for PROFILE as plan.html (COSTS=FILE: unit costs measured by you)
+	@$(RELEASE)/loadgen plan --profile $(PROFILE) $(if $(COSTS),--costs $(COSTS)) --html
 
 # Dig ------------------------------------------------------------------------------------------
 
