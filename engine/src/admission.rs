@@ -285,7 +285,7 @@ mod tests {
     fn leaves_room_for_others_when_one_country_floods() {
         let admission = Admission::default();
         let mut flood = Vec::new();
-        flood.extend((0..1000).filter_map(|_| admission.admit(country(0), 400_000).ok()));
+        flood.extend((0..1000).filter_map(|_| admission.admit(country(0), 100_000).ok()));
         assert_eq!(
             flood.len(),
             limits::BATCHES_IN_FLIGHT_MAX / limits::PARTICIPANT_SHARE_DIVISOR

@@ -1,38 +1,103 @@
 //! Where CPU work runs: rayon threads, one job a batch. A panic ends its batch, not the pool.
+//!
+//! Participants take turns: who sends many uploads at once waits behind its own, not the others
+//! behind it.
 
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::domain::Country;
 use crate::error::StartError;
+
+type Job = Box<dyn FnOnce() + Send>;
 
 /// The pool of CPU threads. How many jobs wait is bounded by admission: one a permit.
 #[derive(Debug)]
-pub(crate) struct CpuPool(ThreadPool);
+pub(crate) struct CpuPool {
+    threads: ThreadPool,
+    waiting: Arc<Mutex<FairQueue>>,
+}
+
+/// Jobs that wait, a queue a participant; the participants that have some take turns.
+#[derive(Default)]
+struct FairQueue {
+    /// None of them is empty.
+    jobs: HashMap<Country, VecDeque<Job>>,
+    turns: VecDeque<Country>,
+}
+
+impl FairQueue {
+    fn push(&mut self, country: Country, job: Job) {
+        let jobs = self.jobs.entry(country).or_default();
+        if jobs.is_empty() {
+            self.turns.push_back(country);
+        }
+        jobs.push_back(job);
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let country = self.turns.pop_front()?;
+        let jobs = self.jobs.get_mut(&country)?;
+        let job = jobs.pop_front();
+        if jobs.is_empty() {
+            self.jobs.remove(&country);
+        } else {
+            self.turns.push_back(country);
+        }
+        job
+    }
+}
+
+impl fmt::Debug for FairQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FairQueue").field(&self.turns).finish()
+    }
+}
 
 impl CpuPool {
     /// Starts `threads` threads; 0 means one a core.
     pub(crate) fn start(threads: usize) -> Result<Self, StartError> {
         let builder = ThreadPoolBuilder::new().num_threads(threads);
         let pool = builder.thread_name(|index| format!("cpu-{index}")).build();
-        pool.map(Self)
-            .map_err(|error| StartError::Threads(std::io::Error::other(error)))
+        let threads = pool.map_err(|error| StartError::Threads(std::io::Error::other(error)))?;
+        Ok(Self {
+            threads,
+            waiting: Arc::default(),
+        })
     }
 
-    /// Runs `work`, then hands its result to `done`; nothing in place of the result of a panic.
+    /// Runs `work` when it is the participant's turn, then hands its result to `done`; nothing in place of the result of a panic.
     pub(crate) fn run<T>(
         &self,
+        country: Country,
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(Option<T>) + Send + 'static,
     ) {
-        self.0.spawn(move || {
+        let job = move || {
             let result = catch_unwind(AssertUnwindSafe(work));
             if result.is_err() {
                 metrics::counter!("efgs_panics_total").increment(1);
             }
             done(result.ok());
+        };
+        lock(&self.waiting).push(country, Box::new(job));
+        let waiting = Arc::clone(&self.waiting);
+        // As many turns as jobs; whose turn it is, is decided when a thread is free.
+        self.threads.spawn(move || {
+            let next = lock(&waiting).pop();
+            if let Some(job) = next {
+                job();
+            }
         });
     }
+}
+
+fn lock(waiting: &Mutex<FairQueue>) -> std::sync::MutexGuard<'_, FairQueue> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -45,10 +110,34 @@ mod tests {
         let (sender, receiver) = crossbeam::channel::bounded(2);
         let second = sender.clone();
         pool.run(
+            country("DE"),
             || -> u32 { panic!("on purpose") },
             move |result| sender.send(result).unwrap(),
         );
-        pool.run(|| 7, move |result| second.send(result).unwrap());
+        let send = move |result| second.send(result).unwrap();
+        pool.run(country("DE"), || 7, send);
         assert_eq!(receiver.iter().collect::<Vec<_>>(), [None, Some(7)]);
+    }
+
+    fn country(code: &str) -> Country {
+        Country::parse(code).unwrap()
+    }
+
+    #[test]
+    fn lets_participants_take_turns() {
+        let pool = CpuPool::start(1).unwrap();
+        let (open, gate) = crossbeam::channel::bounded::<()>(0);
+        let (sender, receiver) = crossbeam::channel::unbounded();
+        // Holds the only thread until all others wait.
+        pool.run(country("AT"), move || gate.recv().unwrap(), |_| {});
+        for job in ["DE 1", "DE 2", "DE 3", "FR 1", "IT 1", "FR 2"] {
+            let sender = sender.clone();
+            let done = move |_| sender.send(job).unwrap();
+            pool.run(country(&job[..2]), || {}, done);
+        }
+        drop(sender);
+        open.send(()).unwrap();
+        let order: Vec<_> = receiver.iter().collect();
+        assert_eq!(order, ["DE 1", "FR 1", "IT 1", "DE 2", "FR 2", "DE 3"]);
     }
 }

@@ -196,11 +196,11 @@ impl Engine {
         let Some(submissions) = submissions else {
             return reply(Err(Failure::ShuttingDown.into()));
         };
-        let walk = Arc::clone(&self.walk);
+        let (country, walk) = (request.country, Arc::clone(&self.walk));
         // What the stages log belongs to the request that is being answered.
         let span = tracing::Span::current();
         let work = move || span.in_scope(|| walk.prepare(&request, permit));
-        self.cpu.run(work, move |prepared| {
+        self.cpu.run(country, work, move |prepared| {
             hand_over(prepared, &submissions, Box::new(reply));
         });
     }

@@ -12,9 +12,10 @@ pub const UPLOAD_KEYS_MAX: u32 = 5000;
 /// with 27 countries each; clients may count on 8 MB (compatibility checklist, row 1).
 pub const UPLOAD_BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Uploads in flight over all participants: an hour's burst of the worst day is 134 full
-/// uploads; a group commit takes a few of them, the CPU stages one a core.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 64;
+/// Uploads in flight over all participants: an hour's burst of the worst day is 134 full uploads,
+/// whose clients do not all know how to come again; half as many again may still be on their way,
+/// from slow lines. Their bytes have a bound of their own.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 200;
 
 /// Body bytes in flight over all participants. A full protobuf upload of 400 KB takes about five
 /// times its size while it is worked on; 64 MiB keeps the gateway under 256 MiB.

@@ -326,7 +326,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("stage", &[]),
     ("clock", &["domain"]),
     ("error", &["decode", "validate", "verify", "seal"]),
-    ("cpu_pool", &["error"]),
+    ("cpu_pool", &["domain", "error"]),
     ("pki", &["domain", "limits"]),
     ("wire", &["decode", "error"]),
     ("seal", &["domain", "error"]),

@@ -232,7 +232,7 @@ private_key = "pki/gateway-callback.key"
 # [upload]
 # keys_max = 5000
 # body_bytes_max = 8388608
-# batches_in_flight_max = 64
+# batches_in_flight_max = 200
 # bytes_in_flight_max = 67108864
 
 # [bundle]
