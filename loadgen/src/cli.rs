@@ -1,6 +1,8 @@
 //! Arguments, and what they mean.
 
 mod load;
+mod plan;
+mod report;
 
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,12 @@ enum Command {
     /// Starts a gateway in a temporary folder, sends a day through it, verifies, cleans up.
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Makes a capacity plan: what to buy for a profile, how long its burst takes, what gives first.
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::PlanArgs),
+    /// Makes one page with plots of one or several runs.
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -203,6 +211,8 @@ impl Cli {
             Command::FindLimit(args) => args.run().await,
             Command::Verify(args) => args.run().await,
             Command::Demo(args) => args.run().await,
+            Command::Plan(args) => args.run().await,
+            Command::Report(args) => args.run(),
         }
     }
 }

@@ -18,6 +18,9 @@
 //! | [`run`] | uploads from all participants at once |
 //! | [`record`] | what was sent and answered, as JSON lines |
 //! | [`results`] | what a run measured, as JSON lines, for plans and reports |
+//! | [`plan`] | capacity plans from volumes and unit costs |
+//! | [`report`] | what runs measured, as one page with plots |
+//! | [`quantity`] | numbers with units, for people |
 //! | [`verify`] | downloads as every participant, and judges |
 //! | [`steps`] | prepare, upload, download, each with its progress bar |
 //! | [`config`] | settings from a file |
@@ -36,9 +39,12 @@ pub mod load;
 pub mod local;
 mod pace;
 pub mod participants;
+pub mod plan;
 pub mod profiles;
 pub mod progress;
+pub mod quantity;
 pub mod record;
+pub mod report;
 pub mod results;
 pub mod run;
 pub mod scenario;

@@ -13,6 +13,7 @@ mod phase;
 mod stock;
 mod stream;
 mod tally;
+mod tasks;
 mod uploads;
 mod watch;
 

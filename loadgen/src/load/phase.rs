@@ -15,8 +15,9 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 use super::stock::{Maker, Plan, Ready, STREAMS_MAX, UPLOADS_MAX, memory_bytes, take_ahead};
 use super::stream::Running;
 use super::tally::{StreamTally, lock};
+use super::tasks::{Prepared, Tasks};
 use super::watch::Scraper;
-use super::{Experiment, LoadError, attacks, downloads, uploads};
+use super::{Experiment, LoadError};
 use crate::client::{ClientError, Connection};
 use crate::hostile::Hostile;
 use crate::progress;
@@ -26,27 +27,11 @@ use crate::scenario::{Arrivals, Deed, Phase, Stream};
 use crate::schedule::{End, Timetable};
 use crate::workload::PreparedUpload;
 
+const SECOND: Duration = Duration::from_secs(1);
 /// How long requests that are due at the end of a phase may still be sent.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Uploads on their way to the record.
 const QUEUE_RECORD: usize = 256;
-
-/// A stream with what it needs to begin.
-struct Prepared {
-    running: Arc<Running>,
-    timetable: Option<Timetable>,
-    /// Uploads made ahead, and those that follow.
-    stock: Option<(Vec<Ready>, mpsc::Receiver<Ready>)>,
-    /// Connected, by member.
-    connections: Vec<(usize, Connection)>,
-}
-
-impl Prepared {
-    /// Whether the phase waits for it to end by itself.
-    fn is_counted(&self) -> bool {
-        matches!(self.running.stream.does, Deed::Upload { keys: Some(_), .. })
-    }
-}
 
 /// A phase while it runs.
 struct Course {
@@ -61,6 +46,21 @@ struct Course {
     making_before: u64,
     scraper: Scraper,
     bar: ProgressBar,
+}
+
+impl Course {
+    /// How long one stream, or all of them, took: the time that the phase was meant to last, or
+    /// until the last success, if that came later. Who is slow at the end of one stream makes no
+    /// other look slow.
+    fn active_seconds(&self, phase: &Phase, one: Option<&Running>) -> f64 {
+        let tallies = self
+            .streams
+            .iter()
+            .filter(|running| one.is_none_or(|one| std::ptr::eq(Arc::as_ptr(running), one)));
+        let last = tallies.filter_map(|running| running.tally.last_success());
+        let until = last.map(|at| at.duration_since(self.begun).as_secs_f64());
+        until.fold(phase.seconds.unwrap_or(0.0), f64::max)
+    }
 }
 
 impl Experiment {
@@ -82,44 +82,55 @@ impl Experiment {
         }
         drop(send);
         self.ahead_seconds += ahead.elapsed().as_secs_f64();
-        let offered = offered(phase);
         let mut course = self.begin(phase, &prepared)?;
-        let mut tasks = Tasks::start(phase, prepared, &self.shared_hostile(), course.begun);
-        let end = phase
-            .seconds
-            .map(|seconds| course.begun + Duration::from_secs_f64(seconds));
-        let first_tick = course.begun + Duration::from_secs(1);
-        let mut ticks = interval_at(first_tick.into(), Duration::from_secs(1));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let drained = || end.map(|end| end + DRAIN);
-        while !tasks.is_over() {
-            let stopping = *stop.borrow();
-            tokio::select! {
-                _ = ticks.tick() => self.second(phase, &mut course)?,
-                Some((upload, fate)) = recorded.recv() => self.note(&upload, fate)?,
-                ended = tasks.join_next() => ended?,
-                () = sleep_until(end.unwrap_or(course.begun).into()), if end.is_some() && !stopping => {
-                    stop.send_replace(true);
-                    clear(&course.streams, |running| running.stream.arrivals == Arrivals::Closed);
-                }
-                () = sleep_until(drained().unwrap_or(course.begun).into()), if end.is_some() && stopping && !tasks.is_cut => {
-                    tasks.is_cut = true;
-                    clear(&course.streams, |_| true);
-                }
-            }
-            if tasks.are_counted_over() && end.is_none() && !stopping {
-                stop.send_replace(true);
-                clear(&course.streams, |_| true);
-            }
-        }
-        drop(tasks);
+        let tasks = Tasks::start(phase, prepared, &self.shared_hostile(), course.begun);
+        self.conduct(phase, &mut course, tasks, &stop, &mut recorded)
+            .await?;
         self.second(phase, &mut course)?;
-        let summary = self.summarise(phase, course, offered);
+        let summary = self.summarise(phase, course);
         while let Some((upload, fate)) = recorded.recv().await {
             self.note(&upload, fate)?;
         }
         self.phases.push(summary.clone());
         Ok(summary)
+    }
+
+    /// Watches over a phase until everything that runs in it has ended: stops what would not end
+    /// by itself, and gives up what is still waiting long after the end.
+    async fn conduct(
+        &mut self,
+        phase: &Phase,
+        course: &mut Course,
+        mut tasks: Tasks,
+        stop: &watch::Sender<bool>,
+        recorded: &mut mpsc::Receiver<(PreparedUpload, Fate)>,
+    ) -> Result<(), LoadError> {
+        let timed = phase.seconds.is_some();
+        let lasts = Duration::from_secs_f64(phase.seconds.unwrap_or(0.0));
+        let end = course.begun + lasts;
+        let mut ticks = interval_at((course.begun + SECOND).into(), SECOND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while !tasks.is_over() {
+            let stopping = *stop.borrow();
+            tokio::select! {
+                _ = ticks.tick() => self.second(phase, course)?,
+                Some((upload, fate)) = recorded.recv() => self.note(&upload, fate)?,
+                ended = tasks.join_next() => ended?,
+                () = sleep_until(end.into()), if timed && !stopping => {
+                    stop.send_replace(true);
+                    clear(&course.streams, |running| running.stream.arrivals == Arrivals::Closed);
+                }
+                () = sleep_until((end + DRAIN).into()), if timed && stopping && !tasks.is_cut => {
+                    tasks.is_cut = true;
+                    clear(&course.streams, |_| true);
+                }
+            }
+            if tasks.are_counted_over() && !timed && !stopping {
+                stop.send_replace(true);
+                clear(&course.streams, |_| true);
+            }
+        }
+        Ok(())
     }
 
     fn note(&mut self, upload: &PreparedUpload, fate: Fate) -> Result<(), LoadError> {
@@ -360,7 +371,8 @@ impl Experiment {
         })
     }
 
-    fn summarise(&mut self, phase: &Phase, course: Course, offered: Offered) -> PhaseSummary {
+    fn summarise(&mut self, phase: &Phase, course: Course) -> PhaseSummary {
+        let offered = offered(phase);
         let seconds = course.begun.elapsed().as_secs_f64();
         course.bar.finish_and_clear();
         let used = |(name, last): (&String, &ProcessSample)| {
@@ -373,14 +385,17 @@ impl Experiment {
         self.running_making_seconds += Duration::from_nanos(making).as_secs_f64();
         let streams = course.streams.iter().zip(&course.by_stream);
         let by_stream = streams.map(|(running, (counts, behind))| {
-            (running.tally.name.clone(), counts.figures(seconds, *behind))
+            let figures = counts.figures(course.active_seconds(phase, Some(running)), *behind);
+            (running.tally.name.clone(), figures)
         });
         let summary = PhaseSummary {
             name: phase.name.clone(),
             begins_at: self.clock,
             offered_uploads_per_second: offered.uploads_per_second,
             offered_keys_per_second: offered.keys_per_second,
-            all: course.counts.figures(seconds, course.behind_max),
+            all: course
+                .counts
+                .figures(course.active_seconds(phase, None), course.behind_max),
             streams: match course.streams.len() {
                 1 => BTreeMap::new(),
                 _ => by_stream.collect(),
@@ -459,7 +474,14 @@ fn due_keys(phase: &Phase) -> u64 {
         Deed::Upload { keys, .. } => keys.unwrap_or(0),
         _ => 0,
     });
-    keys.sum()
+    let counted: u64 = keys.sum();
+    let timed = phase.seconds.unwrap_or(0.0) * offered(phase).keys_per_second.unwrap_or(0.0);
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive estimate; what is too large saturates"
+    )]
+    counted.max(timed as u64)
 }
 
 /// Connects before the clock starts: handshakes are no part of what is measured. A participant of
@@ -479,107 +501,4 @@ async fn connect(running: &Running) -> Result<Vec<(usize, Connection)>, ClientEr
         }
     }
     connecting.join_all().await.into_iter().collect()
-}
-
-/// What runs in a phase.
-struct Tasks {
-    /// Streams whose end the phase waits for.
-    counted: JoinSet<()>,
-    others: JoinSet<()>,
-    has_counted: bool,
-    /// Whether everything that was still due has been given up.
-    is_cut: bool,
-}
-
-impl Tasks {
-    fn start(
-        phase: &Phase,
-        prepared: Vec<Prepared>,
-        hostile: &Arc<Hostile>,
-        begun: Instant,
-    ) -> Self {
-        let mut tasks = Self {
-            counted: JoinSet::new(),
-            others: JoinSet::new(),
-            has_counted: prepared.iter().any(Prepared::is_counted),
-            is_cut: false,
-        };
-        let until_complete = phase.seconds.is_none() && !tasks.has_counted;
-        for stream in prepared {
-            let set = match stream.is_counted() {
-                true => &mut tasks.counted,
-                false => &mut tasks.others,
-            };
-            start_stream(set, stream, hostile, begun, until_complete);
-        }
-        tasks
-    }
-
-    fn is_over(&self) -> bool {
-        self.counted.is_empty() && self.others.is_empty()
-    }
-
-    fn are_counted_over(&self) -> bool {
-        self.has_counted && self.counted.is_empty()
-    }
-
-    async fn join_next(&mut self) -> Result<(), LoadError> {
-        let ended = tokio::select! {
-            Some(ended) = self.counted.join_next() => ended,
-            Some(ended) = self.others.join_next() => ended,
-            else => return Ok(()),
-        };
-        Ok(ended?)
-    }
-}
-
-fn start_stream(
-    set: &mut JoinSet<()>,
-    prepared: Prepared,
-    hostile: &Arc<Hostile>,
-    begun: Instant,
-    until_complete: bool,
-) {
-    let Prepared {
-        running,
-        timetable,
-        stock,
-        connections,
-    } = prepared;
-    let closed = running.stream.arrivals == Arrivals::Closed;
-    let timetable = timetable.filter(|_| stock.is_none());
-    if let Some((ahead, more)) = stock {
-        let running = Arc::clone(&running);
-        set.spawn(async move { running.dispatch_uploads(ahead, more, begun).await });
-    }
-    if let Some(timetable) = timetable {
-        let running = Arc::clone(&running);
-        set.spawn(async move { running.dispatch(timetable, begun).await });
-    }
-    for (member, connection) in connections {
-        let running = Arc::clone(&running);
-        match &running.stream.does {
-            Deed::Upload { .. } => {
-                set.spawn(uploads::work(running, member, connection, begun));
-            }
-            Deed::Download => {
-                set.spawn(downloads::work(running, member, connection, closed));
-            }
-            Deed::Follow => {
-                set.spawn(downloads::follow(
-                    running,
-                    member,
-                    connection,
-                    until_complete,
-                ));
-            }
-            Deed::Hostile(kinds) => {
-                let kinds = kinds.as_slice().into();
-                let hostile = Arc::clone(hostile);
-                set.spawn(attacks::work(
-                    running, member, connection, hostile, kinds, closed,
-                ));
-            }
-        }
-    }
 }

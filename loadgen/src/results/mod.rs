@@ -6,6 +6,7 @@
 //! unknown is an error, so that a misspelt one is not read as absent; what was not measured is
 //! absent. Times are seconds since the start of the run, latencies microseconds.
 
+mod file;
 mod latency;
 mod machine;
 mod show;
@@ -13,40 +14,15 @@ mod show;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+pub use self::file::{Results, ResultsError, ResultsWriter};
 pub use self::latency::{Latency, LatencyError, Percentiles};
 pub use self::machine::Machine;
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
-
-/// Why results cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum ResultsError {
-    /// The file cannot be read or written.
-    #[error("results {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A line is not written as results are.
-    #[error("results {path}, line {line}: {reason}")]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
 
 /// How participants prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -279,7 +255,8 @@ pub struct LatencySummary {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figures {
-    /// From its first arrival to its last answer.
+    /// The time it was meant to last, or from its beginning to its last success, if that is longer.
+    /// Of a whole run, the time that its clock ran.
     pub seconds: f64,
     /// Requests that became due.
     pub due: u64,
@@ -407,15 +384,6 @@ pub struct Summary {
     pub knee: Option<Knee>,
 }
 
-/// One line of the file.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Line {
-    Run(Box<Run>),
-    Second(Box<Second>),
-    Summary(Box<Summary>),
-}
-
 /// JSON's names are texts, and serde leaves them so within a tagged line.
 fn statuses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u16, u64>, D::Error> {
     let texts = BTreeMap::<String, u64>::deserialize(deserializer)?;
@@ -426,125 +394,4 @@ fn statuses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u16, 
         Ok((status, count))
     });
     numbers.collect()
-}
-
-/// A file of results.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Results {
-    /// What was run, on what.
-    pub run: Run,
-    /// Second by second.
-    pub seconds: Vec<Second>,
-    /// What it came to; absent when the run was cut off.
-    pub summary: Option<Summary>,
-}
-
-impl Results {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// When it cannot be read, or a line is malformed, unknown or out of order.
-    pub fn read(path: &Path) -> Result<Self, ResultsError> {
-        let io = |source| ResultsError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let malformed = |line, reason: String| ResultsError::Line {
-            path: path.to_owned(),
-            line,
-            reason,
-        };
-        let mut results = None;
-        for (number, text) in (1..).zip(BufReader::new(File::open(path).map_err(io)?).lines()) {
-            let line = serde_json::from_str(&text.map_err(io)?);
-            let line = line.map_err(|error| malformed(number, error.to_string()))?;
-            let taken = take(&mut results, line);
-            taken.map_err(|reason| malformed(number, reason.to_owned()))?;
-        }
-        results.ok_or_else(|| malformed(1, "the file is empty".to_owned()))
-    }
-}
-
-fn take(results: &mut Option<Results>, line: Line) -> Result<(), &'static str> {
-    match (line, results) {
-        (Line::Run(run), _) if run.version != VERSION => Err("another version of the format"),
-        (Line::Run(run), empty @ None) => {
-            *empty = Some(Results {
-                run: *run,
-                seconds: Vec::new(),
-                summary: None,
-            });
-            Ok(())
-        }
-        (Line::Run(_), Some(_)) => Err("a second run begins"),
-        (_, None) => Err("the first line is no run"),
-        (
-            _,
-            Some(Results {
-                summary: Some(_), ..
-            }),
-        ) => Err("something follows the summary"),
-        (Line::Second(second), Some(results)) => {
-            results.seconds.push(*second);
-            Ok(())
-        }
-        (Line::Summary(summary), Some(results)) => {
-            results.summary = Some(*summary);
-            Ok(())
-        }
-    }
-}
-
-/// Writes results while the run goes on.
-#[derive(Debug)]
-pub struct ResultsWriter {
-    path: PathBuf,
-    file: BufWriter<File>,
-}
-
-impl ResultsWriter {
-    /// Creates the file and writes its first line.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn create(path: &Path, run: &Run) -> Result<Self, ResultsError> {
-        let file = File::create(path).map_err(|source| ResultsError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        let mut writer = Self {
-            path: path.to_owned(),
-            file: BufWriter::new(file),
-        };
-        writer.write(&Line::Run(Box::new(run.clone())))?;
-        Ok(writer)
-    }
-
-    /// Appends a second. It is on its way to the disk afterwards: a run that is cut off leaves what
-    /// it has seen.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn second(&mut self, second: &Second) -> Result<(), ResultsError> {
-        self.write(&Line::Second(Box::new(second.clone())))
-    }
-
-    /// Appends the summary.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn finish(mut self, summary: &Summary) -> Result<(), ResultsError> {
-        self.write(&Line::Summary(Box::new(summary.clone())))
-    }
-
-    fn write(&mut self, line: &Line) -> Result<(), ResultsError> {
-        serde_json::to_writer(&mut self.file, line)
-            .map_err(io::Error::from)
-            .and_then(|()| self.file.write_all(b"\n"))
-            .and_then(|()| self.file.flush())
-            .map_err(|source| ResultsError::Io {
-                path: self.path.clone(),
-                source,
-            })
-    }
 }

@@ -1,3 +1,6 @@
+use std::path::Path;
+
+use super::file::Line;
 use super::*;
 
 fn run() -> Run {

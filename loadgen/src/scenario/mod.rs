@@ -2,6 +2,7 @@
 //! that run side by side; a stream has a timetable (or keeps its connections busy) and does one
 //! thing. Written in TOML; `scenarios/*.toml` come with the program and explain every member.
 
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use self::read::{RawScenario, read_phase};
 use crate::hostile::Kind;
 use crate::profiles::Distribution;
 
@@ -194,96 +196,6 @@ pub struct Burst {
     pub share: f64,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawScenario {
-    #[serde(default)]
-    description: String,
-    #[serde(default = "twenty_seven")]
-    participants: usize,
-    #[serde(default = "even")]
-    distribution: Distribution,
-    phases: Vec<RawPhase>,
-}
-
-const fn twenty_seven() -> usize {
-    27
-}
-
-const fn even() -> Distribution {
-    Distribution::Even
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPhase {
-    name: String,
-    seconds: Option<f64>,
-    #[serde(default)]
-    ahead: bool,
-    #[serde(default)]
-    restart: bool,
-    #[serde(default = "one")]
-    repeat: u32,
-    streams: Vec<RawStream>,
-}
-
-const fn one() -> u32 {
-    1
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawDeed {
-    Upload,
-    Download,
-    Follow,
-    Hostile,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawArrivals {
-    Poisson,
-    Fixed,
-    Closed,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStream {
-    name: String,
-    does: RawDeed,
-    arrivals: RawArrivals,
-    per_second: Option<f64>,
-    keys_per_second: Option<f64>,
-    burst: Option<Burst>,
-    upload_keys: Option<u32>,
-    keys: Option<u64>,
-    duplicates: Option<f64>,
-    kinds: Option<Vec<Kind>>,
-    participants: Option<usize>,
-    #[serde(default)]
-    skip: usize,
-    #[serde(default = "one_connection")]
-    connections: usize,
-    #[serde(default)]
-    bytes_per_second: u32,
-    #[serde(default)]
-    retry_seconds: f64,
-    #[serde(default)]
-    expect: BTreeSet<u16>,
-    #[serde(default)]
-    expect_broken: bool,
-}
-
-const fn one_connection() -> usize {
-    1
-}
-
-/// Keys in an upload, unless a stream says otherwise: the most that the reference takes.
-const UPLOAD_KEYS: u32 = 5000;
-
 impl Scenario {
     /// The names and descriptions of the scenarios that come with the program.
     pub fn shipped() -> impl Iterator<Item = (&'static str, String)> {
@@ -372,143 +284,4 @@ impl Scenario {
         }
         Ok(())
     }
-}
-
-fn read_phase(raw: &RawPhase, participants: usize) -> Result<Phase, (String, &'static str)> {
-    let refuse = |reason| Err((raw.name.clone(), reason));
-    let names: BTreeSet<_> = raw.streams.iter().map(|stream| &stream.name).collect();
-    if raw.streams.is_empty() || names.len() < raw.streams.len() {
-        return refuse("needs streams, each with a name of its own");
-    }
-    if raw
-        .seconds
-        .is_some_and(|seconds| !(seconds > 0.0 && seconds <= 7.0 * 86_400.0))
-    {
-        return refuse("seconds must be more than 0 and at most a week");
-    }
-    if raw.repeat == 0 {
-        return refuse("repeat must be at least 1");
-    }
-    let mut streams = Vec::new();
-    for stream in &raw.streams {
-        let place = |reason| (format!("{}/{}", raw.name, stream.name), reason);
-        streams.push(read_stream(stream, raw, participants).map_err(place)?);
-    }
-    let counted = |stream: &Stream| matches!(stream.does, Deed::Upload { keys: Some(_), .. });
-    let follows = |stream: &Stream| stream.does == Deed::Follow;
-    if raw.seconds.is_none() && !streams.iter().any(counted) && !streams.iter().all(follows) {
-        return refuse(
-            "needs seconds, or a stream of uploads with keys, or only streams that follow",
-        );
-    }
-    Ok(Phase {
-        name: raw.name.clone(),
-        seconds: raw.seconds,
-        ahead: raw.ahead,
-        restart: raw.restart,
-        streams,
-    })
-}
-
-fn read_stream(
-    raw: &RawStream,
-    phase: &RawPhase,
-    participants: usize,
-) -> Result<Stream, &'static str> {
-    let left = participants.saturating_sub(raw.skip);
-    if left == 0
-        || raw
-            .participants
-            .is_some_and(|count| count == 0 || count > left)
-    {
-        return Err("names more participants than the scenario has, or none");
-    }
-    if raw.connections == 0 {
-        return Err("connections must be at least 1");
-    }
-    let does = read_deed(raw)?;
-    let arrivals = read_arrivals(raw, &does)?;
-    let endless = match does {
-        Deed::Upload { keys: None, .. } => arrivals == Arrivals::Closed || phase.seconds.is_none(),
-        _ => false,
-    };
-    if phase.ahead && endless {
-        return Err("what is made ahead must be bounded: give keys, or a timetable and seconds");
-    }
-    Ok(Stream {
-        name: raw.name.clone(),
-        does,
-        arrivals,
-        participants: raw.participants,
-        skip: raw.skip,
-        connections: raw.connections,
-        bytes_per_second: raw.bytes_per_second,
-        retry_seconds: raw.retry_seconds.max(0.0),
-        expect: raw.expect.clone(),
-        expect_broken: raw.expect_broken,
-    })
-}
-
-fn read_deed(raw: &RawStream) -> Result<Deed, &'static str> {
-    let uploads = matches!(raw.does, RawDeed::Upload);
-    if !uploads && (raw.upload_keys, raw.keys, raw.duplicates) != (None, None, None) {
-        return Err("upload_keys, keys and duplicates are for uploads");
-    }
-    if matches!(raw.does, RawDeed::Hostile) != raw.kinds.is_some() {
-        return Err("hostile streams list their kinds, and only they");
-    }
-    Ok(match raw.does {
-        RawDeed::Upload => {
-            let upload_keys = raw.upload_keys.unwrap_or(UPLOAD_KEYS);
-            let duplicates = raw.duplicates.unwrap_or(0.0);
-            if upload_keys == 0 || raw.keys == Some(0) || !(0.0..=1.0).contains(&duplicates) {
-                return Err("upload_keys and keys must be at least 1, duplicates from 0 to 1");
-            }
-            Deed::Upload {
-                upload_keys,
-                keys: raw.keys,
-                duplicates,
-            }
-        }
-        RawDeed::Download => Deed::Download,
-        RawDeed::Follow => Deed::Follow,
-        RawDeed::Hostile => match raw.kinds.clone().unwrap_or_default() {
-            kinds if kinds.is_empty() => return Err("kinds must list at least one"),
-            kinds => Deed::Hostile(kinds),
-        },
-    })
-}
-
-fn read_arrivals(raw: &RawStream, does: &Deed) -> Result<Arrivals, &'static str> {
-    let per_second = match (raw.per_second, raw.keys_per_second, does) {
-        (Some(requests), None, _) => Some(requests),
-        (None, Some(keys), Deed::Upload { upload_keys, .. }) => {
-            Some(keys / f64::from(*upload_keys))
-        }
-        (None, None, _) => None,
-        _ => return Err("give per_second (requests), or for uploads keys_per_second"),
-    };
-    let rate = match (raw.arrivals, per_second) {
-        (RawArrivals::Closed, None) if raw.burst.is_none() => return Ok(Arrivals::Closed),
-        (RawArrivals::Closed, _) => return Err("closed arrivals have neither rate nor burst"),
-        (_, Some(per_second)) if per_second > 0.0 && per_second <= 1e6 => per_second,
-        _ => return Err("arrivals need a rate, more than 0 and at most a million a second"),
-    };
-    if let Some(burst) = raw.burst {
-        let fits = burst.lasts_seconds > 0.0 && burst.lasts_seconds < burst.every_seconds;
-        let is_share = burst.share > 0.0 && burst.share <= 1.0;
-        if !(fits && is_share) {
-            return Err(
-                "a burst is shorter than its period, with a share of more than 0, at most 1",
-            );
-        }
-    }
-    let rate = Rate {
-        per_second: rate,
-        burst: raw.burst,
-    };
-    Ok(match raw.arrivals {
-        RawArrivals::Fixed => Arrivals::Fixed(rate),
-        _ => Arrivals::Poisson(rate),
-    })
 }

@@ -9,6 +9,7 @@
 mod client;
 mod load;
 mod local;
+mod plan;
 mod signer;
 mod support;
 mod verifier;

@@ -1,0 +1,186 @@
+//! What the unit costs predict of a run, against what the run measured.
+//!
+//! Taken from the results: what was asked of the gateway (keys, uploads, bytes), the timetable, the
+//! processors that everything shared, and the cost of the load generator itself. Predicted: how
+//! busy gateway and database were, how long each phase took, and by how much the disk grew.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::assumptions::{
+    DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_NS_BYTE, GATEWAY_NS_KEY,
+    GATEWAY_US_UPLOAD, WRITER_NS_KEY,
+};
+use super::costs::UnitCosts;
+use super::from_results::disk_growth;
+use crate::quantity;
+use crate::results::{Figures, PhaseSummary, Results};
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Checked {
+    /// What it is.
+    pub name: String,
+    /// Of both numbers.
+    pub unit: &'static str,
+    /// From unit costs.
+    pub predicted: f64,
+    /// In the results.
+    pub measured: f64,
+    /// Predicted against measured; positive: predicted too much.
+    pub error_percent: f64,
+}
+
+/// A run checked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// The run's name.
+    pub run: String,
+    /// Where the unit costs come from.
+    pub costs: String,
+    /// Figure by figure.
+    pub figures: Vec<Checked>,
+}
+
+impl Check {
+    /// Predicts the figures of a run. Empty when the run has no summary.
+    pub fn of(results: &Results, costs: &UnitCosts) -> Self {
+        let predictor = Predictor { results, costs };
+        Self {
+            run: results.run.name.clone(),
+            costs: costs.source.label.clone(),
+            figures: predictor.figures(),
+        }
+    }
+}
+
+struct Predictor<'a> {
+    results: &'a Results,
+    costs: &'a UnitCosts,
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+impl Predictor<'_> {
+    fn cost(&self, name: super::assumptions::Name) -> f64 {
+        self.costs.value(name.0).0
+    }
+
+    fn gateway_s(&self, figures: &Figures) -> f64 {
+        figures.upload_keys as f64 * self.cost(GATEWAY_NS_KEY) / 1e9
+            + figures.uploads as f64 * self.cost(GATEWAY_US_UPLOAD) / 1e6
+            + figures.bytes_received as f64 * self.cost(GATEWAY_NS_BYTE) / 1e9
+    }
+
+    fn database_s(&self, figures: &Figures) -> f64 {
+        figures.upload_keys as f64 * self.cost(DATABASE_NS_KEY) / 1e9
+            + figures.uploads as f64 * self.cost(DATABASE_US_UPLOAD) / 1e6
+    }
+
+    fn figures(&self) -> Vec<Checked> {
+        let Some(summary) = &self.results.summary else {
+            return Vec::new();
+        };
+        let total = &summary.total;
+        let mut figures = Vec::new();
+        let cpu = [
+            ("gateway", self.gateway_s(total)),
+            ("database", self.database_s(total)),
+        ];
+        for (process, predicted) in cpu {
+            if let Some(&measured) = summary.cpu_seconds.get(process) {
+                let name = format!("{process} processor time");
+                figures.push(checked(name, "s", predicted, measured));
+            }
+        }
+        let phases = summary
+            .phases
+            .iter()
+            .filter(|phase| phase.all.seconds > 0.0);
+        for phase in phases.filter(|phase| phase.cpu_seconds.contains_key("gateway")) {
+            let seconds = self.phase_s(phase);
+            let name = |what: &str| format!("{}: {what}", phase.name);
+            figures.push(checked(name("time"), "s", seconds, phase.all.seconds));
+            if phase.all.upload_keys > 0 && seconds > 0.0 {
+                let rate = phase.all.upload_keys as f64 / seconds;
+                let measured = phase.all.upload_keys_per_second;
+                figures.push(checked(name("rate"), "keys/s", rate, measured));
+            }
+        }
+        if let Some((grown, keys)) = disk_growth(&self.results.seconds) {
+            let predicted = keys * self.cost(DISK_BYTES_KEY);
+            figures.push(checked("disk growth".to_owned(), "bytes", predicted, grown));
+        }
+        figures
+    }
+
+    /// A phase lasts as long as its timetable, or as whatever it keeps busy for longer.
+    fn phase_s(&self, phase: &PhaseSummary) -> f64 {
+        let figures = &phase.all;
+        let own = phase.cpu_seconds.get("loadgen").copied().unwrap_or(0.0);
+        let database = match phase.cpu_seconds.contains_key("database") {
+            true => self.database_s(figures),
+            false => 0.0,
+        };
+        let cpus = self.results.run.machine.cpus.max(1) as f64;
+        let busy = (self.gateway_s(figures) + database + own) / cpus;
+        let writer = figures.upload_keys as f64 * self.cost(WRITER_NS_KEY) / 1e9;
+        let offered = phase.offered_keys_per_second.filter(|rate| *rate > 0.0);
+        let timetable = offered.map_or(0.0, |rate| figures.upload_keys as f64 / rate);
+        busy.max(writer).max(timetable)
+    }
+}
+
+fn checked(name: String, unit: &'static str, predicted: f64, measured: f64) -> Checked {
+    let error_percent = match measured.abs() > f64::EPSILON {
+        true => (predicted / measured - 1.0) * 100.0,
+        false => 0.0,
+    };
+    Checked {
+        name,
+        unit,
+        predicted,
+        measured,
+        error_percent,
+    }
+}
+
+/// Predicted, measured, error: a line each.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, predicted by {}\n", self.run, self.costs)?;
+        if self.figures.is_empty() {
+            return write!(
+                f,
+                "  nothing to check: the run has no summary with processor times"
+            );
+        }
+        write!(
+            f,
+            "  {:<34} {:>12} {:>12} {:>8}",
+            "", "predicted", "measured", "error"
+        )?;
+        for figure in &self.figures {
+            let show = |value: f64| match figure.unit {
+                "s" => quantity::seconds(value),
+                "bytes" => quantity::bytes(value),
+                _ => quantity::scaled(value),
+            };
+            let name = match figure.unit {
+                "s" | "bytes" => figure.name.clone(),
+                unit => format!("{}, {unit}", figure.name),
+            };
+            write!(
+                f,
+                "\n  {name:<34} {:>12} {:>12} {:>+7.1}%",
+                show(figure.predicted),
+                show(figure.measured),
+                figure.error_percent
+            )?;
+        }
+        Ok(())
+    }
+}

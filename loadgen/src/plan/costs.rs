@@ -1,0 +1,214 @@
+//! What a key, a byte and an upload cost on a machine: measured, never guessed. A small file of
+//! named numbers, so that an operator measures once on the machines to be bought and plans often.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::assumptions::{self, AssumptionError, cost_names};
+use crate::results::{Machine, Results};
+
+/// Measured for this version of the program: see the file for machine, commit and command.
+const SHIPPED: &str = include_str!("../../costs/shipped.toml");
+/// Version of the format.
+const VERSION: u32 = 1;
+
+/// Why there are no unit costs.
+#[derive(Debug, thiserror::Error)]
+pub enum CostsError {
+    /// The file cannot be read or written.
+    #[error("cannot open {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file has another shape.
+    #[error("costs: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// The costs cannot be written as TOML.
+    #[error("costs: {0}")]
+    Write(#[from] toml::ser::Error),
+    /// The file is of another version.
+    #[error("costs: version {0} of the format; this program knows version {VERSION}")]
+    Version(u32),
+    /// A name or a number that is no cost.
+    #[error("costs: {0}")]
+    Cost(#[from] AssumptionError),
+    /// Results that say nothing about costs.
+    #[error("the results {0} have no summary with processor times: was the run cut off?")]
+    NoSummary(PathBuf),
+}
+
+/// Which database was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseKind {
+    /// A server that several gateways share.
+    Server,
+    /// A file of the one gateway.
+    Embedded,
+}
+
+/// What was measured, on what, how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CostSource {
+    /// One line that names this measurement in every plan.
+    pub label: String,
+    /// The machine.
+    pub machine: Machine,
+    /// The database with its version.
+    pub database: String,
+    /// What kind it is.
+    pub kind: DatabaseKind,
+    /// Commit of the gateway, when known.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// When, RFC 3339 in UTC.
+    pub measured: String,
+    /// The command line.
+    pub command: String,
+    /// What disturbed it.
+    #[serde(default)]
+    pub note: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CostFile {
+    version: u32,
+    source: CostSource,
+    costs: BTreeMap<String, f64>,
+}
+
+/// Unit costs, each with where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnitCosts {
+    /// What most of them come from.
+    pub source: CostSource,
+    /// By name: the number, and who says so.
+    values: BTreeMap<String, (f64, String)>,
+}
+
+#[derive(Deserialize)]
+struct ShippedFile {
+    server: CostFile,
+    embedded: CostFile,
+}
+
+impl UnitCosts {
+    /// The costs that come with the program, for one kind of database.
+    ///
+    /// # Errors
+    /// None for the shipped text; a test reads it.
+    pub fn shipped(kind: DatabaseKind) -> Result<Self, CostsError> {
+        let ShippedFile { server, embedded } = toml::from_str(SHIPPED)?;
+        let file = match kind {
+            DatabaseKind::Server => server,
+            DatabaseKind::Embedded => embedded,
+        };
+        Self::of(file, "shipped: ")
+    }
+
+    /// Costs just measured.
+    pub(super) fn measured(source: CostSource, costs: &BTreeMap<&'static str, f64>) -> Self {
+        let said = format!("measured: {}", source.label);
+        let values = costs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value, said.clone())));
+        Self {
+            source,
+            values: values.collect(),
+        }
+    }
+
+    /// Reads what [`UnitCosts::save`] wrote, or the results of a run. What the file does not say
+    /// is taken from the shipped costs, and says so.
+    ///
+    /// # Errors
+    /// When it is neither, or names what is no cost.
+    pub fn read(path: &Path) -> Result<Self, CostsError> {
+        let text = std::fs::read_to_string(path).map_err(|source| CostsError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        if text.trim_start().starts_with('{') {
+            let results = Results::read(path).map_err(|error| CostsError::Io {
+                path: path.to_owned(),
+                source: std::io::Error::other(error),
+            })?;
+            return super::from_results::costs(path, &results);
+        }
+        let read = Self::of(toml::from_str(&text)?, "measured: ")?;
+        read.or_shipped()
+    }
+
+    fn of(file: CostFile, said: &str) -> Result<Self, CostsError> {
+        if file.version != VERSION {
+            return Err(CostsError::Version(file.version));
+        }
+        let said = format!("{said}{}", file.source.label);
+        let mut values = BTreeMap::new();
+        for (name, value) in file.costs {
+            assumptions::check(&name, value)?;
+            if !cost_names().any(|known| known == name) {
+                return Err(AssumptionError::Unknown { name }.into());
+            }
+            values.insert(name, (value, said.clone()));
+        }
+        Ok(Self {
+            source: file.source,
+            values,
+        })
+    }
+
+    /// Fills up what was not measured.
+    ///
+    /// # Errors
+    /// None for the shipped text; a test reads it.
+    pub(super) fn or_shipped(mut self) -> Result<Self, CostsError> {
+        for (name, value) in Self::shipped(self.source.kind)?.values {
+            self.values.entry(name).or_insert(value);
+        }
+        Ok(self)
+    }
+
+    /// Writes a file that [`UnitCosts::read`] reads.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), CostsError> {
+        let costs = self
+            .values
+            .iter()
+            .map(|(name, (value, _))| (name.clone(), *value));
+        let file = CostFile {
+            version: VERSION,
+            source: self.source.clone(),
+            costs: costs.collect(),
+        };
+        std::fs::write(path, toml::to_string(&file)?).map_err(|source| CostsError::Io {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Whether the database is a file of the one gateway.
+    pub fn is_embedded(&self) -> bool {
+        self.source.kind == DatabaseKind::Embedded
+    }
+
+    /// A cost, and who says so.
+    pub(super) fn value(&self, name: &str) -> (f64, String) {
+        let found = self.values.get(name).cloned();
+        found.unwrap_or_else(|| (0.0, "not measured".to_owned()))
+    }
+
+    pub(super) fn put(&mut self, name: assumptions::Name, value: f64, said: &str) {
+        self.values
+            .insert(name.0.to_owned(), (value, said.to_owned()));
+    }
+}

@@ -1,0 +1,168 @@
+//! Unit costs out of the results of a run: as far as its phases tell them apart.
+
+use std::path::Path;
+
+use super::assumptions::{
+    COMMIT_MS, DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_NS_BYTE,
+    GATEWAY_NS_KEY, GATEWAY_US_UPLOAD, WRITER_NS_KEY,
+};
+use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+use crate::results::{PhaseSummary, Results, Second, StageSample, Summary};
+
+/// Fewer keys grow a database by its own steps, not by theirs.
+const KEYS_FOR_DISK: u64 = 500_000;
+
+/// The costs that a run shows; the others are the shipped ones.
+pub(super) fn costs(path: &Path, results: &Results) -> Result<UnitCosts, CostsError> {
+    let summary = results.summary.as_ref();
+    let measured = summary.filter(|summary| summary.cpu_seconds.contains_key("gateway"));
+    let summary = measured.ok_or_else(|| CostsError::NoSummary(path.to_owned()))?;
+    let source = source(path, results);
+    let said = format!("measured: {}", source.label);
+    let shipped = UnitCosts::shipped(source.kind)?;
+    let mut costs = shipped;
+    costs.source = source;
+    gateway(&mut costs, summary, &said);
+    database(&mut costs, results, summary, &said);
+    Ok(costs)
+}
+
+fn source(path: &Path, results: &Results) -> CostSource {
+    let run = &results.run;
+    let database = run.database.clone().unwrap_or_default();
+    let embedded = database.to_ascii_lowercase().starts_with("sqlite");
+    CostSource {
+        label: format!("{} ({}, {})", path.display(), run.name, run.started),
+        machine: run.machine.clone(),
+        database,
+        kind: if embedded {
+            DatabaseKind::Embedded
+        } else {
+            DatabaseKind::Server
+        },
+        commit: run.commit.clone(),
+        measured: run.started.clone(),
+        command: run.command.join(" "),
+        note: String::new(),
+    }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+fn gateway(costs: &mut UnitCosts, summary: &Summary, said: &str) {
+    let cpu_of = |phase: &PhaseSummary| phase.cpu_seconds.get("gateway").copied().unwrap_or(0.0);
+    let per_upload = costs.value(GATEWAY_US_UPLOAD.0).0 / 1e6;
+    let uploading = |phase: &&PhaseSummary| phase.all.downloads == 0 && phase.all.upload_keys > 0;
+    let (mut cpu, mut keys) = (0.0, 0.0);
+    for phase in summary.phases.iter().filter(uploading) {
+        cpu += cpu_of(phase) - phase.all.uploads as f64 * per_upload;
+        keys += phase.all.upload_keys as f64;
+    }
+    let total = &summary.total;
+    let shipped_key = costs.value(GATEWAY_NS_KEY.0).0 / 1e9;
+    let shipped_byte = costs.value(GATEWAY_NS_BYTE.0).0 / 1e9;
+    if keys > 0.0 && cpu > 0.0 {
+        let per_key = cpu / keys;
+        costs.put(GATEWAY_NS_KEY, per_key * 1e9, said);
+        let mixed = summary
+            .phases
+            .iter()
+            .filter(|phase| phase.all.downloads > 0);
+        let (mut cpu, mut bytes) = (0.0, 0.0);
+        for phase in mixed {
+            let uploads = phase.all.uploads as f64 * per_upload;
+            cpu += cpu_of(phase) - uploads - phase.all.upload_keys as f64 * per_key;
+            bytes += phase.all.bytes_received as f64;
+        }
+        if cpu > 0.0 && bytes > 0.0 {
+            costs.put(GATEWAY_NS_BYTE, cpu / bytes * 1e9, said);
+        }
+        return;
+    }
+    // Uploads and downloads together in every phase: what they cost together is known, and how it
+    // divides is taken from the shipped costs.
+    let expected = total.upload_keys as f64 * shipped_key
+        + total.uploads as f64 * per_upload
+        + total.bytes_received as f64 * shipped_byte;
+    let found = summary.cpu_seconds.get("gateway").copied().unwrap_or(0.0);
+    if expected > 0.0 && found > 0.0 {
+        let said = format!("{said}; divided between uploads and downloads as shipped");
+        costs.put(GATEWAY_NS_KEY, shipped_key * found / expected * 1e9, &said);
+        costs.put(
+            GATEWAY_US_UPLOAD,
+            per_upload * found / expected * 1e6,
+            &said,
+        );
+        costs.put(
+            GATEWAY_NS_BYTE,
+            shipped_byte * found / expected * 1e9,
+            &said,
+        );
+    }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+fn database(costs: &mut UnitCosts, results: &Results, summary: &Summary, said: &str) {
+    let keys = summary.total.upload_keys as f64;
+    if keys == 0.0 {
+        return;
+    }
+    if let Some(cpu) = summary.cpu_seconds.get("database") {
+        let uploads = summary.total.uploads as f64 * costs.value(DATABASE_US_UPLOAD.0).0 / 1e6;
+        if *cpu > uploads {
+            costs.put(DATABASE_NS_KEY, (cpu - uploads) / keys * 1e9, said);
+        }
+    }
+    if let Some((commits, keys)) = commits(&results.seconds) {
+        costs.put(WRITER_NS_KEY, commits.seconds_total / keys * 1e9, said);
+        let each = commits.seconds_total / commits.count as f64;
+        costs.put(COMMIT_MS, each * 1e3, said);
+    }
+    if summary.total.upload_keys >= KEYS_FOR_DISK
+        && let Some((grown, keys)) = disk_growth(&results.seconds)
+    {
+        costs.put(DISK_BYTES_KEY, grown / keys, said);
+    }
+}
+
+/// What the log's writer did between the first and the last second that tell, and for how many keys.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+fn commits(seconds: &[Second]) -> Option<(StageSample, f64)> {
+    let of = |second: &Second| Some((*second.stages.get("commit")?, second.stored_keys));
+    let samples: Vec<_> = seconds.iter().filter_map(of).collect();
+    let (first, last) = (samples.first()?, samples.last()?);
+    let commits = StageSample {
+        seconds_total: last.0.seconds_total - first.0.seconds_total,
+        // A gateway that was started again counts from zero: then nothing is known.
+        count: last.0.count.checked_sub(first.0.count)?,
+    };
+    let keys = last.1.saturating_sub(first.1);
+    (commits.count > 0 && commits.seconds_total > 0.0 && keys > 0).then_some((commits, keys as f64))
+}
+
+/// Bytes and keys by which the database grew between the first and the last second that say so.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "disks are smaller than 2^53 bytes"
+)]
+pub(super) fn disk_growth(seconds: &[Second]) -> Option<(f64, f64)> {
+    let known: Vec<_> = seconds
+        .iter()
+        .filter(|second| second.disk_bytes.is_some())
+        .collect();
+    let (first, last) = (known.first()?, known.last()?);
+    let keys = last
+        .stored_keys
+        .checked_sub(first.stored_keys)
+        .filter(|keys| *keys > 0)?;
+    let grown = last.disk_bytes?.checked_sub(first.disk_bytes?)?;
+    Some((grown as f64, keys as f64))
+}

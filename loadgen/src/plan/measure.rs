@@ -1,0 +1,506 @@
+//! Unit costs measured now: a private gateway and database on this machine, real uploads and
+//! downloads over mutual TLS, and what the system says that they have used.
+//!
+//! Processor times are the processes' own, so that the load generator beside them does not count.
+//! The time of the log's writer does count what disturbs it: on a machine whose cores are all busy
+//! it is an upper bound. The steps: start empty; many small uploads and as many keys in full ones,
+//! which tell what an upload costs from what a key costs; full uploads one at a time, for latency;
+//! everybody downloads everything, and once more to verify it; a restart with all keys stored.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::clock::{Clock, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::block_in_place;
+
+use super::assumptions::{
+    COMMIT_MS, DATABASE_BASE, DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_BASE,
+    GATEWAY_NS_BYTE, GATEWAY_NS_KEY, GATEWAY_US_UPLOAD, Name, REBUILD_NS_KEY, SET_BYTES_KEY,
+    UPLOAD_P50_MS, UPLOAD_P99_MS, WRITER_NS_KEY, WRITTEN_BYTES_KEY,
+};
+use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+use super::fetch::{FetchError, fetch};
+use super::usage::{Usage, disk_bytes, metric, metrics};
+use crate::client::{Caller, Protocol, SetupError, Target};
+use crate::demo::Database;
+use crate::local::{Gateway, GatewayOptions, LocalError, MariaDb, initialise};
+use crate::participants::{self, Participant, ParticipantsError};
+use crate::profiles::{Distribution, Profile, ProfileError, Profiles};
+use crate::quantity;
+use crate::record::{Record, RecordError, RecordWriter};
+use crate::results::Machine;
+use crate::run::{RunOptions, RunReport};
+use crate::steps::{self, StepError};
+use crate::verify::{Verdict, VerifyOptions};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const DATABASE_NAME: &str = "efgs";
+/// Keys in an upload of the many small ones: what such an upload costs is nearly all its own.
+const SMALL_UPLOAD_KEYS: u32 = 100;
+/// How many small uploads: enough processor time to be measured in hundredths of a second.
+const SMALL_UPLOADS: u64 = 2_000;
+const FULL_UPLOAD_KEYS: u32 = 5_000;
+/// Full uploads one at a time.
+const SINGLE_UPLOADS: u64 = 100;
+/// Bytes a key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
+/// of 16 bytes; parts grow by half when three quarters are taken, which leaves one half taken.
+const SET_BYTES_BY_CONSTRUCTION: f64 = 32.0;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct MeasureOptions {
+    /// The program `efgs`.
+    pub efgs: PathBuf,
+    /// The gateway's database.
+    pub database: Database,
+    /// Keys in full uploads.
+    pub keys: u64,
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// A server does not run.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The folder has no participants.
+    #[error(transparent)]
+    Participants(#[from] ParticipantsError),
+    /// No client can be made.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The record cannot be kept.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Uploads or downloads stopped.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// A download failed.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The profiles do not have what is needed.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// What is not measured is missing among the shipped costs.
+    #[error(transparent)]
+    Costs(#[from] CostsError),
+    /// The gateway's metrics, the temporary folder or the terminal fails.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Not every key was stored and delivered, so that the figures mean nothing.
+    #[error("not every key was stored and delivered: {0}")]
+    Unclean(String),
+    /// SIGINT or SIGTERM; everything was cleaned up.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Measures on a multi-threaded runtime; says on `out` what it is at. The servers end and the
+/// folder goes when it is dropped, too.
+///
+/// # Errors
+/// [`MeasureError`] when a part does not run, or a key was lost.
+pub async fn measure(
+    options: &MeasureOptions,
+    out: &mut (impl Write + Send),
+) -> Result<UnitCosts, MeasureError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        measured = experiment(options, out) => measured,
+        _ = interrupt.recv() => Err(MeasureError::Interrupted),
+        _ = terminate.recv() => Err(MeasureError::Interrupted),
+    }
+}
+
+async fn experiment(
+    options: &MeasureOptions,
+    out: &mut (impl Write + Send),
+) -> Result<UnitCosts, MeasureError> {
+    writeln!(
+        out,
+        "measuring unit costs: {} keys on this machine",
+        options.keys
+    )?;
+    // In this order, so that the gateway ends before its database, and the folder goes last.
+    let folder = tempfile::Builder::new().prefix("efgs-measure").tempdir()?;
+    let (database, ground) = block_in_place(|| Ground::start(options, folder.path()))?;
+    let mut experiment = Experiment {
+        database,
+        ground,
+        costs: BTreeMap::new(),
+    };
+    experiment.run(options, out).await?;
+    let costs = UnitCosts::measured(experiment.source(options), &experiment.costs);
+    Ok(costs.or_shipped()?)
+}
+
+/// The gateway and who uses it.
+struct Ground {
+    folder: PathBuf,
+    gateway: Gateway,
+    participants: Arc<Vec<Participant>>,
+    callers: Vec<Arc<Caller>>,
+}
+
+impl Ground {
+    fn start(
+        options: &MeasureOptions,
+        folder: &Path,
+    ) -> Result<(Option<MariaDb>, Self), MeasureError> {
+        let database = match options.database {
+            Database::Mysql => Some(MariaDb::start(folder)?),
+            Database::Sqlite => None,
+        };
+        if let Some(database) = &database {
+            database.create_database(DATABASE_NAME)?;
+        }
+        let home = folder.join("efgs");
+        let url = database
+            .as_ref()
+            .map(|database| database.url(DATABASE_NAME));
+        initialise(&options.efgs, &home, url.as_deref())?;
+        let gateway = Gateway::start(GatewayOptions::new(&options.efgs, &home))?;
+        let participants = participants::read(&home.join("pki"))?;
+        let server_ca = participants::read_server_ca(&home.join("pki"))?;
+        let caller = |one| Caller::new(one, &server_ca, Protocol::Http1).map(Arc::new);
+        let callers = participants.iter().map(caller).collect::<Result<_, _>>()?;
+        let ground = Self {
+            folder: home,
+            gateway,
+            participants: Arc::new(participants),
+            callers,
+        };
+        Ok((database, ground))
+    }
+
+    fn target(&self) -> Target {
+        self.gateway.target()
+    }
+}
+
+/// Everything that is read before and after a step.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    gateway: Usage,
+    database: Usage,
+    disk_bytes: f64,
+    commit_s: f64,
+    commits: f64,
+}
+
+impl Reading {
+    fn since(self, before: Self) -> Self {
+        let usage = |now: Usage, then: Usage| Usage {
+            cpu_s: now.cpu_s - then.cpu_s,
+            written_bytes: now.written_bytes - then.written_bytes,
+            ..now
+        };
+        Self {
+            gateway: usage(self.gateway, before.gateway),
+            database: usage(self.database, before.database),
+            disk_bytes: self.disk_bytes - before.disk_bytes,
+            commit_s: self.commit_s - before.commit_s,
+            commits: self.commits - before.commits,
+        }
+    }
+}
+
+struct Experiment {
+    ground: Ground,
+    database: Option<MariaDb>,
+    costs: BTreeMap<&'static str, f64>,
+}
+
+/// A step's uploads: how many keys, how many in each, over how many participants.
+struct Volume {
+    name: &'static str,
+    keys: u64,
+    upload_keys: u32,
+    participants: usize,
+    seed: u64,
+}
+
+impl Experiment {
+    async fn run(
+        &mut self,
+        options: &MeasureOptions,
+        out: &mut (impl Write + Send),
+    ) -> Result<(), MeasureError> {
+        let all = self.ground.participants.len();
+        let volume = |name, keys, upload_keys, participants, seed| Volume {
+            name,
+            keys,
+            upload_keys,
+            participants,
+            seed,
+        };
+        let full = u64::from(FULL_UPLOAD_KEYS);
+        let restart_empty_s = self.restart()?;
+        let empty = self.read()?;
+        // The first connections and statements cost more than all others.
+        let warm_up = volume("warm-up", full * 27, FULL_UPLOAD_KEYS, all, 1);
+        let mut records = vec![self.upload(&warm_up, out).await?.record];
+        let idle = self.read()?;
+        self.put(GATEWAY_BASE, idle.gateway.rss_bytes);
+        self.put(DATABASE_BASE, idle.database.rss_bytes);
+
+        let small_keys = SMALL_UPLOADS * u64::from(SMALL_UPLOAD_KEYS);
+        let small = volume("small uploads", small_keys, SMALL_UPLOAD_KEYS, all, 2);
+        let small = self.upload(&small, out).await?;
+        let many = volume("full uploads", options.keys, FULL_UPLOAD_KEYS, all, 3);
+        let many = self.upload(&many, out).await?;
+        self.divide(&small, &many);
+        let single = volume(
+            "single uploads",
+            SINGLE_UPLOADS * full,
+            FULL_UPLOAD_KEYS,
+            1,
+            4,
+        );
+        let single = self.upload(&single, out).await?;
+        self.put(UPLOAD_P50_MS, single.report.latency_millis(0.5));
+        self.put(UPLOAD_P99_MS, single.report.latency_millis(0.99));
+        self.put(
+            COMMIT_MS,
+            single.used.commit_s / single.used.commits.max(1.0) * 1e3,
+        );
+        records.extend([small.record, many.record, single.record]);
+
+        self.download(out).await?;
+        // Once more for the truth of it: nothing is worth measuring that does not arrive.
+        let verdict = self.verify(&records, out).await?;
+
+        let restart_s = self.restart()?;
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "keys of a run are far below 2^53"
+        )]
+        let stored = verdict.delivered as f64 / (self.ground.participants.len() as f64 - 1.0);
+        self.put(
+            REBUILD_NS_KEY,
+            (restart_s - restart_empty_s).max(0.0) / stored * 1e9,
+        );
+        // Started again, the gateway holds the set and no bundle yet. How full the set is depends on
+        // how many keys there are: what it takes at its worst must be planned for.
+        let set_bytes = (self.read()?.gateway.rss_bytes - empty.gateway.rss_bytes) / stored;
+        writeln!(out, "  set of identities: {set_bytes:.1} bytes a key now\n")?;
+        self.put(SET_BYTES_KEY, set_bytes.max(SET_BYTES_BY_CONSTRUCTION));
+        Ok(())
+    }
+
+    /// Two equations, two unknowns: what a key costs, and what an upload costs.
+    fn divide(&mut self, small: &Step, many: &Step) {
+        let solve = |of: fn(&Reading) -> f64| {
+            let (few, all) = (of(&small.used), of(&many.used));
+            let determinant = small.uploads() * many.keys() - many.uploads() * small.keys();
+            let an_upload = (few * many.keys() - all * small.keys()) / determinant;
+            let an_upload = an_upload.max(0.0);
+            let a_key = (all - an_upload * many.uploads()) / many.keys();
+            (a_key.max(0.0), an_upload)
+        };
+        let (a_key, an_upload) = solve(|used| used.gateway.cpu_s);
+        self.put(GATEWAY_NS_KEY, a_key * 1e9);
+        self.put(GATEWAY_US_UPLOAD, an_upload * 1e6);
+        let (a_key, an_upload) = solve(|used| used.database.cpu_s);
+        self.put(DATABASE_NS_KEY, a_key * 1e9);
+        self.put(DATABASE_US_UPLOAD, an_upload * 1e6);
+        self.put(WRITER_NS_KEY, many.used.commit_s / many.keys() * 1e9);
+        self.put(DISK_BYTES_KEY, many.used.disk_bytes / many.keys());
+        let written = match self.database {
+            Some(_) => many.used.database.written_bytes,
+            None => many.used.gateway.written_bytes,
+        };
+        self.put(WRITTEN_BYTES_KEY, written / many.keys());
+    }
+
+    fn put(&mut self, name: Name, value: f64) {
+        self.costs.insert(name.0, significant(value));
+    }
+
+    fn read(&self) -> Result<Reading, MeasureError> {
+        let text = metrics(self.ground.gateway.operations())?;
+        let usage = |process: Option<u32>| process.map_or_else(Usage::default, Usage::of);
+        let files = match &self.database {
+            Some(database) => database.folder().to_owned(),
+            None => self.ground.folder.clone(),
+        };
+        Ok(Reading {
+            gateway: usage(self.ground.gateway.process_id()),
+            database: usage(self.database.as_ref().and_then(MariaDb::process_id)),
+            disk_bytes: disk_bytes(&files),
+            commit_s: metric(&text, "efgs_commit_seconds_sum"),
+            commits: metric(&text, "efgs_commit_seconds_count"),
+        })
+    }
+
+    fn restart(&mut self) -> Result<f64, MeasureError> {
+        block_in_place(|| {
+            self.ground.gateway.terminate()?;
+            let begun = Instant::now();
+            self.ground.gateway.restart()?;
+            Ok(begun.elapsed().as_secs_f64())
+        })
+    }
+
+    async fn upload(
+        &self,
+        volume: &Volume,
+        out: &mut (impl Write + Send),
+    ) -> Result<Step, MeasureError> {
+        let profile = Profile {
+            name: volume.name.to_owned(),
+            keys: volume.keys,
+            participants: volume.participants,
+            upload_keys: volume.upload_keys,
+            distribution: Distribution::Even,
+        };
+        let ground = &self.ground;
+        let participants = Arc::clone(&ground.participants);
+        let profiles = Profiles::shipped()?;
+        let (workload, uploads) =
+            steps::prepare(participants, &profiles, &profile, volume.seed).await?;
+        let path = ground.folder.join(format!("{}.jsonl", volume.seed));
+        let record = RecordWriter::create(&path, volume.name, workload.seed, &workload.countries)?;
+        let options = RunOptions {
+            targets: vec![ground.target()],
+            connections: 1,
+            timeout: TIMEOUT,
+            retry_for: TIMEOUT,
+        };
+        let before = self.read()?;
+        let report = steps::upload(&ground.callers, uploads, &options, Some(record)).await?;
+        let used = self.read()?.since(before);
+        if report.keys_stored != volume.keys {
+            return Err(MeasureError::Unclean(report.to_string()));
+        }
+        writeln!(
+            out,
+            "  {:<15} {:>9} keys in {:>5} uploads, {:.2} s, {:.0} keys/s",
+            volume.name,
+            report.keys_stored,
+            report.uploads_stored,
+            report.phase.as_secs_f64(),
+            report.keys_per_second()
+        )?;
+        Ok(Step {
+            record: path,
+            report,
+            used,
+        })
+    }
+
+    /// Everybody downloads everything, once to warm the bundles up and once for the figure.
+    async fn download(&mut self, out: &mut (impl Write + Send)) -> Result<(), MeasureError> {
+        let (target, day) = (self.ground.target(), SystemClock.now().day());
+        fetch(&self.ground.callers, &target, day).await?;
+        let before = self.read()?;
+        let begun = Instant::now();
+        let bytes = fetch(&self.ground.callers, &target, day).await?;
+        let took = begun.elapsed().as_secs_f64();
+        let used = self.read()?.since(before);
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "bytes of a run are far below 2^53"
+        )]
+        let bytes = bytes as f64;
+        self.put(GATEWAY_NS_BYTE, used.gateway.cpu_s / bytes * 1e9);
+        let rate = quantity::bytes(bytes / took);
+        writeln!(
+            out,
+            "  downloads       {}, {took:.2} s, {rate}/s",
+            quantity::bytes(bytes)
+        )?;
+        Ok(())
+    }
+
+    async fn verify(
+        &self,
+        records: &[PathBuf],
+        out: &mut (impl Write + Send),
+    ) -> Result<Verdict, MeasureError> {
+        let records: Result<Vec<_>, _> = records.iter().map(|path| Record::read(path)).collect();
+        let options = VerifyOptions {
+            targets: vec![self.ground.target()],
+            day: SystemClock.now().day(),
+            timeout: TIMEOUT,
+            patience: TIMEOUT,
+            ignore_unknown: false,
+        };
+        let Ground {
+            folder,
+            callers,
+            participants,
+            ..
+        } = &self.ground;
+        let anchor = participants::read_trust_anchor(&folder.join("pki/trust-anchor.pem"))?;
+        let participants = Arc::clone(participants);
+        let verdict = steps::download(callers, participants, records?, &anchor, &options).await?;
+        if !verdict.is_clean() {
+            return Err(MeasureError::Unclean(verdict.to_string()));
+        }
+        writeln!(out, "  verified        {} keys", verdict.delivered)?;
+        Ok(verdict)
+    }
+
+    fn source(&self, options: &MeasureOptions) -> CostSource {
+        let machine = Machine::here();
+        let database = match options.database {
+            Database::Mysql => "MariaDB",
+            Database::Sqlite => "SQLite",
+        };
+        let now = SystemClock.now();
+        CostSource {
+            label: format!(
+                "{database}, {} x {}, {}",
+                machine.cpus,
+                machine.cpu_model,
+                now.day()
+            ),
+            machine,
+            database: database.to_owned(),
+            kind: match options.database {
+                Database::Mysql => DatabaseKind::Server,
+                Database::Sqlite => DatabaseKind::Embedded,
+            },
+            commit: None,
+            measured: now.day().to_string(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            note: "gateway, database and load generator on the same machine".to_owned(),
+        }
+    }
+}
+
+/// A step of uploads, done.
+struct Step {
+    record: PathBuf,
+    report: RunReport,
+    used: Reading,
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+impl Step {
+    fn keys(&self) -> f64 {
+        self.report.keys_stored as f64
+    }
+
+    fn uploads(&self) -> f64 {
+        self.report.uploads_stored as f64
+    }
+}
+
+/// More than three digits of a measurement say nothing.
+fn significant(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return 0.0;
+    }
+    let scale = 10f64.powf(2.0 - value.abs().log10().floor());
+    (value * scale).round() / scale
+}

@@ -1,0 +1,427 @@
+//! Drawings, as SVG in a text. Ticks are chosen here, so that every axis has round numbers with a
+//! unit; plotters draws.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::prelude::{
+    ChartBuilder, Circle, DrawingArea, DrawingAreaErrorKind, IntoDrawingArea, IntoFont, LineSeries,
+    PathElement, RGBColor, Rectangle, SVGBackend,
+};
+use plotters::style::Color;
+
+use super::page::COLOURS;
+use crate::quantity;
+
+const WIDTH: u32 = 900;
+const LINES_HEIGHT: u32 = 320;
+const BAR_HEIGHT: u32 = 34;
+/// Above the bars, and for their axis.
+const BARS_FRAME: u32 = 70;
+const FONT: &str = "sans-serif";
+const FONT_SIZE: i32 = 15;
+
+/// The page's style replaces these values in the dark: they are names, too.
+const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
+const LINE: RGBColor = RGBColor(0xd1, 0xd9, 0xe0);
+const SERIES: [RGBColor; COLOURS] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x7a, 0x7a, 0x7a),
+];
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// How an axis divides.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scale {
+    /// From zero, in equal steps.
+    Linear,
+    /// In powers of ten.
+    Log,
+    /// At these places, with these names; places are as the points have them.
+    Named(Vec<(f64, String)>),
+}
+
+/// An axis: what it shows, in which unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// With the unit, as `latency, ms`.
+    pub label: String,
+    /// How it divides.
+    pub scale: Scale,
+}
+
+impl Axis {
+    /// From zero, in equal steps.
+    pub fn linear(label: &str) -> Self {
+        Self {
+            label: label.to_owned(),
+            scale: Scale::Linear,
+        }
+    }
+
+    /// In powers of ten.
+    pub fn log(label: &str) -> Self {
+        Self {
+            label: label.to_owned(),
+            scale: Scale::Log,
+        }
+    }
+
+    /// The value's place on the axis.
+    fn place(&self, value: f64) -> f64 {
+        match self.scale {
+            Scale::Log => value.max(1e-9).log10(),
+            Scale::Linear | Scale::Named(_) => value,
+        }
+    }
+
+    /// Both ends and the ticks, as places.
+    fn span(&self, values: impl Iterator<Item = f64>) -> Span {
+        let values: Vec<_> = values.filter(|value| value.is_finite()).collect();
+        let most = values.iter().copied().fold(0.0, f64::max);
+        match &self.scale {
+            Scale::Linear => linear_ticks(most),
+            Scale::Log => {
+                let above = values.iter().copied().filter(|value| *value > 0.0);
+                let least = above.fold(f64::INFINITY, f64::min);
+                log_ticks(if least.is_finite() { least } else { 1.0 }, most)
+            }
+            Scale::Named(names) => {
+                let places: Vec<_> = names.iter().map(|(place, _)| *place).collect();
+                Span::over(places)
+            }
+        }
+    }
+
+    fn name(&self, place: f64) -> String {
+        match &self.scale {
+            Scale::Linear => quantity::scaled(place),
+            Scale::Log => quantity::scaled(10f64.powf(place)),
+            Scale::Named(names) => {
+                let found = names.iter().find(|(at, _)| (at - place).abs() < 1e-9);
+                found.map(|(_, name)| name.clone()).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// An axis as plotters wants it: places from one end to the other, and the ticks chosen above.
+struct Span {
+    from: f64,
+    to: f64,
+    ticks: Vec<f64>,
+}
+
+impl Span {
+    /// From the first tick to the last.
+    fn over(ticks: Vec<f64>) -> Self {
+        let from = ticks.first().copied().unwrap_or(0.0);
+        let to = ticks.last().copied().filter(|to| *to > from);
+        Self {
+            from,
+            to: to.unwrap_or(from + 1.0),
+            ticks,
+        }
+    }
+}
+
+impl Ranged for Span {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    #[allow(clippy::cast_possible_truncation, reason = "pixels of a drawing")]
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let share = (value - self.from) / (self.to - self.from);
+        let pixels = f64::from(limit.1 - limit.0) * share;
+        limit.0 + pixels.round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.from..self.to
+    }
+}
+
+/// From zero to the first round number above, in four to eight steps.
+fn linear_ticks(most: f64) -> Span {
+    let most = if most > 0.0 { most } else { 1.0 };
+    let step = quantity::rounded_up(most / 8.0);
+    let ticks: Vec<_> = (0..=9)
+        .map(|number| f64::from(number) * step)
+        .take_while(|tick| *tick < most + step)
+        .collect();
+    Span::over(ticks)
+}
+
+/// Whole powers of ten around the values, with 2 and 5 between when they are few.
+fn log_ticks(least: f64, most: f64) -> Span {
+    let (first, last) = (
+        least.log10().floor(),
+        most.max(least * 1.001).log10().ceil(),
+    );
+    let steps: &[f64] = match last - first {
+        decades if decades <= 3.0 => &[1.0, 2.0, 5.0],
+        _ => &[1.0],
+    };
+    let mut ticks = Vec::new();
+    let mut decade = first;
+    while decade < last {
+        ticks.extend(steps.iter().map(|step| decade + step.log10()));
+        decade += 1.0;
+    }
+    ticks.push(last);
+    // Empty parts of a decade at either end say nothing.
+    let (low, high) = (least.log10() + 1e-9, most.max(least * 1.001).log10() - 1e-9);
+    let from = ticks.iter().rposition(|tick| *tick <= low).unwrap_or(0);
+    let to = ticks
+        .iter()
+        .position(|tick| *tick >= high)
+        .unwrap_or(ticks.len() - 1);
+    Span::over(ticks[from..=to.max(from + 1).min(ticks.len() - 1)].to_vec())
+}
+
+/// A line: its name, and its points from left to right. Where there is no value the line breaks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Line {
+    /// Named in the legend.
+    pub name: String,
+    /// Points, as the axes have them.
+    pub points: Vec<(f64, Option<f64>)>,
+}
+
+impl Line {
+    /// The parts without a break.
+    fn parts(&self) -> Vec<Vec<(f64, f64)>> {
+        let parts = self.points.split(|(_, y)| y.is_none());
+        let known = |part: &[(f64, Option<f64>)]| {
+            part.iter()
+                .filter_map(|&(x, y)| y.map(|y| (x, y)))
+                .collect::<Vec<_>>()
+        };
+        parts.map(known).filter(|part| !part.is_empty()).collect()
+    }
+}
+
+/// Draws lines. Nothing when no line has a point.
+pub fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> Option<String> {
+    let points = || lines.iter().flat_map(Line::parts).flatten();
+    points().next()?;
+    let mut svg = String::new();
+    let drawn = draw_lines(&mut svg, x, y, lines, points);
+    drawn.expect("a drawing into a text cannot fail");
+    Some(svg)
+}
+
+fn draw_lines<I: Iterator<Item = (f64, f64)>>(
+    svg: &mut String,
+    x: &Axis,
+    y: &Axis,
+    lines: &[Line],
+    points: impl Fn() -> I,
+) -> Drawn {
+    let x_span = x.span(points().map(|point| point.0));
+    let y_span = y.span(points().map(|point| point.1));
+    let area: Area<'_> = SVGBackend::with_string(svg, (WIDTH, LINES_HEIGHT)).into_drawing_area();
+    let mut chart = ChartBuilder::on(&area)
+        .margin_top(10)
+        .margin_right(24)
+        .x_label_area_size(46)
+        .y_label_area_size(74)
+        .build_cartesian_2d(x_span, y_span)?;
+    chart
+        .configure_mesh()
+        .bold_line_style(LINE)
+        .axis_style(INK)
+        .label_style((FONT, FONT_SIZE).into_font().color(&INK))
+        .axis_desc_style((FONT, FONT_SIZE).into_font().color(&INK))
+        .x_label_formatter(&|place| x.name(*place))
+        .y_label_formatter(&|place| y.name(*place))
+        .x_desc(&x.label)
+        .y_desc(&y.label)
+        .draw()?;
+    for (colour, line) in SERIES.iter().cycle().zip(lines) {
+        for part in line.parts() {
+            let placed: Vec<_> = part
+                .into_iter()
+                .map(|(at, value)| (x.place(at), y.place(value)))
+                .collect();
+            if let [only] = placed.as_slice() {
+                chart.draw_series([Circle::new(*only, 3, colour.filled())])?;
+            }
+            chart.draw_series(LineSeries::new(placed, colour.stroke_width(2)))?;
+        }
+    }
+    area.present()
+}
+
+/// A bar: its name, and how long each of its parts is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Bar {
+    /// At its left end.
+    pub name: String,
+    /// One a part, in the order of the legend.
+    pub parts: Vec<f64>,
+    /// Beyond its right end.
+    pub value: String,
+}
+
+/// Draws bars from left to right, their parts one after another. Nothing when there is none.
+/// `mark` draws a line across all bars.
+pub fn bars(x: &Axis, bars: &[Bar], mark: Option<f64>) -> Option<String> {
+    if bars.is_empty() {
+        return None;
+    }
+    let mut svg = String::new();
+    draw_bars(&mut svg, x, bars, mark).expect("a drawing into a text cannot fail");
+    Some(svg)
+}
+
+fn draw_bars(svg: &mut String, x: &Axis, bars: &[Bar], mark: Option<f64>) -> Drawn {
+    let count = u32::try_from(bars.len()).unwrap_or(u32::MAX);
+    let height = count.saturating_mul(BAR_HEIGHT) + BARS_FRAME;
+    let totals = bars.iter().map(|bar| bar.parts.iter().sum::<f64>());
+    let span = x.span(totals.chain(mark));
+    let rows = f64::from(count);
+    let down = Span {
+        from: rows,
+        to: 0.0,
+        ticks: (0..count).map(|row| f64::from(row) + 0.5).collect(),
+    };
+    let area: Area<'_> = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
+    let mut chart = ChartBuilder::on(&area)
+        .margin_top(10)
+        .margin_right(110)
+        .x_label_area_size(46)
+        .y_label_area_size(210)
+        .build_cartesian_2d(span, down)?;
+    let name = |row: f64| {
+        let bar = (0..)
+            .zip(bars)
+            .find(|(index, _)| (f64::from(*index) + 0.5 - row).abs() < 0.1);
+        bar.map(|(_, bar): (u32, &Bar)| bar.name.clone())
+            .unwrap_or_default()
+    };
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .bold_line_style(LINE)
+        .axis_style(INK)
+        .label_style((FONT, FONT_SIZE).into_font().color(&INK))
+        .axis_desc_style((FONT, FONT_SIZE).into_font().color(&INK))
+        .x_label_formatter(&|place| x.name(*place))
+        .y_label_formatter(&|row| name(*row))
+        .x_desc(&x.label)
+        .draw()?;
+    for (row, bar) in (0u32..).zip(bars) {
+        let row = f64::from(row);
+        let mut begin = 0.0;
+        for (colour, part) in SERIES.iter().cycle().zip(&bar.parts) {
+            let corners = [(begin, row + 0.2), (begin + part, row + 0.8)];
+            chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+            begin += part;
+        }
+        let style = (FONT, FONT_SIZE).into_font().color(&INK);
+        let (right, top) = chart.backend_coord(&(begin, row + 0.36));
+        area.draw_text(&bar.value, &style, (right + 6, top))?;
+    }
+    if let Some(mark) = mark {
+        let across = vec![(mark, 0.0), (mark, rows)];
+        chart.draw_series([PathElement::new(across, INK.stroke_width(2))])?;
+    }
+    drop(chart);
+    area.present()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(span: Span, expected: &[f64]) {
+        let close = |(one, other): (&f64, &f64)| (one - other).abs() < 1e-6;
+        let same = span.ticks.len() == expected.len() && span.ticks.iter().zip(expected).all(close);
+        assert!(same, "{:?} instead of {expected:?}", span.ticks);
+        assert!((span.from - expected[0]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn divides_axes_at_round_numbers() {
+        check(
+            linear_ticks(7.3),
+            &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+        );
+        check(linear_ticks(100.0), &[0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
+        check(linear_ticks(0.0), &[0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
+        // 30 to 400: from 20 to 500, by 1, 2 and 5.
+        check(
+            log_ticks(30.0, 400.0),
+            &[20f64, 50.0, 100.0, 200.0, 500.0].map(f64::log10),
+        );
+        check(
+            log_ticks(0.5, 20_000.0),
+            &[-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+        );
+    }
+
+    #[test]
+    fn breaks_a_line_where_nothing_was_measured() {
+        let line = Line {
+            name: String::new(),
+            points: vec![(0.0, Some(1.0)), (1.0, None), (2.0, None), (3.0, Some(2.0))],
+        };
+        assert_eq!(line.parts(), [vec![(0.0, 1.0)], vec![(3.0, 2.0)]]);
+        let (x, y) = (Axis::linear("time, s"), Axis::log("latency, ms"));
+        let svg = lines(&x, &y, &[line]).unwrap();
+        assert_eq!(
+            svg.matches("<circle").count(),
+            2,
+            "single points are seen: {svg}"
+        );
+        assert!(svg.contains("latency, ms") && svg.contains("time, s"));
+        assert_eq!(lines(&x, &y, &[Line::default()]), None);
+    }
+
+    #[test]
+    fn draws_a_part_of_a_bar_as_long_as_its_share_of_the_axis() {
+        let bar = Bar {
+            name: "one".to_owned(),
+            parts: vec![50.0, 25.0],
+            value: "75".to_owned(),
+        };
+        let svg = bars(&Axis::linear("time, ns"), &[bar], Some(100.0)).unwrap();
+        let widths: Vec<f64> = svg
+            .lines()
+            .filter(|line| line.starts_with("<rect"))
+            .map(|line| {
+                line.split("width=\"")
+                    .nth(1)
+                    .unwrap()
+                    .split('"')
+                    .next()
+                    .unwrap()
+            })
+            .map(|width| width.parse().unwrap())
+            .collect();
+        // 580 pixels from 0 to 100, and plotters draws whole ones.
+        assert_eq!(widths.len(), 2, "{svg}");
+        assert!(
+            (widths[0] - 290.0).abs() <= 1.0 && (widths[1] - 145.0).abs() <= 1.0,
+            "{widths:?}"
+        );
+        assert!(
+            svg.contains("#0072B2") && svg.contains("#D55E00"),
+            "colours the style knows"
+        );
+    }
+}

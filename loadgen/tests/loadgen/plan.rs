@@ -1,0 +1,74 @@
+//! `loadgen plan` and `loadgen report` as an operator types them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn loadgen(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn writes_plan_html_when_no_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = loadgen(folder.path(), &["plan", "--profile", "worst-day", "--html"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        said.contains("gateways with") && said.ends_with("plan.html\n"),
+        "{said}"
+    );
+    let html = fs::read_to_string(folder.path().join("plan.html")).unwrap();
+    assert!(html.contains("Capacity plan: worst-day") && html.contains("What to buy"));
+}
+
+#[test]
+fn prints_json_of_the_profile_with_what_was_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "plan",
+        "--profile",
+        "peak-2022",
+        "--set",
+        "participants=11",
+        "--json",
+    ];
+    let output = loadgen(folder.path(), &arguments);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    // 3.5 million keys of 60 bytes to ten others.
+    assert_eq!(plan["load"]["bytes_out_per_day"], 2.1e9);
+    assert_eq!(plan["profile"], "peak-2022");
+}
+
+#[test]
+fn lists_the_names_of_assumptions_when_one_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = loadgen(folder.path(), &["plan", "--set", "speed=1"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said.contains("speed; there are keys_per_day, participants"),
+        "{said}"
+    );
+}
+
+#[test]
+fn says_which_line_of_results_it_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("r.jsonl"), "{\"kind\":\"minute\"}\n").unwrap();
+    for command in [&["report", "r.jsonl"][..], &["plan", "--check", "r.jsonl"]] {
+        let output = loadgen(folder.path(), command);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert!(said.contains("r.jsonl, line 1: "), "{said}");
+    }
+    assert!(!folder.path().join("report.html").exists());
+}
