@@ -176,4 +176,26 @@ const ROWS: &[Row] = &[
             }
         },
     ),
+    differs(
+        "§2.12",
+        "requests_that_are_no_http",
+        [
+            "what is no HTTP, or has too long headers: 400 with HTML of the container",
+            "400 or 431 with an empty body, and the connection is closed",
+            "the HTTP library answers before there is a request; no client sends such",
+        ],
+        |world| {
+            for request in [
+                "GET / HTTP/1.1\r\nno header\r\n\r\n",
+                "POST /diagnosiskeys/upload HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+                "\u{16}\u{3}\u{1} TLS?\r\n\r\n",
+            ] {
+                let mut raw = world.proxy();
+                raw.send(request);
+                let answer = raw.answer(false).expect(400);
+                assert!(answer.body.is_empty(), "{answer:?}");
+                raw.until_closed();
+            }
+        },
+    ),
 ];

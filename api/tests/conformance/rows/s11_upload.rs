@@ -375,4 +375,23 @@ const ROWS: &[Row] = &[
             ask(world, &request).expect(201);
         },
     ),
+    differs(
+        "§11.25",
+        "two_batch_tag_headers",
+        [
+            "two `batchTag` headers are joined with a comma",
+            "the first counts",
+            "no client sends two; the first counts of every other header, too",
+        ],
+        |world| {
+            let upload = Upload::fresh(world, "DE", 1);
+            let request = upload.request().with("batchTag", "second");
+            let answer = ask(world, &request).expect(201);
+            assert_eq!(answer.header("batchTag"), Some(upload.tag.as_str()));
+            Upload::fresh(world, "DE", 1)
+                .tagged("second")
+                .send(world)
+                .expect(201);
+        },
+    ),
 ];
