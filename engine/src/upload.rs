@@ -136,7 +136,9 @@ pub fn prepare(
         return Ok(Prepared::Answered(replayed));
     }
     let canonical = content.canonical();
-    match timed("dedup", || dedup(verified, canonical, around.keys, around.set)) {
+    match timed("dedup", || {
+        dedup(verified, canonical, around.keys, around.set)
+    }) {
         Ok(unique) => {
             let sealed = timed("persist", || seal(unique, request, permit, around, now));
             Ok(Prepared::Sealed(Box::new(sealed)))

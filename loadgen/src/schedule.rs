@@ -148,6 +148,15 @@ mod tests {
     }
 
     #[test]
+    fn keeps_slow_rates_over_many_seeds() {
+        let end = End::After(Duration::from_secs(3));
+        let of = |seed| made(seed, Arrivals::Poisson(rate(4.0)), end).len();
+        let sum: usize = (0..1000).map(of).sum();
+        // 12,000 expected, with a deviation of 110.
+        assert!((11_500..12_500).contains(&sum), "{sum}");
+    }
+
+    #[test]
     fn spreads_gaps_exponentially() {
         let table = made(2, Arrivals::Poisson(rate(1000.0)), MINUTE);
         let gaps = table.windows(2).map(|pair| pair[1].at - pair[0].at);

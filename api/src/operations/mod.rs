@@ -63,7 +63,10 @@ fn install_recorder() -> Result<PrometheusHandle, String> {
     let installed = builder.and_then(PrometheusBuilder::install_recorder);
     let handle = installed.map_err(|error| error.to_string())?;
     metrics::describe_histogram!("efgs_request_seconds", "Request to response head");
-    metrics::describe_histogram!("efgs_stage_seconds", "Time of each part of a stage, by stage");
+    metrics::describe_histogram!(
+        "efgs_stage_seconds",
+        "Time of each part of a stage, by stage"
+    );
     metrics::describe_counter!("efgs_refusals_total", "Refused requests by code");
     metrics::describe_gauge!("efgs_connections_open", "Open connections over all ports");
     metrics::describe_counter!(

@@ -155,7 +155,8 @@ mod tests {
     use super::*;
 
     fn identities(numbers: &[u64]) -> Vec<KeyIdentity> {
-        let identity = |number: &u64| KeyIdentity([number.to_le_bytes(); 2].concat().try_into().unwrap());
+        let identity =
+            |number: &u64| KeyIdentity([number.to_le_bytes(); 2].concat().try_into().unwrap());
         numbers.iter().map(identity).collect()
     }
 
@@ -167,7 +168,11 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         // Small numbers collide in their low bits, and are added again.
-        let number = prop_oneof![0..200_u64, any::<u64>(), (0..64_u64).prop_map(|high| high << 58)];
+        let number = prop_oneof![
+            0..200_u64,
+            any::<u64>(),
+            (0..64_u64).prop_map(|high| high << 58)
+        ];
         prop_oneof![
             9 => prop::collection::vec(number, 0..400).prop_map(Step::Add),
             1 => Just(Step::Clear),
@@ -193,7 +198,10 @@ mod tests {
             assert!(!rules_out(&[1, seq * 100_000], Some(seq - 1)), "{seq}");
         }
         assert!(rules_out(&[1, 2], Some(13)));
-        assert!(!rules_out(&[1, 2], Some(12)), "more came in than is remembered");
+        assert!(
+            !rules_out(&[1, 2], Some(12)),
+            "more came in than is remembered"
+        );
         assert!(!rules_out(&[1, 2], None), "never probed");
     }
 

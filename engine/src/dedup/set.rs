@@ -398,7 +398,9 @@ impl Shard {
         loop {
             let slots = &self.buckets[at].0;
             // All at once: where in the bucket the free slots begin cannot be foretold.
-            let found = slots.each_ref().map(|slot| slot.first.load(Ordering::Acquire));
+            let found = slots
+                .each_ref()
+                .map(|slot| slot.first.load(Ordering::Acquire));
             if found.contains(&first) {
                 let mut matches = slots.iter().zip(found);
                 if matches.any(|(slot, found)| found == first && is_same(slot, second)) {

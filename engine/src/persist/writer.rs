@@ -464,7 +464,11 @@ impl Writer {
         let mut submissions = submissions;
         self.count();
         loop {
-            let open = if self.has_room() { submissions } else { &nothing };
+            let open = if self.has_room() {
+                submissions
+            } else {
+                &nothing
+            };
             select! {
                 recv(self.hand.written) -> written => {
                     return written.expect("the commit thread has not panicked");

@@ -48,6 +48,21 @@ struct Course {
     bar: ProgressBar,
 }
 
+impl Course {
+    /// How long one stream, or all of them, took: the time that the phase was meant to last, or
+    /// until the last success, if that came later. Who is slow at the end of one stream makes no
+    /// other look slow.
+    fn active_seconds(&self, phase: &Phase, one: Option<&Running>) -> f64 {
+        let tallies = self
+            .streams
+            .iter()
+            .filter(|running| one.is_none_or(|one| std::ptr::eq(Arc::as_ptr(running), one)));
+        let last = tallies.filter_map(|running| running.tally.last_success());
+        let until = last.map(|at| at.duration_since(self.begun).as_secs_f64());
+        until.fold(phase.seconds.unwrap_or(0.0), f64::max)
+    }
+}
+
 impl Experiment {
     /// Runs a phase to its end.
     ///
@@ -370,14 +385,17 @@ impl Experiment {
         self.running_making_seconds += Duration::from_nanos(making).as_secs_f64();
         let streams = course.streams.iter().zip(&course.by_stream);
         let by_stream = streams.map(|(running, (counts, behind))| {
-            (running.tally.name.clone(), counts.figures(seconds, *behind))
+            let figures = counts.figures(course.active_seconds(phase, Some(running)), *behind);
+            (running.tally.name.clone(), figures)
         });
         let summary = PhaseSummary {
             name: phase.name.clone(),
             begins_at: self.clock,
             offered_uploads_per_second: offered.uploads_per_second,
             offered_keys_per_second: offered.keys_per_second,
-            all: course.counts.figures(seconds, course.behind_max),
+            all: course
+                .counts
+                .figures(course.active_seconds(phase, None), course.behind_max),
             streams: match course.streams.len() {
                 1 => BTreeMap::new(),
                 _ => by_stream.collect(),

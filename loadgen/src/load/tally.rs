@@ -54,6 +54,7 @@ pub(super) struct StreamTally {
     pub(super) name: String,
     phase: String,
     counts: Mutex<Counts>,
+    last_success: Mutex<Option<Instant>>,
     sent: AtomicU64,
     clock: Mutex<DueClock>,
 }
@@ -83,6 +84,7 @@ impl StreamTally {
             name: name.to_owned(),
             phase: phase.to_owned(),
             counts: Mutex::default(),
+            last_success: Mutex::default(),
             sent: AtomicU64::new(0),
             clock: Mutex::new(DueClock {
                 timetable,
@@ -104,6 +106,7 @@ impl StreamTally {
         } else {
             service_micros
         };
+        *lock(&self.last_success) = Some(Instant::now());
         let mut counts = lock(&self.counts);
         counts.uploads += 1;
         counts.upload_keys += keys;
@@ -115,6 +118,7 @@ impl StreamTally {
 
     pub(super) fn delivered(&self, moment: Moment, keys: u64) {
         let (corrected, service) = moment.micros();
+        *lock(&self.last_success) = Some(Instant::now());
         let mut counts = lock(&self.counts);
         counts.downloads += 1;
         counts.download_keys += keys;
@@ -122,6 +126,11 @@ impl StreamTally {
         latency.record(corrected);
         let latency = counts.download_service.get_or_insert_default();
         latency.record(service);
+    }
+
+    /// When the last upload was stored or the last batch delivered.
+    pub(super) fn last_success(&self) -> Option<Instant> {
+        *lock(&self.last_success)
     }
 
     pub(super) fn moved(&self, sent_bytes: u64, received_bytes: u64) {

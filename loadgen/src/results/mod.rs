@@ -255,7 +255,8 @@ pub struct LatencySummary {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figures {
-    /// From its first arrival to its last answer.
+    /// The time it was meant to last, or from its beginning to its last success, if that is longer.
+    /// Of a whole run, the time that its clock ran.
     pub seconds: f64,
     /// Requests that became due.
     pub due: u64,
