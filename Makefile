@@ -30,7 +30,7 @@ fmt: ## format
 
 lint: ## formatting, clippy and docs, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features efgs-benches/counts -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
 
 test: packages ## all tests, on SQLite and on a private MariaDB
@@ -64,10 +64,40 @@ db: ## the schema version of the database of `make run`
 
 # Measure --------------------------------------------------------------------------------------
 
-.PHONY: bench plan
+# Where `make perf` writes its dated report; perf-reports to commit it.
+REPORTS ?= target/perf-reports
+PERF_PARTS ?= cpu,ingest,stored,download,tls
+
+.PHONY: bench perf perf-report perf-counts perf-accept perf-allocators perf-tools perf-build
 bench: packages ## criterion benches, one file a stage
 	cargo bench --package efgs-benches
 
+perf: perf-build ## the regression suite: counts and ratios against the baseline, in under 10 minutes
+	$(RELEASE)/perf suite --reports $(REPORTS) --only $(PERF_PARTS)
+
+perf-report: ## the same, with its report in perf-reports/
+	@$(MAKE) --no-print-directory perf REPORTS=perf-reports
+
+perf-counts: perf-tools ## the instruction counts alone, as CI does
+	cargo run --quiet --package efgs-benches --bin perf -- counts
+
+perf-accept: perf-build ## move the baseline to what is measured now (REASON="…", to be committed with it)
+	@[ -n "$(REASON)" ] || { echo 'say why: make perf-accept REASON="…"' >&2; exit 1; }
+	$(RELEASE)/perf suite --reports $(REPORTS) --only $(PERF_PARTS) --accept "$(REASON)"
+
+perf-allocators: perf-build ## mimalloc against the system's allocator: ingest and memory
+	cargo build --release --package efgs-api --features system-allocator
+	cp $(RELEASE)/efgs $(RELEASE)/efgs-system-allocator
+	@$(MAKE) --no-print-directory build
+	$(RELEASE)/perf suite --reports $(REPORTS) --without-counts --only none --system-allocator $(RELEASE)/efgs-system-allocator
+
+perf-build: perf-tools
+	cargo build --release --package efgs-api --package efgs-loadgen --package efgs-benches
+
+perf-tools:
+	@.ci/packages perf
+	@.ci/gungraun
+.PHONY: plan
 plan: build ## a capacity plan for PROFILE as plan.html (COSTS=FILE: unit costs measured by you)
 	@$(RELEASE)/loadgen plan --profile $(PROFILE) $(if $(COSTS),--costs $(COSTS)) --html
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 /// Uploads allocate and free megabytes from many threads.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -288,7 +288,7 @@ fn subscribe(installation: &Installation, country: &str, id: &str, url: &str) {
     let id = CallbackId::parse(id).unwrap();
     let callbacks = engine.callbacks();
     callbacks.subscribe(country, id, url.into(), move |done| {
-        sender.send(done).unwrap()
+        sender.send(done).unwrap();
     });
     assert_eq!(receiver.recv().unwrap().unwrap(), Subscribed::Taken);
 }

@@ -334,7 +334,11 @@ impl Attacker {
     fn changed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for _ in 0..self.random.random_range(1..=4) {
-            let at = self.random.random_range(0..=bytes.len());
+            // The end is as special as any piece.
+            let at = match self.random.random_range(0..4) {
+                0 => bytes.len(),
+                _ => self.random.random_range(0..=bytes.len()),
+            };
             let end = (at + self.random.random_range(0..16)).min(bytes.len());
             match self.random.random_range(0..6) {
                 0 if at < bytes.len() => bytes[at] ^= 1 << self.random.random_range(0..8),
@@ -357,7 +361,10 @@ impl Attacker {
 }
 
 /// What is special somewhere.
-const PIECES: [&[u8]; 40] = [
+const PIECES: [&[u8]; 43] = [
+    b";q=nan",
+    b";version=\"",
+    b";v=\"\\\"",
     b"",
     b" ",
     b"\t",

@@ -1,10 +1,10 @@
 //! Persist: an upload's way through the whole engine, to the answer after the commit. The requests
-//! are signed before the clock starts.
+//! are signed before the clock starts. From an empty database on, and with ten million keys stored.
 
 use std::time::{Duration, Instant};
 
 use benches::{
-    Backend, ECDSA_P256, FULL, Installation, Pending, Place, SIZES, Shape, bench, criterion,
+    Backend, ECDSA_P256, FULL, Installation, Pending, Place, SIZES, Shape, bench, criterion, fill,
     places, scaled, slow_group, upload,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -13,29 +13,37 @@ use engine::upload::UploadRequest;
 /// Uploads at once: one participant's share of the batches in flight.
 const AT_ONCE: usize = 16;
 
+/// Keys stored before the second half is measured.
+const STORED: usize = 10_000_000;
+
 fn uploads(criterion: &mut Criterion) {
     for place in places() {
-        on(criterion, &place);
+        on(criterion, &place, 0);
+        on(criterion, &place, scaled(STORED, 10_000));
     }
 }
 
-fn on(criterion: &mut Criterion, place: &Place) {
+fn on(criterion: &mut Criterion, place: &Place, stored: usize) {
     let mut group = slow_group(criterion, "persist");
     let backend = Backend::of(ECDSA_P256);
-    let installation = Installation::start(place, "persist", Shape::default());
-    let mut index = 0;
+    let (name, database) = match stored {
+        0 => (place.name().to_owned(), "persist"),
+        _ => (format!("{}_stored", place.name()), "persist_stored"),
+    };
+    let installation = Installation::start(place, database, Shape::default());
+    let mut index = fill(&installation.engine, &backend, 0, stored as u64);
     let mut next = |key_count| {
         index += 1;
         backend.upload(index, key_count)
     };
     for size in SIZES {
-        bench(&mut group, place.name(), size, |b| {
+        bench(&mut group, &name, size, |b| {
             b.iter_custom(|iterations| store(&installation, iterations, || vec![next(size)]));
         });
     }
     // What group commit gives; throughput counts the keys of all uploads.
     let at_once = scaled(AT_ONCE, 2);
-    let shape = format!("{}_{at_once}_at_once", place.name());
+    let shape = format!("{name}_{at_once}_at_once");
     let keys = FULL * u32::try_from(at_once).expect("few");
     bench(&mut group, &shape, keys, |b| {
         b.iter_custom(|iterations| {

@@ -1,16 +1,19 @@
 //! A national backend with the real keys of the fixtures, and its uploads.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use engine::decode::decode;
-use engine::domain::{Country, Format, Thumbprint, UploadTag};
+use engine::domain::{Country, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::upload::UploadRequest;
 use engine::wire::canonical::CanonicalBytes;
 use engine::wire::json;
 use loadgen::keys::{KeyGenerator, Seed};
+use loadgen::participants::Participant;
 use loadgen::signer::{Encoding, Signer};
 
-use crate::{FULL, NOON};
+use crate::{FULL, NOON, SIZES};
 
 /// The participant that signs with RSA-2048.
 pub const RSA_2048: &str = "DE";
@@ -58,6 +61,8 @@ pub struct Backend {
     uploader: Thumbprint,
     signer: Signer,
     generator: KeyGenerator,
+    /// When it signs.
+    at: UnixMillis,
 }
 
 impl Backend {
@@ -66,18 +71,32 @@ impl Backend {
         let certificate = der(&format!("pki/{code}/{code}-signing.pem"));
         let key = der(&format!("keys/TEST-ONLY-{code}-signing.key.pem"));
         let uploader = read_fixture(&format!("pki/{code}/{code}-authentication.sha256"));
-        let seed = Seed {
-            number: 1,
-            keys_total: u64::from(FULL),
-            upload_keys: FULL,
-            day: NOON.day(),
-        };
         Self {
             country: country(code),
             uploader: Thumbprint::parse_hex(&uploader).expect("the fixtures hold thumbprints"),
             signer: Signer::new(&certificate, &key).expect("the fixtures hold signers"),
-            generator: KeyGenerator::new(seed, &europe()),
+            generator: generator(NOON),
+            at: NOON,
         }
+    }
+
+    /// A participant of a development PKI, whose keys are shared and signed at an instant.
+    pub fn of_participant(participant: Participant, at: UnixMillis) -> Self {
+        let certificate = &participant.authentication.chain[0];
+        let thumbprint = digest(&SHA256, certificate);
+        let thumbprint = thumbprint.as_ref().try_into();
+        Self {
+            country: participant.country,
+            uploader: Thumbprint(thumbprint.expect("SHA-256 has 32 bytes")),
+            signer: participant.signer,
+            generator: generator(at),
+            at,
+        }
+    }
+
+    /// Its authentication certificate.
+    pub fn thumbprint(&self) -> Thumbprint {
+        self.uploader
     }
 
     /// A protobuf body: what a backend sends.
@@ -92,7 +111,7 @@ impl Backend {
         let signed_bytes = CanonicalBytes::of(&decoded).signed_bytes();
         let signature = self
             .signer
-            .sign_base64(&signed_bytes, NOON, Encoding::BerIndefinite);
+            .sign_base64(&signed_bytes, self.at, Encoding::BerIndefinite);
         UploadRequest {
             country: self.country,
             uploader: self.uploader,
@@ -114,10 +133,77 @@ impl Backend {
     }
 }
 
+/// Keys that people share at an instant.
+fn generator(at: UnixMillis) -> KeyGenerator {
+    let seed = Seed {
+        number: 1,
+        keys_total: u64::from(FULL),
+        upload_keys: FULL,
+        day: at.day(),
+    };
+    KeyGenerator::new(seed, &europe())
+}
+
 /// A protobuf body as JSON.
 fn json_body(protobuf: &[u8]) -> Vec<u8> {
     let mut body = json::OPENING.to_vec();
     json::write_segment(&mut body, protobuf);
     body.extend_from_slice(json::CLOSING);
     body
+}
+
+/// The upload number 0 of a backend, the same to the last bit in every run: ECDSA signatures, which
+/// are random, come from a file, because the work of verifying depends on their bits.
+///
+/// # Panics
+/// When nothing was recorded for that many keys.
+pub fn recorded_upload(code: &str, key_count: u32, format: Format) -> UploadRequest {
+    let backend = Backend::of(code);
+    let mut request = match format {
+        Format::Protobuf => backend.upload(0, key_count),
+        Format::Json => backend.json_upload(0, key_count),
+    };
+    if code == ECDSA_P256 {
+        let recorded = std::fs::read_to_string(signature_file(key_count));
+        let recorded = recorded.expect("a signature is recorded for each size");
+        request.batch_signature = recorded.trim().into();
+    }
+    request
+}
+
+/// Writes the files that [`recorded_upload`] reads: needed when the generator's keys change.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn record_signatures() -> io::Result<()> {
+    for size in SIZES {
+        let signature = Backend::of(ECDSA_P256).upload(0, size).batch_signature;
+        std::fs::write(signature_file(size), format!("{signature}\n"))?;
+    }
+    Ok(())
+}
+
+fn signature_file(key_count: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("signatures/ecdsa_p256-{key_count}.txt"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Ground;
+
+    use super::*;
+
+    #[test]
+    fn recorded_signatures_hold_over_the_generated_keys() {
+        let ground = Ground::small();
+        for (code, format) in [
+            (RSA_2048, Format::Protobuf),
+            (RSA_2048, Format::Json),
+            (ECDSA_P256, Format::Protobuf),
+        ] {
+            for size in SIZES {
+                ground.walk(&recorded_upload(code, size, format));
+            }
+        }
+    }
 }

@@ -10,10 +10,15 @@ use engine::settings::UploadSettings;
 use engine::trust::Trust;
 use engine::upload::{Prepared, SealedBatch, Surroundings, UploadRequest, prepare};
 
-use crate::{NOON, certificate_list, keys, random_identities, scaled};
+use crate::{NOON, certificate_list, random_identities, scaled};
 
 /// Identities in the set: a quarter of Europe's worst day, more than the caches of a core hold.
 const KNOWN: usize = 4_000_000;
+
+/// Keys of an installation that holds nothing but benches: the same in every run, so that the same
+/// keys meet in the set. 32 times the letter a, and the letter b.
+const BENCH_KEYS: &str = "identity YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=\n\
+                          sealing 1 YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=\n";
 
 /// What the CPU stages work against.
 #[derive(Debug)]
@@ -33,15 +38,20 @@ pub struct Ground {
 impl Ground {
     /// With four million known identities, or few if nothing is measured.
     pub fn lay() -> Self {
+        Self::with(scaled(KNOWN, 10_000))
+    }
+
+    /// For counting instructions, which do not wait for memory: few known identities.
+    pub fn small() -> Self {
+        Self::with(100_000)
+    }
+
+    fn with(known: usize) -> Self {
         let mut set = IdentitySetWriter::new(Seq::ZERO);
-        set.insert(
-            &random_identities(2, scaled(KNOWN, 10_000)),
-            NOON.day(),
-            Seq(1),
-        );
+        set.insert(&random_identities(2, known), NOON.day(), Seq(1));
         Self {
             set,
-            keys: keys(),
+            keys: Keys::parse(BENCH_KEYS).expect("the keys are well-formed"),
             trust: certificate_list(),
             settings: UploadSettings::default(),
             tags: TagIndex::default(),

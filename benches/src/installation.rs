@@ -1,5 +1,6 @@
 //! Whole engines on databases of their own, for the stages that need one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use engine::{Clock, Engine, ManualClock, UploadError};
 use loadgen::local::MariaDb;
 use tempfile::TempDir;
 
-use crate::backend::{ECDSA_P256, RSA_2048, read_fixture};
+use crate::backend::{Backend, ECDSA_P256, RSA_2048, read_fixture};
 use crate::{FULL, NOON};
 
 const PARTICIPANTS: [&str; 2] = [RSA_2048, ECDSA_P256];
@@ -127,7 +128,7 @@ impl Installation {
         };
         onboard(&database);
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOON));
-        let engine = Engine::start(settings(database, shape), clock);
+        let engine = Engine::start(settings(database, keys(), trust_anchor_pem(), shape), clock);
         Self {
             engine: engine.expect("the engine starts on a new database"),
             _folder: folder,
@@ -151,11 +152,16 @@ fn onboard(database: &DatabaseUrl) {
     }
 }
 
-fn settings(database: DatabaseUrl, shape: Shape) -> Settings {
+pub(crate) fn settings(
+    database: DatabaseUrl,
+    keys: Keys,
+    trust_anchor_pem: String,
+    shape: Shape,
+) -> Settings {
     Settings {
         database,
-        keys: keys(),
-        trust_anchor_pem: trust_anchor_pem(),
+        keys,
+        trust_anchor_pem,
         upload: UploadSettings {
             keys_max: shape.bundle_keys,
             ..UploadSettings::default()
@@ -216,6 +222,29 @@ pub fn upload(engine: &Engine, request: UploadRequest) -> Pending {
         sender.send(answer).expect("the bench waits for the answer");
     });
     Pending(receiver)
+}
+
+/// Uploads that [`fill`] has on their way at once; of one participant 16 are admitted.
+const FILLING_AT_ONCE: usize = 12;
+
+/// Stores keys of one backend in full uploads, from the upload number `first`; gives the number
+/// after the last. Signs the next uploads while the database writes.
+///
+/// # Panics
+/// When an upload is refused.
+pub fn fill(engine: &Engine, backend: &Backend, first: u32, keys: u64) -> u32 {
+    let uploads = u32::try_from(keys.div_ceil(u64::from(FULL))).expect("fewer than 2^32 uploads");
+    let mut on_their_way = VecDeque::new();
+    for index in first..first + uploads {
+        if on_their_way.len() == FILLING_AT_ONCE
+            && let Some(oldest) = on_their_way.pop_front()
+        {
+            Pending::wait(oldest);
+        }
+        on_their_way.push_back(upload(engine, backend.upload(index, FULL)));
+    }
+    on_their_way.into_iter().for_each(Pending::wait);
+    first + uploads
 }
 
 /// Downloads the batch with that tag; without a tag, the first of the bench's day.

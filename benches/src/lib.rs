@@ -6,8 +6,11 @@
 //! it, so that none rots.
 
 mod backend;
+mod bundles;
 mod ground;
+pub mod http;
 mod installation;
+pub mod site;
 
 use std::time::Duration;
 
@@ -17,10 +20,11 @@ use engine::domain::{KeyIdentity, UnixMillis};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub use backend::{Backend, ECDSA_P256, RSA_2048, SHAPES};
+pub use backend::{Backend, ECDSA_P256, RSA_2048, SHAPES, record_signatures, recorded_upload};
+pub use bundles::spread_download;
 pub use ground::Ground;
 pub use installation::{
-    Installation, Pending, Place, Shape, certificate_list, download, keys, places, upload,
+    Installation, Pending, Place, Shape, certificate_list, download, fill, keys, places, upload,
     wait_for_batches,
 };
 

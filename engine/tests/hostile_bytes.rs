@@ -35,8 +35,8 @@ use entries::SignedUpload;
 /// Longest that an input may take: a quarter of a second is what the slowest takes on a machine that
 /// has other things to do, and work that grows with the square of an input takes many.
 const SOON: Duration = Duration::from_secs(2);
-/// An input that took longer is run again so often, since the machine may have been asleep.
-const SECOND_CHANCES: u32 = 2;
+/// An input that took longer is run again so often: the machine may have been asleep.
+const SECOND_CHANCES: u32 = 1;
 
 /// Longest input, in bytes. Real bodies are longer, but only by more of the same.
 const INPUT_BYTES_MAX: usize = 64 << 10;
@@ -220,6 +220,44 @@ fn mutate(random: &mut ChaCha8Rng, seeds: &[Vec<u8>], dictionary: Dictionary) ->
     input
 }
 
+/// Length of a list that shows work which grows with its square: linear work takes a fifth of a
+/// second.
+const LONG_BYTES: usize = 256 << 10;
+
+/// Repeats an item of a list that commas part, behind itself, so that the list stays one.
+fn grow_list(random: &mut ChaCha8Rng, input: &mut Vec<u8>) {
+    let commas: Vec<_> = (0..input.len()).filter(|&at| input[at] == b',').collect();
+    if commas.len() < 2 {
+        return;
+    }
+    let at = random.random_range(0..commas.len() - 1);
+    let item = input[commas[at]..commas[at + 1]].to_vec();
+    let place = commas[at + 1]..commas[at + 1];
+    input.splice(place, item.into_iter().cycle().take(LONG_BYTES));
+}
+
+/// Repeats a field within the first key of a body and makes the key's length fit; or a key.
+fn grow_keys(random: &mut ChaCha8Rng, input: &mut Vec<u8>) {
+    const FIELDS: [&[u8]; 5] = [
+        b"\x2a\x02DE",
+        b"\x2a\x00",
+        b"\x32\x02DE",
+        b"\x7b\x7c",
+        b"\x18\x01",
+    ];
+    let [0x0a, length @ 0..0x80, rest @ ..] = input.as_slice() else {
+        return;
+    };
+    let Some((key, behind)) = rest.split_at_checked(usize::from(*length)) else {
+        return;
+    };
+    let field = pick(random, &FIELDS);
+    let key = [key, &field.repeat(LONG_BYTES / field.len())].concat();
+    let low = |shift: u32| u8::try_from(key.len() >> shift & 0x7f).unwrap();
+    let length = [low(0) | 0x80, low(7) | 0x80, low(14) | 0x80, low(21)];
+    *input = [&[0x0a], &length[..], &key, behind].concat();
+}
+
 fn pick<'s, T>(random: &mut ChaCha8Rng, from: &'s [T]) -> &'s T {
     &from[random.random_range(0..from.len())]
 }
@@ -317,6 +355,7 @@ fn fuzz(test: &str, mut run: impl FnMut(&mut ChaCha8Rng)) {
     } = Plan::read();
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut number = only.unwrap_or(0);
+    let mut slowest = Duration::ZERO;
     loop {
         let _replay = Replay { test, seed, number };
         let mut time = || {
@@ -332,6 +371,7 @@ fn fuzz(test: &str, mut run: impl FnMut(&mut ChaCha8Rng)) {
             let least = again.map_or(took, |again| again.min(took));
             assert!(least <= SOON, "an input takes {least:?}");
         }
+        slowest = slowest.max(took);
         number += 1;
         if only.is_some() || Instant::now() >= until {
             break;
@@ -341,7 +381,7 @@ fn fuzz(test: &str, mut run: impl FnMut(&mut ChaCha8Rng)) {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "hostile bytes: {test}: {number} inputs from seed {seed}"
+        "hostile bytes: {test}: {number} inputs from seed {seed}, slowest {slowest:?}"
     )
     .unwrap();
 }
@@ -360,6 +400,22 @@ fn survives_json_bodies() {
     let seeds = case_files("batch.json");
     fuzz("survives_json_bodies", |random| {
         entries::json_body(&mutate(random, &seeds, JSON));
+    });
+}
+
+#[test]
+fn works_in_proportion_to_a_long_list() {
+    let (json, protobuf) = (case_files("batch.json"), case_files("batch.pb"));
+    fuzz("works_in_proportion_to_a_long_list", |random| {
+        if random.random_bool(0.5) {
+            let mut body = pick(random, &json).clone();
+            grow_list(random, &mut body);
+            entries::json_body(&body);
+        } else {
+            let mut body = pick(random, &protobuf).clone();
+            grow_keys(random, &mut body);
+            entries::protobuf_body(&body);
+        }
     });
 }
 

@@ -116,7 +116,9 @@ pub struct Download {
 }
 
 impl Download {
-    fn new(
+    /// The answer to `reader` that is made of a batch, the name of the one after it and its bytes:
+    /// a segment for each of the batch's uploads.
+    pub fn new(
         batch: Arc<DownloadBatch>,
         next: Option<BatchTag>,
         bundle: Arc<Bundle>,

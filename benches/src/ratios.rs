@@ -1,0 +1,147 @@
+//! What is measured within one run: ratios, which are compared with the baseline, and figures, which
+//! are written down beside the targets they belong to.
+
+use serde::{Deserialize, Serialize};
+
+/// Which way is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Better {
+    Higher,
+    Lower,
+}
+
+/// A ratio that the baseline holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RatioKind {
+    pub(crate) name: &'static str,
+    pub(crate) better: Better,
+    /// What a run on a shared machine may be off by: twice the spread that was seen between runs.
+    pub(crate) tolerance_percent: f64,
+    /// Which target of the product would be lost.
+    pub(crate) protects: &'static str,
+}
+
+/// All ratios. The measured ones are named after these.
+pub(crate) const RATIOS: [RatioKind; 19] = [
+    lower("walk_rsa_2048/sha256", 12.0, "CPU stages a key"),
+    lower("walk_ecdsa_p256/sha256", 12.0, "CPU stages a key"),
+    lower("walk_json/walk", 12.0, "CPU stages a key, JSON"),
+    higher("ingest_sqlite/walk", 25.0, "ingest, embedded database"),
+    higher("ingest_mariadb/walk", 25.0, "ingest, MySQL-compatible"),
+    higher(
+        "ingest_sqlite_stored/empty",
+        15.0,
+        "ingest is flat over stored keys",
+    ),
+    higher(
+        "ingest_mariadb_stored/empty",
+        15.0,
+        "ingest is flat over stored keys",
+    ),
+    lower("set_rebuild/sha256", 30.0, "set rebuilt at start"),
+    lower("set_bytes_a_key", 5.0, "memory"),
+    lower("disk_bytes_a_key_sqlite", 5.0, "disk"),
+    higher("download_5000_c1/nginx", 25.0, "warm download"),
+    higher("download_5000_c8/nginx", 25.0, "warm download"),
+    higher("download_5000_c64/nginx", 25.0, "warm download"),
+    higher("download_100_c1/nginx", 25.0, "warm download"),
+    higher("download_100_c8/nginx", 25.0, "warm download"),
+    higher("download_100_c64/nginx", 25.0, "warm download"),
+    higher("download_mtls/plain", 25.0, "mutual TLS"),
+    higher("ingest_mtls/plain", 35.0, "mutual TLS"),
+    lower("peak_memory_mib", 20.0, "memory under full load"),
+];
+
+const fn higher(name: &'static str, tolerance_percent: f64, protects: &'static str) -> RatioKind {
+    RatioKind {
+        name,
+        better: Better::Higher,
+        tolerance_percent,
+        protects,
+    }
+}
+
+const fn lower(name: &'static str, tolerance_percent: f64, protects: &'static str) -> RatioKind {
+    RatioKind {
+        name,
+        better: Better::Lower,
+        tolerance_percent,
+        protects,
+    }
+}
+
+/// A measured ratio: one value a round.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Ratio {
+    pub(crate) name: &'static str,
+    pub(crate) rounds: Vec<f64>,
+}
+
+impl Ratio {
+    /// # Panics
+    /// When [`RATIOS`] does not have the name.
+    pub(crate) fn new(name: &'static str, rounds: Vec<f64>) -> Self {
+        assert!(kind(name).is_some(), "{name} is not in the list");
+        Self { name, rounds }
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.rounds)
+    }
+}
+
+pub(crate) fn kind(name: &str) -> Option<&'static RatioKind> {
+    RATIOS.iter().find(|kind| kind.name == name)
+}
+
+/// A figure of this machine, in this run.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) rounds: Vec<f64>,
+    /// What the product must reach, and what it aims at, as the design states them.
+    pub(crate) target: Option<Target>,
+}
+
+/// A target.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Target {
+    pub(crate) must: f64,
+    pub(crate) goal: f64,
+}
+
+impl Figure {
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, rounds: Vec<f64>) -> Self {
+        Self {
+            name: name.into(),
+            unit,
+            rounds,
+            target: None,
+        }
+    }
+
+    pub(crate) fn against(mut self, must: f64, goal: f64) -> Self {
+        self.target = Some(Target { must, goal });
+        self
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.rounds)
+    }
+}
+
+/// The middle one; the upper of two.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Least and greatest.
+pub(crate) fn spread(values: &[f64]) -> (f64, f64) {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (least, greatest)
+}
