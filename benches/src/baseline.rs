@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn judges_by_the_tolerance_and_the_direction() {
         let lower = |now| judge(100.0, now, 2.0, Better::Lower);
-        assert_eq!(lower(102.0), Verdict::Same);
+        assert_eq!(lower(101.9), Verdict::Same);
         assert_eq!(lower(102.1), Verdict::Worse);
         assert_eq!(lower(97.9), Verdict::Better);
         let higher = |now| judge(1.0, now, 25.0, Better::Higher);
