@@ -408,6 +408,61 @@ fn who_shares_with_what_the_database_refuses_goes_on_without_it() {
     assert_eq!(log(&database).len(), 4);
 }
 
+#[test]
+fn knows_a_tag_that_it_has_forgotten_from_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = on_sqlite(&folder);
+    let mut other = database.store().unwrap();
+    (0..2).for_each(|number| old_upload(number, true).append(&mut other, number + 1));
+    let (failing, arrivals, verdicts) = gated(&database, "old-0");
+    let gateway = Gateway::start(&failing, UnixMillis(DAY_MS));
+    let replay = gateway.send(&old_upload(0, true));
+    arrivals.recv().unwrap();
+    let others = [
+        old_upload(1, false),
+        old_upload(0, false),
+        upload("a", &[1]),
+    ];
+    let others = others.map(|upload| gateway.send(&upload));
+    verdicts.send(None).unwrap();
+    assert_eq!(replay.recv(), Ok(Replayed));
+    assert_eq!(
+        others.map(|answer| answer.recv().unwrap()),
+        [Taken, Taken, Stored]
+    );
+    gateway.stop();
+}
+
+#[test]
+fn answers_everything_before_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, arrivals, verdicts) = gated(&on_sqlite(&folder), "a");
+    let gateway = Gateway::start(&database, UnixMillis(0));
+    let a = gateway.send(&upload("a", &[1]));
+    arrivals.recv().unwrap();
+    // One gathered, two put off: one of them twice.
+    let shared = [vec![2, 3], vec![4, 1], vec![3, 5]];
+    let others = shared.map(|keys| gateway.send(&upload(&format!("u{}", keys[0]), &keys)));
+    drop(gateway.submissions);
+    verdicts.send(Some(Fault::Lost)).unwrap();
+    drop((arrivals, verdicts));
+    gateway.thread.join().unwrap();
+    assert_eq!(a.try_recv(), Ok(Stored));
+    let answers = others.map(|answer| answer.try_recv().unwrap());
+    assert_eq!(answers, [Stored, Refused(vec![1]), Refused(vec![0])]);
+    assert_eq!(gateway.admission.batches_in_flight(), 0);
+}
+
+#[test]
+fn a_commit_thread_that_panics_takes_the_writer_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = on_sqlite(&folder).failing(|_| panic!("as told"));
+    let gateway = Gateway::start(&database, UnixMillis(0));
+    let unanswered = gateway.send(&upload("a", &[1]));
+    assert!(gateway.thread.join().is_err(), "the engine is restarted");
+    assert!(unanswered.recv().is_err(), "nobody waits for ever");
+}
+
 /// What came of many uploads at once.
 #[derive(Default)]
 struct Record {
