@@ -3,7 +3,8 @@
 //! - *In*: [`VerifiedBatch`].
 //! - *Out*: [`UniqueBatch`]: no key twice in it, none in the set at the position where it was
 //!   probed. What came in behind that position is the writer's to check, before it inserts; and
-//!   where duplicates were seen while an upload was being inserted, the writer alone can name all.
+//!   where duplicates were seen while an upload that is stored was not wholly in the set, the
+//!   writer alone can name all.
 //! - *Refuses*: nothing; duplicates are an outcome, not an error: all their positions.
 //! - *Assumes*: the identity key is the same in all gateways of the installation.
 //! - *Runs on*: a CPU job.
@@ -42,6 +43,30 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
+    /// Looks identities up in the set, from any thread.
+    ///
+    /// # Errors
+    /// The positions of all duplicates, ascending, if these are certain to be all.
+    pub(crate) fn look_up(
+        identities: Vec<KeyIdentity>,
+        repeats: Vec<u32>,
+        set: &IdentitySet,
+    ) -> Result<Self, Vec<u32>> {
+        let position = set.position();
+        let known = set.find_known(&identities);
+        let is_unique = known.is_empty() && repeats.is_empty();
+        // Beside an insertion a part of the duplicates may be seen, and what is stored may have yet
+        // to be inserted: the participant hears of all.
+        if !is_unique && set.is_still_at(position) {
+            return Err(merged(known, &repeats));
+        }
+        Ok(Self {
+            identities,
+            at: is_unique.then_some(position),
+            repeats,
+        })
+    }
+
     /// Probes again, where nothing is inserted meanwhile. Positions of all duplicates, ascending.
     pub(crate) fn find_duplicates(&self, set: &IdentitySet) -> Vec<u32> {
         merged(set.find_known(&self.identities), &self.repeats)
@@ -67,19 +92,8 @@ pub fn dedup<'a>(
     set: &IdentitySet,
 ) -> Result<UniqueBatch<'a>, Vec<u32>> {
     let identities = identify(canonical, keys);
-    let position = set.position();
-    let known = set.find_known(&identities);
     let repeats = find_repeats(&identities, canonical.order());
-    let is_unique = known.is_empty() && repeats.is_empty();
-    // Beside an insertion a part of the duplicates may be seen: the participant hears of all.
-    if !is_unique && set.is_still_at(position) {
-        return Err(merged(known, &repeats));
-    }
-    let probe = Probe {
-        identities,
-        at: is_unique.then_some(position),
-        repeats,
-    };
+    let probe = Probe::look_up(identities, repeats, set)?;
     Ok(UniqueBatch { batch, probe })
 }
 

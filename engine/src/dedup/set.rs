@@ -8,7 +8,7 @@
 //!
 //! A probe that runs beside an insertion may miss it, or see a part of it. That is why a batch
 //! remembers the log position at which it was probed, and the writer probes again when the log has
-//! moved on; and why duplicates count only if no insertion has begun meanwhile.
+//! moved on; and why duplicates count only if every upload that is known to be stored was in the set.
 //!
 //! To forget costs no memory: all identities of a shard have the same eight bits, by which the
 //! shard is chosen, so a slot holds the generation (the day of the upload) in their place.
@@ -68,8 +68,9 @@ pub struct IdentitySet {
     shards: ArcSwap<Shards>,
     /// Every identity of the log up to here is in the set.
     position: AtomicU64,
-    /// The upload whose identities are being inserted, or the last that was.
-    begun: AtomicU64,
+    /// The newest upload whose identities are in the set, or will be: behind `position` while some
+    /// are missing.
+    announced: AtomicU64,
     len: AtomicU64,
 }
 
@@ -120,11 +121,12 @@ impl IdentitySet {
         Seq(self.position.load(Ordering::Acquire))
     }
 
-    /// Whether nothing has been inserted since the set was complete up to `position`. If so, what
-    /// was probed after that position was read holds whole uploads only.
+    /// Whether the set was complete at `position`, and nothing has been inserted since. If so, what
+    /// was probed after that position was read holds whole uploads only, and all that were
+    /// announced.
     pub(crate) fn is_still_at(&self, position: Seq) -> bool {
-        // Who has seen a slot of an insertion sees that it has begun: slots are published after.
-        self.begun.load(Ordering::Acquire) == position.0
+        // Who has seen a slot of an insertion sees the announcement: slots are published after.
+        self.announced.load(Ordering::Acquire) == position.0
     }
 
     /// How many identities there are.
@@ -176,7 +178,7 @@ impl IdentitySetWriter {
         let set = IdentitySet {
             shards: ArcSwap::from_pointee(shards.clone()),
             position: AtomicU64::new(position.0),
-            begun: AtomicU64::new(position.0),
+            announced: AtomicU64::new(position.0),
             len: AtomicU64::new(0),
         };
         Self {
@@ -196,7 +198,7 @@ impl IdentitySetWriter {
     /// Adds the identities of the upload at the next log position, which was stored on `day`.
     /// Identities that are there already stay once, until the later day.
     pub fn insert(&mut self, identities: &[KeyIdentity], day: Day, position: Seq) {
-        self.set.begun.store(position.0, Ordering::Release);
+        self.announce(position);
         if !identities.is_empty() {
             // What comes in for a day that is being forgotten is not looked at again.
             let day = self
@@ -212,6 +214,12 @@ impl IdentitySetWriter {
             }
         }
         self.publish(position);
+    }
+
+    /// Says that uploads up to a position are stored, and will be inserted: from now on, and until
+    /// they are, nobody takes the duplicates that it finds for all.
+    pub(crate) fn announce(&self, position: Seq) {
+        self.set.announced.fetch_max(position.0, Ordering::Release);
     }
 
     /// Says that the set is complete up to a position.

@@ -46,19 +46,32 @@ use crate::settings::DatabaseUrl;
 
 /// Where connections come from.
 #[derive(Debug, Clone)]
-pub(crate) struct Database(DatabaseUrl);
+pub(crate) struct Database {
+    url: DatabaseUrl,
+    #[cfg(test)]
+    faults: Option<faulty::Faults>,
+}
 
 impl Database {
     pub(crate) const fn new(url: DatabaseUrl) -> Self {
-        Self(url)
+        Self {
+            url,
+            #[cfg(test)]
+            faults: None,
+        }
     }
 
     /// Opens a connection.
     fn connect(&self) -> Result<Box<dyn Connection>, SqlError> {
-        Ok(match &self.0 {
+        let connection: Box<dyn Connection> = match &self.url {
             DatabaseUrl::Sqlite(path) => Box::new(sqlite::SqliteConnection::open(path)?),
             DatabaseUrl::Mysql(url) => Box::new(mysql::MysqlConnection::open(url)?),
-        })
+        };
+        #[cfg(test)]
+        if let Some(faults) = &self.faults {
+            return Ok(Box::new(faults.wrap(connection)));
+        }
+        Ok(connection)
     }
 
     /// Opens a connection for the statements of the product.
@@ -75,11 +88,13 @@ impl Database {
     pub(crate) fn unreachable(&self, error: SqlError) -> StartError {
         let source = error.doing("opening it");
         StartError::Unreachable {
-            database: self.0.to_string(),
+            database: self.url.to_string(),
             source,
         }
     }
 }
 
+#[cfg(test)]
+mod faulty;
 #[cfg(test)]
 mod tests;

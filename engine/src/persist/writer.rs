@@ -157,6 +157,7 @@ impl Writer {
         store
             .read_log_since(since, position, &mut on_entry)
             .map_err(reading)?;
+        set.announce(position);
         set.publish(position);
         let state = Arc::new(WriterState {
             set: Arc::clone(set.shared()),
@@ -502,6 +503,8 @@ impl Writer {
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
             replies.push((reply, batch.permit, batch.key_count));
         }
+        // Nobody is told of a part of its duplicates who comes with keys of what is acknowledged now.
+        self.set.announce(self.position);
         self.publish_position();
         for (reply, permit, key_count) in replies {
             drop(permit);
@@ -672,3 +675,6 @@ fn refuse_all(group: Vec<Submission>, failure: &crate::error::DatabaseError) {
         answer(submission, Err(Failure::Database(error).into()));
     }
 }
+
+#[cfg(test)]
+mod tests;
