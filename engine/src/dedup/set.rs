@@ -173,7 +173,16 @@ fn fetch(shards: &[Arc<Shard>], identities: &[KeyIdentity]) {
 impl IdentitySetWriter {
     /// An empty set at a log position.
     pub fn new(position: Seq) -> Self {
-        let shard = |index| Arc::new(Shard::with_buckets(buckets_for(index, 0)));
+        Self::with_room_for(0, position)
+    }
+
+    /// An empty set at a log position, which will not grow for about so many identities. To grow
+    /// to its size at start costs time, and memory that is not given back at once.
+    pub fn with_room_for(identities: usize, position: Seq) -> Self {
+        let each = identities / SHARDS;
+        // Shards hold about equally many: this much more, one in thousands does.
+        let each = each + each.isqrt() * 4;
+        let shard = |index| Arc::new(Shard::with_buckets(buckets_for(index, each)));
         let shards: Shards = (0..SHARDS).map(shard).collect();
         let set = IdentitySet {
             shards: ArcSwap::from_pointee(shards.clone()),

@@ -166,6 +166,18 @@ impl Store {
             .query(sql, &params, &mut |row| on_entry(log_entry(row)))
     }
 
+    /// How many keys the rows have that [`Self::read_log_since`] reads.
+    pub(crate) fn count_keys_since(
+        &mut self,
+        since: UnixMillis,
+        through: Seq,
+    ) -> Result<usize, SqlError> {
+        let sql = "SELECT CAST(COALESCE(SUM(key_count), 0) AS UNSIGNED) FROM upload_log \
+             WHERE seq <= ? AND created_at_ms >= ?";
+        let row = self.0.first(sql, &[through.0.into(), since.0.into()])?;
+        Ok(row.map_or(0, |row| usize::try_from(row.number(0)).unwrap_or(0)))
+    }
+
     /// Metadata of rows behind a position, in order.
     pub(crate) fn read_uploads(
         &mut self,

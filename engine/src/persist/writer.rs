@@ -147,7 +147,8 @@ impl Writer {
     ) -> Result<Self, StartError> {
         let reading = |error: SqlError| database.unreachable(error);
         let position = store.log_end().map_err(reading)?;
-        let mut set = IdentitySetWriter::new(Seq::ZERO);
+        let expected = store.count_keys_since(since, position).map_err(reading)?;
+        let mut set = IdentitySetWriter::with_room_for(expected, Seq::ZERO);
         let tags = Arc::new(TagIndex::default());
         let mut on_entry = |entry: LogEntry| {
             let day = entry.created_at.day();
