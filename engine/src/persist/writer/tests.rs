@@ -264,12 +264,11 @@ fn check(attempts: &[(Option<Fault>, Option<Upload>)], expected: [Answer; 6]) {
         upload("f", &[14, 12]),
     ];
     let mut answers = vec![gateway.send(&uploads[0])];
-    let mut others = (1..).zip(attempts);
     let mut other = database.store().unwrap();
     arrivals.recv().unwrap();
     answers.extend(uploads[1..].iter().map(|upload| gateway.send(upload)));
     let mut written = 0;
-    while let Some((attempt, (fault, faster))) = others.next() {
+    for (attempt, (fault, faster)) in (1..).zip(attempts) {
         if attempt > 1 {
             arrivals.recv().unwrap();
         }
@@ -425,6 +424,7 @@ fn knows_a_tag_that_it_has_forgotten_from_the_database() {
     ];
     let others = others.map(|upload| gateway.send(&upload));
     verdicts.send(None).unwrap();
+    drop((arrivals, verdicts));
     assert_eq!(replay.recv(), Ok(Replayed));
     assert_eq!(
         others.map(|answer| answer.recv().unwrap()),
