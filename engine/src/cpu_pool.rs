@@ -127,7 +127,7 @@ mod tests {
     fn lets_participants_take_turns() {
         let pool = CpuPool::start(1).unwrap();
         let (open, gate) = crossbeam::channel::bounded::<()>(0);
-        let (sender, receiver) = crossbeam::channel::unbounded();
+        let (sender, receiver) = crossbeam::channel::bounded(6);
         // Holds the only thread until all others wait.
         pool.run(country("AT"), move || gate.recv().unwrap(), |_| {});
         for job in ["DE 1", "DE 2", "DE 3", "FR 1", "IT 1", "FR 2"] {
