@@ -1,10 +1,7 @@
 //! Where CPU work runs: rayon threads, one job a batch. A panic ends its batch, not the pool.
 //!
-//! Participants take turns: who sends many uploads at once waits behind its own, not the others
-//! behind it.
+//! Participants take turns.
 
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::domain::Country;
 use crate::error::StartError;
+use crate::turns::Turns;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -19,43 +17,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub(crate) struct CpuPool {
     threads: ThreadPool,
-    waiting: Arc<Mutex<FairQueue>>,
-}
-
-/// Jobs that wait, a queue a participant; the participants that have some take turns.
-#[derive(Default)]
-struct FairQueue {
-    /// None of them is empty.
-    jobs: HashMap<Country, VecDeque<Job>>,
-    turns: VecDeque<Country>,
-}
-
-impl FairQueue {
-    fn push(&mut self, country: Country, job: Job) {
-        let jobs = self.jobs.entry(country).or_default();
-        if jobs.is_empty() {
-            self.turns.push_back(country);
-        }
-        jobs.push_back(job);
-    }
-
-    fn pop(&mut self) -> Option<Job> {
-        let country = self.turns.pop_front()?;
-        let jobs = self.jobs.get_mut(&country)?;
-        let job = jobs.pop_front();
-        if jobs.is_empty() {
-            self.jobs.remove(&country);
-        } else {
-            self.turns.push_back(country);
-        }
-        job
-    }
-}
-
-impl fmt::Debug for FairQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FairQueue").field(&self.turns).finish()
-    }
+    waiting: Arc<Mutex<Turns<Job>>>,
 }
 
 impl CpuPool {
@@ -96,7 +58,7 @@ impl CpuPool {
     }
 }
 
-fn lock(waiting: &Mutex<FairQueue>) -> std::sync::MutexGuard<'_, FairQueue> {
+fn lock(waiting: &Mutex<Turns<Job>>) -> std::sync::MutexGuard<'_, Turns<Job>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -22,6 +22,7 @@ pub mod settings;
 mod stage;
 pub mod statistics;
 pub mod trust;
+mod turns;
 pub mod upload;
 pub mod validate;
 pub mod verify;

@@ -30,6 +30,7 @@ use crate::domain::{Day, KeyIdentity, Seq};
 use crate::error::{Failure, Rejection, StartError, UploadError};
 use crate::limits;
 use crate::stage::took;
+use crate::turns::Turns;
 use crate::upload::{Receipt, Reply, SealedBatch};
 
 /// An upload on its last way, and who waits for it.
@@ -97,6 +98,8 @@ pub(crate) struct Writer {
     hand: Hand,
     /// Of the group that is being settled, and perhaps of uploads that were once in it.
     settling: Members,
+    /// What came in and is in no group yet; participants take turns.
+    waiting: Turns<Submission>,
     /// The next group, and its members. Judged, as far as it could be.
     gathered: Vec<Submission>,
     gathered_members: Members,
@@ -179,6 +182,7 @@ impl Writer {
             uncounted: Vec::new(),
             hand: Hand::start().map_err(StartError::Threads)?,
             settling: Members::default(),
+            waiting: Turns::default(),
             gathered: Vec::new(),
             gathered_members: Members::default(),
             forgotten_before: None,
@@ -229,18 +233,26 @@ impl Writer {
         self.gather_carried();
         if self.gathered.is_empty() {
             self.count();
-            if self.carried.is_empty() {
+            if self.carried.is_empty() && self.waiting.is_empty() {
                 let first = submissions.recv_timeout(limits::FOLLOW_INTERVAL)?;
-                self.gather(first);
+                self.waiting.push(first.batch.country, first);
             }
-            while self.has_room()
-                && let Ok(submission) = submissions.try_recv()
-            {
-                self.gather(submission);
+            for submission in submissions.try_iter() {
+                self.waiting.push(submission.batch.country, submission);
             }
+            self.gather_waiting();
         }
         std::mem::swap(&mut self.settling, &mut self.gathered_members);
         Ok(std::mem::take(&mut self.gathered))
+    }
+
+    /// Fills the next group.
+    fn gather_waiting(&mut self) {
+        while self.has_room()
+            && let Some(submission) = self.waiting.pop()
+        {
+            self.gather(submission);
+        }
     }
 
     /// Whether the next group takes more.
@@ -466,17 +478,13 @@ impl Writer {
         let mut submissions = submissions;
         self.count();
         loop {
-            let open = if self.has_room() {
-                submissions
-            } else {
-                &nothing
-            };
+            self.gather_waiting();
             select! {
                 recv(self.hand.written) -> written => {
                     return written.expect("the commit thread has not panicked");
                 }
-                recv(open) -> submission => match submission {
-                    Ok(submission) => self.gather(submission),
+                recv(submissions) -> submission => match submission {
+                    Ok(submission) => self.waiting.push(submission.batch.country, submission),
                     Err(_) => submissions = &nothing,
                 }
             }
