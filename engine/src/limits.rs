@@ -48,9 +48,9 @@ pub const CMS_DEPTH_MAX: usize = 32;
 pub const CMS_BYTES_MAX: usize = 24 << 10;
 
 /// Bytes of sealed keys and identities in one group commit. A group must grow with the wait for
-/// the disk; 4 MiB are about 10 full uploads. An upload waits for the group that is being written, for
+/// the disk; 2 MiB are about 5 full uploads. An upload waits for the group that is being written, for
 /// the one that is ready, and for its own: larger groups would only make it wait longer.
-pub const GROUP_BYTES_MAX: usize = 4 << 20;
+pub const GROUP_BYTES_MAX: usize = 2 << 20;
 
 /// Uploads that one group may put off because they share a tag or a key with a member.
 pub const GROUP_CARRIED_MAX: usize = 16;
