@@ -32,7 +32,8 @@ impl CpuPool {
         })
     }
 
-    /// Runs `work` when it is the participant's turn, then hands its result to `done`; nothing in place of the result of a panic.
+    /// Runs `work` when it is the participant's turn, then hands its result to `done`; nothing in
+    /// place of the result of a panic.
     pub(crate) fn run<T>(
         &self,
         country: Country,
