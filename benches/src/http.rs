@@ -1,7 +1,7 @@
 //! A client that costs next to nothing: blocking sockets, requests rendered ahead of time, answers
 //! read into one buffer and dropped. HTTP/1.1 with kept-alive connections, plain or with mutual TLS.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,9 +118,33 @@ pub fn mutual_tls(
     Ok(Arc::new(config))
 }
 
+/// A socket that is read in large pieces: rustls asks for 4 KiB at a time.
+#[derive(Debug)]
+struct Buffered(BufReader<TcpStream>);
+
+impl Read for Buffered {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for Buffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.get_mut().write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
+}
+
 enum Wire {
     Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Tls(Box<StreamOwned<ClientConnection, Buffered>>),
 }
 
 /// A kept-alive connection.
@@ -153,7 +177,8 @@ impl Connection {
                 let name = ServerName::try_from("localhost").expect("a name");
                 let session = ClientConnection::new(Arc::clone(config), name);
                 let session = session.map_err(io::Error::other)?;
-                Wire::Tls(Box::new(StreamOwned::new(session, tcp(address)?)))
+                let stream = Buffered(BufReader::with_capacity(BUFFER_BYTES, tcp(address)?));
+                Wire::Tls(Box::new(StreamOwned::new(session, stream)))
             }
         };
         Ok(Self {

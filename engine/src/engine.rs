@@ -2,7 +2,7 @@
 //!
 //! Threads: `cpu-N` (rayon, one a core), `writer` (the set) with `commit` (its connection), `bundler` (its
 //! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection), `retention`
-//! (its connection, another lease). Shutdown goes the way of an upload: no new work, CPU jobs end,
+//! (its connection, another lease), `trust`, and with SQLite `checkpoint`. Shutdown goes the way of an upload: no new work, CPU jobs end,
 //! the writer drains, the bundler, the readers and callbacks follow; retention writes the last
 //! statistics.
 
@@ -85,7 +85,8 @@ impl Engine {
     /// [`StartError`]: one sentence that says what to do.
     pub fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         check(&settings)?;
-        let database = Database::new(settings.database.clone());
+        let mut database = Database::new(settings.database.clone());
+        let checkpoints = database.checkpoints();
         let mut store = open(&database, &settings)?;
         let anchor = TrustAnchor::from_pem(&settings.trust_anchor_pem)
             .map_err(|error| StartError::Setting(error.to_string()))?;
@@ -143,10 +144,16 @@ impl Engine {
         threads.push(spawn("callbacks", &failed, move || worker.run())?);
         threads.push(spawn("writer", &failed, move || writer.run(&queue))?);
         threads.push(spawn("bundler", &failed, move || bundler.run(&wakes))?);
-        let background = vec![
-            spawn("retention", &failed, move || retention.run())?,
-            spawn("trust", &failed, move || list.follow(&follow, &stop))?,
-        ];
+        let mut background = vec![spawn("retention", &failed, move || retention.run())?];
+        if let Some(checkpoints) = checkpoints {
+            let stop = stop.clone();
+            background.push(spawn("checkpoint", &failed, move || {
+                checkpoints.run(&stop)
+            })?);
+        }
+        background.push(spawn("trust", &failed, move || {
+            list.follow(&follow, &stop);
+        })?);
         Ok(Self {
             admission: Admission::new(
                 settings.upload.batches_in_flight_max,

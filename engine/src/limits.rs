@@ -47,6 +47,10 @@ pub const CMS_DEPTH_MAX: usize = 32;
 /// of 4096-bit certificates stay under 12 KB.
 pub const CMS_BYTES_MAX: usize = 24 << 10;
 
+/// Values (in the sense of ASN.1) in a batch signature: a certificate has 100 to 200 of them, so
+/// this is a message full of certificates.
+pub const CMS_ELEMENTS_MAX: usize = 4096;
+
 /// Bytes of sealed keys and identities in one group commit. A group must grow with the wait for
 /// the disk; 2 MiB are about 5 full uploads. An upload waits for the group that is being written, for
 /// the one that is ready, and for its own: larger groups would only make it wait longer.
@@ -54,6 +58,17 @@ pub const GROUP_BYTES_MAX: usize = 2 << 20;
 
 /// Uploads that one group may put off because they share a tag or a key with a member.
 pub const GROUP_CARRIED_MAX: usize = 16;
+
+/// Bytes that a connection to SQLite writes before it asks for a checkpoint, which takes some ten
+/// milliseconds of the disk beside the uploads that come meanwhile.
+pub const CHECKPOINT_BYTES: usize = 8 << 20;
+
+/// Pages of SQLite's log that a checkpoint may leave: 1 MiB.
+pub const CHECKPOINT_PAGES_LEFT: u64 = 64;
+
+/// Pages of SQLite's log, 64 MiB, from which on every commit tries a checkpoint of its own. A log
+/// begins anew only when a checkpoint meets its end, which a disk that is always busy prevents.
+pub const WAL_PAGES_MAX: u64 = 4096;
 
 /// Between looks at what other gateways have written, while there is nothing to write.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
@@ -191,9 +206,5 @@ const _: () = assert!(IDENTITY_AGE_DAYS > KEY_AGE_DAYS_MAX);
 const _: () = assert!(DOWNLOAD_COUNT_ROWS * 6 < 32_766, "SQLite's parameters");
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE_TTL.as_millis());
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
-/// Values (in the sense of ASN.1) in a batch signature: a certificate has 100 to 200 of them, so
-/// this is a message full of certificates.
-pub const CMS_ELEMENTS_MAX: usize = 4096;
-
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);

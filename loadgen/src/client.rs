@@ -18,7 +18,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
@@ -33,6 +33,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// How much longer an answer to a request that trickles may take.
 const TRICKLING_MAX: Duration = Duration::from_secs(600);
+/// What is read at a time from a connection with TLS: rustls by itself asks for 4 KiB.
+const TLS_BUFFER_BYTES: usize = 64 << 10;
 /// Buffers of a connection that trickles; the kernel doubles them.
 const TRICKLING_BUFFER_BYTES: u32 = 4096;
 
@@ -450,7 +452,12 @@ async fn open(caller: &Caller, target: &Target, trickling: bool) -> Result<Sende
     let name = ServerName::try_from(target.host.clone())
         .map_err(|error| failed(std::io::Error::other(error)))?;
     let connector = TlsConnector::from(Arc::clone(&caller.tls));
-    let tls = connector.connect(name, tcp).await.map_err(failed)?;
+    let buffer_bytes = match trickling {
+        true => TRICKLING_BUFFER_BYTES as usize,
+        false => TLS_BUFFER_BYTES,
+    };
+    let buffered = BufReader::with_capacity(buffer_bytes, tcp);
+    let tls = connector.connect(name, buffered).await.map_err(failed)?;
     Ok(shake_hands(caller.protocol, tls).await?)
 }
 

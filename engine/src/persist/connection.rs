@@ -20,6 +20,17 @@ pub(crate) enum Param<'a> {
     Bytes(&'a [u8]),
 }
 
+impl Param<'_> {
+    /// About what it takes in a row.
+    pub(super) const fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Null => 0,
+            Self::Number(_) => 8,
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
+
 impl From<u64> for Param<'_> {
     fn from(number: u64) -> Self {
         Self::Number(number)

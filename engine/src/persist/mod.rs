@@ -13,6 +13,7 @@
 //! [`sqlite`] are the only doors to the databases; [`store`] holds all SQL that both share.
 
 mod callbacks;
+mod checkpoint;
 mod connection;
 mod group;
 mod import;
@@ -26,6 +27,7 @@ mod store;
 mod writer;
 
 pub(crate) use callbacks::{ClaimTerms, DueDelivery, ImportedSubscription};
+pub(crate) use checkpoint::Checkpoints;
 pub(crate) use connection::SqlError;
 pub(crate) use import::ImportState;
 pub(crate) use migrate::{known_version, migrate};
@@ -40,6 +42,7 @@ pub(crate) use store::{
 pub(crate) use writer::{Submission, Writer, WriterState};
 
 use connection::Connection;
+use crossbeam::channel::Sender;
 
 use crate::error::StartError;
 use crate::settings::DatabaseUrl;
@@ -48,6 +51,7 @@ use crate::settings::DatabaseUrl;
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     url: DatabaseUrl,
+    checkpoints: Option<Sender<()>>,
     #[cfg(test)]
     faults: Option<faulty::Faults>,
 }
@@ -56,15 +60,30 @@ impl Database {
     pub(crate) const fn new(url: DatabaseUrl) -> Self {
         Self {
             url,
+            checkpoints: None,
             #[cfg(test)]
             faults: None,
         }
     }
 
+    /// Leaves SQLite's checkpoints to what this gives, for all connections that are opened from
+    /// now on. A server makes its own.
+    pub(crate) fn checkpoints(&mut self) -> Option<Checkpoints> {
+        let DatabaseUrl::Sqlite(path) = &self.url else {
+            return None;
+        };
+        let (checkpoints, wake) = Checkpoints::new(path.clone());
+        self.checkpoints = Some(wake);
+        Some(checkpoints)
+    }
+
     /// Opens a connection.
     fn connect(&self) -> Result<Box<dyn Connection>, SqlError> {
         let connection: Box<dyn Connection> = match &self.url {
-            DatabaseUrl::Sqlite(path) => Box::new(sqlite::SqliteConnection::open(path)?),
+            DatabaseUrl::Sqlite(path) => {
+                let checkpoints = self.checkpoints.as_ref();
+                Box::new(sqlite::SqliteConnection::open(path, checkpoints)?)
+            }
             DatabaseUrl::Mysql(url) => Box::new(mysql::MysqlConnection::open(url)?),
         };
         #[cfg(test)]

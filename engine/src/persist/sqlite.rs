@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Error, ErrorCode, OpenFlags, ToSql};
 
+use super::checkpoint::Unfolded;
 use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, Value};
+use crate::limits;
 
 const DIALECT: Dialect = Dialect {
     // Only this exact type makes the column the row id itself.
@@ -22,16 +25,30 @@ const DIALECT: Dialect = Dialect {
 /// How long to wait for another connection of this or another process to finish writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pages of 16 KiB suit blobs of some hundred KiB; the WAL is folded back at 32 MiB, so that the
-/// folding is not part of every commit.
+/// Pages of 16 KiB suit blobs of some hundred KiB.
 const PRAGMAS: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
-     PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2048; PRAGMA foreign_keys = ON";
+     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
 
 #[derive(Debug)]
-pub(crate) struct SqliteConnection(rusqlite::Connection);
+pub(crate) struct SqliteConnection {
+    inner: rusqlite::Connection,
+    /// For checkpoints, if there is somebody who makes them.
+    unfolded: Option<Unfolded>,
+}
+
+/// What became of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CheckpointProgress {
+    /// Pages in the log.
+    pub(super) pages: u64,
+    /// Those that are in the database file by now.
+    pub(super) folded: u64,
+}
 
 impl SqliteConnection {
-    pub(crate) fn open(path: &Path) -> Result<Self, SqlError> {
+    /// `checkpoints` is asked for checkpoints; they are made within commits only where there is
+    /// none, or where it falls behind.
+    pub(super) fn open(path: &Path, checkpoints: Option<&Sender<()>>) -> Result<Self, SqlError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -39,13 +56,38 @@ impl SqliteConnection {
         connection.busy_timeout(BUSY_TIMEOUT).map_err(sort)?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.execute_batch(PRAGMAS).map_err(sort)?;
-        Ok(Self(connection))
+        let bound = match checkpoints {
+            Some(_) => limits::WAL_PAGES_MAX,
+            None => limits::WAL_PAGES_MAX / 2,
+        };
+        let bound = format!("PRAGMA wal_autocheckpoint = {bound}");
+        connection.execute_batch(&bound).map_err(sort)?;
+        Ok(Self {
+            inner: connection,
+            unfolded: checkpoints.cloned().map(Unfolded::new),
+        })
+    }
+
+    /// A checkpoint that nobody waits for: it leaves what others still read or write.
+    pub(super) fn checkpoint(&self) -> Result<CheckpointProgress, SqlError> {
+        let sql = "PRAGMA wal_checkpoint(PASSIVE)";
+        let progress = self.inner.query_row(sql, [], |row| {
+            Ok(CheckpointProgress {
+                // Both are -1 if another checkpoint is under way.
+                pages: row.get::<_, i64>(1)?.try_into().unwrap_or(0),
+                folded: row.get::<_, i64>(2)?.try_into().unwrap_or(0),
+            })
+        });
+        progress.map_err(sort)
     }
 }
 
 impl Connection for SqliteConnection {
     fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(sort)?;
+        if let Some(unfolded) = &mut self.unfolded {
+            unfolded.add(params.iter().map(Param::stored_bytes).sum());
+        }
+        let mut statement = self.inner.prepare_cached(sql).map_err(sort)?;
         let changed = statement
             .execute(rusqlite::params_from_iter(params))
             .map_err(sort)?;
@@ -58,7 +100,7 @@ impl Connection for SqliteConnection {
         params: &[Param<'_>],
         on_row: &mut dyn FnMut(Row),
     ) -> Result<(), SqlError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(sort)?;
+        let mut statement = self.inner.prepare_cached(sql).map_err(sort)?;
         let columns = statement.column_count();
         let mut rows = statement
             .query(rusqlite::params_from_iter(params))
@@ -71,7 +113,7 @@ impl Connection for SqliteConnection {
     }
 
     fn script(&mut self, sql: &str) -> Result<(), SqlError> {
-        self.0.execute_batch(sql).map_err(sort)
+        self.inner.execute_batch(sql).map_err(sort)
     }
 
     /// The WAL is flushed before a commit shows.
@@ -81,7 +123,7 @@ impl Connection for SqliteConnection {
 
     /// SQLite may have rolled back by itself, on a full disk for one.
     fn rollback(&mut self) -> Result<(), SqlError> {
-        if self.0.is_autocommit() {
+        if self.inner.is_autocommit() {
             Ok(())
         } else {
             self.script("ROLLBACK")

@@ -1,0 +1,126 @@
+//! Checkpoints of SQLite's write-ahead log: its pages go back into the database file beside those
+//! who write, not in the middle of a commit.
+//!
+//! A checkpoint of 8 MiB takes two synchronous writes and as much again as the commits themselves.
+//! Weighed against: SQLite's own, which runs within the commit that crosses a bound (every
+//! eightieth upload waited 25 ms and more for it). It stays as the second bound: a log that never
+//! comes to rest can only begin anew once someone catches up with it, and that is who writes.
+
+use std::path::PathBuf;
+
+use crossbeam::channel::{Receiver, Sender, bounded, select};
+
+use super::connection::SqlError;
+use super::sqlite::SqliteConnection;
+use crate::limits;
+
+/// What a connection has written since it last asked for a checkpoint.
+#[derive(Debug)]
+pub(super) struct Unfolded {
+    bytes: usize,
+    wake: Sender<()>,
+}
+
+impl Unfolded {
+    pub(super) const fn new(wake: Sender<()>) -> Self {
+        Self { bytes: 0, wake }
+    }
+
+    /// Counts what a statement writes; asks for a checkpoint when it is due.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= limits::CHECKPOINT_BYTES {
+            self.bytes = 0;
+            // A full channel means that one is due already.
+            let _already_due = self.wake.try_send(());
+        }
+    }
+}
+
+/// Makes checkpoints when connections ask for them.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    path: PathBuf,
+    due: Receiver<()>,
+}
+
+impl Checkpoints {
+    /// And what connections ask with.
+    pub(super) fn new(path: PathBuf) -> (Self, Sender<()>) {
+        let (wake, due) = bounded(1);
+        (Self { path, due }, wake)
+    }
+
+    /// Works until `stop` is closed, or there is no connection any more.
+    pub(crate) fn run(self, stop: &Receiver<()>) {
+        let mut connection = None;
+        loop {
+            select! {
+                recv(self.due) -> due => if due.is_err() { return },
+                recv(stop) -> _ => return,
+            }
+            if let Err(error) = self.fold(&mut connection) {
+                // Nothing is lost: whoever writes makes the checkpoint at the second bound.
+                tracing::warn!(stage = "persist", error = %error, "checkpoint did not go through");
+                connection = None;
+            }
+        }
+    }
+
+    /// Checkpoints until what was written meanwhile is little.
+    fn fold(&self, connection: &mut Option<SqliteConnection>) -> Result<(), SqlError> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(SqliteConnection::open(&self.path, None)?),
+        };
+        let mut folded_before = 0;
+        loop {
+            let progress = connection.checkpoint()?;
+            let left = progress.pages.saturating_sub(progress.folded);
+            if left <= limits::CHECKPOINT_PAGES_LEFT || progress.folded <= folded_before {
+                return Ok(());
+            }
+            folded_before = progress.folded;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::{Database, migrate};
+    use crate::settings::DatabaseUrl;
+
+    #[test]
+    fn folds_what_connections_have_written_back_into_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut database = Database::new(DatabaseUrl::Sqlite(path.clone()));
+        let checkpoints = database.checkpoints().expect("it is SQLite");
+        migrate(&database).unwrap();
+        let mut writer = database.store().unwrap();
+        let blob = vec![1; limits::CHECKPOINT_BYTES / 4];
+        let file_bytes = || usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
+        for row in 1..=5 {
+            assert!(checkpoints.due.is_empty(), "too early, at row {row}");
+            writer.agree_on(&format!("row {row}"), &blob).unwrap();
+            if row == 4 {
+                checkpoints.due.try_recv().expect("a checkpoint is due");
+            }
+        }
+        assert!(file_bytes() < limits::CHECKPOINT_BYTES / 4);
+        checkpoints.fold(&mut None).unwrap();
+        assert!(file_bytes() >= limits::CHECKPOINT_BYTES * 5 / 4);
+    }
+
+    #[test]
+    fn stops_when_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (checkpoints, wake) = Checkpoints::new(folder.path().join("db"));
+        let (told, stop) = bounded(0);
+        let thread = std::thread::spawn(move || checkpoints.run(&stop));
+        drop(told);
+        thread.join().unwrap();
+        assert!(wake.try_send(()).is_err(), "nobody listens any more");
+    }
+}
