@@ -148,7 +148,7 @@ impl Engine {
         if let Some(checkpoints) = checkpoints {
             let stop = stop.clone();
             background.push(spawn("checkpoint", &failed, move || {
-                checkpoints.run(&stop)
+                checkpoints.run(&stop);
             })?);
         }
         background.push(spawn("trust", &failed, move || {
