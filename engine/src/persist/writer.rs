@@ -13,6 +13,8 @@
 //! answered like any replay, so both cases need no code of their own. A group that has lost S+1 too
 //! often claims the end of the log, and then nobody is faster.
 
+mod follow;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, never, select};
+
+use follow::Hold;
 
 use super::connection::{SqlError, UniqueIndex};
 use super::group::{Hand, Job, Members, Written};
@@ -126,17 +130,6 @@ enum Attempt {
     Again,
     /// Trying again does not help.
     Failed(crate::error::DatabaseError),
-}
-
-/// What the writer holds while it judges and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    /// The database is away.
-    Nothing,
-    /// A connection: another gateway may be faster.
-    Connection,
-    /// The end of the log: nobody else appends until this is over.
-    Log,
 }
 
 impl Writer {
@@ -317,46 +310,6 @@ impl Writer {
             tracing::error!(stage = "persist", error = %failure, "error inserting keys");
             refuse_all(group, &failure);
             return;
-        }
-    }
-
-    /// Connects if need be, and claims the end of the log after too many lost races. Comes before
-    /// the judgement, since both read what others wrote meanwhile.
-    fn take_hold(&mut self, attempts: u32) -> Hold {
-        if self.connected().is_none() {
-            return Hold::Nothing;
-        }
-        if attempts < limits::LOST_RACES_MAX {
-            return Hold::Connection;
-        }
-        metrics::counter!("efgs_log_claims_total").increment(1);
-        match self.claim_log() {
-            Ok(()) => Hold::Log,
-            Err(error) => {
-                tracing::warn!(stage = "persist", error = %error, "cannot claim the log");
-                self.store = None;
-                Hold::Nothing
-            }
-        }
-    }
-
-    fn claim_log(&mut self) -> Result<(), SqlError> {
-        if let Some(store) = self.store.as_mut() {
-            store.claim_log()?;
-        }
-        // The claim is a transaction: what makes durable has to come from outside of it.
-        let mut outside = self.database.store()?;
-        self.read_on(Store::read_claimed_log, |_| outside.settle_what_was_read())
-    }
-
-    /// Ends a claim that is not needed.
-    fn let_go(&mut self, hold: Hold) {
-        let released = match (hold, self.store.as_mut()) {
-            (Hold::Log, Some(store)) => store.release_log(),
-            _ => Ok(()),
-        };
-        if released.is_err() {
-            self.store = None;
         }
     }
 
@@ -569,93 +522,6 @@ impl Writer {
             self.state.tags.insert(country, tag, content, day);
         }
         self.catch_up_or_disconnect()
-    }
-
-    /// Between uploads: what other gateways have written.
-    fn follow(&mut self) {
-        if self.connected().is_some() {
-            let _outcome = self.catch_up_or_disconnect();
-        }
-    }
-
-    fn catch_up_or_disconnect(&mut self) -> Attempt {
-        if let Err(error) = self.catch_up() {
-            tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
-            self.store = None;
-        }
-        Attempt::Again
-    }
-
-    /// Reads the log behind our position, and makes it ours.
-    fn catch_up(&mut self) -> Result<(), SqlError> {
-        self.read_on(Store::read_log, Store::settle_what_was_read)
-    }
-
-    fn read_on(
-        &mut self,
-        read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
-        mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
-    ) -> Result<(), SqlError> {
-        self.count();
-        loop {
-            let Some(store) = self.store.as_mut() else {
-                return Ok(());
-            };
-            let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
-            let read = entries.len() as u64;
-            if read > 0 {
-                settle(store)?;
-            }
-            for entry in entries {
-                let day = entry.created_at.day();
-                self.state
-                    .tags
-                    .insert(entry.country, entry.tag, entry.content, day);
-                self.learn(&entry.identities, day, entry.seq);
-                self.position = entry.seq;
-            }
-            if read > 0 {
-                self.state
-                    .position
-                    .store(self.position.0, Ordering::Release);
-                let _already_awake = self.wake_bundler.try_send(());
-            }
-            if read < limits::FOLLOW_ROWS {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The connection; a new one has followed the log to its end before it is used.
-    fn connected(&mut self) -> Option<&mut Store> {
-        if self.store.is_none() {
-            self.reconnect();
-        }
-        self.store.as_mut()
-    }
-
-    fn reconnect(&mut self) {
-        match self.database.store() {
-            Ok(store) => {
-                self.store = Some(store);
-                if let Err(error) = self.catch_up() {
-                    tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
-                    self.store = None;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(stage = "persist", error = %error, "database is not available");
-                std::thread::sleep(limits::RECONNECT_INTERVAL);
-            }
-        }
-        let available = self.store.is_some();
-        self.away_since = match available {
-            true => None,
-            false => self.away_since.or_else(|| Some(Instant::now())),
-        };
-        self.state
-            .database_available
-            .store(available, Ordering::Release);
     }
 }
 
