@@ -57,7 +57,7 @@ pub const CMS_ELEMENTS_MAX: usize = 4096;
 pub const GROUP_BYTES_MAX: usize = 2 << 20;
 
 /// Uploads that one group may put off because they share a tag or a key with a member.
-pub const GROUP_CARRIED_MAX: usize = 16;
+pub const GROUP_DEFERRED_MAX: usize = 16;
 
 /// Bytes that a connection to SQLite writes before it asks for a checkpoint, which takes some ten
 /// milliseconds of the disk beside the uploads that come meanwhile.

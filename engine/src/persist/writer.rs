@@ -26,7 +26,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, never, select};
 use follow::Hold;
 
 use super::connection::{SqlError, UniqueIndex};
-use super::group::{Hand, Job, Members, Written};
+use super::group::{Committer, Job, Members, Written};
 use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
 use crate::dedup::{IdentitySet, IdentitySetWriter, RecentIdentities, TagIndex, TagState};
@@ -98,8 +98,8 @@ pub(crate) struct Writer {
     wake_bundler: Sender<()>,
     position: Seq,
     /// Stored, but not in the set yet, in the order of the log up to `position`.
-    uncounted: Vec<Uncounted>,
-    hand: Hand,
+    not_inserted: Vec<NotInserted>,
+    committer: Committer,
     /// Of the group that is being settled, and perhaps of uploads that were once in it.
     settling: Members,
     /// What came in and is in no group yet; participants take turns.
@@ -112,12 +112,12 @@ pub(crate) struct Writer {
     /// Since when there is no connection to be had.
     away_since: Option<Instant>,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
-    carried: VecDeque<Submission>,
+    deferred: VecDeque<Submission>,
 }
 
 /// An upload that was stored, as far as the set is concerned.
 #[derive(Debug)]
-struct Uncounted {
+struct NotInserted {
     seq: Seq,
     day: Day,
     identities: Vec<KeyIdentity>,
@@ -172,15 +172,15 @@ impl Writer {
             fresh,
             wake_bundler,
             position,
-            uncounted: Vec::new(),
-            hand: Hand::start().map_err(StartError::Threads)?,
+            not_inserted: Vec::new(),
+            committer: Committer::start().map_err(StartError::Threads)?,
             settling: Members::default(),
             waiting: Turns::default(),
             gathered: Vec::new(),
             gathered_members: Members::default(),
             forgotten_before: None,
             away_since: None,
-            carried: VecDeque::new(),
+            deferred: VecDeque::new(),
         })
     }
 
@@ -223,10 +223,10 @@ impl Writer {
         submissions: &Receiver<Submission>,
     ) -> Result<Vec<Submission>, RecvTimeoutError> {
         self.settling.clear();
-        self.gather_carried();
+        self.gather_deferred();
         if self.gathered.is_empty() {
-            self.count();
-            if self.carried.is_empty() && self.waiting.is_empty() {
+            self.insert_stored();
+            if self.deferred.is_empty() && self.waiting.is_empty() {
                 let first = submissions.recv_timeout(limits::FOLLOW_INTERVAL)?;
                 self.waiting.push(first.batch.country, first);
             }
@@ -250,13 +250,13 @@ impl Writer {
 
     /// Whether the next group takes more.
     fn has_room(&self) -> bool {
-        !self.gathered_members.are_full() && self.carried.len() < limits::GROUP_CARRIED_MAX
+        !self.gathered_members.are_full() && self.deferred.len() < limits::GROUP_DEFERRED_MAX
     }
 
     /// What was put off is judged now that the group before is decided, so that it is not put off
     /// again and again by others.
-    fn gather_carried(&mut self) {
-        for submission in std::mem::take(&mut self.carried) {
+    fn gather_deferred(&mut self) {
+        for submission in std::mem::take(&mut self.deferred) {
             if let Some(submission) = self.judge_one(submission) {
                 self.gather(submission);
             }
@@ -267,7 +267,7 @@ impl Writer {
     fn gather(&mut self, submission: Submission) {
         let batch = &submission.batch;
         if self.settling.share_with(batch) || self.gathered_members.share_with(batch) {
-            self.carried.push_back(submission);
+            self.deferred.push_back(submission);
         } else if let Some(submission) = self.judge_one(submission) {
             self.gathered_members.add(&submission.batch);
             self.gathered.push(submission);
@@ -352,7 +352,7 @@ impl Writer {
             }
             TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
-                self.count();
+                self.insert_stored();
                 let duplicates = if self.recent.rule_out(&batch.probe) {
                     Vec::new()
                 } else {
@@ -382,7 +382,7 @@ impl Writer {
         let Some(store) = self.store.take() else {
             return Attempt::Again;
         };
-        self.hand.begin(Job {
+        self.committer.begin(Job {
             store,
             group: std::mem::take(group),
             first: self.position.next(),
@@ -429,11 +429,11 @@ impl Writer {
     fn gather_until_written(&mut self, submissions: &Receiver<Submission>) -> Written {
         let nothing = never();
         let mut submissions = submissions;
-        self.count();
+        self.insert_stored();
         loop {
             self.gather_waiting();
             select! {
-                recv(self.hand.written) -> written => {
+                recv(self.committer.written) -> written => {
                     return written.expect("the commit thread has not panicked");
                 }
                 recv(submissions) -> submission => match submission {
@@ -456,7 +456,7 @@ impl Writer {
                 .tags
                 .insert(batch.country, batch.tag, batch.content, day);
             let identities = batch.probe.identities;
-            self.uncounted.push(Uncounted {
+            self.not_inserted.push(NotInserted {
                 seq,
                 day,
                 identities,
@@ -484,8 +484,8 @@ impl Writer {
     }
 
     /// Brings the set up to the position.
-    fn count(&mut self) {
-        for stored in std::mem::take(&mut self.uncounted) {
+    fn insert_stored(&mut self) {
+        for stored in std::mem::take(&mut self.not_inserted) {
             self.learn(&stored.identities, stored.day, stored.seq);
         }
     }

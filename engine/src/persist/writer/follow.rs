@@ -47,7 +47,7 @@ impl Writer {
         read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
         mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        self.count();
+        self.insert_stored();
         loop {
             let Some(store) = self.store.as_mut() else {
                 return Ok(());
@@ -66,10 +66,7 @@ impl Writer {
                 self.position = entry.seq;
             }
             if read > 0 {
-                self.state
-                    .position
-                    .store(self.position.0, Ordering::Release);
-                let _already_awake = self.wake_bundler.try_send(());
+                self.publish_position();
             }
             if read < limits::FOLLOW_ROWS {
                 return Ok(());
