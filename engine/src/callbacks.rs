@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::domain::{BatchTag, Country, Day, UnixMillis};
 use crate::error::{Failure, Overload, OverloadBound};
 use crate::limits;
-use crate::persist::{ClaimTerms, Database, DueDelivery, SqlError, Store};
+use crate::persist::{ClaimTerms, Database, DueDelivery, KeptStore, SqlError, Store};
 
 /// A participant's own name for a subscription: 1 to 32 characters, compared as exact bytes,
 /// unique per country.
@@ -226,8 +226,7 @@ impl Callbacks {
     ) -> (Self, CallbackWorker) {
         let (sender, jobs) = bounded(limits::CALLBACK_JOBS_MAX);
         let link = Link {
-            database: database.clone(),
-            store: None,
+            connection: KeptStore::new(database.clone()),
         };
         let callbacks = Self {
             jobs: Mutex::new(Some(sender)),
@@ -413,8 +412,7 @@ where
 
 /// The thread's connection.
 struct Link {
-    database: Database,
-    store: Option<Store>,
+    connection: KeptStore,
 }
 
 /// Attempts at a statement that others are in the way of, or whose connection had gone stale.
@@ -445,14 +443,10 @@ impl Link {
         &mut self,
         work: &mut impl FnMut(&mut Store) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
-        let mut store = match self.store.take() {
-            Some(store) => store,
-            None => self.database.store()?,
-        };
-        let outcome = work(&mut store);
+        let outcome = work(self.connection.store()?);
         // A connection on which something failed is not used again.
-        if matches!(outcome, Ok(_) | Err(SqlError::Conflict(_))) {
-            self.store = Some(store);
+        if !matches!(outcome, Ok(_) | Err(SqlError::Conflict(_))) {
+            self.connection.close();
         }
         outcome
     }

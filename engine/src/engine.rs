@@ -23,7 +23,9 @@ use crate::cpu_pool::CpuPool;
 use crate::domain::{BatchTag, Country, Day};
 use crate::error::{Failure, StartError, UploadError};
 use crate::limits;
-use crate::persist::{Database, ImportState, Store, Submission, Writer, WriterState, migrate};
+use crate::persist::{
+    Database, ImportState, KeptStore, Store, Submission, Writer, WriterState, migrate,
+};
 use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::Settings;
@@ -126,7 +128,7 @@ impl Engine {
         let failed = Arc::new(AtomicBool::new(false));
         let (stop_background, stop) = bounded(0);
         let retention = Retention {
-            database: database.clone(),
+            connection: KeptStore::new(database.clone()),
             writer: Arc::clone(&state),
             downloads,
             clock: Arc::clone(&clock),

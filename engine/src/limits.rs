@@ -92,8 +92,12 @@ pub const CONTENTION_PATIENCE: Duration = Duration::from_secs(8);
 /// batches are made of days, and never go back.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
-/// A reader's connection that was idle for longer is not used again; servers close them.
-pub const READER_IDLE_MAX: Duration = Duration::from_secs(10);
+/// A server ends the session of a gateway that says nothing for so long: whatever became of the
+/// gateway, its transaction and its locks are gone then.
+pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// A connection that was idle for longer is not used again: the server may have ended its session.
+pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Download batches cut in one transaction, which must end long before the lease does.
 pub const CUTS_MAX: usize = 64;
@@ -205,6 +209,10 @@ const _: () = assert!(
 const _: () = assert!(IDENTITY_AGE_DAYS > KEY_AGE_DAYS_MAX);
 const _: () = assert!(DOWNLOAD_COUNT_ROWS * 6 < 32_766, "SQLite's parameters");
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE_TTL.as_millis());
+const _: () = assert!(
+    CONNECTION_IDLE_MAX.as_secs() < SESSION_IDLE_MAX.as_secs(),
+    "a session ends after the gateway has stopped using it"
+);
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);

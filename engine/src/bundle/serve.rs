@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::error::{Failure, Overload, OverloadBound, StartError};
 use crate::limits;
-use crate::persist::{Database, SqlError, Store};
+use crate::persist::{Database, KeptStore, SqlError, Store};
 use crate::seal::Keys;
 use crate::stage::timed;
 use crate::statistics::DownloadCounts;
@@ -310,13 +310,9 @@ impl Serve {
 
     /// A reader thread.
     fn work(&self, database: &Database, jobs: &Receiver<Job>) {
-        let mut kept: Option<(Store, Instant)> = None;
+        let mut connection = KeptStore::new(database.clone());
         for job in jobs {
-            let fresh = kept
-                .take()
-                .filter(|(_, used)| used.elapsed() < limits::READER_IDLE_MAX);
-            let connected = fresh.map_or_else(|| database.store(), |(store, _)| Ok(store));
-            let mut store = match connected {
+            let store = match connection.store() {
                 Ok(store) => store,
                 Err(error) => {
                     self.refuse_unconnected(job, &error);
@@ -324,12 +320,13 @@ impl Serve {
                 }
             };
             let reading = job.reading();
-            match catch_unwind(AssertUnwindSafe(|| self.run(job, &mut store))) {
-                Ok(true) => kept = Some((store, Instant::now())),
-                // A connection on which something failed is not used again.
+            match catch_unwind(AssertUnwindSafe(|| self.run(job, store))) {
+                Ok(true) => continue,
                 Ok(false) => {}
                 Err(_) => self.give_up(reading),
             }
+            // A connection on which something failed is not used again.
+            connection.close();
         }
     }
 

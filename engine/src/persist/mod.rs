@@ -17,6 +17,7 @@ mod checkpoint;
 mod connection;
 mod group;
 mod import;
+mod kept;
 mod migrate;
 mod mysql;
 mod reference;
@@ -30,6 +31,7 @@ pub(crate) use callbacks::{ClaimTerms, DueDelivery, ImportedSubscription};
 pub(crate) use checkpoint::Checkpoints;
 pub(crate) use connection::SqlError;
 pub(crate) use import::ImportState;
+pub(crate) use kept::KeptStore;
 pub(crate) use migrate::{known_version, migrate};
 pub(crate) use reference::{
     PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceSubscription,
