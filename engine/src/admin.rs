@@ -58,7 +58,7 @@ impl Admin {
     pub fn open(database: &DatabaseUrl) -> Result<Self, StartError> {
         let database = Database::new(database.clone());
         let unreachable = |error| database.unreachable(error);
-        let mut store = database.store().map_err(unreachable)?;
+        let mut store = database.patient_store().map_err(unreachable)?;
         let (found, known) = (
             store.schema_version().map_err(unreachable)?,
             known_version(),
@@ -94,7 +94,7 @@ impl Admin {
         let database = Database::new(database.clone());
         let unreachable = |error| database.unreachable(error);
         let found = database
-            .store()
+            .patient_store()
             .and_then(|mut store| store.schema_version());
         Ok((found.map_err(unreachable)?, known_version()))
     }

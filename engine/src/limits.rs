@@ -92,9 +92,24 @@ pub const CONTENTION_PATIENCE: Duration = Duration::from_secs(8);
 /// batches are made of days, and never go back.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
+/// A server that does not answer a gateway's thread within this time is taken for lost. Statements
+/// of gateways at work touch some rows.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same at start and for the command line. Full scans of the log, or of a reference database
+/// with millions of keys, send nothing before they are done.
+pub const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// How long to wait for another gateway that migrates.
+pub const MIGRATION_PATIENCE: Duration = Duration::from_secs(60);
+
 /// A server ends the session of a gateway that says nothing for so long: whatever became of the
 /// gateway, its transaction and its locks are gone then.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// The same at start and for the command line: an import reads one database for as long as
+/// [`LONG_ANSWER_TIMEOUT`], and asks about callback URLs, before it goes on with the other.
+pub const LONG_SESSION_IDLE_MAX: Duration = Duration::from_secs(3600);
 
 /// A connection that was idle for longer is not used again: the server may have ended its session.
 pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(10);
@@ -213,6 +228,12 @@ const _: () = assert!(
     CONNECTION_IDLE_MAX.as_secs() < SESSION_IDLE_MAX.as_secs(),
     "a session ends after the gateway has stopped using it"
 );
+const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_PATIENCE.as_secs());
+const _: () = assert!(
+    MIGRATION_PATIENCE.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),
+    "who waits for a lock is not taken for lost"
+);
+const _: () = assert!(LONG_ANSWER_TIMEOUT.as_secs() < LONG_SESSION_IDLE_MAX.as_secs());
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);

@@ -273,8 +273,9 @@ mod tests {
         migrate(database).unwrap();
         let (wake, _wakes) = crossbeam::channel::bounded(1);
         let fresh = Arc::new(FreshSegments::new(0));
-        let store = database.store().unwrap();
-        let writer = Writer::start(database.clone(), store, UnixMillis(0), fresh, wake).unwrap();
+        let mut store = database.store().unwrap();
+        let writer =
+            Writer::start(database.clone(), &mut store, UnixMillis(0), fresh, wake).unwrap();
         let (stop_when_dropped, stop) = crossbeam::channel::bounded(0);
         let retention = Retention {
             connection: KeptStore::new(database.clone()),

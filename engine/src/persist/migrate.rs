@@ -1,7 +1,7 @@
 //! Numbered migrations, applied in order under a lock.
 
-use super::Database;
 use super::connection::{Connection, SqlError};
+use super::{Database, Pace};
 use crate::error::StartError;
 
 /// All migrations; the position in the list, from 1, is the schema version.
@@ -26,7 +26,7 @@ pub(crate) fn known_version() -> u32 {
 /// does no harm: that is a rule for those who write migrations.
 pub(crate) fn migrate(database: &Database) -> Result<u32, StartError> {
     let mut connection = database
-        .connect()
+        .connect(Pace::Leisurely)
         .map_err(|error| database.unreachable(error))?;
     let found = apply(&mut *connection).map_err(|error| database.unreachable(error))?;
     if found > known_version() {

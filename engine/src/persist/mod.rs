@@ -58,6 +58,16 @@ pub(crate) struct Database {
     faults: Option<faulty::Faults>,
 }
 
+/// How long a connection waits for an answer, and its server for a question. A local file answers
+/// at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// A gateway at work: who does not answer soon is lost.
+    Brisk,
+    /// Full scans, and the wait for who migrates.
+    Leisurely,
+}
+
 impl Database {
     pub(crate) const fn new(url: DatabaseUrl) -> Self {
         Self {
@@ -80,13 +90,13 @@ impl Database {
     }
 
     /// Opens a connection.
-    fn connect(&self) -> Result<Box<dyn Connection>, SqlError> {
+    fn connect(&self, pace: Pace) -> Result<Box<dyn Connection>, SqlError> {
         let connection: Box<dyn Connection> = match &self.url {
             DatabaseUrl::Sqlite(path) => {
                 let checkpoints = self.checkpoints.as_ref();
                 Box::new(sqlite::SqliteConnection::open(path, checkpoints)?)
             }
-            DatabaseUrl::Mysql(url) => Box::new(mysql::MysqlConnection::open(url)?),
+            DatabaseUrl::Mysql(url) => Box::new(mysql::MysqlConnection::open(url, pace)?),
         };
         #[cfg(test)]
         if let Some(faults) = &self.faults {
@@ -95,14 +105,19 @@ impl Database {
         Ok(connection)
     }
 
-    /// Opens a connection for the statements of the product.
+    /// Opens a connection for the statements of a gateway at work.
     pub(crate) fn store(&self) -> Result<Store, SqlError> {
-        Ok(Store::new(self.connect()?))
+        Ok(Store::new(self.connect(Pace::Brisk)?))
+    }
+
+    /// Opens a connection for statements that may take minutes: at start, and for the command line.
+    pub(crate) fn patient_store(&self) -> Result<Store, SqlError> {
+        Ok(Store::new(self.connect(Pace::Leisurely)?))
     }
 
     /// Opens a connection to a reference database.
     pub(crate) fn reference(&self) -> Result<Reference, SqlError> {
-        Ok(Reference::new(self.connect()?))
+        Ok(Reference::new(self.connect(Pace::Leisurely)?))
     }
 
     /// An error at start, with what to do about it.

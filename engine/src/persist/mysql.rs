@@ -5,7 +5,9 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, Opts, OptsBuilder};
 
+use super::Pace;
 use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, Value};
+use crate::limits;
 
 const DIALECT: Dialect = Dialect {
     position: "BIGINT",
@@ -18,15 +20,12 @@ const DIALECT: Dialect = Dialect {
          key_count = key_count + VALUES(key_count)",
 };
 
-/// A server that does not answer within this time is taken for lost.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a session must not inherit from the server's configuration. READ COMMITTED: the log is
 /// read while others append; every statement shall see what is committed.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 3, \
-     wait_timeout = 30, net_read_timeout = 10";
+     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 3, net_read_timeout = 10";
 /// All text is bytes to us. In any other character set the server would look at every byte of a blob
 /// that is sent as a parameter: half of its work for an upload.
 const CHARACTER_SET: &str = "SET NAMES binary";
@@ -41,15 +40,20 @@ pub(crate) struct MysqlConnection {
 }
 
 impl MysqlConnection {
-    pub(crate) fn open(url: &str) -> Result<Self, SqlError> {
+    pub(super) fn open(url: &str, pace: Pace) -> Result<Self, SqlError> {
+        let (answer, idle) = match pace {
+            Pace::Brisk => (limits::ANSWER_TIMEOUT, limits::SESSION_IDLE_MAX),
+            Pace::Leisurely => (limits::LONG_ANSWER_TIMEOUT, limits::LONG_SESSION_IDLE_MAX),
+        };
+        let idle = format!("SET SESSION wait_timeout = {}", idle.as_secs());
         let opts = Opts::from_url(url).map_err(|error| SqlError::Refused(error.into()))?;
         let opts = OptsBuilder::from_opts(opts)
             .prefer_socket(false)
             .tcp_connect_timeout(Some(CONNECT_TIMEOUT))
-            .read_timeout(Some(ANSWER_TIMEOUT))
-            .write_timeout(Some(ANSWER_TIMEOUT))
+            .read_timeout(Some(answer))
+            .write_timeout(Some(answer))
             .stmt_cache_size(64)
-            .init(vec![SESSION, CHARACTER_SET, ISOLATION]);
+            .init(vec![SESSION, &idle, CHARACTER_SET, ISOLATION]);
         let mut driver = Conn::new(opts).map_err(sort)?;
         // Galera: a read sees what any node has committed. MySQL does not know the variable.
         let _unknown_variable = driver.query_drop("SET SESSION wsrep_sync_wait = 1");
@@ -138,8 +142,9 @@ impl Connection for MysqlConnection {
     }
 
     fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        let locked: Option<Option<u64>> =
-            self.use_driver(|driver| driver.query_first("SELECT GET_LOCK('efgs_migrate', 60)"))?;
+        let seconds = limits::MIGRATION_PATIENCE.as_secs();
+        let sql = format!("SELECT GET_LOCK('efgs_migrate', {seconds})");
+        let locked: Option<Option<u64>> = self.use_driver(|driver| driver.query_first(sql))?;
         match locked.flatten() {
             Some(1) => Ok(()),
             _ => Err(SqlError::Refused(

@@ -133,10 +133,10 @@ enum Attempt {
 }
 
 impl Writer {
-    /// Rebuilds the set and the tags from the log.
+    /// Rebuilds the set and the tags from the log, which it reads through `store`.
     pub(crate) fn start(
         database: Database,
-        mut store: Store,
+        store: &mut Store,
         since: crate::domain::UnixMillis,
         fresh: Arc<FreshSegments>,
         wake_bundler: Sender<()>,
@@ -156,6 +156,7 @@ impl Writer {
             .map_err(reading)?;
         set.announce(position);
         set.publish(position);
+        let own = database.store().map_err(reading)?;
         let state = Arc::new(WriterState {
             set: Arc::clone(set.shared()),
             tags,
@@ -165,7 +166,7 @@ impl Writer {
         });
         Ok(Self {
             database,
-            store: Some(store),
+            store: Some(own),
             set,
             recent: RecentIdentities::behind(position),
             state,

@@ -140,8 +140,8 @@ struct Gateway {
 impl Gateway {
     fn start(database: &Database, since: UnixMillis) -> Self {
         let (wake, _wakes) = bounded(1);
-        let (fresh, store) = (Arc::new(FreshSegments::new(0)), database.store().unwrap());
-        let writer = Writer::start(database.clone(), store, since, fresh, wake).unwrap();
+        let (fresh, mut store) = (Arc::new(FreshSegments::new(0)), database.store().unwrap());
+        let writer = Writer::start(database.clone(), &mut store, since, fresh, wake).unwrap();
         let state = Arc::clone(writer.state());
         // Who has sent something knows that the writer has it.
         let (submissions, queue) = bounded(0);
