@@ -23,9 +23,11 @@ const DIALECT: Dialect = Dialect {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a session must not inherit from the server's configuration. READ COMMITTED: the log is
-/// read while others append; every statement shall see what is committed.
+/// read while others append; every statement shall see what is committed. English: names of indexes
+/// are read from messages.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 3, net_read_timeout = 10";
+     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 3, net_read_timeout = 10, \
+     lc_messages = 'en_US'";
 /// All text is bytes to us. In any other character set the server would look at every byte of a blob
 /// that is sent as a parameter: half of its work for an upload.
 const CHARACTER_SET: &str = "SET NAMES binary";

@@ -86,6 +86,27 @@ fn nobody_else_appends_to_a_claimed_log() {
 }
 
 #[test]
+fn tells_indexes_apart_whatever_language_the_server_speaks() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    server.create_database("efgs").unwrap();
+    server.run("SET GLOBAL lc_messages = 'de_DE'").unwrap();
+    let database = Database::new(server.url("efgs").parse().unwrap());
+    migrate(&database).unwrap();
+    let mut store = database.store().unwrap();
+    store.append(Seq(1), &[&batch("1")]).unwrap();
+    for (seq, tag, index) in [
+        (1, "2", UniqueIndex::Primary),
+        (2, "1", UniqueIndex::UploadTag),
+    ] {
+        match store.append(Seq(seq), &[&batch(tag)]) {
+            Err(SqlError::Duplicate(found)) => assert_eq!(found, index),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn who_migrates_is_waited_for_longer_than_a_gateway_at_work_waits_for_an_answer() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
