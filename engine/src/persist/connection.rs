@@ -203,6 +203,8 @@ pub(crate) trait Connection: Send + fmt::Debug {
 /// Where SQL differs.
 #[derive(Debug)]
 pub(crate) struct Dialect {
+    /// Finds a table of the database by its name, the only parameter.
+    pub(crate) find_table: &'static str,
     /// Type of a log position that is a primary key.
     pub(crate) position: &'static str,
     /// Options of a table.

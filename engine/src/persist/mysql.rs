@@ -10,6 +10,8 @@ use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, 
 use crate::limits;
 
 const DIALECT: Dialect = Dialect {
+    find_table: "SELECT 1 FROM information_schema.tables \
+         WHERE table_schema = DATABASE() AND table_name = ?",
     position: "BIGINT",
     // DYNAMIC keeps blobs off the page, so that reading metadata does not read key data.
     table_options: "ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
