@@ -228,6 +228,7 @@ const _: () = assert!(
     CONNECTION_IDLE_MAX.as_secs() < SESSION_IDLE_MAX.as_secs(),
     "a session ends after the gateway has stopped using it"
 );
+const _: () = assert!(DATABASE_PATIENCE.as_secs() < CONTENTION_PATIENCE.as_secs());
 const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_PATIENCE.as_secs());
 const _: () = assert!(
     MIGRATION_PATIENCE.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),

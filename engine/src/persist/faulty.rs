@@ -12,6 +12,10 @@ pub(super) enum Moment<'a> {
     /// The insertion of the upload with this tag. Alone in its group, it is the commit, too.
     Insert(&'a str),
     Commit,
+    /// The claim on the end of the log.
+    Claim,
+    /// A connection is opened. It fails, whichever way is said.
+    Connect,
 }
 
 /// How it fails.
@@ -37,6 +41,14 @@ impl fmt::Debug for Faults {
 }
 
 impl Faults {
+    /// Whether a connection can be opened.
+    pub(super) fn connect(&self) -> Result<(), SqlError> {
+        match (self.0)(Moment::Connect) {
+            None => Ok(()),
+            Some(_) => Err(SqlError::Lost("away".into())),
+        }
+    }
+
     pub(super) fn wrap(&self, inner: Box<dyn Connection>) -> Faulty {
         let faults = self.clone();
         Faulty { inner, faults }
@@ -121,7 +133,7 @@ impl Connection for Faulty {
     }
 
     fn begin_locking(&mut self) -> Result<(), SqlError> {
-        self.inner.begin_locking()
+        self.at(Moment::Claim, |inner| inner.begin_locking())
     }
 
     fn dialect(&self) -> &'static Dialect {

@@ -91,6 +91,10 @@ impl Database {
 
     /// Opens a connection.
     fn connect(&self, pace: Pace) -> Result<Box<dyn Connection>, SqlError> {
+        #[cfg(test)]
+        if let Some(faults) = &self.faults {
+            faults.connect()?;
+        }
         let connection: Box<dyn Connection> = match &self.url {
             DatabaseUrl::Sqlite(path) => {
                 let checkpoints = self.checkpoints.as_ref();

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, never, select};
 
@@ -31,7 +31,7 @@ use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
 use crate::dedup::{IdentitySet, IdentitySetWriter, RecentIdentities, TagIndex, TagState};
 use crate::domain::{Day, KeyIdentity, Seq};
-use crate::error::{Failure, Rejection, StartError, UploadError};
+use crate::error::{DatabaseError, Failure, Rejection, StartError, UploadError};
 use crate::limits;
 use crate::stage::took;
 use crate::turns::Turns;
@@ -111,6 +111,8 @@ pub(crate) struct Writer {
     forgotten_before: Option<Day>,
     /// Since when there is no connection to be had.
     away_since: Option<Instant>,
+    /// How long to wait for one.
+    patience: Duration,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
     deferred: VecDeque<Submission>,
 }
@@ -126,10 +128,12 @@ struct NotInserted {
 /// How an attempt to commit ended.
 enum Attempt {
     Done,
-    /// Judge again: the log has moved, or the outcome is unknown.
+    /// Another gateway was faster.
+    LostRace,
+    /// Judge again: something has changed, or the outcome is unknown.
     Again,
     /// Trying again does not help.
-    Failed(crate::error::DatabaseError),
+    Failed(DatabaseError),
 }
 
 impl Writer {
@@ -181,6 +185,7 @@ impl Writer {
             gathered_members: Members::default(),
             forgotten_before: None,
             away_since: None,
+            patience: limits::DATABASE_PATIENCE,
             deferred: VecDeque::new(),
         })
     }
@@ -279,46 +284,75 @@ impl Writer {
     fn settle(&mut self, mut group: Vec<Submission>, submissions: &Receiver<Submission>) {
         let arrived = Instant::now();
         let mut begun = arrived;
-        let mut attempts = 0;
+        let mut lost_races = 0;
         loop {
             let position = self.position;
-            let hold = self.take_hold(attempts);
+            let hold = self.take_hold(lost_races);
             group = self.judge(group);
             if group.is_empty() {
                 return self.let_go(hold);
             }
-            attempts += 1;
             let attempt = self.try_commit(&mut group, hold, submissions);
-            if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
+            if self.position > position {
                 // Others were faster: the database is well.
                 begun = Instant::now();
             }
+            lost_races += u32::from(matches!(attempt, Attempt::LostRace));
             let failure = match attempt {
                 Attempt::Done => return,
-                Attempt::Again if self.is_patient(begun) => continue,
-                Attempt::Again => unavailable(),
+                Attempt::LostRace | Attempt::Again if self.is_patient(arrived, begun) => continue,
+                Attempt::LostRace | Attempt::Again => unavailable(),
                 // One of many may be what the database refuses: the others need not go with it.
                 Attempt::Failed(_) if group.len() > 1 => {
-                    let each = group.into_iter();
-                    return each.for_each(|one| self.settle(vec![one], submissions));
+                    return self.settle_each(group, submissions);
                 }
                 Attempt::Failed(error) => error,
             };
             // A last look: a commit that did not answer may have gone through.
-            if self.connected().is_some() {
+            if hold != Hold::Nothing && self.connected().is_some() {
                 group = self.judge(group);
             }
-            tracing::error!(stage = "persist", error = %failure, "error inserting keys");
-            refuse_all(group, &failure);
-            return;
+            return self.give_up(group, &failure, submissions);
         }
     }
 
+    fn settle_each(&mut self, group: Vec<Submission>, submissions: &Receiver<Submission>) {
+        let mut rest = group.into_iter();
+        while let Some(one) = rest.next() {
+            self.settle(vec![one], submissions);
+            if self.away_since.is_some() {
+                let rest = self.judge(rest.collect());
+                return self.give_up(rest, &unavailable(), submissions);
+            }
+        }
+    }
+
+    /// Refuses a group. If the database is away, who is queued behind the group is refused with it:
+    /// else a queue would add up the waits of its groups.
+    fn give_up(
+        &mut self,
+        mut group: Vec<Submission>,
+        failure: &DatabaseError,
+        submissions: &Receiver<Submission>,
+    ) {
+        if self.away_since.is_some() {
+            self.gathered_members.clear();
+            let mut queue = std::mem::take(&mut self.gathered);
+            queue.extend(self.deferred.drain(..));
+            queue.extend(std::iter::from_fn(|| self.waiting.pop()));
+            queue.extend(submissions.try_iter());
+            group.extend(self.judge(queue));
+        }
+        let uploads = group.len();
+        tracing::error!(stage = "persist", uploads, error = %failure, "error inserting keys");
+        refuse_all(group, failure);
+    }
+
     /// Whether to try again. Who comes while the database is away waits no longer than who was
-    /// there when it went: else a queue would add up their waits.
-    fn is_patient(&self, begun: Instant) -> bool {
-        let since = self.away_since.unwrap_or(begun);
-        since.elapsed() < limits::DATABASE_PATIENCE
+    /// there when it went.
+    fn is_patient(&self, arrived: Instant, begun: Instant) -> bool {
+        let since = self.away_since.map_or(begun, |since| since.min(begun));
+        since.elapsed() < self.patience && arrived.elapsed() < limits::CONTENTION_PATIENCE
     }
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
@@ -405,14 +439,19 @@ impl Writer {
                 }
                 Attempt::Done
             }
-            Err(SqlError::Duplicate(UniqueIndex::UploadTag)) => self.resolve_tags(group),
-            Err(SqlError::Duplicate(_)) => {
+            Err(SqlError::Duplicate(UniqueIndex::Primary)) => {
                 metrics::counter!("efgs_log_conflicts_total").increment(1);
-                self.catch_up_or_disconnect()
+                self.catch_up_or_disconnect();
+                Attempt::LostRace
+            }
+            // Rows of the log have no other index: if the server does not say which, it is this.
+            Err(SqlError::Duplicate(UniqueIndex::UploadTag | UniqueIndex::Other)) => {
+                self.resolve_tags(group);
+                Attempt::Again
             }
             Err(SqlError::Refused(source)) => {
                 self.store = None;
-                Attempt::Failed(crate::error::DatabaseError {
+                Attempt::Failed(DatabaseError {
                     doing: "storing uploads",
                     source,
                 })
@@ -501,9 +540,9 @@ impl Writer {
 
     /// A tag that the index does not know is in the database: its row is older than what the index
     /// was rebuilt from. Learn it, judge again.
-    fn resolve_tags(&mut self, group: &[Submission]) -> Attempt {
+    fn resolve_tags(&mut self, group: &[Submission]) {
         let Some(store) = self.store.as_mut() else {
-            return Attempt::Again;
+            return;
         };
         let mut found = Vec::new();
         for Submission { batch, .. } in group {
@@ -515,14 +554,14 @@ impl Writer {
                 Err(error) => {
                     self.store = None;
                     tracing::warn!(stage = "persist", error = %error, "cannot look up an upload tag");
-                    return Attempt::Again;
+                    return;
                 }
             }
         }
         for (country, tag, content, day) in found {
             self.state.tags.insert(country, tag, content, day);
         }
-        self.catch_up_or_disconnect()
+        self.catch_up_or_disconnect();
     }
 }
 
@@ -534,17 +573,17 @@ fn answer(submission: Submission, answer: Result<Receipt, UploadError>) -> Optio
     None
 }
 
-fn unavailable() -> crate::error::DatabaseError {
+fn unavailable() -> DatabaseError {
     let source = format!("no answer within {:?}", limits::DATABASE_PATIENCE).into();
-    crate::error::DatabaseError {
+    DatabaseError {
         doing: "storing uploads",
         source,
     }
 }
 
-fn refuse_all(group: Vec<Submission>, failure: &crate::error::DatabaseError) {
+fn refuse_all(group: Vec<Submission>, failure: &DatabaseError) {
     for submission in group {
-        let error = crate::error::DatabaseError {
+        let error = DatabaseError {
             doing: failure.doing,
             source: failure.source.to_string().into(),
         };

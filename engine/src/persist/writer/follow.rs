@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Attempt, Writer};
+use super::Writer;
 use crate::domain::Seq;
 use crate::limits;
 use crate::persist::{LogEntry, SqlError, Store};
@@ -25,16 +25,15 @@ impl Writer {
     /// Between uploads: what other gateways have written.
     pub(super) fn follow(&mut self) {
         if self.connected().is_some() {
-            let _outcome = self.catch_up_or_disconnect();
+            self.catch_up_or_disconnect();
         }
     }
 
-    pub(super) fn catch_up_or_disconnect(&mut self) -> Attempt {
+    pub(super) fn catch_up_or_disconnect(&mut self) {
         if let Err(error) = self.catch_up() {
             tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
             self.store = None;
         }
-        Attempt::Again
     }
 
     /// Reads the log behind our position, and makes it ours.
@@ -83,6 +82,7 @@ impl Writer {
     }
 
     fn reconnect(&mut self) {
+        let begun = Instant::now();
         match self.database.store() {
             Ok(store) => {
                 self.store = Some(store);
@@ -99,7 +99,7 @@ impl Writer {
         let available = self.store.is_some();
         self.away_since = match available {
             true => None,
-            false => self.away_since.or_else(|| Some(Instant::now())),
+            false => self.away_since.or(Some(begun)),
         };
         self.state
             .database_available
@@ -108,11 +108,11 @@ impl Writer {
 
     /// Connects if need be, and claims the end of the log after too many lost races. Comes before
     /// the judgement, since both read what others wrote meanwhile.
-    pub(super) fn take_hold(&mut self, attempts: u32) -> Hold {
+    pub(super) fn take_hold(&mut self, lost_races: u32) -> Hold {
         if self.connected().is_none() {
             return Hold::Nothing;
         }
-        if attempts < limits::LOST_RACES_MAX {
+        if lost_races < limits::LOST_RACES_MAX {
             return Hold::Connection;
         }
         metrics::counter!("efgs_log_claims_total").increment(1);

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::bounded;
@@ -48,16 +49,21 @@ fn heard(answer: Result<Receipt, UploadError>) -> Answer {
 /// An upload as a test writes it down.
 #[derive(Debug, Clone)]
 struct Upload {
+    country: Country,
     tag: String,
     keys: Vec<u64>,
     day: u64,
+    /// How much its row takes beside the identities.
+    bytes: usize,
 }
 
 fn upload(tag: &str, keys: &[u64]) -> Upload {
     Upload {
+        country: Country::parse("DE").unwrap(),
         tag: tag.to_owned(),
         keys: keys.to_vec(),
         day: 1,
+        bytes: 0,
     }
 }
 
@@ -69,10 +75,6 @@ fn identity(key: u64) -> KeyIdentity {
             .try_into()
             .unwrap(),
     )
-}
-
-fn country() -> Country {
-    Country::parse("DE").unwrap()
 }
 
 impl Upload {
@@ -102,7 +104,7 @@ impl Upload {
 
     fn sealed(&self, probe: Probe, permit: crate::admission::Permit) -> SealedBatch {
         SealedBatch {
-            country: country(),
+            country: self.country,
             tag: self.tag(),
             uploader: Thumbprint([1; 32]),
             signer: Thumbprint([2; 32]),
@@ -112,7 +114,7 @@ impl Upload {
             created_at: UnixMillis(self.day * DAY_MS),
             probe,
             segment: Bytes::new(),
-            sealed: Vec::new(),
+            sealed: vec![0; self.bytes],
             permit,
         }
     }
@@ -124,7 +126,7 @@ impl Upload {
             at: None,
             repeats: Vec::new(),
         };
-        let batch = self.sealed(probe, Admission::default().admit(country(), 0).unwrap());
+        let batch = self.sealed(probe, Admission::default().admit(self.country, 0).unwrap());
         store.append(Seq(at), &[&batch]).unwrap();
     }
 }
@@ -139,9 +141,14 @@ struct Gateway {
 
 impl Gateway {
     fn start(database: &Database, since: UnixMillis) -> Self {
+        Self::start_with(database, since, limits::DATABASE_PATIENCE)
+    }
+
+    fn start_with(database: &Database, since: UnixMillis, patience: Duration) -> Self {
         let (wake, _wakes) = bounded(1);
         let (fresh, mut store) = (Arc::new(FreshSegments::new(0)), database.store().unwrap());
-        let writer = Writer::start(database.clone(), &mut store, since, fresh, wake).unwrap();
+        let mut writer = Writer::start(database.clone(), &mut store, since, fresh, wake).unwrap();
+        writer.patience = patience;
         let state = Arc::clone(writer.state());
         // Who has sent something knows that the writer has it.
         let (submissions, queue) = bounded(0);
@@ -158,7 +165,7 @@ impl Gateway {
         let tag_state = || {
             self.state
                 .tags
-                .state(country(), &upload.tag(), &upload.content())
+                .state(upload.country, &upload.tag(), &upload.content())
         };
         match tag_state() {
             TagState::SameContent => return reply(Replayed),
@@ -168,7 +175,7 @@ impl Gateway {
         let identities = upload.keys.iter().copied().map(identity).collect();
         match Probe::look_up(identities, upload.repeats(), &self.state.set) {
             Ok(probe) => {
-                let permit = self.admission.admit(country(), 0).unwrap();
+                let permit = self.admission.admit(upload.country, 0).unwrap();
                 let batch = upload.sealed(probe, permit);
                 let reply = Box::new(|answer| reply(heard(answer)));
                 self.submissions.send(Submission { batch, reply }).unwrap();
@@ -434,6 +441,85 @@ fn knows_a_tag_that_it_has_forgotten_from_the_database() {
 }
 
 #[test]
+fn who_is_queued_behind_a_database_that_is_away_is_refused_with_who_waited_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = on_sqlite(&folder);
+    let (arrived, arrivals) = bounded(0);
+    let (go_on, may_go_on) = bounded::<()>(0);
+    let is_away = Arc::new(AtomicBool::new(false));
+    let connects = Arc::new(AtomicU64::new(0));
+    let (away, counter) = (Arc::clone(&is_away), Arc::clone(&connects));
+    let failing = database.failing(move |moment| match moment {
+        Moment::Insert("a") if !away.load(Ordering::SeqCst) => {
+            arrived.send(()).unwrap();
+            may_go_on.recv().ok()?;
+            away.store(true, Ordering::SeqCst);
+            Some(Fault::Lost)
+        }
+        Moment::Connect if away.load(Ordering::SeqCst) => {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Some(Fault::Lost)
+        }
+        _ => None,
+    });
+    let gateway = Gateway::start_with(&failing, UnixMillis(0), Duration::from_millis(100));
+    let (answered, answers) = bounded(100);
+    let send = |upload: &Upload| {
+        let (answered, connects) = (answered.clone(), Arc::clone(&connects));
+        gateway.send_to(upload, move |answer| {
+            let connects = connects.load(Ordering::SeqCst);
+            answered.send((answer, connects)).unwrap();
+        });
+    };
+    send(&upload("a", &[1]));
+    arrivals.recv().unwrap();
+    // Four groups, and one that is put off.
+    for number in 2..10 {
+        let mut large = upload(&number.to_string(), &[number]);
+        large.bytes = limits::GROUP_BYTES_MAX / 2;
+        send(&large);
+    }
+    send(&upload("shares", &[1, 20]));
+    go_on.send(()).unwrap();
+    let heard: Vec<_> = answers.iter().take(10).collect();
+    let at_once = heard[0].1;
+    assert_eq!(heard, vec![(Failed, at_once); 10]);
+    drop((go_on, arrivals));
+    is_away.store(false, Ordering::SeqCst);
+    // The writer's next attempt to connect may have failed just now.
+    let again = upload("2", &[2]);
+    while gateway.send(&again).recv().unwrap() == Failed {}
+    gateway.stop();
+    assert_eq!(log(&database).len(), 1);
+}
+
+#[test]
+fn does_not_claim_the_log_for_want_of_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = on_sqlite(&folder);
+    let refused = AtomicU64::new(0);
+    let failing = database.failing(move |moment| match moment {
+        Moment::Insert("a") if refused.load(Ordering::SeqCst) == 0 => {
+            refused.store(1, Ordering::SeqCst);
+            Some(Fault::Lost)
+        }
+        Moment::Connect => {
+            let number = refused.load(Ordering::SeqCst);
+            let is_refused = (1..=u64::from(limits::LOST_RACES_MAX)).contains(&number);
+            is_refused.then(|| {
+                refused.fetch_add(1, Ordering::SeqCst);
+                Fault::Lost
+            })
+        }
+        Moment::Claim => panic!("nobody was faster"),
+        _ => None,
+    });
+    let gateway = Gateway::start(&failing, UnixMillis(0));
+    assert_eq!(gateway.send(&upload("a", &[1])).recv(), Ok(Stored));
+    gateway.stop();
+}
+
+#[test]
 fn answers_everything_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (database, arrivals, verdicts) = gated(&on_sqlite(&folder), "a");
@@ -456,7 +542,10 @@ fn answers_everything_before_it_ends() {
 #[test]
 fn a_commit_thread_that_panics_takes_the_writer_along() {
     let folder = tempfile::tempdir().unwrap();
-    let database = on_sqlite(&folder).failing(|_| panic!("as told"));
+    let database = on_sqlite(&folder).failing(|moment| match moment {
+        Moment::Connect => None,
+        _ => panic!("as told"),
+    });
     let gateway = Gateway::start(&database, UnixMillis(0));
     let unanswered = gateway.send(&upload("a", &[1]));
     assert!(gateway.thread.join().is_err(), "the engine is restarted");
@@ -595,7 +684,10 @@ fn crowd(database: &Database, gateways: usize, seed: u64) {
     let mut store = database.store().unwrap();
     (0..OLD_UPLOADS).for_each(|number| old_upload(number, true).append(&mut store, number + 1));
     let random = Mutex::new(ChaCha8Rng::seed_from_u64(seed));
-    let failing = database.failing(move |_| {
+    let failing = database.failing(move |moment| {
+        if matches!(moment, Moment::Connect | Moment::Claim) {
+            return None;
+        }
         let faults = [
             Fault::Conflict,
             Fault::Refused,
