@@ -315,7 +315,8 @@ impl Serve {
             let store = match connection.store() {
                 Ok(store) => store,
                 Err(error) => {
-                    self.refuse_unconnected(job, &error);
+                    // Who is queued would only wait for the same.
+                    self.refuse_unconnected(std::iter::once(job).chain(jobs.try_iter()), &error);
                     continue;
                 }
             };
@@ -330,13 +331,15 @@ impl Serve {
         }
     }
 
-    fn refuse_unconnected(&self, job: Job, error: &SqlError) {
+    fn refuse_unconnected(&self, jobs: impl Iterator<Item = Job>, error: &SqlError) {
         tracing::warn!(stage = "serve", error = %error, "database is not available");
-        self.refuse(job, || {
-            let source = "not connected".into();
-            let doing = "connecting for a download";
-            Failure::Database(crate::error::DatabaseError { doing, source }).into()
-        });
+        for job in jobs {
+            self.refuse(job, || {
+                let source = "not connected".into();
+                let doing = "connecting for a download";
+                Failure::Database(crate::error::DatabaseError { doing, source }).into()
+            });
+        }
     }
 
     /// After a panic: who waited for the bundle is told; who waited for an audit went with the job.

@@ -8,7 +8,7 @@ use super::connection::{Connection, Dialect, Param, Row, SqlError};
 
 /// Before what a connection may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment<'a> {
+pub(crate) enum Moment<'a> {
     /// The insertion of the upload with this tag. Alone in its group, it is the commit, too.
     Insert(&'a str),
     Commit,
@@ -20,7 +20,7 @@ pub(super) enum Moment<'a> {
 
 /// How it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Conflict,
     Refused,
     Lost,
@@ -32,7 +32,7 @@ type Plan = dyn Fn(Moment<'_>) -> Option<Fault> + Send + Sync;
 
 /// When connections fail, and how.
 #[derive(Clone)]
-pub(super) struct Faults(Arc<Plan>);
+pub(crate) struct Faults(Arc<Plan>);
 
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,7 +57,7 @@ impl Faults {
 
 impl Database {
     /// The same database, with connections that fail.
-    pub(super) fn failing(
+    pub(crate) fn failing(
         &self,
         plan: impl Fn(Moment<'_>) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {

@@ -135,6 +135,6 @@ impl Database {
 }
 
 #[cfg(test)]
-mod faulty;
+pub(crate) mod faulty;
 #[cfg(test)]
 mod tests;
