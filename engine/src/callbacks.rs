@@ -192,7 +192,8 @@ pub enum Recorded {
     /// It counts, and the subscription is disabled: it has failed too often.
     Disabled,
     /// The claim was not ours any more: it had expired and another gateway has it, or the
-    /// subscription is another one now. Nothing was changed.
+    /// subscription is another one now. Nothing was changed. (Or it was noted, the database's answer
+    /// was lost, and this is what became of the repeat.)
     ClaimLost,
 }
 
@@ -274,7 +275,12 @@ impl Callbacks {
         callback_id: CallbackId,
         reply: impl FnOnce(Result<bool, CallbackError>) + Send + 'static,
     ) {
-        let work = move |store: &mut Store| store.unsubscribe(country, &callback_id);
+        let mut may_be_gone = false;
+        let work = move |store: &mut Store| {
+            let found = store.unsubscribe(country, &callback_id);
+            may_be_gone |= matches!(found, Err(SqlError::Lost(_)));
+            Ok(found? || may_be_gone)
+        };
         self.submit("removing a callback subscription", work, reply);
     }
 
@@ -420,7 +426,8 @@ const TRIES: u32 = 3;
 
 impl Link {
     /// Runs work on the connection, again where that can help and a connection can be had: all of
-    /// it is done whole or not at all, and doing it twice does no harm.
+    /// it is done whole or not at all, and doing it twice does no harm. What the second time finds may
+    /// be the work of the first, whose answer was lost.
     fn run<T>(
         &mut self,
         work: &mut impl FnMut(&mut Store) -> Result<T, SqlError>,
@@ -534,6 +541,33 @@ mod tests {
             assert!(refused, "{answer:?}");
         }
         assert_eq!(connects.load(Ordering::SeqCst), 1);
+        callbacks.stop();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn who_is_removed_while_the_answer_is_lost_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = database(&folder);
+        let id = CallbackId::parse("1").unwrap();
+        let mut store = database.store().unwrap();
+        let subscribed = store.subscribe(de(), &id, "https://de", UnixMillis(0));
+        assert_eq!(subscribed.unwrap(), Subscribed::Taken);
+        let commits = AtomicU64::new(0);
+        let failing = database.failing(move |moment| match moment {
+            Moment::Commit if commits.fetch_add(1, Ordering::SeqCst) == 0 => {
+                Some(Fault::LostAfterwards)
+            }
+            _ => None,
+        });
+        let (callbacks, worker) = Callbacks::new(&failing, Arc::new(SystemClock), 2);
+        let thread = std::thread::spawn(move || worker.run());
+        let unsubscribe = || {
+            let (answered, answer) = bounded(1);
+            callbacks.unsubscribe(de(), id.clone(), move |found| answered.send(found).unwrap());
+            answer.recv().unwrap().unwrap()
+        };
+        assert_eq!([unsubscribe(), unsubscribe()], [true, false]);
         callbacks.stop();
         thread.join().unwrap();
     }
