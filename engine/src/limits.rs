@@ -124,7 +124,8 @@ pub const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 /// and can come again until [`KEY_AGE_DAYS_MAX`] days after that; a day more for the rounding.
 pub const IDENTITY_AGE_DAYS: u32 = KEY_AGE_DAYS_MAX + 2;
 
-/// How long the writer forgets at a time, between two groups: an upload waits no longer for it.
+/// How long the writer forgets at a time, between two groups. It looks at the clock between shards,
+/// each a 256th of the set: an upload may wait for the sweep of one shard beyond it.
 pub const FORGET_SLICE: Duration = Duration::from_millis(2);
 
 /// Between looks at the clock for a new day of retention, and at its other tasks.
