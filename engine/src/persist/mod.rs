@@ -10,14 +10,19 @@
 //! Weighed against: a row a key (0.03 to 0.4 M keys/s, falling with the size of the index, where
 //! the log keeps 2.7 M flat), and a lock between gateways for every commit (a round trip more, and
 //! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and
-//! [`sqlite`] are the only doors to the databases; [`store`] holds all SQL that both share.
+//! [`sqlite`] are the only doors to the databases; the files beside them hold the SQL that both
+//! share, a table each.
 
 mod callbacks;
+mod certificates;
 mod checkpoint;
 mod connection;
+mod download_batches;
 mod group;
 mod import;
 mod kept;
+mod leases;
+mod log;
 mod migrate;
 mod mysql;
 mod reference;
@@ -30,17 +35,18 @@ mod writer;
 pub(crate) use callbacks::{ClaimTerms, DueDelivery, ImportedSubscription};
 pub(crate) use checkpoint::Checkpoints;
 pub(crate) use connection::SqlError;
+pub(crate) use download_batches::{DownloadBatchRow, NewDownloadBatch};
 pub(crate) use import::ImportState;
 pub(crate) use kept::KeptStore;
+pub(crate) use leases::Lease;
+pub(crate) use log::{LogEntry, UploadMeta, UploadRow};
 pub(crate) use migrate::{known_version, migrate};
 pub(crate) use reference::{
     PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceSubscription,
     ReferenceUpload,
 };
 pub(crate) use retention::Step;
-pub(crate) use store::{
-    DownloadBatchRow, Lease, LogEntry, NewDownloadBatch, Store, UploadMeta, UploadRow,
-};
+pub(crate) use store::Store;
 pub(crate) use writer::{Submission, Writer, WriterState};
 
 use connection::Connection;
