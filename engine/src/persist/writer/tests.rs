@@ -1,8 +1,8 @@
 //! Uploads that meet: in flight, gathered beside it, put off, and in the log of another gateway,
 //! while commits fail in every way. On real databases, with connections that fail when told.
 
+use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
@@ -10,9 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::bounded;
-use loadgen::local::MariaDb;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::admission::Admission;
@@ -20,6 +17,9 @@ use crate::dedup::Probe;
 use crate::domain::{ContentDigest, Country, Thumbprint, UnixMillis, UploadTag};
 use crate::persist::faulty::{Fault, Moment};
 use crate::persist::migrate;
+
+mod crowd;
+mod groups;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -65,6 +65,15 @@ fn upload(tag: &str, keys: &[u64]) -> Upload {
         day: 1,
         bytes: 0,
     }
+}
+
+fn old_upload(number: u64, same: bool) -> Upload {
+    let mut old = upload(&format!("old-{number}"), &[u64::MAX - number]);
+    old.day = 0;
+    if !same {
+        old.keys.push(u64::MAX - 1000 - number);
+    }
+    old
 }
 
 fn identity(key: u64) -> KeyIdentity {
@@ -519,97 +528,6 @@ fn does_not_claim_the_log_for_want_of_a_connection() {
     gateway.stop();
 }
 
-fn upload_of(country: &str, tag: &str, keys: &[u64]) -> Upload {
-    Upload {
-        country: Country::parse(country).unwrap(),
-        ..upload(tag, keys)
-    }
-}
-
-fn large(tag: &str, key: u64, bytes: usize) -> Upload {
-    Upload {
-        bytes,
-        ..upload(tag, &[key])
-    }
-}
-
-/// Stores an upload `a` of another country, and what has come while it was written. Gives the tags
-/// of each group that was written after it, in the order of the log.
-fn groups_of(queue: &[Upload]) -> Vec<Vec<String>> {
-    let folder = tempfile::tempdir().unwrap();
-    let (database, arrivals, verdicts) = gated(&on_sqlite(&folder), "a");
-    let gateway = Gateway::start(&database, UnixMillis(0));
-    let a = gateway.send(&upload_of("ES", "a", &[1]));
-    arrivals.recv().unwrap();
-    let (answered, answers) = bounded(queue.len());
-    for upload in queue {
-        let (answered, state) = (answered.clone(), Arc::clone(&gateway.state));
-        // A group is answered together, when the position is at its end.
-        gateway.send_to(upload, move |answer| {
-            answered.send((answer, state.position())).unwrap();
-        });
-    }
-    verdicts.send(None).unwrap();
-    assert_eq!(a.recv(), Ok(Stored));
-    let answers = answers.iter().take(queue.len());
-    let stored = answers.filter(|(answer, _)| *answer == Stored);
-    let ends: HashSet<Seq> = stored.map(|(_, end)| end).collect();
-    gateway.stop();
-    let mut groups = vec![Vec::new()];
-    for entry in log(&database).into_iter().skip(1) {
-        groups.last_mut().unwrap().push(entry.tag.to_string());
-        if ends.contains(&entry.seq) {
-            groups.push(Vec::new());
-        }
-    }
-    assert_eq!(
-        groups.pop(),
-        Some(Vec::new()),
-        "everything stored was answered"
-    );
-    groups
-}
-
-#[test]
-fn participants_take_turns_behind_a_full_group() {
-    let queue = [
-        large("full", 2, limits::GROUP_BYTES_MAX),
-        upload_of("DE", "d1", &[3]),
-        upload_of("DE", "d2", &[4]),
-        upload_of("DE", "d3", &[5]),
-        upload_of("FR", "f1", &[6]),
-        upload_of("IT", "i1", &[7]),
-    ];
-    let turns = vec!["d1", "f1", "i1", "d2", "d3"];
-    assert_eq!(groups_of(&queue), [vec!["full"], turns]);
-}
-
-#[test]
-fn a_group_takes_no_more_when_its_bytes_are_many() {
-    let half = limits::GROUP_BYTES_MAX / 2;
-    let queue = ["b", "c", "d", "e", "f"];
-    let queue: Vec<_> = (2..)
-        .zip(queue)
-        .map(|(key, tag)| large(tag, key, half))
-        .collect();
-    assert_eq!(
-        groups_of(&queue),
-        [vec!["b", "c"], vec!["d", "e"], vec!["f"]]
-    );
-}
-
-#[test]
-fn a_group_takes_no_more_when_it_has_put_off_many() {
-    let with_rivals = |count| {
-        let mut queue = vec![upload("b", &[50])];
-        queue.extend((0..count).map(|number| upload(&format!("rival-{number}"), &[50])));
-        queue.push(upload("z", &[51]));
-        groups_of(&queue)
-    };
-    assert_eq!(with_rivals(limits::GROUP_DEFERRED_MAX - 1), [["b", "z"]]);
-    assert_eq!(with_rivals(limits::GROUP_DEFERRED_MAX), [["b"], ["z"]]);
-}
-
 #[test]
 fn answers_everything_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
@@ -641,197 +559,4 @@ fn a_commit_thread_that_panics_takes_the_writer_along() {
     let unanswered = gateway.send(&upload("a", &[1]));
     assert!(gateway.thread.join().is_err(), "the engine is restarted");
     assert!(unanswered.recv().is_err(), "nobody waits for ever");
-}
-
-/// What came of many uploads at once.
-#[derive(Default)]
-struct Record {
-    /// Keys that a gateway has acknowledged, by gateway.
-    acknowledged: Vec<HashSet<u64>>,
-    heard: Vec<(Upload, Answer)>,
-}
-
-/// Senders on several gateways, whose uploads share keys and tags all the time.
-struct Crowd {
-    gateways: Vec<Gateway>,
-    record: Mutex<Record>,
-    next: AtomicU64,
-}
-
-const OLD_UPLOADS: u64 = 20;
-
-impl Crowd {
-    fn some_upload(&self, random: &mut ChaCha8Rng) -> Upload {
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        if random.random_ratio(1, 20) {
-            return old_upload(
-                random.random_range(0..OLD_UPLOADS),
-                random.random_ratio(1, 2),
-            );
-        }
-        let record = self.record.lock().unwrap();
-        if random.random_ratio(1, 10) && !record.heard.is_empty() {
-            let newest = record.heard.len().saturating_sub(8);
-            let at = random.random_range(newest..record.heard.len());
-            return record.heard[at].0.clone();
-        }
-        drop(record);
-        let number = if random.random_ratio(1, 10) {
-            next.saturating_sub(3)
-        } else {
-            next
-        };
-        let near = next * 3..next * 3 + 12;
-        let count = random.random_range(0..5);
-        let keys: Vec<u64> = (0..count)
-            .map(|_| random.random_range(near.clone()))
-            .collect();
-        upload(&format!("tag-{number}"), &keys)
-    }
-
-    fn send_some(&self, seed: u64, at: usize, count: u64) {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        for _ in 0..count {
-            let upload = self.some_upload(&mut random);
-            let of_gateway = |record: &Record| record.acknowledged[at].clone();
-            let before = of_gateway(&self.record.lock().unwrap());
-            let answer = self.gateways[at].send(&upload).recv().unwrap();
-            if let Refused(found) = &answer {
-                let repeats = upload.repeats();
-                for (position, key) in (0..).zip(&upload.keys) {
-                    let known = before.contains(key) || repeats.contains(&position);
-                    assert!(
-                        !known || found.contains(&position),
-                        "{upload:?}: {answer:?}"
-                    );
-                }
-            }
-            let mut record = self.record.lock().unwrap();
-            if matches!(answer, Stored | Replayed) {
-                record.acknowledged[at].extend(&upload.keys);
-            }
-            record.heard.push((upload, answer));
-        }
-    }
-
-    /// What was heard, against what is in the log.
-    fn agrees_with(&self, log: &[LogEntry]) {
-        assert!(log.iter().map(|entry| entry.seq.0).eq(1..=log.len() as u64));
-        let mut keys = HashSet::new();
-        for entry in log {
-            assert!(
-                entry.identities.iter().all(|key| keys.insert(key.0)),
-                "stored twice"
-            );
-        }
-        let tags: HashMap<String, [u8; 32]> = log
-            .iter()
-            .map(|entry| (entry.tag.to_string(), entry.content.0))
-            .collect();
-        assert_eq!(tags.len(), log.len());
-        let record = self.record.lock().unwrap();
-        let mut promised: HashMap<String, u32> = HashMap::new();
-        for (upload, answer) in &record.heard {
-            let stored = tags.get(&upload.tag);
-            let is_stored = stored == Some(&upload.content().0);
-            match answer {
-                Stored | Replayed => {
-                    assert!(is_stored, "{upload:?} is lost");
-                    *promised.entry(upload.tag.clone()).or_default() +=
-                        u32::from(*answer == Stored);
-                }
-                Taken => assert!(stored.is_some() && !is_stored, "{upload:?}"),
-                Refused(found) => {
-                    let repeats = upload.repeats();
-                    assert!(!found.is_empty());
-                    for position in found {
-                        let key = identity(upload.keys[*position as usize]);
-                        let known = keys.contains(&key.0) || repeats.contains(position);
-                        assert!(known, "{upload:?}: {answer:?}");
-                    }
-                }
-                Failed => {}
-            }
-        }
-        assert!(promised.values().all(|&times| times <= 1), "stored twice");
-        let old = usize::try_from(OLD_UPLOADS).unwrap();
-        let unknown = log[old..]
-            .iter()
-            .filter(|e| !promised.contains_key(&e.tag.to_string()));
-        assert_eq!(unknown.count(), 0, "stored, and nobody knows");
-    }
-}
-
-fn old_upload(number: u64, same: bool) -> Upload {
-    let mut old = upload(&format!("old-{number}"), &[u64::MAX - number]);
-    old.day = 0;
-    if !same {
-        old.keys.push(u64::MAX - 1000 - number);
-    }
-    old
-}
-
-fn crowd(database: &Database, gateways: usize, seed: u64) {
-    let mut store = database.store().unwrap();
-    (0..OLD_UPLOADS).for_each(|number| old_upload(number, true).append(&mut store, number + 1));
-    let random = Mutex::new(ChaCha8Rng::seed_from_u64(seed));
-    let failing = database.failing(move |moment| {
-        if matches!(moment, Moment::Connect | Moment::Claim) {
-            return None;
-        }
-        let faults = [
-            Fault::Conflict,
-            Fault::Refused,
-            Fault::Lost,
-            Fault::LostAfterwards,
-        ];
-        let at = random.lock().unwrap().random_range(0..40);
-        faults.get(at).copied()
-    });
-    // The first knows the old tags, and forgets them; the others have never heard of them.
-    let since = |at: usize| UnixMillis(if at == 0 { 0 } else { DAY_MS });
-    let crowd = Crowd {
-        gateways: (0..gateways)
-            .map(|at| Gateway::start(&failing, since(at)))
-            .collect(),
-        record: Mutex::new(Record {
-            acknowledged: vec![HashSet::new(); gateways],
-            heard: Vec::new(),
-        }),
-        next: AtomicU64::new(0),
-    };
-    thread::scope(|scope| {
-        for sender in 0..gateways * 6 {
-            let crowd = &crowd;
-            scope.spawn(move || {
-                crowd.send_some(seed * 100 + sender as u64, sender % gateways, 60);
-                crowd.gateways[0]
-                    .state
-                    .forget_before(Day::from_unix_seconds(DAY_MS / 1000));
-            });
-        }
-    });
-    crowd.agrees_with(&log(database));
-    crowd.gateways.into_iter().for_each(Gateway::stop);
-}
-
-#[test]
-fn a_crowd_beside_commits_that_fail_is_answered_exactly_on_sqlite() {
-    for (seed, gateways) in [(1, 1), (2, 1), (3, 3), (4, 3)] {
-        let folder = tempfile::tempdir().unwrap();
-        crowd(&on_sqlite(&folder), gateways, seed);
-    }
-}
-
-#[test]
-fn a_crowd_beside_commits_that_fail_is_answered_exactly_on_mariadb() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = MariaDb::start(folder.path()).unwrap();
-    for (seed, gateways) in [(5, 1), (6, 3), (7, 3)] {
-        let name = format!("crowd_{seed}");
-        server.create_database(&name).unwrap();
-        let database = Database::new(server.url(&name).parse().unwrap());
-        migrate(&database).unwrap();
-        crowd(&database, gateways, seed);
-    }
 }
