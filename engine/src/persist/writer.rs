@@ -343,6 +343,9 @@ impl Writer {
             queue.extend(submissions.try_iter());
             group.extend(self.judge(queue));
         }
+        if group.is_empty() {
+            return;
+        }
         let uploads = group.len();
         tracing::error!(stage = "persist", uploads, error = %failure, "error inserting keys");
         refuse_all(group, failure);
