@@ -23,7 +23,9 @@ use crate::cpu_pool::CpuPool;
 use crate::domain::{BatchTag, Country, Day};
 use crate::error::{Failure, StartError, UploadError};
 use crate::limits;
-use crate::persist::{Database, ImportState, Store, Submission, Writer, WriterState, migrate};
+use crate::persist::{
+    Database, ImportState, KeptStore, Store, Submission, Writer, WriterState, migrate,
+};
 use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::Settings;
@@ -110,7 +112,7 @@ impl Engine {
 
         let (wake_bundler, wakes) = bounded(1);
         let since = oldest_identity(&mut store).map_err(|error| database.unreachable(error))?;
-        let writer = Writer::start(database.clone(), store, since, fresh, wake_bundler)?;
+        let writer = Writer::start(database.clone(), &mut store, since, fresh, wake_bundler)?;
         let state = Arc::clone(writer.state());
         let cuts = Arc::new(AtomicBool::new(false));
         let bundler = Bundler {
@@ -126,7 +128,7 @@ impl Engine {
         let failed = Arc::new(AtomicBool::new(false));
         let (stop_background, stop) = bounded(0);
         let retention = Retention {
-            database: database.clone(),
+            connection: KeptStore::new(database.clone()),
             writer: Arc::clone(&state),
             downloads,
             clock: Arc::clone(&clock),
@@ -358,7 +360,7 @@ fn check(settings: &Settings) -> Result<(), StartError> {
 fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     migrate(database)?;
     let unreachable = |error| database.unreachable(error);
-    let mut store = database.store().map_err(unreachable)?;
+    let mut store = database.patient_store().map_err(unreachable)?;
     let row_bytes = limits::row_bytes_max(settings.upload.body_bytes_max, settings.upload.keys_max);
     if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
         return Err(StartError::Unsuitable(unsuitable));

@@ -84,8 +84,9 @@ pub enum OverloadBound {
 /// Ours and unexpected. The text is one plain sentence; the source goes to the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The database did not answer or answered with an error; the outcome was settled: nothing of
-    /// the upload is stored.
+    /// The database did not answer or answered with an error. Nothing of the upload is stored, unless
+    /// the database went away in the middle of its commit and is not back yet: then it is stored
+    /// whole or not at all, and who sends it again learns which (a replay is answered as stored).
     #[error("the database is not available")]
     Database(#[source] DatabaseError),
     /// The gateway stopped before the outcome was known to it.

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::error::{Failure, Overload, OverloadBound, StartError};
 use crate::limits;
-use crate::persist::{Database, SqlError, Store};
+use crate::persist::{Database, KeptStore, SqlError, Store};
 use crate::seal::Keys;
 use crate::stage::timed;
 use crate::statistics::DownloadCounts;
@@ -310,36 +310,36 @@ impl Serve {
 
     /// A reader thread.
     fn work(&self, database: &Database, jobs: &Receiver<Job>) {
-        let mut kept: Option<(Store, Instant)> = None;
+        let mut connection = KeptStore::new(database.clone());
         for job in jobs {
-            let fresh = kept
-                .take()
-                .filter(|(_, used)| used.elapsed() < limits::READER_IDLE_MAX);
-            let connected = fresh.map_or_else(|| database.store(), |(store, _)| Ok(store));
-            let mut store = match connected {
+            let store = match connection.store() {
                 Ok(store) => store,
                 Err(error) => {
-                    self.refuse_unconnected(job, &error);
+                    // Who is queued would only wait for the same.
+                    self.refuse_unconnected(std::iter::once(job).chain(jobs.try_iter()), &error);
                     continue;
                 }
             };
             let reading = job.reading();
-            match catch_unwind(AssertUnwindSafe(|| self.run(job, &mut store))) {
-                Ok(true) => kept = Some((store, Instant::now())),
-                // A connection on which something failed is not used again.
+            match catch_unwind(AssertUnwindSafe(|| self.run(job, store))) {
+                Ok(true) => continue,
                 Ok(false) => {}
                 Err(_) => self.give_up(reading),
             }
+            // A connection on which something failed is not used again.
+            connection.close();
         }
     }
 
-    fn refuse_unconnected(&self, job: Job, error: &SqlError) {
+    fn refuse_unconnected(&self, jobs: impl Iterator<Item = Job>, error: &SqlError) {
         tracing::warn!(stage = "serve", error = %error, "database is not available");
-        self.refuse(job, || {
-            let source = "not connected".into();
-            let doing = "connecting for a download";
-            Failure::Database(crate::error::DatabaseError { doing, source }).into()
-        });
+        for job in jobs {
+            self.refuse(job, || {
+                let source = "not connected".into();
+                let doing = "connecting for a download";
+                Failure::Database(crate::error::DatabaseError { doing, source }).into()
+            });
+        }
     }
 
     /// After a panic: who waited for the bundle is told; who waited for an audit went with the job.
