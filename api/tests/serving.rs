@@ -493,13 +493,8 @@ async fn refuses_bodies_above_the_bound_announced_or_not() {
         (413, Some("close"))
     );
     let mut raw = gateway.proxy().await;
-    let head = upload.head("DE", "t");
-    let length = format!("Content-Length: {}", upload.body.len());
-    let head = head.replacen(&length, "Transfer-Encoding: chunked", 1);
-    let mut chunked = format!("{:x}\r\n", upload.body.len()).into_bytes();
-    chunked.extend_from_slice(&upload.body);
-    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
-    let answer = raw.ask(&head, &chunked).await;
+    raw.write(upload.chunked("DE", "t")).await;
+    let answer = raw.answer(false).await;
     assert_eq!(answer.json()["code"], "body_too_large");
 }
 
@@ -622,6 +617,34 @@ async fn throttles_a_participant_that_takes_more_than_its_share() {
             .status(),
         201
     );
+}
+
+#[tokio::test]
+async fn holds_no_more_than_came_of_a_body_of_unannounced_length() {
+    let gateway = Gateway::start().await;
+    let lock = gateway.lock_database();
+    let mut waiting = Vec::new();
+    // Two of the largest bodies are a participant's share.
+    let mut bytes = 0;
+    for index in 0..4 {
+        let upload = signed_upload("DE", index * 3..index * 3 + 3);
+        let mut raw = gateway.proxy().await;
+        raw.write(upload.chunked("DE", &format!("t-{index}"))).await;
+        waiting.push(raw);
+        bytes += upload.body.len();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while gateway.engine.admission().bytes_in_flight() != bytes {
+            let held = gateway.engine.admission().bytes_in_flight();
+            assert!(Instant::now() < deadline, "upload {index}: {held} bytes");
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(lock);
+    for raw in &mut waiting {
+        let answer = raw.answer(false).await;
+        assert_eq!(answer.status(), 201, "{answer:?}");
+    }
+    assert_eq!(gateway.engine.admission().bytes_in_flight(), 0);
 }
 
 #[tokio::test]
