@@ -45,7 +45,7 @@ pub struct ServerSettings {
     pub body_bytes_max: usize,
     /// How long to wait for bytes that are due from a peer.
     pub stall: Duration,
-    /// How long a connection may rest between requests.
+    /// How long a participant's connection may rest between requests.
     pub idle: Duration,
     /// How long requests in flight may take to finish when the server stops.
     pub shutdown_wait: Duration,
@@ -92,7 +92,7 @@ impl From<&Settings> for ServerSettings {
 pub const CONNECTIONS_MAX: usize = 1024;
 /// A client that stalls is closed within 10 s (design, semantics 14): this and an eighth of it.
 pub const STALL: Duration = Duration::from_secs(8);
-/// As common proxies and servers have it.
+/// As common proxies and servers have it. Only for who was authenticated, and for operators.
 pub const IDLE: Duration = Duration::from_secs(75);
 /// The longest upload takes a commit and its wait, well under this.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);

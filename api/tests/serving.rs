@@ -540,10 +540,11 @@ async fn closes_on_stalled_heads_and_bodies() {
 }
 
 #[tokio::test]
-async fn closes_on_a_second_head_that_stalls_but_lets_a_used_connection_rest() {
+async fn closes_on_a_second_head_that_stalls_but_lets_a_participant_rest() {
     let gateway = impatient().await;
+    let request = get(&download_path(), "DE", "");
     let mut raw = gateway.proxy().await;
-    assert_eq!(raw.get(CAPABILITIES).await.status(), 200);
+    assert_eq!(raw.get(&request).await.status(), 404);
     // Another connection stalls and is closed meanwhile; this one rests as long.
     let mut stalling = gateway.proxy().await;
     stalling.write("GET ").await;
@@ -551,10 +552,34 @@ async fn closes_on_a_second_head_that_stalls_but_lets_a_used_connection_rest() {
     let mut stalling = gateway.proxy().await;
     stalling.write("GET ").await;
     stalling.until_closed().await;
-    assert_eq!(raw.get(CAPABILITIES).await.status(), 200);
+    assert_eq!(raw.get(&request).await.status(), 404);
     raw.write("GET /dia").await;
     let waited = raw.until_closed().await;
     assert!(waited < Duration::from_secs(5), "{waited:?}");
+}
+
+#[tokio::test]
+async fn lets_no_connection_rest_of_who_is_nobody() {
+    let gateway = impatient().await;
+    let nobody = format!("GET {} HTTP/1.1\r\nHost: gateway\r\n\r\n", download_path());
+    for (request, status) in [
+        (CAPABILITIES, 200),
+        ("GET / HTTP/1.1\r\nHost: gateway\r\n\r\n", 404),
+        (nobody.as_str(), 403),
+    ] {
+        let mut raw = gateway.proxy().await;
+        assert_eq!(raw.get(request).await.status(), status, "{request}");
+        let waited = raw.until_closed().await;
+        assert!(waited < Duration::from_secs(5), "{request} {waited:?}");
+    }
+    let version = &rustls::version::TLS13;
+    let mut tls = gateway.tls_without_certificate(version).await;
+    tls.write_all(CAPABILITIES.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let closed = tls.read_to_end(&mut answer);
+    let closed = tokio::time::timeout(Duration::from_secs(5), closed).await;
+    closed.expect("the gateway closes").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{answer:?}");
 }
 
 #[tokio::test]
