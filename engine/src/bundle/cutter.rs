@@ -114,12 +114,10 @@ impl Bundler {
     /// A clock that was set back: what was dropped as too old may be wanted again.
     fn follow_clock(&mut self) -> Result<(), SqlError> {
         let today = self.clock.now().day();
-        let went_back = self.state.today.is_some_and(|known| today < known);
-        self.state.today = Some(today);
-        if went_back {
-            self.serve.catalog().clear();
-            self.refresh()?;
+        if self.state.today.is_some_and(|known| today < known) {
+            self.serve.read_anew(self.state.store(), today)?;
         }
+        self.state.today = Some(today);
         self.serve.expire(today);
         Ok(())
     }
@@ -293,7 +291,7 @@ impl Bundler {
             .waiting
             .uploads
             .drain(..counts.iter().sum::<usize>());
-        self.serve.adopt(&batches, wall.day());
+        self.serve.adopt(&batches);
         for row in &rows {
             let (tag, keys) = (row.tag, row.key_count);
             tracing::info!(stage = "bundle", batchTag = %tag, diagnosisKeyCount = keys, "Batch created");

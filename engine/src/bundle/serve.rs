@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::error::{Failure, Overload, OverloadBound, StartError};
 use crate::limits;
-use crate::persist::{Database, SqlError, Store};
+use crate::persist::{Database, DownloadBatchRow, SqlError, Store};
 use crate::seal::Keys;
 use crate::stage::timed;
 use crate::statistics::DownloadCounts;
@@ -139,39 +139,52 @@ impl Serve {
     }
 
     /// Makes new download batches known; their bundles are warm if all their uploads came in here.
-    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>], today: Day) {
+    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>]) {
         for batch in batches {
             if let Some(bundle) = self.fresh.take(batch) {
                 self.cache.insert(batch.ordinal, &Arc::new(bundle));
             }
         }
-        self.catalog.append(batches, self.oldest_day(today));
+        self.catalog.append(batches);
     }
 
     /// Reads which download batches there are behind the newest that we know.
     pub(crate) fn refresh(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
         let known = self.catalog.newest().map_or(0, |batch| batch.ordinal);
-        let rows = store.read_download_batches(known, self.oldest_day(today))?;
-        if !rows.is_empty() {
-            store.settle_what_was_read()?;
-        }
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return Ok(());
-        };
-        let uploads = store.read_upload_range(&(*first.seqs.start()..=*last.seqs.end()))?;
-        let mut uploads = uploads.into_iter().peekable();
-        let batches: Vec<_> = rows
-            .into_iter()
-            .map(|row| {
-                let (start, end) = (*row.seqs.start(), *row.seqs.end());
-                let members = std::iter::from_fn(|| uploads.next_if(|upload| upload.seq.0 <= end))
-                    .filter(|upload| upload.seq.0 >= start);
-                let members: Vec<_> = members.collect();
-                Arc::new(DownloadBatch::new(row, members))
-            })
-            .collect();
-        self.adopt(&batches, today);
+        let batches = self.read_batches(known, store, today)?;
+        self.adopt(&batches);
         Ok(())
+    }
+
+    /// Reads all download batches that can be asked for, also those that were forgotten as too old.
+    pub(crate) fn read_anew(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
+        let batches = self.read_batches(0, store, today)?;
+        self.catalog.replace(batches);
+        Ok(())
+    }
+
+    /// The download batches behind an ordinal that are young enough to be asked for.
+    fn read_batches(
+        &self,
+        after_ordinal: u64,
+        store: &mut Store,
+        today: Day,
+    ) -> Result<Vec<Arc<DownloadBatch>>, SqlError> {
+        let rows = store.read_download_batches(after_ordinal, self.oldest_day(today))?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok(Vec::new());
+        };
+        let seqs = *first.seqs.start()..=*last.seqs.end();
+        store.settle_what_was_read()?;
+        let uploads = store.read_upload_range(&seqs)?;
+        let mut uploads = uploads.into_iter().peekable();
+        let with_members = |row: DownloadBatchRow| {
+            let (start, end) = (*row.seqs.start(), *row.seqs.end());
+            let members = std::iter::from_fn(|| uploads.next_if(|upload| upload.seq.0 <= end));
+            let members: Vec<_> = members.filter(|upload| upload.seq.0 >= start).collect();
+            Arc::new(DownloadBatch::new(row, members))
+        };
+        Ok(rows.into_iter().map(with_members).collect())
     }
 
     /// Forgets download batches that are too old to be asked for.
