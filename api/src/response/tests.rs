@@ -299,9 +299,10 @@ async fn answers_refused_downloads_with_the_exact_texts() {
 
 #[tokio::test]
 async fn says_when_to_come_back() {
-    let overload = |bound| Overload {
-        bound,
-        retry_after: Duration::from_millis(1200),
+    let overload = |bound| {
+        let mut overload = Overload::of(bound);
+        overload.retry_after = Duration::from_millis(1200);
+        overload
     };
     let batches = overload(OverloadBound::Batches);
     assert_eq!(refuse(&batches.into(), NOW).status(), 503);
