@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Bundle, DownloadBatch};
+use super::{Bundle, BundleKey, DownloadBatch};
 use crate::domain::{Format, Seq};
 
 /// Segments of uploads that were stored here and wait to be cut. Beyond the bound the oldest are
@@ -65,8 +65,6 @@ pub(crate) struct BundleCache {
     bytes_max: usize,
 }
 
-type BundleKey = (u64, Format);
-
 #[derive(Debug, Default)]
 struct Cached {
     bundles: HashMap<BundleKey, (u64, Arc<Bundle>)>,
@@ -111,7 +109,7 @@ impl BundleCache {
         {
             cached.remove(oldest);
         }
-        metrics::gauge!("efgs_bundle_cache_bytes").set(cached.bytes as f64);
+        cached.measure();
     }
 
     /// Forgets bundles of download batches that cannot be asked for any more.
@@ -126,10 +124,19 @@ impl BundleCache {
             }
             kept
         });
+        cached.measure();
     }
 }
 
 impl Cached {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "bytes in memory are far below 2^53"
+    )]
+    fn measure(&self) {
+        metrics::gauge!("efgs_bundle_cache_bytes").set(self.bytes as f64);
+    }
+
     fn remove(&mut self, key: BundleKey) {
         if let Some((moment, bundle)) = self.bundles.remove(&key) {
             self.uses.remove(&moment);
