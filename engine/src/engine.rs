@@ -420,6 +420,7 @@ fn spawn(
     let failed = Arc::clone(failed);
     let guarded = move || {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            metrics::counter!("efgs_panics_total").increment(1);
             failed.store(true, Ordering::Release);
         }
     };
