@@ -571,8 +571,9 @@ fn read_audit(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::BundledUpload;
     use crate::clock::ManualClock;
-    use crate::domain::UnixMillis;
+    use crate::domain::{Seq, UnixMillis};
 
     #[test]
     fn refuses_who_would_wait_beyond_the_bound() {
@@ -584,11 +585,16 @@ mod tests {
         let (jobs, queue) = bounded(limits::COLD_READS_MAX);
         *serve.jobs.lock().unwrap() = Some(jobs);
         let tag = BatchTag::parse("20201006-1").unwrap();
+        let upload = BundledUpload {
+            seq: Seq(1),
+            country: Country::parse("IT").unwrap(),
+            key_count: 1,
+        };
         serve.adopt(&[Arc::new(DownloadBatch {
             ordinal: 1,
             tag,
             seqs: 1..=1,
-            uploads: Vec::new(),
+            uploads: vec![upload],
         })]);
         let (sender, answers) = bounded(2 * limits::COLD_READS_MAX);
         let ask = || {
