@@ -1,5 +1,5 @@
-//! The bundler thread: cuts download batches while it holds the lease, follows those that another
-//! gateway cuts, and keeps the certificate list current.
+//! The bundler thread: cuts download batches while it holds the lease, and follows those that another
+//! gateway cuts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -140,33 +140,23 @@ impl Bundler {
         Ok(agrees)
     }
 
+    /// Renews the lease when that is due, or asks for it.
     fn hold_lease(&mut self) -> Result<(), SqlError> {
         if !due(&mut self.state.next_renewal, limits::LEASE_RENEWAL) {
-            if self
-                .state
-                .lease
-                .is_some_and(|lease| lease.expires <= Instant::now())
-            {
+            let lease = self.state.lease;
+            if lease.is_some_and(|lease| lease.expires <= Instant::now()) {
                 self.lose_lease();
             }
             return Ok(());
         }
         if !self.agrees_on_time()? {
-            if self.state.lease.is_some() {
-                self.state
-                    .store()
-                    .release_lease(persist::Lease::Bundle, &self.holder)?;
-            }
-            self.lose_lease();
-            return Ok(());
+            return self.release_lease();
         }
         let asked = Instant::now();
         let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
-        let Some(token) =
-            self.state
-                .store()
-                .hold_lease(persist::Lease::Bundle, &self.holder, ttl_ms)?
-        else {
+        let store = self.state.store();
+        let held = store.hold_lease(persist::Lease::Bundle, &self.holder, ttl_ms)?;
+        let Some(token) = held else {
             self.lose_lease();
             return Ok(());
         };
@@ -175,21 +165,33 @@ impl Bundler {
             token,
             expires: asked + limits::LEASE_TTL,
         });
-        if is_new {
-            // Everything that was cut before us, then everything that waits.
-            self.refresh()?;
-            let newest = self.state.store().newest_download_batch()?;
-            let cut_to = newest
-                .as_ref()
-                .map_or(Seq::ZERO, |batch| Seq(*batch.seqs.end()));
-            self.state.newest = newest;
-            self.state.waiting = Waiting {
-                read_to: cut_to,
-                ..Waiting::default()
-            };
-            self.cuts.store(true, Ordering::Release);
-            tracing::info!(stage = "bundle", token, "Batch Process started");
+        if is_new { self.begin(token) } else { Ok(()) }
+    }
+
+    /// Reads everything that was cut before us; what waits comes behind that.
+    fn begin(&mut self, token: u64) -> Result<(), SqlError> {
+        self.refresh()?;
+        let newest = self.state.store().newest_download_batch()?;
+        let cut_to = newest
+            .as_ref()
+            .map_or(Seq::ZERO, |batch| Seq(*batch.seqs.end()));
+        self.state.newest = newest;
+        self.state.waiting = Waiting {
+            read_to: cut_to,
+            ..Waiting::default()
+        };
+        self.cuts.store(true, Ordering::Release);
+        tracing::info!(stage = "bundle", token, "Batch Process started");
+        Ok(())
+    }
+
+    /// Leaves the lease to another gateway, at once.
+    fn release_lease(&mut self) -> Result<(), SqlError> {
+        if self.state.lease.is_some() {
+            let store = self.state.store();
+            store.release_lease(persist::Lease::Bundle, &self.holder)?;
         }
+        self.lose_lease();
         Ok(())
     }
 
