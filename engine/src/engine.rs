@@ -318,14 +318,14 @@ impl Ground {
         let trust = Arc::new(trust.map_err(|error| database.unreachable(error))?);
 
         let cache_bytes = settings.bundle.cache_bytes_max;
-        let fresh_bytes = cache_bytes / limits::FRESH_SEGMENTS_DIVISOR;
+        let fresh_bytes = limits::fresh_segments_bytes_max(cache_bytes);
         let fresh = Arc::new(FreshSegments::new(fresh_bytes));
         let downloads = Arc::new(DownloadCounts::default());
         let serve = Arc::new(Serve::new(
             settings.keys.clone(),
             Arc::clone(clock),
             Arc::clone(&fresh),
-            cache_bytes - fresh_bytes,
+            cache_bytes,
             settings.download.max_age_days,
             Arc::clone(&downloads),
         ));

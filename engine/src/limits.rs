@@ -31,7 +31,8 @@ pub const BUNDLE_MAX_DELAY: Duration = Duration::from_secs(2);
 /// Keys in one download batch: the reference's `batching.doclimit`.
 pub const BUNDLE_KEYS_MAX: u32 = 5000;
 
-/// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB.
+/// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB. Beside
+/// it stands what [`fresh_segments_bytes_max`] says.
 pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;
 
 /// Days before today that can still be downloaded: the reference's `max-age-in-days`.
@@ -171,8 +172,12 @@ pub const READER_THREADS: usize = 2;
 /// Cold reads that may wait. 60 participants asking for four batches each.
 pub const COLD_READS_MAX: usize = 256;
 
-/// Encoded segments of uploads that wait to be cut: a part of the bundle cache's bound.
-pub const FRESH_SEGMENTS_DIVISOR: usize = 4;
+/// Encoded segments of uploads that wait to be cut, beside the bundle cache: a quarter as much again,
+/// with the default 64 MiB, or 160 full uploads. They are cut as soon as they fill a download batch;
+/// what does not fit is read back from the database.
+pub const fn fresh_segments_bytes_max(cache_bytes_max: usize) -> usize {
+    cache_bytes_max / 4
+}
 
 /// Callback subscriptions of one country. Clients use one; a few more leave room for moves.
 pub const CALLBACKS_PER_COUNTRY_MAX: u64 = 16;

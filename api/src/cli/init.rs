@@ -239,6 +239,7 @@ private_key = "pki/gateway-callback.key"
 # Longest wait of an upload before others can download it.
 # max_delay_ms = 2000
 # keys_max = 5000
+# Memory for encoded download batches; uploads that wait for one may take a quarter as much again.
 # cache_bytes_max = 268435456
 
 # [download]
