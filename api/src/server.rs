@@ -164,6 +164,16 @@ pub enum ServeError {
     Spelling(#[source] io::Error),
 }
 
+/// Begins to collect the metrics of this process, so that what happens before [`serve`] counts, too.
+/// Any number of times.
+///
+/// # Errors
+/// [`ServeError::Metrics`].
+pub fn collect_metrics() -> Result<(), ServeError> {
+    operations::Metrics::install().map_err(ServeError::Metrics)?;
+    Ok(())
+}
+
 /// Serves until `shutdown` completes, then finishes what is in flight.
 ///
 /// `bound` is called once, as soon as every port is open.
