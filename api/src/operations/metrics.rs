@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
 use crate::response::catalog;
+use crate::telemetry;
 
 /// Bounds of the histograms of durations, in seconds: from a warm download to a stall.
 const DURATION_BUCKETS: [f64; 15] = [
@@ -209,6 +210,12 @@ const METRICS: &[Metric] = &[
     ),
     metric(
         Kind::Counter,
+        "efgs_log_lines_dropped_total",
+        Labels::None,
+        "Log lines dropped because standard error took none",
+    ),
+    metric(
+        Kind::Counter,
         "efgs_panics_total",
         Labels::None,
         "Panics: of a job, which was answered 500, or of a thread, after which the gateway ends",
@@ -263,6 +270,7 @@ impl Metrics {
 
     /// As Prometheus reads them.
     pub(crate) fn render(&self) -> String {
+        telemetry::measure();
         self.0.render()
     }
 
