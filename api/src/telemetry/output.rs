@@ -34,10 +34,15 @@ impl Drop for LogEnd {
 
 /// What writes to standard error on a thread of its own.
 pub(super) fn standard_error() -> (NonBlocking, LogEnd) {
+    let (writer, end) = beside(io::stderr());
+    DROPPED.get_or_init(|| writer.error_counter());
+    (writer, end)
+}
+
+fn beside(out: impl io::Write + Send + 'static) -> (NonBlocking, LogEnd) {
     let builder = NonBlockingBuilder::default().lossy(true);
     let builder = builder.buffered_lines_limit(LINES_MAX).thread_name("log");
-    let (writer, worker) = builder.finish(io::stderr());
-    DROPPED.get_or_init(|| writer.error_counter());
+    let (writer, worker) = builder.finish(out);
     (writer, LogEnd(Some(worker)))
 }
 
@@ -71,5 +76,54 @@ fn without_waiting_for_ever(work: impl FnOnce() + Send + 'static) {
     if begun.is_ok() {
         // An error means that the time is over.
         let _ = ends.recv_timeout(LAST_WAIT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::mpsc::SyncSender;
+
+    use super::*;
+
+    /// Gives every line to a receiver, which takes them one by one.
+    struct Pipe(SyncSender<Vec<u8>>);
+
+    impl io::Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn waits_for_what_is_still_to_be_written() {
+        let (pipe, lines) = mpsc::sync_channel(0);
+        let (mut writer, end) = beside(Pipe(pipe));
+        for line in 0..1000 {
+            writer.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+        let (seen, taken) = mpsc::sync_channel(1000);
+        let reader = thread::spawn(move || lines.iter().for_each(|line| seen.send(line).unwrap()));
+        drop(end);
+        assert_eq!(taken.try_iter().count(), 1000);
+        drop(writer);
+        reader.join().unwrap();
+    }
+
+    #[test]
+    fn waits_for_nobody_who_takes_nothing() {
+        let (pipe, _lines) = mpsc::sync_channel(0);
+        let (mut writer, end) = beside(Pipe(pipe));
+        for _ in 0..LINES_MAX + 10 {
+            writer.write_all(b"a line\n").unwrap();
+        }
+        drop(end);
+        // The thread holds one, or none yet.
+        assert!((9..=10).contains(&writer.error_counter().dropped_lines()));
     }
 }
