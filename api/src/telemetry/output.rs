@@ -82,16 +82,36 @@ fn without_waiting_for_ever(work: impl FnOnce() + Send + 'static) {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::sync::mpsc::SyncSender;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, SyncSender};
 
     use super::*;
 
-    /// Gives every line to a receiver, which takes them one by one.
-    struct Pipe(SyncSender<Vec<u8>>);
+    /// Counts lines, once it is opened.
+    struct Pipe {
+        opened: Receiver<()>,
+        lines_count: Arc<AtomicUsize>,
+    }
+
+    impl Pipe {
+        fn new() -> (Self, SyncSender<()>, Arc<AtomicUsize>) {
+            let (open, opened) = mpsc::sync_channel(1);
+            let lines_count = Arc::new(AtomicUsize::new(0));
+            let pipe = Self {
+                opened,
+                lines_count: Arc::clone(&lines_count),
+            };
+            (pipe, open, lines_count)
+        }
+    }
 
     impl io::Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            if self.lines_count.load(Ordering::Acquire) == 0 {
+                self.opened.recv().map_err(io::Error::other)?;
+            }
+            self.lines_count.fetch_add(1, Ordering::AcqRel);
             Ok(bytes.len())
         }
 
@@ -102,23 +122,20 @@ mod tests {
 
     #[test]
     fn waits_for_what_is_still_to_be_written() {
-        let (pipe, lines) = mpsc::sync_channel(0);
-        let (mut writer, end) = beside(Pipe(pipe));
-        for line in 0..1000 {
+        let (pipe, open, lines_count) = Pipe::new();
+        let (mut writer, end) = beside(pipe);
+        for line in 0..5000 {
             writer.write_all(format!("{line}\n").as_bytes()).unwrap();
         }
-        let (seen, taken) = mpsc::sync_channel(1000);
-        let reader = thread::spawn(move || lines.iter().for_each(|line| seen.send(line).unwrap()));
+        open.send(()).unwrap();
         drop(end);
-        assert_eq!(taken.try_iter().count(), 1000);
-        drop(writer);
-        reader.join().unwrap();
+        assert_eq!(lines_count.load(Ordering::Acquire), 5000);
     }
 
     #[test]
     fn waits_for_nobody_who_takes_nothing() {
-        let (pipe, _lines) = mpsc::sync_channel(0);
-        let (mut writer, end) = beside(Pipe(pipe));
+        let (pipe, _open, _) = Pipe::new();
+        let (mut writer, end) = beside(pipe);
         for _ in 0..LINES_MAX + 10 {
             writer.write_all(b"a line\n").unwrap();
         }
