@@ -11,7 +11,8 @@ use engine::validate::{KeyRule, OriginMismatch};
 use engine::verify::{SignatureError, ValiditySeconds};
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 
-use super::{CallbackRefusal, Extra, Refusal, RequestError, RouteError, verdict};
+use super::verdict::Extra;
+use super::{CallbackRefusal, Refusal, RequestError, RouteError, verdict};
 use crate::delivery::UrlError;
 use crate::negotiate::{NegotiationError, Offer, VersionError};
 use crate::participant::AuthenticationError;
