@@ -105,13 +105,19 @@ pub fn prepare(
     drop(decoding);
     let valid = timed("validate", || validate(decoded, walk.now))?;
     walk.log_validated(&valid);
+    let key_count = valid.keys().key_count();
     match walk.verify(valid)? {
-        Verified::Replay { key_count } => Ok(Prepared::Answered(Receipt::Stored {
-            key_count,
-            replayed: true,
-        })),
-        Verified::New(verified, content) => walk.store_or_refuse(verified, &content, permit),
+        Some((verified, content)) => walk.store_or_refuse(verified, &content, permit),
+        None => Ok(replay(key_count)),
     }
+}
+
+/// The same content was stored under the same tag before.
+const fn replay(key_count: u32) -> Prepared {
+    Prepared::Answered(Receipt::Stored {
+        key_count,
+        replayed: true,
+    })
 }
 
 /// An upload on its way, and the instant at which it is judged.
@@ -120,15 +126,6 @@ struct Walk<'a> {
     request: &'a UploadRequest,
     around: &'a Surroundings<'a>,
     now: UnixMillis,
-}
-
-/// What verify says of an upload that it does not refuse.
-enum Verified<'a> {
-    /// Its content was stored under its tag before.
-    Replay {
-        key_count: u32,
-    },
-    New(VerifiedBatch<'a>, SignedContent),
 }
 
 impl<'a> Walk<'a> {
@@ -140,7 +137,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn verify<'b>(&self, valid: ValidBatch<'b>) -> Result<Verified<'b>, UploadError> {
+    /// Verify; nothing of an upload whose content was stored under its tag before.
+    fn verify<'b>(
+        &self,
+        valid: ValidBatch<'b>,
+    ) -> Result<Option<(VerifiedBatch<'b>, SignedContent)>, UploadError> {
         let mut verifying = StageTime::of("verify");
         let content = verifying.add(|| crate::verify::signed_content(&valid));
         let key_count = valid.keys().key_count();
@@ -152,10 +153,8 @@ impl<'a> Walk<'a> {
         let verify = || verify(valid, &content, self.request, self.around, self.now);
         let verified = verifying.add(verify)?;
         self.log_verified(&verified);
-        if known == TagState::SameContent {
-            return Ok(Verified::Replay { key_count });
-        }
-        Ok(Verified::New(verified, content))
+        let is_new = known != TagState::SameContent;
+        Ok(is_new.then_some((verified, content)))
     }
 
     /// Dedup, and seal if there are no duplicates.
@@ -173,12 +172,7 @@ impl<'a> Walk<'a> {
                 Ok(Prepared::Sealed(Box::new(sealed)))
             }
             // A twin of this upload may have been stored since the tag was looked at.
-            Err(_) if self.tag_state(content) == TagState::SameContent => {
-                Ok(Prepared::Answered(Receipt::Stored {
-                    key_count,
-                    replayed: true,
-                }))
-            }
+            Err(_) if self.tag_state(content) == TagState::SameContent => Ok(replay(key_count)),
             Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {
                 key_count,
                 duplicates,
