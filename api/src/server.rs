@@ -87,8 +87,9 @@ impl From<&Settings> for ServerSettings {
     }
 }
 
-/// Connections of a port. Each may hold 288 KiB of buffer in the worst case and about 60 KiB
-/// usually; 27 participants with a dozen connections each stay far below.
+/// Connections of a port. Each holds about 60 KiB of buffer usually, at the most 288 KiB over HTTP/1
+/// and a little over 1 MiB over HTTP/2, whose window is as large; 27 participants with a dozen
+/// connections each stay far below.
 pub const CONNECTIONS_MAX: usize = 1024;
 /// A client that stalls is closed within 10 s (design, semantics 14): this and an eighth of it.
 pub const STALL: Duration = Duration::from_secs(8);

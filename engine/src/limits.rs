@@ -1,4 +1,5 @@
-//! Every bound of the engine, with its reason. What can grow has its bound here.
+//! The bounds of the engine, with their reasons: what can grow, and how long what takes. What a driver
+//! or a decoder bounds for itself stands there.
 //!
 //! Weighed against: a bound per queue in the file that owns the queue. One file keeps the sums
 //! visible: what they allow together is what the process may use.
@@ -52,8 +53,9 @@ pub const CMS_BYTES_MAX: usize = 24 << 10;
 /// this is a message full of certificates.
 pub const CMS_ELEMENTS_MAX: usize = 4096;
 
-/// Bytes of sealed keys and identities in one group commit. A group must grow with the wait for
-/// the disk; 2 MiB are about 5 full uploads. An upload waits for the group that is being written, for
+/// Bytes of sealed keys and identities from which on a group commit takes no further upload: the one
+/// that passes them still goes along. A group must grow with the wait for the disk; 2 MiB are about 5
+/// full uploads. An upload waits for the group that is being written, for
 /// the one that is ready, and for its own: larger groups would only make it wait longer.
 pub const GROUP_BYTES_MAX: usize = 2 << 20;
 

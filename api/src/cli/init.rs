@@ -158,7 +158,8 @@ certificate = "pki/server.pem"
 private_key = "pki/server.key"
 
 [database]
-# sqlite:PATH, or mysql://USER:PASSWORD@HOST:PORT/NAME, which several gateways can share.
+# sqlite:PATH, or mysql://USER:PASSWORD@HOST:PORT/NAME, which several gateways can share. The
+# connection to a server is not encrypted: same host, private network, or a TLS proxy as stunnel.
 url = {url}
 "#
     );

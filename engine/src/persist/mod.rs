@@ -10,7 +10,8 @@
 //! Weighed against: a row a key (0.03 to 0.4 M keys/s, falling with the size of the index, where
 //! the log keeps 2.7 M flat), and a lock between gateways for every commit (a round trip more, and
 //! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and
-//! [`sqlite`] are the only doors to the databases; [`store`] holds all SQL that both share.
+//! [`sqlite`] are the only doors to the databases; the SQL of the other modules runs on both, but for
+//! [`reference`](self::reference), which is MySQL's.
 
 mod callbacks;
 mod checkpoint;
