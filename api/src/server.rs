@@ -100,6 +100,9 @@ pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 /// What is read at a time from a connection with TLS: rustls by itself asks for 4 KiB, and an
 /// upload would take a hundred reads.
 const TLS_BUFFER_BYTES: usize = 32 << 10;
+/// What a connection with TLS encrypts ahead of its peer: half a bundle. Each time it is sent, the
+/// peer is woken; with half as much, downloads take 7 % more of the gateway's processor time.
+const TLS_UNSENT_BYTES_MAX: usize = 128 << 10;
 /// Connections of the operations port.
 const OPERATIONS_CONNECTIONS_MAX: usize = 64;
 
@@ -430,7 +433,11 @@ async fn serve_stream(
             let handshake =
                 tokio::time::timeout(connections.patience.stall, acceptor.accept(stream));
             match handshake.await {
-                Ok(Ok(stream)) => {
+                Ok(Ok(mut stream)) => {
+                    stream
+                        .get_mut()
+                        .1
+                        .set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
                     let client = tls::client_thumbprint(stream.get_ref().1);
                     let arrival = Arrival::MutualTls(client);
                     connections.serve(stream, arrival, router, stop).await;
