@@ -586,13 +586,18 @@ fn rate_by_participant(site: &Site, routes: &[Route]) -> anyhow::Result<f64> {
 
 /// Ingest and peak memory with mimalloc and with the system's allocator, in turn.
 fn allocators(mimalloc: &Path, system: &Path, run: &mut Run) -> anyhow::Result<()> {
-    for (name, program) in [("mimalloc", mimalloc), ("system allocator", system)] {
-        let site = Site::make(program, None)?;
-        let running = site.start()?;
-        let mut rates = Vec::new();
-        for _ in 0..ROUNDS {
-            rates.push(rate(&site, &running)?);
+    let programs = [("mimalloc", mimalloc), ("system allocator", system)];
+    let sites = programs.map(|(_, program)| Site::make(program, None));
+    let [first, second] = sites;
+    let sites = [first?, second?];
+    let running = [sites[0].start()?, sites[1].start()?];
+    let mut rates = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        for (at, rates) in rates.iter_mut().enumerate() {
+            rates.push(rate(&sites[at], &running[at])?);
         }
+    }
+    for (((name, _), running), rates) in programs.into_iter().zip(&running).zip(rates) {
         let peak = mebibytes(running.memory_bytes("VmHWM")?);
         let resident = mebibytes(running.memory_bytes("VmRSS")?);
         run.figures.extend([
