@@ -4,6 +4,7 @@
 
 mod support;
 
+use engine::{Overload, OverloadBound};
 use support::{Gateway, Raw, signed_upload};
 
 async fn metrics(raw: &mut Raw) -> String {
@@ -26,7 +27,7 @@ fn stage_count(text: &str, stage: &str) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn counts_from_the_start_and_each_stage_once_an_upload() {
+async fn counts_from_the_start_each_stage_once_an_upload_and_each_refusal() {
     let gateway = Gateway::start().await;
     let mut operations = gateway.operations().await;
     let before = metrics(&mut operations).await;
@@ -55,6 +56,14 @@ async fn counts_from_the_start_and_each_stage_once_an_upload() {
         assert_eq!(stage_count(&after, stage), Some(2.0), "{stage}\n{after}");
     }
     assert_eq!(value(&after, "efgs_keys_stored_total"), Some(6.0));
+    for bound in OverloadBound::ALL {
+        assert_eq!(Overload::at(bound), Overload::of(bound));
+    }
+    let after = metrics(&mut operations).await;
+    for bound in OverloadBound::ALL {
+        let counter = format!("efgs_admission_refused_total{{bound=\"{}\"}}", bound.name());
+        assert_eq!(value(&after, &counter), Some(1.0), "{counter}");
+    }
     for line in after.lines().filter(|line| line.starts_with("# TYPE ")) {
         let name = line.split(' ').nth(2).unwrap();
         let help = format!("# HELP {name} ");

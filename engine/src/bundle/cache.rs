@@ -151,6 +151,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
     use crate::bundle::BundledUpload;
     use crate::domain::{BatchTag, Country};
@@ -190,6 +192,20 @@ mod tests {
         assert!(cache.find(2, Format::Protobuf).is_none());
         assert!(cache.find(3, Format::Protobuf).is_some());
         assert_eq!(lock(&cache.inner).bytes, 40);
+    }
+
+    #[test]
+    fn tells_how_much_it_holds() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let told = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let cache = BundleCache::new(100);
+            cache.insert(1, &bundle(10));
+            cache.insert(2, &bundle(40));
+            assert!(told.render().contains("efgs_bundle_cache_bytes 50\n"));
+            cache.expire(1);
+            assert!(told.render().contains("efgs_bundle_cache_bytes 40\n"));
+        });
     }
 
     #[test]
