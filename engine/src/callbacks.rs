@@ -359,13 +359,9 @@ impl Callbacks {
         };
         match sent {
             Ok(()) => {}
-            Err(TrySendError::Full(job)) => job.refuse(
-                Overload {
-                    bound: OverloadBound::Callbacks,
-                    retry_after: Duration::from_secs(1),
-                }
-                .into(),
-            ),
+            Err(TrySendError::Full(job)) => {
+                job.refuse(Overload::at(OverloadBound::Callbacks).into());
+            }
             Err(TrySendError::Disconnected(job)) => job.refuse(Failure::ShuttingDown.into()),
         }
     }

@@ -1,4 +1,5 @@
-//! Every bound of the engine, with its reason. What can grow has its bound here.
+//! The bounds of the engine, with their reasons: what can grow, and how long what takes. What a driver
+//! or a decoder bounds for itself stands there.
 //!
 //! Weighed against: a bound per queue in the file that owns the queue. One file keeps the sums
 //! visible: what they allow together is what the process may use.
@@ -31,7 +32,8 @@ pub const BUNDLE_MAX_DELAY: Duration = Duration::from_secs(2);
 /// Keys in one download batch: the reference's `batching.doclimit`.
 pub const BUNDLE_KEYS_MAX: u32 = 5000;
 
-/// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB.
+/// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB. Beside
+/// it stands what [`fresh_segments_bytes_max`] says.
 pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;
 
 /// Days before today that can still be downloaded: the reference's `max-age-in-days`.
@@ -51,8 +53,9 @@ pub const CMS_BYTES_MAX: usize = 24 << 10;
 /// this is a message full of certificates.
 pub const CMS_ELEMENTS_MAX: usize = 4096;
 
-/// Bytes of sealed keys and identities in one group commit. A group must grow with the wait for
-/// the disk; 2 MiB are about 5 full uploads. An upload waits for the group that is being written, for
+/// Bytes of sealed keys and identities from which on a group commit takes no further upload: the one
+/// that passes them still goes along. A group must grow with the wait for the disk; 2 MiB are about 5
+/// full uploads. An upload waits for the group that is being written, for
 /// the one that is ready, and for its own: larger groups would only make it wait longer.
 pub const GROUP_BYTES_MAX: usize = 2 << 20;
 
@@ -191,8 +194,12 @@ pub const READER_THREADS: usize = 2;
 /// Cold reads that may wait. 60 participants asking for four batches each.
 pub const COLD_READS_MAX: usize = 256;
 
-/// Encoded segments of uploads that wait to be cut: a part of the bundle cache's bound.
-pub const FRESH_SEGMENTS_DIVISOR: usize = 4;
+/// Encoded segments of uploads that wait to be cut, beside the bundle cache: a quarter as much again,
+/// with the default 64 MiB, or 160 full uploads. They are cut as soon as they fill a download batch;
+/// what does not fit is read back from the database.
+pub const fn fresh_segments_bytes_max(cache_bytes_max: usize) -> usize {
+    cache_bytes_max / 4
+}
 
 /// Callback subscriptions of one country. Clients use one; a few more leave room for moves.
 pub const CALLBACKS_PER_COUNTRY_MAX: u64 = 16;
