@@ -12,6 +12,10 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 /// the worst day, some 4 MiB.
 const LINES_MAX: usize = 8192;
 
+/// Lines that wait are written together, up to so many bytes; a line that nothing follows is written
+/// at once.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
 /// How long the end of the process waits for what is still to be written.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -34,7 +38,8 @@ impl Drop for LogEnd {
 
 /// What writes to standard error on a thread of its own.
 pub(super) fn standard_error() -> (NonBlocking, LogEnd) {
-    let (writer, end) = beside(io::stderr());
+    let out = io::BufWriter::with_capacity(WRITE_BYTES_MAX, io::stderr());
+    let (writer, end) = beside(out);
     DROPPED.get_or_init(|| writer.error_counter());
     (writer, end)
 }
