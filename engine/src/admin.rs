@@ -194,8 +194,8 @@ impl Admin {
         found.map_err(|error| error.doing("enabling a callback subscription"))
     }
 
-    /// Disables a callback subscription until it is enabled, or PUT by its participant; gives
-    /// whether there is one.
+    /// Disables a callback subscription until it is enabled, or PUT by its participant, for whom
+    /// it is not there any more; gives whether there is one.
     ///
     /// # Errors
     /// When the database fails.
@@ -218,7 +218,8 @@ impl Admin {
         callback_id: &CallbackId,
     ) -> Result<bool, DatabaseError> {
         let found = self.0.unsubscribe(country, callback_id);
-        found.map_err(|error| error.doing("removing a callback subscription"))
+        let found = found.map_err(|error| error.doing("removing a callback subscription"))?;
+        Ok(found.is_some())
     }
 
     /// All rows, ordered by country and kind, each checked against the trust anchor.

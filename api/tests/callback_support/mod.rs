@@ -187,7 +187,7 @@ impl Gateway {
 
     /// Waits until the only subscription of a country is disabled.
     pub(crate) async fn until_disabled(&self, code: &str) {
-        until(async || self.subscriptions(code).await[0].disabled).await;
+        until(async || self.subscriptions(code).await.is_empty()).await;
     }
 
     /// Waits until all that is due was told.
