@@ -527,7 +527,16 @@ async fn is_told(
     url: Option<&str>,
     change: impl FnOnce(&mut ServerSettings),
 ) -> bool {
-    let mut receiver = Receiver::start(pair).await;
+    let receiver = Receiver::start(pair).await;
+    hears(installation, receiver, url, change).await
+}
+
+async fn hears(
+    installation: &Installation,
+    mut receiver: Receiver,
+    url: Option<&str>,
+    change: impl FnOnce(&mut ServerSettings),
+) -> bool {
     let gateway = Gateway::start_with(installation, |server| {
         server.callback.attempts_max = 1;
         change(server);
@@ -580,6 +589,26 @@ async fn does_not_trust_revoked_expired_or_future_certificates() {
         list_certificate(&installation, "DE", CertificateKind::Callback, &pair);
         let told = is_told(&installation, &pair, None, |_| {}).await;
         assert_eq!(told, trusted, "{begins} to {ends}");
+    }
+}
+
+#[tokio::test]
+async fn trusts_listed_receivers_whatever_else_their_certificates_say() {
+    for (name, key, trusted) in [
+        ("v1-p256", "DE-p256", true),
+        ("v1-rsa", "DE-special", true),
+        ("critical-extension", "DE-p256", true),
+        ("v1-p256", "ES-authentication", false),
+        ("v1-rsa", "DE-rsa3072", false),
+    ] {
+        for version in rustls::ALL_VERSIONS {
+            let installation = Installation::new("DE");
+            let pair = Pair::odd(name, key);
+            list_certificate(&installation, "DE", CertificateKind::Callback, &pair);
+            let receiver = Receiver::speaking(&pair, &[version]).await;
+            let told = hears(&installation, receiver, None, |_| {}).await;
+            assert_eq!(told, trusted, "{name} {key} {version:?}");
+        }
     }
 }
 
