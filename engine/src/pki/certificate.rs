@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use aws_lc_rs::digest;
+use pem::{EncodeConfig, LineEnding, Pem};
 use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser as _;
@@ -68,6 +69,13 @@ impl<'a> Certificate<'a> {
             (Some(block), true) if block.tag() == "CERTIFICATE" => Ok(block.into_contents()),
             _ => Err(NotACertificate),
         }
+    }
+
+    /// The PEM of a certificate's DER as BouncyCastle's and OpenSSL's writers write it: 64 columns,
+    /// LF, a final LF, nothing around it.
+    pub fn canonical_pem(der: Vec<u8>) -> String {
+        let form = EncodeConfig::new().set_line_ending(LineEnding::LF);
+        pem::encode_config(&Pem::new("CERTIFICATE", der), form)
     }
 
     /// SHA-256 over the DER, exactly as it is.
