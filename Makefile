@@ -66,7 +66,7 @@ db: ## the schema version of the database of `make run`
 
 # Where `make perf` writes its dated report; perf-reports to commit it.
 REPORTS ?= target/perf-reports
-PERF_PARTS ?= cpu,ingest,stored,download,tls
+PERF_PARTS ?= cpu,ingest,stored,visible,download,tls
 
 .PHONY: bench perf perf-report perf-counts perf-accept perf-allocators perf-tools perf-build
 bench: packages ## criterion benches, one file a stage

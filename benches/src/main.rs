@@ -10,6 +10,7 @@ mod ratios;
 mod report;
 mod suite;
 mod table;
+mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ enum Command {
         /// Leave the instruction counts out
         #[arg(long)]
         without_counts: bool,
-        /// Parts to run, of cpu, ingest, stored, download, tls
+        /// Parts to run, of cpu, ingest, stored, visible, download, tls
         #[arg(long, value_name = "PART,…", value_delimiter = ',')]
         only: Vec<String>,
         /// Keys that are stored before ingest and start are measured

@@ -24,6 +24,10 @@ use crate::{FULL, Shape, fill};
 /// Who takes part. The first uploads what others download.
 const PARTICIPANTS: [&str; 8] = ["AT", "DE", "ES", "FR", "IT", "NL", "PL", "SE"];
 
+/// How long an upload waits before a download batch is cut, in milliseconds: short, so that a
+/// measurement need not wait for it.
+pub const MAX_DELAY_MS: u32 = 50;
+
 /// A gateway's folder, its database and its participants.
 #[derive(Debug)]
 pub struct Site {
@@ -93,7 +97,10 @@ impl Site {
         let mut options = GatewayOptions::new(&self.program, self.folder.path());
         options.environment = vec![
             ("EFGS__PROXY__LISTEN".to_owned(), proxy.to_string()),
-            ("EFGS__BUNDLE__MAX_DELAY_MS".to_owned(), "50".to_owned()),
+            (
+                "EFGS__BUNDLE__MAX_DELAY_MS".to_owned(),
+                MAX_DELAY_MS.to_string(),
+            ),
         ];
         let overrides = overrides.iter();
         options
@@ -238,19 +245,17 @@ pub struct Sent {
     pub latencies: Vec<Duration>,
 }
 
-impl Sent {
-    /// The latency below which a share of the uploads was answered.
-    pub fn quantile(&self, share: f64) -> Duration {
-        let last = self.latencies.len().saturating_sub(1);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "few, and a position in a list"
-        )]
-        let at = (last as f64 * share).round() as usize;
-        self.latencies.get(at).copied().unwrap_or_default()
-    }
+/// The time below which a share of them is, which are ascending.
+pub fn quantile(ascending: &[Duration], share: f64) -> Duration {
+    let last = ascending.len().saturating_sub(1);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "few, and a position in a list"
+    )]
+    let at = (last as f64 * share).round() as usize;
+    ascending.get(at).copied().unwrap_or_default()
 }
 
 /// Sends uploads over some kept-alive connections, each as soon as the last one was answered.

@@ -3,12 +3,13 @@
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
 use benches::http::{Connection, Rendered, Route};
-use benches::site::{Running, Sent, Site, in_threads, send};
+use benches::site::{MAX_DELAY_MS, Running, Sent, Site, in_threads, quantile, send};
 use benches::{Backend, ECDSA_P256, FULL, Ground, RSA_2048};
 use engine::decode::decode;
 use engine::upload::UploadRequest;
@@ -18,6 +19,7 @@ use loadgen::local::MariaDb;
 use crate::download::{self, Cut, Nginx};
 use crate::ratios::{Figure, Ratio};
 use crate::report::{Run, line};
+use crate::visible;
 
 /// Rounds of what takes seconds; medians are taken over them.
 const ROUNDS: usize = 9;
@@ -54,7 +56,7 @@ pub(crate) fn measure(options: &Options, run: &mut Run) -> anyhow::Result<()> {
         part(run, "cpu", |run| cpu(&yardstick, run))?;
     }
     let program = efgs()?;
-    if wanted("ingest") || wanted("stored") {
+    if ["ingest", "stored", "visible"].into_iter().any(wanted) {
         let server = MariaDb::start(&std::env::temp_dir())?;
         for (name, database) in [("sqlite", None), ("mariadb", Some(&server))] {
             let bench = Ingest {
@@ -71,6 +73,9 @@ pub(crate) fn measure(options: &Options, run: &mut Run) -> anyhow::Result<()> {
                 part(run, &format!("stored on {name}"), |run| {
                     bench.stored(stored, run)
                 })?;
+            }
+            if wanted("visible") {
+                part(run, &format!("visible on {name}"), |run| bench.visible(run))?;
             }
         }
     }
@@ -230,7 +235,7 @@ impl Ingest<'_> {
         if self.server.is_none() {
             run.ratios.push(Ratio::new("peak_memory_mib", vec![peak]));
         }
-        let millis = |share| vec![latencies.quantile(share).as_secs_f64() * 1e3];
+        let millis = |share| vec![quantile(&latencies.latencies, share).as_secs_f64() * 1e3];
         run.figures.extend([
             Figure::new(format!("ingest over HTTP, {name}"), "keys/s", rates).against(must, goal),
             Figure::new(
@@ -263,6 +268,49 @@ impl Ingest<'_> {
         Ok(mebibytes(
             running.memory_bytes("VmHWM")?.saturating_sub(set),
         ))
+    }
+
+    /// From an answer to the download of its keys: when nothing else happens, and beside ingest at
+    /// full rate.
+    fn visible(&self, run: &mut Run) -> anyhow::Result<()> {
+        let site = self.site("visible")?;
+        let running = site.start()?;
+        let mut next = 1;
+        let idle = visible::delays(&site, &running, 0, &mut next)?;
+        let done = AtomicBool::new(false);
+        let busy = std::thread::scope(|scope| {
+            let load = scope.spawn(|| -> anyhow::Result<()> {
+                while !done.load(Ordering::Acquire) {
+                    rate(&site, &running)?;
+                }
+                Ok(())
+            });
+            let busy = visible::delays(&site, &running, 1, &mut next);
+            done.store(true, Ordering::Release);
+            load.join().expect("no panic")?;
+            busy
+        })?;
+        for (when, delays) in [("idle", idle), ("beside ingest", busy)] {
+            let late = |share: f64| vec![quantile(&delays, share).as_secs_f64() * 1e3];
+            let name = self.name;
+            run.figures.extend([
+                Figure::new(
+                    format!("answered to downloadable, {when}, p50, {name}"),
+                    "ms",
+                    late(0.5),
+                ),
+                Figure::new(
+                    format!("answered to downloadable, {when}, p99, {name}"),
+                    "ms",
+                    late(0.99),
+                )
+                .against(
+                    f64::from(MAX_DELAY_MS) + 250.0,
+                    f64::from(MAX_DELAY_MS) + 50.0,
+                ),
+            ]);
+        }
+        Ok(())
     }
 
     /// The same beside a database that holds many keys; and what a start with them takes.
@@ -538,13 +586,18 @@ fn rate_by_participant(site: &Site, routes: &[Route]) -> anyhow::Result<f64> {
 
 /// Ingest and peak memory with mimalloc and with the system's allocator, in turn.
 fn allocators(mimalloc: &Path, system: &Path, run: &mut Run) -> anyhow::Result<()> {
-    for (name, program) in [("mimalloc", mimalloc), ("system allocator", system)] {
-        let site = Site::make(program, None)?;
-        let running = site.start()?;
-        let mut rates = Vec::new();
-        for _ in 0..ROUNDS {
-            rates.push(rate(&site, &running)?);
+    let programs = [("mimalloc", mimalloc), ("system allocator", system)];
+    let sites = programs.map(|(_, program)| Site::make(program, None));
+    let [first, second] = sites;
+    let sites = [first?, second?];
+    let running = [sites[0].start()?, sites[1].start()?];
+    let mut rates = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        for (at, rates) in rates.iter_mut().enumerate() {
+            rates.push(rate(&sites[at], &running[at])?);
         }
+    }
+    for (((name, _), running), rates) in programs.into_iter().zip(&running).zip(rates) {
         let peak = mebibytes(running.memory_bytes("VmHWM")?);
         let resident = mebibytes(running.memory_bytes("VmRSS")?);
         run.figures.extend([

@@ -1,0 +1,145 @@
+//! From the answer to an upload until another participant can download its keys.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use benches::http::{Connection, Rendered, Route};
+use benches::site::{Running, Site, today};
+
+use crate::download;
+
+/// Uploads whose way is followed.
+const FOLLOWED: u32 = 200;
+/// Between two of them: they come at any time of the cutter's delay.
+const GAP: Duration = Duration::from_millis(17);
+/// Between looks for the next download batch.
+const LOOK: Duration = Duration::from_millis(1);
+/// Longest wait for the last of them.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Uploads of one key start here, behind all others of their participant.
+const FIRST_INDEX: u32 = 10_000_000;
+
+/// Key data of a followed upload, and when it was answered and first downloaded.
+type Followed = Mutex<HashMap<[u8; 16], (Option<Instant>, Option<Instant>)>>;
+
+/// Uploads of one key, one after the other, of the first participant; the second downloads whatever
+/// is new. Gives the times in between, ascending. `first` is the number of the download batch to
+/// begin with, and becomes the one after the last.
+///
+/// # Errors
+/// When something is not answered as it should, or never comes.
+pub(crate) fn delays(
+    site: &Site,
+    running: &Running,
+    round: u32,
+    first: &mut u32,
+) -> anyhow::Result<Vec<Duration>> {
+    let followed = Followed::default();
+    let sent = AtomicBool::new(false);
+    let route = Route::Plain(running.proxy);
+    *first = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read(site, &route, &followed, &sent, *first));
+        let written = write(site, &route, &followed, round);
+        sent.store(true, Ordering::Release);
+        let next = reader.join().expect("no panic")?;
+        written.map(|()| next)
+    })?;
+    let each = followed
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let between = |(answered, seen): (Option<Instant>, Option<Instant>)| {
+        // Who downloads may be faster than the answer.
+        Some(seen?.saturating_duration_since(answered?))
+    };
+    let mut delays: Vec<_> = each.into_values().filter_map(between).collect();
+    ensure!(
+        delays.len() == FOLLOWED as usize,
+        "uploads were not followed"
+    );
+    delays.sort_unstable();
+    Ok(delays)
+}
+
+fn write(site: &Site, route: &Route, followed: &Followed, round: u32) -> anyhow::Result<()> {
+    let mut connection = Connection::open(route)?;
+    for number in 0..FOLLOWED {
+        let upload = site.backends[0].upload(FIRST_INDEX + round * FOLLOWED + number, 1);
+        let key = *key_data(&upload.body).first().expect("it has one key");
+        let lock = || followed.lock().unwrap_or_else(PoisonError::into_inner);
+        lock().insert(key, (None, None));
+        let answer = connection.ask(&Rendered::upload(&upload))?;
+        let answered = Instant::now();
+        ensure!(
+            answer.status == 201,
+            "an upload was answered: {}",
+            answer.head
+        );
+        lock().entry(key).or_default().0 = Some(answered);
+        std::thread::sleep(GAP);
+    }
+    Ok(())
+}
+
+/// Downloads one batch after the other until all are seen; gives the number of the next.
+fn read(
+    site: &Site,
+    route: &Route,
+    followed: &Followed,
+    sent: &AtomicBool,
+    first: u32,
+) -> anyhow::Result<u32> {
+    let mut connection = Connection::open(route)?;
+    let (mut number, mut last_new, day) = (first, Instant::now(), today().replace('-', ""));
+    loop {
+        let request = download::request(site, Some(&format!("{day}-{number}")));
+        let mut body = Vec::new();
+        let answer = connection.ask_into(&request, |bytes| body.extend_from_slice(bytes))?;
+        let now = Instant::now();
+        let all_sent = sent.load(Ordering::Acquire);
+        if answer.status == 200 {
+            (number, last_new) = (number + 1, now);
+            let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
+            for key in key_data(&body) {
+                if let Some((_, seen)) = followed.get_mut(&key) {
+                    seen.get_or_insert(now);
+                }
+            }
+            if all_sent && followed.values().all(|(_, seen)| seen.is_some()) {
+                return Ok(number);
+            }
+        } else {
+            ensure!(
+                answer.status == 404,
+                "a download was answered: {}",
+                answer.head
+            );
+            ensure!(last_new.elapsed() < PATIENCE, "an upload was never seen");
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Whatever looks like key data in a protobuf body: field 1, sixteen bytes.
+fn key_data(body: &[u8]) -> Vec<[u8; 16]> {
+    body.windows(18)
+        .filter_map(|window| window.strip_prefix(&[0x0a, 16])?.try_into().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_key_data_of_a_batch() {
+        // Two keys, the first with a rolling start behind its data (protobuf by hand).
+        let mut batch = vec![0x0a, 20, 0x0a, 16];
+        batch.extend([7; 16]);
+        batch.extend([0x10, 1, 0x0a, 18, 0x0a, 16]);
+        batch.extend([9; 16]);
+        assert_eq!(key_data(&batch), [[7; 16], [9; 16]]);
+    }
+}
