@@ -7,6 +7,7 @@ mod cli_support;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 
 use api::settings::Settings;
@@ -236,6 +237,28 @@ fn lists_certificates_only_as_italy_writes_them() {
     }
     fs::write(&file, &canonical).unwrap();
     succeeds(add().arg("--trust-anchor-key").arg(anchor_key));
+}
+
+#[test]
+fn says_which_keys_tls_has_no_use_for() {
+    let ours = Installation::new("DE");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures");
+    for (name, kind, noted) in [
+        ("explicit-parameters", "authentication", true),
+        ("explicit-parameters", "callback", true),
+        ("explicit-parameters", "signing", false),
+        ("v1-p256", "authentication", false),
+        ("v1-rsa", "callback", false),
+    ] {
+        let mut add = ours.efgs(&["cert", "add", "--country", "DE", "--kind", kind]);
+        add.arg("--certificate")
+            .arg(fixtures.join(format!("odd-certificates/{name}.pem")))
+            .arg("--trust-anchor-key")
+            .arg(ours.path("pki/trust-anchor.key"));
+        let said = succeeds(&mut add);
+        assert_eq!(said.contains("note: TLS has no use"), noted, "{said}");
+        assert!(said.contains(&format!("listed DE {kind} ")), "{said}");
+    }
 }
 
 #[test]

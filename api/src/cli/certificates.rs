@@ -6,6 +6,7 @@ use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use engine::admin::{Admin, CertificateError, canonical_pem, sign_with_trust_anchor};
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
+use engine::pki::Certificate;
 use engine::trust::{CertificateRow, ListedCertificate};
 use engine::{Clock as _, SystemClock};
 use time::OffsetDateTime;
@@ -117,6 +118,11 @@ fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let (country, kind) = (arguments.country, arguments.kind);
     let added = admin.add_certificate(&anchor, country, kind, &pem, &signature);
     let thumbprint = added.map_err(cannot)?;
+    if kind != CertificateKind::Signing && !is_for_tls(&pem) {
+        say(
+            "note: TLS has no use for a key of this kind: its owner can only come through a proxy",
+        )?;
+    }
     say(format_args!(
         "listed {country} {} {thumbprint}",
         kind.name()
@@ -132,6 +138,18 @@ fn cannot_list(file: &Path, error: &CertificateError) -> anyhow::Error {
         ),
         _ => anyhow!("cannot list {file}: {error}"),
     }
+}
+
+/// Whether a handshake can prove the key: RSA, Ed25519, and P-256, P-384 and P-521 by their names.
+fn is_for_tls(pem: &str) -> bool {
+    let der = Certificate::der_of_pem(pem).unwrap_or_default();
+    let certificate = Certificate::from_der(&der).ok();
+    let key = certificate.and_then(|certificate| certificate.subject_key());
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let mut algorithms = provider.signature_verification_algorithms.all.iter();
+    key.is_some_and(|key| {
+        algorithms.any(|algorithm| algorithm.public_key_alg_id().as_ref() == key.algorithm)
+    })
 }
 
 fn list(config: &ConfigArguments) -> anyhow::Result<()> {
