@@ -158,10 +158,12 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
             .route(endpoint.path, route.clone())
             .route(&format!("{}/", endpoint.path), route);
     }
-    let router: Router = router.with_state(gateway);
-    let exact = router.clone().fallback(not_found);
-    router.fallback(async move |mut request: Request| {
-        *request.uri_mut() = with_single_slashes(request.uri());
+    let exact: Router = router.fallback(not_found).with_state(gateway);
+    // Before routing: a parameter of a path would take nothing between two slashes for its value.
+    Router::new().fallback(async move |mut request: Request| {
+        if request.uri().path().contains("//") {
+            *request.uri_mut() = with_single_slashes(request.uri());
+        }
         exact.clone().oneshot(request).await
     })
 }

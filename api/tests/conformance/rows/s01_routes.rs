@@ -117,7 +117,14 @@ const ROWS: &[Row] = &[
             ] {
                 ask(world, &identify(Request::get(path), "IT")).expect(200);
             }
-            for path in ["//", "//metrics", "/diagnosiskeys//uploads"] {
+            // Between two slashes there is nothing, not even an empty date.
+            for path in [
+                "//",
+                "//metrics",
+                "/diagnosiskeys//uploads",
+                "/diagnosiskeys/download//",
+                "/diagnosiskeys/audit/download//20210601-1",
+            ] {
                 ask(world, &Request::get(path)).expect_error(404, "Not Found");
             }
             let request = identify(Request::new("POST", "//diagnosiskeys/callback"), "IT");
