@@ -28,10 +28,11 @@ check: ## type-check everything
 fmt: ## format
 	cargo fmt --all
 
-lint: ## formatting, clippy and docs, warnings are errors
+lint: ## formatting, clippy, docs, licences and bans; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features efgs-benches/counts -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
+	@.ci/deny
 
 test: packages ## all tests, on SQLite and on a private MariaDB
 	cargo test --workspace --all-targets
@@ -59,7 +60,7 @@ else
 	$(RELEASE)/loadgen verify --pki $(DIR)/pki --target https://127.0.0.1:8443 --record $(DIR)/load.jsonl
 endif
 
-db: ## the schema version of the database of `make run`
+db: build ## the schema version of the database of `make run`
 	$(RELEASE)/efgs db status --config $(DIR)/efgs.toml
 
 # Measure --------------------------------------------------------------------------------------

@@ -49,11 +49,8 @@ impl UrlChecks {
     }
 
     async fn check(&self, url: &str) -> Result<(), CallbackRefusal> {
-        let overload = Overload {
-            bound: OverloadBound::Callbacks,
-            retry_after: std::time::Duration::from_secs(1),
-        };
-        let _permit = self.permits.try_acquire().map_err(|_| overload)?;
+        let full = |_| Overload::at(OverloadBound::Callbacks);
+        let _permit = self.permits.try_acquire().map_err(full)?;
         self.policy.check(url).await?;
         Ok(())
     }

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match cli::run(cli::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("efgs: {error}");
+            api::telemetry::say_last(format!("efgs: {error}"));
             ExitCode::FAILURE
         }
     }

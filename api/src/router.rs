@@ -33,7 +33,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Who asks; the outcome is logged.
+    /// Who asks; the outcome is logged, and the connection of somebody may rest.
     ///
     /// # Errors
     /// [`AuthenticationError`].
@@ -47,6 +47,9 @@ impl Gateway {
         let headers = &parts.headers;
         let outcome = participant::authenticate(arrival, headers, proxy_trust, &trust, now);
         participant::log(&outcome, arrival, headers, proxy_trust);
+        if let (Ok(_), Some(in_flight)) = (&outcome, parts.extensions.get::<Arc<InFlight>>()) {
+            in_flight.note_authenticated();
+        }
         outcome
     }
 

@@ -45,7 +45,7 @@ pub struct ServerSettings {
     pub body_bytes_max: usize,
     /// How long to wait for bytes that are due from a peer.
     pub stall: Duration,
-    /// How long a connection may rest between requests.
+    /// How long a participant's connection may rest between requests.
     pub idle: Duration,
     /// How long requests in flight may take to finish when the server stops.
     pub shutdown_wait: Duration,
@@ -87,12 +87,13 @@ impl From<&Settings> for ServerSettings {
     }
 }
 
-/// Connections of a port. Each may hold 288 KiB of buffer in the worst case and about 60 KiB
-/// usually; 27 participants with a dozen connections each stay far below.
+/// Connections of a port. Each holds about 60 KiB of buffer usually, at the most 416 KiB over HTTP/1
+/// and 1.2 MiB over HTTP/2, whose window is 1 MiB; 27 participants with a dozen
+/// connections each stay far below.
 pub const CONNECTIONS_MAX: usize = 1024;
 /// A client that stalls is closed within 10 s (design, semantics 14): this and an eighth of it.
 pub const STALL: Duration = Duration::from_secs(8);
-/// As common proxies and servers have it.
+/// As common proxies and servers have it. Only for who was authenticated, and for operators.
 pub const IDLE: Duration = Duration::from_secs(75);
 /// The longest upload takes a commit and its wait, well under this.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
@@ -167,6 +168,16 @@ pub enum ServeError {
     Spelling(#[source] io::Error),
 }
 
+/// Begins to collect the metrics of this process, so that what happens before [`serve`] counts, too.
+/// Any number of times.
+///
+/// # Errors
+/// [`ServeError::Metrics`].
+pub fn collect_metrics() -> Result<(), ServeError> {
+    operations::Metrics::install().map_err(ServeError::Metrics)?;
+    Ok(())
+}
+
 /// Serves until `shutdown` completes, then finishes what is in flight.
 ///
 /// `bound` is called once, as soon as every port is open.
@@ -193,10 +204,7 @@ pub async fn serve(
     let addresses = ports.addresses();
     let metrics = operations::Metrics::install().map_err(ServeError::Metrics)?;
     let spelling = Spelling::learn().await.map_err(ServeError::Spelling)?;
-    let connections = Arc::new(Connections::new(
-        spelling,
-        Patience::new(settings.stall, settings.idle),
-    ));
+    let patience = Patience::new(settings.stall, settings.idle);
     let (stop, stopping) = watch::channel(false);
 
     let gateway = Arc::new(Gateway {
@@ -205,38 +213,68 @@ pub async fn serve(
         proxy_trust,
         url_checks: UrlChecks::new(policy),
         body_bytes_max: settings.body_bytes_max,
-        patience: connections.patience,
+        patience,
     });
-    let routes = router::routes(gateway);
     let delivers = dispatcher.delivers();
-    let operations = operations::routes(engine, metrics.clone(), stopping.clone(), delivers);
-    let port = |door, router: &Router, connections_max| Port {
-        door,
-        router: router.clone(),
-        connections: Arc::clone(&connections),
-        permits: Arc::new(Semaphore::new(connections_max)),
+    let serving = Serving {
+        routes: router::routes(gateway),
+        operations: operations::routes(engine, metrics.clone(), stopping.clone(), delivers),
+        connections: Arc::new(Connections::new(spelling, patience)),
+        connections_max: settings.connections_max,
     };
-    let most = settings.connections_max;
-    if let (Some(listener), Some(tls)) = (ports.public, tls) {
-        let port = port(Door::Tls(TlsAcceptor::from(tls)), &routes, most);
-        tokio::spawn(port.run(listener, stopping.clone()));
-    }
-    if let Some(listener) = ports.proxy {
-        tokio::spawn(port(Door::Proxy, &routes, most).run(listener, stopping.clone()));
-    }
-    if let Some(listener) = ports.operations {
-        let port = port(Door::Operations, &operations, OPERATIONS_CONNECTIONS_MAX);
-        tokio::spawn(port.run(listener, stopping.clone()));
-    }
+    serving.begin(ports, tls, &stopping);
     tokio::spawn(dispatcher.run(stopping.clone()));
     tokio::spawn(metrics.upkeep(stopping));
     bound(&addresses);
     shutdown.await;
     tracing::info!("stopping: no new connections, requests in flight are finished");
-    // It holds an ear of the stop signal.
-    drop(operations);
     finish(stop, settings.shutdown_wait).await;
     Ok(())
+}
+
+/// What stands behind the ports.
+struct Serving {
+    /// Of the public and the proxy port.
+    routes: Router,
+    operations: Router,
+    connections: Arc<Connections>,
+    connections_max: usize,
+}
+
+impl Serving {
+    /// Serves every port that is open until the word to stop.
+    fn begin(
+        self,
+        ports: Ports,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        stopping: &watch::Receiver<bool>,
+    ) {
+        let most = self.connections_max;
+        let serve = |listener, door, router: &Router, connections_max| {
+            let port = Port {
+                door,
+                router: router.clone(),
+                connections: Arc::clone(&self.connections),
+                permits: Arc::new(Semaphore::new(connections_max)),
+            };
+            tokio::spawn(port.run(listener, stopping.clone()));
+        };
+        if let (Some(listener), Some(tls)) = (ports.public, tls) {
+            serve(
+                listener,
+                Door::Tls(TlsAcceptor::from(tls)),
+                &self.routes,
+                most,
+            );
+        }
+        if let Some(listener) = ports.proxy {
+            serve(listener, Door::Proxy, &self.routes, most);
+        }
+        if let Some(listener) = ports.operations {
+            let most = OPERATIONS_CONNECTIONS_MAX;
+            serve(listener, Door::Operations, &self.operations, most);
+        }
+    }
 }
 
 /// Tells everyone and waits until the last connection has let go, or `wait` is over.

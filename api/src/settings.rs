@@ -194,6 +194,14 @@ impl AdminSettings {
         read_keys(&self.source)
     }
 
+    /// `[download]`
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn download(&self) -> Result<DownloadSettings, SettingsError> {
+        read_download(&self.source)
+    }
+
     /// `[callback]`
     ///
     /// # Errors
@@ -220,6 +228,13 @@ impl AdminSettings {
     }
 }
 
+fn read_download(source: &Source) -> Result<DownloadSettings, SettingsError> {
+    let default = limits::DOWNLOAD_MAX_AGE_DAYS;
+    Ok(DownloadSettings {
+        max_age_days: source.number(DOWNLOAD_MAX_AGE_DAYS, 0..=KEPT_DAYS_MAX, default)?,
+    })
+}
+
 fn read_engine(source: &Source) -> Result<EngineSettings, SettingsError> {
     let upload = read_upload(source)?;
     let bundle = read_bundle(source)?;
@@ -233,16 +248,13 @@ fn read_engine(source: &Source) -> Result<EngineSettings, SettingsError> {
             ),
         ));
     }
-    let max_age_days = limits::DOWNLOAD_MAX_AGE_DAYS;
     Ok(EngineSettings {
         database: read_database(source)?,
         keys: read_keys(source)?,
         trust_anchor_pem: read_trust_anchor(source)?,
         upload,
         bundle,
-        download: DownloadSettings {
-            max_age_days: source.number(DOWNLOAD_MAX_AGE_DAYS, 0..=KEPT_DAYS_MAX, max_age_days)?,
-        },
+        download: read_download(source)?,
         legacy_sha1: read_legacy_sha1(source)?,
         cpu_threads: source.number(ENGINE_CPU_THREADS, 0..=1024, 0)?,
     })

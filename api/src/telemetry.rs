@@ -2,11 +2,11 @@
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 
+mod output;
 mod trace;
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
-use std::io;
 
 use engine::{Clock, SystemClock};
 use time::OffsetDateTime;
@@ -22,6 +22,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::settings::{LogFormat, LogSettings};
 
+pub(crate) use output::measure;
+pub use output::{LogEnd, say_last};
 pub(crate) use trace::request_span;
 
 /// Why logs cannot be written. The text says what to do.
@@ -42,13 +44,18 @@ pub enum TelemetryError {
     Installed,
 }
 
-/// Writes this process's logs to standard error.
+/// Writes this process's logs to standard error, its panics among them. Nobody waits for whoever reads
+/// there: lines beyond a bound are dropped and counted.
 ///
 /// # Errors
 /// [`TelemetryError`].
-pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let subscriber = subscriber(settings, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Installed)
+pub fn install(settings: &LogSettings) -> Result<LogEnd, TelemetryError> {
+    let (writer, end) = output::standard_error();
+    let subscriber = subscriber(settings, writer)?;
+    let installed = tracing::subscriber::set_global_default(subscriber);
+    installed.map_err(|_| TelemetryError::Installed)?;
+    std::panic::set_hook(Box::new(output::log_panic));
+    Ok(end)
 }
 
 /// What turns events into lines and gives them to a writer.
@@ -345,6 +352,7 @@ fn write_escaped(writer: &mut impl fmt::Write, character: char) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::{Arc, Mutex};
 
     use super::*;

@@ -25,6 +25,23 @@ pub struct TlsSettings {
     pub private_key_pem: String,
 }
 
+impl TlsSettings {
+    /// Reads the PEM.
+    ///
+    /// # Errors
+    /// [`TlsError::NoCertificate`], [`TlsError::NoPrivateKey`].
+    pub(crate) fn read(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate_chain_pem.as_bytes());
+        let chain: Result<Vec<_>, _> = chain.collect();
+        let chain = chain.ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or(TlsError::NoCertificate)?;
+        let key = PrivateKeyDer::from_pem_slice(self.private_key_pem.as_bytes());
+        Ok((chain, key.map_err(|_| TlsError::NoPrivateKey)?))
+    }
+}
+
 /// Without the private key.
 impl fmt::Debug for TlsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,14 +68,7 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`].
 pub(crate) fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(settings.certificate_chain_pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|_| TlsError::NoCertificate)?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate);
-    }
-    let key = PrivateKeyDer::from_pem_slice(settings.private_key_pem.as_bytes())
-        .map_err(|_| TlsError::NoPrivateKey)?;
+    let (chain, key) = settings.read()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = PossessionVerifier::new(&provider);
     let mut config = ServerConfig::builder_with_provider(provider)

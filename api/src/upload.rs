@@ -71,7 +71,7 @@ async fn receive(
     let bytes_max = gateway.body_bytes_max;
     let announced_bytes = announced_bytes(&body, bytes_max)?;
     let request = request(Bytes::new());
-    let permit = gateway
+    let mut permit = gateway
         .engine
         .admission()
         .admit(request.country, announced_bytes)?;
@@ -81,6 +81,7 @@ async fn receive(
         abandon(parts);
     }
     let body = read?;
+    permit.shrink_to(body.len());
     if body.is_empty() && request.format == Format::Json {
         return Err(RequestError::EmptyJson.into());
     }

@@ -493,13 +493,8 @@ async fn refuses_bodies_above_the_bound_announced_or_not() {
         (413, Some("close"))
     );
     let mut raw = gateway.proxy().await;
-    let head = upload.head("DE", "t");
-    let length = format!("Content-Length: {}", upload.body.len());
-    let head = head.replacen(&length, "Transfer-Encoding: chunked", 1);
-    let mut chunked = format!("{:x}\r\n", upload.body.len()).into_bytes();
-    chunked.extend_from_slice(&upload.body);
-    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
-    let answer = raw.ask(&head, &chunked).await;
+    raw.write(upload.chunked("DE", "t")).await;
+    let answer = raw.answer(false).await;
     assert_eq!(answer.json()["code"], "body_too_large");
 }
 
@@ -545,10 +540,11 @@ async fn closes_on_stalled_heads_and_bodies() {
 }
 
 #[tokio::test]
-async fn closes_on_a_second_head_that_stalls_but_lets_a_used_connection_rest() {
+async fn closes_on_a_second_head_that_stalls_but_lets_a_participant_rest() {
     let gateway = impatient().await;
+    let request = get(&download_path(), "DE", "");
     let mut raw = gateway.proxy().await;
-    assert_eq!(raw.get(CAPABILITIES).await.status(), 200);
+    assert_eq!(raw.get(&request).await.status(), 404);
     // Another connection stalls and is closed meanwhile; this one rests as long.
     let mut stalling = gateway.proxy().await;
     stalling.write("GET ").await;
@@ -556,10 +552,34 @@ async fn closes_on_a_second_head_that_stalls_but_lets_a_used_connection_rest() {
     let mut stalling = gateway.proxy().await;
     stalling.write("GET ").await;
     stalling.until_closed().await;
-    assert_eq!(raw.get(CAPABILITIES).await.status(), 200);
+    assert_eq!(raw.get(&request).await.status(), 404);
     raw.write("GET /dia").await;
     let waited = raw.until_closed().await;
     assert!(waited < Duration::from_secs(5), "{waited:?}");
+}
+
+#[tokio::test]
+async fn lets_no_connection_rest_of_who_is_nobody() {
+    let gateway = impatient().await;
+    let nobody = format!("GET {} HTTP/1.1\r\nHost: gateway\r\n\r\n", download_path());
+    for (request, status) in [
+        (CAPABILITIES, 200),
+        ("GET / HTTP/1.1\r\nHost: gateway\r\n\r\n", 404),
+        (nobody.as_str(), 403),
+    ] {
+        let mut raw = gateway.proxy().await;
+        assert_eq!(raw.get(request).await.status(), status, "{request}");
+        let waited = raw.until_closed().await;
+        assert!(waited < Duration::from_secs(5), "{request} {waited:?}");
+    }
+    let version = &rustls::version::TLS13;
+    let mut tls = gateway.tls_without_certificate(version).await;
+    tls.write_all(CAPABILITIES.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let closed = tls.read_to_end(&mut answer);
+    let closed = tokio::time::timeout(Duration::from_secs(5), closed).await;
+    closed.expect("the gateway closes").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{answer:?}");
 }
 
 #[tokio::test]
@@ -622,6 +642,34 @@ async fn throttles_a_participant_that_takes_more_than_its_share() {
             .status(),
         201
     );
+}
+
+#[tokio::test]
+async fn holds_no_more_than_came_of_a_body_of_unannounced_length() {
+    let gateway = Gateway::start().await;
+    let lock = gateway.lock_database();
+    let mut waiting = Vec::new();
+    // Two of the largest bodies are a participant's share.
+    let mut bytes = 0;
+    for index in 0..4 {
+        let upload = signed_upload("DE", index * 3..index * 3 + 3);
+        let mut raw = gateway.proxy().await;
+        raw.write(upload.chunked("DE", &format!("t-{index}"))).await;
+        waiting.push(raw);
+        bytes += upload.body.len();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while gateway.engine.admission().bytes_in_flight() != bytes {
+            let held = gateway.engine.admission().bytes_in_flight();
+            assert!(Instant::now() < deadline, "upload {index}: {held} bytes");
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(lock);
+    for raw in &mut waiting {
+        let answer = raw.answer(false).await;
+        assert_eq!(answer.status(), 201, "{answer:?}");
+    }
+    assert_eq!(gateway.engine.admission().bytes_in_flight(), 0);
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use crate::callbacks::{CallbackId, SubscriptionState};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::{CertificateKind, Country, Day, Thumbprint};
 use crate::error::{DatabaseError, StartError};
-use crate::limits;
 use crate::persist::{Database, Store, known_version, migrate};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
@@ -64,7 +63,7 @@ impl Admin {
     pub fn open(database: &DatabaseUrl) -> Result<Self, StartError> {
         let database = Database::new(database.clone());
         let unreachable = |error| database.unreachable(error);
-        let mut store = database.store().map_err(unreachable)?;
+        let mut store = database.patient_store().map_err(unreachable)?;
         let (found, known) = (
             store.schema_version().map_err(unreachable)?,
             known_version(),
@@ -100,7 +99,7 @@ impl Admin {
         let database = Database::new(database.clone());
         let unreachable = |error| database.unreachable(error);
         let found = database
-            .store()
+            .patient_store()
             .and_then(|mut store| store.schema_version());
         Ok((found.map_err(unreachable)?, known_version()))
     }
@@ -179,12 +178,16 @@ impl Admin {
     }
 
     /// All callback subscriptions, in the order of country and id, and what each is to be told of
-    /// what can be downloaded `today`.
+    /// what can be downloaded `today`, where download batches of `max_age_days` before it can.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn subscriptions(&mut self, today: Day) -> Result<Vec<SubscriptionState>, DatabaseError> {
-        let oldest = today.minus_days(limits::DOWNLOAD_MAX_AGE_DAYS);
+    pub fn subscriptions(
+        &mut self,
+        today: Day,
+        max_age_days: u32,
+    ) -> Result<Vec<SubscriptionState>, DatabaseError> {
+        let oldest = today.minus_days(max_age_days);
         let states = self.0.subscription_states(oldest);
         states.map_err(|error| error.doing("reading the callback subscriptions"))
     }

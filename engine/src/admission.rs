@@ -12,17 +12,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use metrics::{counter, gauge};
+use metrics::gauge;
 
 use crate::domain::Country;
 use crate::error::{Overload, OverloadBound};
 use crate::limits;
-
-/// When a refused participant may come back. A batch is in flight for milliseconds; this spreads
-/// the retries of a herd and is the least that `Retry-After` can say.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Gives out permits, refuses at once, never waits.
 #[derive(Debug)]
@@ -73,7 +68,7 @@ impl Admission {
     /// [`Overload`] when a bound is reached.
     pub fn admit(&self, country: Country, bytes: usize) -> Result<Permit, Overload> {
         let load = Load { batches: 1, bytes };
-        self.0.take(country, load).map_err(refuse)?;
+        self.0.take(country, load).map_err(Overload::at)?;
         gauge!("efgs_admission_in_flight_batches").increment(1);
         gauge!("efgs_admission_in_flight_bytes").increment(as_gauge(bytes));
         Ok(Permit {
@@ -199,21 +194,6 @@ impl Load {
     }
 }
 
-fn refuse(bound: OverloadBound) -> Overload {
-    let name = match bound {
-        OverloadBound::Batches => "batches",
-        OverloadBound::Bytes => "bytes",
-        OverloadBound::ParticipantShare => "participant_share",
-        OverloadBound::ColdReads => "cold_reads",
-        OverloadBound::Callbacks => "callbacks",
-    };
-    counter!("efgs_admission_refused_total", "bound" => name).increment(1);
-    Overload {
-        bound,
-        retry_after: RETRY_AFTER,
-    }
-}
-
 #[allow(
     clippy::cast_precision_loss,
     reason = "bytes in flight are far below 2^53"
@@ -277,7 +257,7 @@ mod tests {
         let refused = admission.admit(country(4), 1).unwrap_err();
         assert_eq!(
             (refused.bound, refused.retry_after),
-            (OverloadBound::Bytes, Duration::from_secs(1))
+            (OverloadBound::Bytes, std::time::Duration::from_secs(1))
         );
     }
 

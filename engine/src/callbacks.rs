@@ -28,9 +28,9 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::clock::Clock;
 use crate::domain::{BatchTag, Country, Day, UnixMillis};
-use crate::error::{Failure, Overload, OverloadBound};
+use crate::error::{DatabaseError, Failure, Overload, OverloadBound};
 use crate::limits;
-use crate::persist::{ClaimTerms, Database, DueDelivery, SqlError, Store};
+use crate::persist::{ClaimTerms, Database, DueDelivery, KeptStore, SqlError, Store};
 
 /// A participant's own name for a subscription: 1 to 32 characters, compared as exact bytes,
 /// unique per country.
@@ -190,7 +190,8 @@ pub enum Recorded {
     /// It counts, and the subscription is disabled: it has failed too often.
     Disabled,
     /// The claim was not ours any more: it had expired and another gateway has it, or the
-    /// subscription is another one now. Nothing was changed.
+    /// subscription is another one now. Nothing was changed. (Or it was noted, the database's answer
+    /// was lost, and this is what became of the repeat.)
     ClaimLost,
 }
 
@@ -224,8 +225,7 @@ impl Callbacks {
     ) -> (Self, CallbackWorker) {
         let (sender, jobs) = bounded(limits::CALLBACK_JOBS_MAX);
         let link = Link {
-            database: database.clone(),
-            store: None,
+            connection: KeptStore::new(database.clone()),
         };
         let callbacks = Self {
             jobs: Mutex::new(Some(sender)),
@@ -276,9 +276,11 @@ impl Callbacks {
         callback_id: CallbackId,
         reply: impl FnOnce(Result<bool, CallbackError>) + Send + 'static,
     ) {
+        let mut may_be_gone = false;
         let work = move |store: &mut Store| {
-            let was_disabled = store.unsubscribe(country, &callback_id)?;
-            Ok(was_disabled == Some(false))
+            let found = store.unsubscribe(country, &callback_id);
+            may_be_gone |= matches!(found, Err(SqlError::Lost(_)));
+            Ok(found?.map_or(may_be_gone, |was_disabled| !was_disabled))
         };
         self.submit("removing a callback subscription", work, reply);
     }
@@ -358,13 +360,9 @@ impl Callbacks {
         };
         match sent {
             Ok(()) => {}
-            Err(TrySendError::Full(job)) => job.refuse(
-                Overload {
-                    bound: OverloadBound::Callbacks,
-                    retry_after: Duration::from_secs(1),
-                }
-                .into(),
-            ),
+            Err(TrySendError::Full(job)) => {
+                job.refuse(Overload::at(OverloadBound::Callbacks).into());
+            }
             Err(TrySendError::Disconnected(job)) => job.refuse(Failure::ShuttingDown.into()),
         }
     }
@@ -417,48 +415,36 @@ where
 
 /// The thread's connection.
 struct Link {
-    database: Database,
-    store: Option<Store>,
+    connection: KeptStore,
 }
 
 /// Attempts at a statement that others are in the way of, or whose connection had gone stale.
 const TRIES: u32 = 3;
 
 impl Link {
-    /// Runs work on the connection, again where that can help: all of it is done whole or not at
-    /// all, and doing it twice does no harm.
+    /// Runs work on the connection, again where that can help and a connection can be had: all of
+    /// it is done whole or not at all, and doing it twice does no harm. What the second time finds may
+    /// be the work of the first, whose answer was lost.
     fn run<T>(
         &mut self,
         work: &mut impl FnMut(&mut Store) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
         let mut tries = 1;
         loop {
-            let error = match self.try_once(work) {
+            let error = match work(self.connection.store()?) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
+            // A connection on which something failed is not used again.
+            if !matches!(error, SqlError::Conflict(_)) {
+                self.connection.close();
+            }
             let passing = matches!(error, SqlError::Conflict(_) | SqlError::Lost(_));
             if !passing || tries == TRIES {
                 return Err(error);
             }
             tries += 1;
         }
-    }
-
-    fn try_once<T>(
-        &mut self,
-        work: &mut impl FnMut(&mut Store) -> Result<T, SqlError>,
-    ) -> Result<T, SqlError> {
-        let mut store = match self.store.take() {
-            Some(store) => store,
-            None => self.database.store()?,
-        };
-        let outcome = work(&mut store);
-        // A connection on which something failed is not used again.
-        if matches!(outcome, Ok(_) | Err(SqlError::Conflict(_))) {
-            self.store = Some(store);
-        }
-        outcome
     }
 }
 
@@ -472,9 +458,21 @@ impl CallbackWorker {
     /// Works until there is nobody to work for.
     pub(crate) fn run(mut self) {
         for job in &self.jobs {
-            job.run(&mut self.link);
+            match self.link.connection.store() {
+                Ok(_) => job.run(&mut self.link),
+                // Who is queued would only wait for the same.
+                Err(error) => {
+                    let queue = std::iter::once(job).chain(self.jobs.try_iter());
+                    queue.for_each(|job| job.refuse(not_connected(&error)));
+                }
+            }
         }
     }
+}
+
+fn not_connected(error: &SqlError) -> CallbackError {
+    let (doing, source) = ("connecting for callbacks", error.to_string().into());
+    Failure::Database(DatabaseError { doing, source }).into()
 }
 
 /// Not 0, which is no claim, and fits a signed column.
@@ -491,7 +489,85 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::persist::faulty::{Fault, Moment};
+    use crate::persist::migrate;
+    use crate::settings::DatabaseUrl;
+
+    fn database(folder: &tempfile::TempDir) -> Database {
+        let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
+        migrate(&database).unwrap();
+        database
+    }
+
+    fn de() -> Country {
+        Country::parse("DE").unwrap()
+    }
+
+    #[test]
+    fn who_is_queued_behind_a_failed_connection_is_refused_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (arrived, arrivals) = bounded(0);
+        let (go_on, may_go_on) = bounded::<()>(0);
+        let connects = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&connects);
+        let away = database(&folder).failing(move |moment| {
+            assert_eq!(moment, Moment::Connect);
+            counter.fetch_add(1, Ordering::SeqCst);
+            arrived.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            Some(Fault::Lost)
+        });
+        let (callbacks, worker) = Callbacks::new(&away, Arc::new(SystemClock), 2);
+        let thread = std::thread::spawn(move || worker.run());
+        let (answered, answers) = bounded(4);
+        let ask = || {
+            let answered = answered.clone();
+            callbacks.list(de(), move |answer| answered.send(answer).unwrap());
+        };
+        ask();
+        arrivals.recv().unwrap();
+        (0..3).for_each(|_| ask());
+        go_on.send(()).unwrap();
+        for _ in 0..4 {
+            let answer = answers.recv().unwrap();
+            let refused = matches!(answer, Err(CallbackError::Failure(Failure::Database(_))));
+            assert!(refused, "{answer:?}");
+        }
+        assert_eq!(connects.load(Ordering::SeqCst), 1);
+        callbacks.stop();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn who_is_removed_while_the_answer_is_lost_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = database(&folder);
+        let id = CallbackId::parse("1").unwrap();
+        let mut store = database.store().unwrap();
+        let subscribed = store.subscribe(de(), &id, "https://de", UnixMillis(0));
+        assert_eq!(subscribed.unwrap(), Subscribed::Taken);
+        let commits = AtomicU64::new(0);
+        let failing = database.failing(move |moment| match moment {
+            Moment::Commit if commits.fetch_add(1, Ordering::SeqCst) == 0 => {
+                Some(Fault::LostAfterwards)
+            }
+            _ => None,
+        });
+        let (callbacks, worker) = Callbacks::new(&failing, Arc::new(SystemClock), 2);
+        let thread = std::thread::spawn(move || worker.run());
+        let unsubscribe = || {
+            let (answered, answer) = bounded(1);
+            callbacks.unsubscribe(de(), id.clone(), move |found| answered.send(found).unwrap());
+            answer.recv().unwrap().unwrap()
+        };
+        assert_eq!([unsubscribe(), unsubscribe()], [true, false]);
+        callbacks.stop();
+        thread.join().unwrap();
+    }
 
     #[test]
     fn takes_ids_of_1_to_32_characters() {

@@ -2,16 +2,16 @@
 //!
 //! Threads: `cpu-N` (rayon, one a core), `writer` (the set) with `commit` (its connection), `bundler` (its
 //! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection), `retention`
-//! (its connection, another lease), `trust`, and with SQLite `checkpoint`. Shutdown goes the way of an upload: no new work, CPU jobs end,
-//! the writer drains, the bundler, the readers and callbacks follow; retention writes the last
-//! statistics.
+//! (its connection, another lease), `trust`, and with SQLite `checkpoint`. Shutdown: no new work, so
+//! that readers and callbacks end with what waits for them; CPU jobs end, the writer drains, the
+//! bundler follows; then retention writes the last statistics, and the others end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::admission::{Admission, Permit};
 use crate::bundle::{
@@ -23,10 +23,12 @@ use crate::cpu_pool::CpuPool;
 use crate::domain::{BatchTag, Country, Day};
 use crate::error::{Failure, StartError, UploadError};
 use crate::limits;
-use crate::persist::{Database, ImportState, Store, Submission, Writer, WriterState, migrate};
+use crate::persist::{
+    Checkpoints, Database, ImportState, KeptStore, Store, Submission, Writer, WriterState, migrate,
+};
 use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
-use crate::settings::Settings;
+use crate::settings::{BundleSettings, Settings};
 use crate::statistics::DownloadCounts;
 use crate::trust::{Trust, TrustAnchor, TrustList};
 use crate::upload::{Prepared, Receipt, Reply, Surroundings, UploadRequest, prepare};
@@ -85,90 +87,61 @@ impl Engine {
     /// [`StartError`]: one sentence that says what to do.
     pub fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         check(&settings)?;
-        let mut database = Database::new(settings.database.clone());
-        let checkpoints = database.checkpoints();
-        let mut store = open(&database, &settings)?;
-        let anchor = TrustAnchor::from_pem(&settings.trust_anchor_pem)
-            .map_err(|error| StartError::Setting(error.to_string()))?;
-        let trust = TrustList::load(anchor, &mut store);
-        let trust = Arc::new(trust.map_err(|error| database.unreachable(error))?);
+        let (ground, store) = Ground::open(&settings, &clock)?;
+        let serve = Arc::clone(&ground.serve);
+        let started = Self::start_on(ground, store, settings, clock);
+        // Readers share what holds their queue: without a word they would wait for ever.
+        started.inspect_err(|_| serve.stop_readers())
+    }
 
-        let cache_bytes = settings.bundle.cache_bytes_max;
-        let fresh_bytes = cache_bytes / limits::FRESH_SEGMENTS_DIVISOR;
-        let fresh = Arc::new(FreshSegments::new(fresh_bytes));
-        let downloads = Arc::new(DownloadCounts::default());
-        let serve = Arc::new(Serve::new(
-            settings.keys.clone(),
-            Arc::clone(&clock),
-            Arc::clone(&fresh),
-            cache_bytes - fresh_bytes,
-            settings.download.max_age_days,
-            Arc::clone(&downloads),
-        ));
-        let refreshed = serve.refresh(&mut store, clock.now().day());
-        refreshed.map_err(|error| database.unreachable(error))?;
-
+    fn start_on(
+        ground: Ground,
+        store: Store,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let cpu = CpuPool::start(settings.cpu_threads)?;
         let (wake_bundler, wakes) = bounded(1);
-        let since = oldest_identity(&mut store).map_err(|error| database.unreachable(error))?;
-        let writer = Writer::start(database.clone(), store, since, fresh, wake_bundler)?;
+        let writer = ground.writer(store, wake_bundler)?;
         let state = Arc::clone(writer.state());
         let cuts = Arc::new(AtomicBool::new(false));
-        let bundler = Bundler {
-            database: database.clone(),
-            writer: Arc::clone(&state),
-            serve: Arc::clone(&serve),
-            clock: Arc::clone(&clock),
-            settings: settings.bundle,
-            holder: random_name(),
-            cuts: Arc::clone(&cuts),
-            state: Default::default(),
-        };
-        let failed = Arc::new(AtomicBool::new(false));
+        let bundler = ground.bundler(&state, &cuts, &clock, settings.bundle);
         let (stop_background, stop) = bounded(0);
-        let retention = Retention {
-            database: database.clone(),
-            writer: Arc::clone(&state),
-            downloads,
-            clock: Arc::clone(&clock),
-            max_age_days: settings.download.max_age_days,
-            holder: random_name(),
-            stop: stop.clone(),
-            state: Default::default(),
-        };
-        let (list, follow) = (Arc::clone(&trust), database.clone());
+        let max_age_days = settings.download.max_age_days;
+        let retention = ground.retention(&state, &clock, max_age_days, stop.clone());
+        let (callbacks, worker) =
+            Callbacks::new(&ground.database, Arc::clone(&clock), max_age_days);
         // One place a permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
-        let mut threads = serve.start_readers(&database)?;
-        let max_age_days = settings.download.max_age_days;
-        let (callbacks, worker) = Callbacks::new(&database, Arc::clone(&clock), max_age_days);
+
+        let failed = Arc::new(AtomicBool::new(false));
+        let mut threads = ground.serve.start_readers(&ground.database)?;
         threads.push(spawn("callbacks", &failed, move || worker.run())?);
         threads.push(spawn("writer", &failed, move || writer.run(&queue))?);
         threads.push(spawn("bundler", &failed, move || bundler.run(&wakes))?);
         let mut background = vec![spawn("retention", &failed, move || retention.run())?];
-        if let Some(checkpoints) = checkpoints {
+        if let Some(checkpoints) = ground.checkpoints {
             let stop = stop.clone();
-            background.push(spawn("checkpoint", &failed, move || {
-                checkpoints.run(&stop);
-            })?);
+            let work = move || checkpoints.run(&stop);
+            background.push(spawn("checkpoint", &failed, work)?);
         }
-        background.push(spawn("trust", &failed, move || {
-            list.follow(&follow, &stop);
-        })?);
+        let (trust, database) = (Arc::clone(&ground.trust), ground.database);
+        let follow = move || trust.follow(&database, &stop);
+        background.push(spawn("trust", &failed, follow)?);
+
+        let upload = &settings.upload;
         Ok(Self {
-            admission: Admission::new(
-                settings.upload.batches_in_flight_max,
-                settings.upload.bytes_in_flight_max,
-            ),
-            cpu: CpuPool::start(settings.cpu_threads)?,
+            admission: Admission::new(upload.batches_in_flight_max, upload.bytes_in_flight_max),
+            cpu,
             walk: Arc::new(Walk {
                 settings,
-                trust,
+                trust: ground.trust,
                 writer: Arc::clone(&state),
                 clock,
             }),
             writer: state,
             submissions: Mutex::new(Some(submissions)),
-            serve,
+            serve: ground.serve,
             callbacks,
             cuts,
             threads: Mutex::new(threads),
@@ -323,6 +296,99 @@ fn hand_over(
     }
 }
 
+/// What stands before anything runs: the database, and what was read from it.
+struct Ground {
+    database: Database,
+    checkpoints: Option<Checkpoints>,
+    trust: Arc<TrustList>,
+    fresh: Arc<FreshSegments>,
+    downloads: Arc<DownloadCounts>,
+    serve: Arc<Serve>,
+}
+
+impl Ground {
+    /// Also gives the connection that all of it was read on.
+    fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<(Self, Store), StartError> {
+        let mut database = Database::new(settings.database.clone());
+        let checkpoints = database.checkpoints();
+        let mut store = open(&database, settings)?;
+        let anchor = TrustAnchor::from_pem(&settings.trust_anchor_pem)
+            .map_err(|error| StartError::Setting(error.to_string()))?;
+        let trust = TrustList::load(anchor, &mut store);
+        let trust = Arc::new(trust.map_err(|error| database.unreachable(error))?);
+
+        let cache_bytes = settings.bundle.cache_bytes_max;
+        let fresh_bytes = limits::fresh_segments_bytes_max(cache_bytes);
+        let fresh = Arc::new(FreshSegments::new(fresh_bytes));
+        let downloads = Arc::new(DownloadCounts::default());
+        let serve = Arc::new(Serve::new(
+            settings.keys.clone(),
+            Arc::clone(clock),
+            Arc::clone(&fresh),
+            cache_bytes,
+            settings.download.max_age_days,
+            Arc::clone(&downloads),
+        ));
+        let refreshed = serve.refresh(&mut store, clock.now().day());
+        refreshed.map_err(|error| database.unreachable(error))?;
+        let ground = Self {
+            database,
+            checkpoints,
+            trust,
+            fresh,
+            downloads,
+            serve,
+        };
+        Ok((ground, store))
+    }
+
+    /// The writer, with the set that it reads.
+    fn writer(&self, mut store: Store, wake_bundler: Sender<()>) -> Result<Writer, StartError> {
+        let since = oldest_identity(&mut store);
+        let since = since.map_err(|error| self.database.unreachable(error))?;
+        let (database, fresh) = (self.database.clone(), Arc::clone(&self.fresh));
+        Writer::start(database, &mut store, since, fresh, wake_bundler)
+    }
+
+    fn bundler(
+        &self,
+        writer: &Arc<WriterState>,
+        cuts: &Arc<AtomicBool>,
+        clock: &Arc<dyn Clock>,
+        settings: BundleSettings,
+    ) -> Bundler {
+        Bundler {
+            database: self.database.clone(),
+            writer: Arc::clone(writer),
+            serve: Arc::clone(&self.serve),
+            clock: Arc::clone(clock),
+            settings,
+            holder: random_name(),
+            cuts: Arc::clone(cuts),
+            state: Default::default(),
+        }
+    }
+
+    fn retention(
+        &self,
+        writer: &Arc<WriterState>,
+        clock: &Arc<dyn Clock>,
+        max_age_days: u32,
+        stop: Receiver<()>,
+    ) -> Retention {
+        Retention {
+            connection: KeptStore::new(self.database.clone()),
+            writer: Arc::clone(writer),
+            downloads: Arc::clone(&self.downloads),
+            clock: Arc::clone(clock),
+            max_age_days,
+            holder: random_name(),
+            stop,
+            state: Default::default(),
+        }
+    }
+}
+
 /// Settings that contradict each other.
 fn check(settings: &Settings) -> Result<(), StartError> {
     let (upload, bundle) = (&settings.upload, &settings.bundle);
@@ -358,7 +424,7 @@ fn check(settings: &Settings) -> Result<(), StartError> {
 fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     migrate(database)?;
     let unreachable = |error| database.unreachable(error);
-    let mut store = database.store().map_err(unreachable)?;
+    let mut store = database.patient_store().map_err(unreachable)?;
     let row_bytes = limits::row_bytes_max(settings.upload.body_bytes_max, settings.upload.keys_max);
     if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
         return Err(StartError::Unsuitable(unsuitable));
@@ -420,6 +486,7 @@ fn spawn(
     let failed = Arc::clone(failed);
     let guarded = move || {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            metrics::counter!("efgs_panics_total").increment(1);
             failed.store(true, Ordering::Release);
         }
     };

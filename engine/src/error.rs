@@ -59,11 +59,32 @@ pub enum Rejection {
 /// Not now: some bound is reached. Nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("at the limit of {bound:?}")]
+#[non_exhaustive]
 pub struct Overload {
     /// Which bound.
     pub bound: OverloadBound,
     /// When to come back.
     pub retry_after: Duration,
+}
+
+/// When a refused participant may come back. What is bounded is in flight for milliseconds; this
+/// spreads the retries of a herd and is the least that `Retry-After` can say.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Overload {
+    /// Refuses work at a bound: counts it, too.
+    pub fn at(bound: OverloadBound) -> Self {
+        metrics::counter!("efgs_admission_refused_total", "bound" => bound.name()).increment(1);
+        Self::of(bound)
+    }
+
+    /// What a refusal at a bound says, for descriptions: nothing is refused.
+    pub const fn of(bound: OverloadBound) -> Self {
+        Self {
+            bound,
+            retry_after: RETRY_AFTER,
+        }
+    }
 }
 
 /// A bound that can refuse work.
@@ -77,15 +98,38 @@ pub enum OverloadBound {
     ParticipantShare,
     /// Cold bundles waiting to be read.
     ColdReads,
-    /// Requests about callbacks waiting for the database.
+    /// Requests about callbacks waiting for the database, or for the addresses of a URL's host.
     Callbacks,
+}
+
+impl OverloadBound {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Batches,
+        Self::Bytes,
+        Self::ParticipantShare,
+        Self::ColdReads,
+        Self::Callbacks,
+    ];
+
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Batches => "batches",
+            Self::Bytes => "bytes",
+            Self::ParticipantShare => "participant_share",
+            Self::ColdReads => "cold_reads",
+            Self::Callbacks => "callbacks",
+        }
+    }
 }
 
 /// Ours and unexpected. The text is one plain sentence; the source goes to the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The database did not answer or answered with an error; the outcome was settled: nothing of
-    /// the upload is stored.
+    /// The database did not answer or answered with an error. Nothing of the upload is stored, unless
+    /// the database went away in the middle of its commit and is not back yet: then it is stored
+    /// whole or not at all, and who sends it again learns which (a replay is answered as stored).
     #[error("the database is not available")]
     Database(#[source] DatabaseError),
     /// The gateway stopped before the outcome was known to it.

@@ -192,14 +192,14 @@ fn open_target(request: &ImportRequest<'_>) -> Result<Option<Store>, ImportError
     let database = Database::new(request.into.clone());
     let unreachable = |error| ImportError::Target(database.unreachable(error));
     if request.dry_run {
-        let mut store = database.store().map_err(unreachable)?;
+        let mut store = database.patient_store().map_err(unreachable)?;
         if store.schema_version().map_err(unreachable)? > 0 {
             check_target(&mut store, request.into)?;
         }
         return Ok(None);
     }
     migrate(&database)?;
-    let mut store = database.store().map_err(unreachable)?;
+    let mut store = database.patient_store().map_err(unreachable)?;
     check_target(&mut store, request.into)?;
     agree_on_keys(request.keys, &mut store, &database)?;
     Ok(Some(store))

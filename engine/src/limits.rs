@@ -1,4 +1,5 @@
-//! Every bound of the engine, with its reason. What can grow has its bound here.
+//! The bounds of the engine, with their reasons: what can grow, and how long what takes. What a driver
+//! or a decoder bounds for itself stands there.
 //!
 //! Weighed against: a bound per queue in the file that owns the queue. One file keeps the sums
 //! visible: what they allow together is what the process may use.
@@ -31,7 +32,8 @@ pub const BUNDLE_MAX_DELAY: Duration = Duration::from_secs(2);
 /// Keys in one download batch: the reference's `batching.doclimit`.
 pub const BUNDLE_KEYS_MAX: u32 = 5000;
 
-/// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB.
+/// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB. Beside
+/// it stands what [`fresh_segments_bytes_max`] says.
 pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;
 
 /// Days before today that can still be downloaded: the reference's `max-age-in-days`.
@@ -51,13 +53,14 @@ pub const CMS_BYTES_MAX: usize = 24 << 10;
 /// this is a message full of certificates.
 pub const CMS_ELEMENTS_MAX: usize = 4096;
 
-/// Bytes of sealed keys and identities in one group commit. A group must grow with the wait for
-/// the disk; 2 MiB are about 5 full uploads. An upload waits for the group that is being written, for
+/// Bytes of sealed keys and identities from which on a group commit takes no further upload: the one
+/// that passes them still goes along. A group must grow with the wait for the disk; 2 MiB are about 5
+/// full uploads. An upload waits for the group that is being written, for
 /// the one that is ready, and for its own: larger groups would only make it wait longer.
 pub const GROUP_BYTES_MAX: usize = 2 << 20;
 
 /// Uploads that one group may put off because they share a tag or a key with a member.
-pub const GROUP_CARRIED_MAX: usize = 16;
+pub const GROUP_DEFERRED_MAX: usize = 16;
 
 /// Bytes that a connection to SQLite writes before it asks for a checkpoint, which takes some ten
 /// milliseconds of the disk beside the uploads that come meanwhile.
@@ -92,8 +95,27 @@ pub const CONTENTION_PATIENCE: Duration = Duration::from_secs(8);
 /// batches are made of days, and never go back.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
-/// A reader's connection that was idle for longer is not used again; servers close them.
-pub const READER_IDLE_MAX: Duration = Duration::from_secs(10);
+/// A server that does not answer a gateway's thread within this time is taken for lost. Statements
+/// of gateways at work touch some rows.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same at start and for the command line. Full scans of the log, or of a reference database
+/// with millions of keys, send nothing before they are done.
+pub const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// How long to wait for another gateway that migrates.
+pub const MIGRATION_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server ends the session of a gateway that says nothing for so long: whatever became of the
+/// gateway, its transaction and its locks are gone then.
+pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// The same at start and for the command line: an import reads one database for as long as
+/// [`LONG_ANSWER_TIMEOUT`], and asks about callback URLs, before it goes on with the other.
+pub const LONG_SESSION_IDLE_MAX: Duration = Duration::from_secs(3600);
+
+/// A connection that was idle for longer is not used again: the server may have ended its session.
+pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Download batches cut in one transaction, which must end long before the lease does.
 pub const CUTS_MAX: usize = 64;
@@ -105,7 +127,8 @@ pub const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 /// and can come again until [`KEY_AGE_DAYS_MAX`] days after that; a day more for the rounding.
 pub const IDENTITY_AGE_DAYS: u32 = KEY_AGE_DAYS_MAX + 2;
 
-/// How long the writer forgets at a time, between two groups: an upload waits no longer for it.
+/// How long the writer forgets at a time, between two groups. It looks at the clock between shards,
+/// each a 256th of the set: an upload may wait for the sweep of one shard beyond it.
 pub const FORGET_SLICE: Duration = Duration::from_millis(2);
 
 /// Between looks at the clock for a new day of retention, and at its other tasks.
@@ -171,8 +194,12 @@ pub const READER_THREADS: usize = 2;
 /// Cold reads that may wait. 60 participants asking for four batches each.
 pub const COLD_READS_MAX: usize = 256;
 
-/// Encoded segments of uploads that wait to be cut: a part of the bundle cache's bound.
-pub const FRESH_SEGMENTS_DIVISOR: usize = 4;
+/// Encoded segments of uploads that wait to be cut, beside the bundle cache: a quarter as much again,
+/// with the default 64 MiB, or 160 full uploads. They are cut as soon as they fill a download batch;
+/// what does not fit is read back from the database.
+pub const fn fresh_segments_bytes_max(cache_bytes_max: usize) -> usize {
+    cache_bytes_max / 4
+}
 
 /// Callback subscriptions of one country. Clients use one; a few more leave room for moves.
 pub const CALLBACKS_PER_COUNTRY_MAX: u64 = 16;
@@ -205,6 +232,17 @@ const _: () = assert!(
 const _: () = assert!(IDENTITY_AGE_DAYS > KEY_AGE_DAYS_MAX);
 const _: () = assert!(DOWNLOAD_COUNT_ROWS * 6 < 32_766, "SQLite's parameters");
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 3 < LEASE_TTL.as_millis());
+const _: () = assert!(
+    CONNECTION_IDLE_MAX.as_secs() < SESSION_IDLE_MAX.as_secs(),
+    "a session ends after the gateway has stopped using it"
+);
+const _: () = assert!(DATABASE_PATIENCE.as_secs() < CONTENTION_PATIENCE.as_secs());
+const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_PATIENCE.as_secs());
+const _: () = assert!(
+    MIGRATION_PATIENCE.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),
+    "who waits for a lock is not taken for lost"
+);
+const _: () = assert!(LONG_ANSWER_TIMEOUT.as_secs() < LONG_SESSION_IDLE_MAX.as_secs());
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);

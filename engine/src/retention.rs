@@ -22,13 +22,13 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use crate::clock::Clock;
 use crate::domain::{Day, UnixMillis};
 use crate::limits;
-use crate::persist::{Database, Lease, SqlError, Step, Store, WriterState};
+use crate::persist::{KeptStore, Lease, SqlError, Step, Store, WriterState};
 use crate::statistics::DownloadCounts;
 
 /// The retention thread's own.
 #[derive(Debug)]
 pub(crate) struct Retention {
-    pub(crate) database: Database,
+    pub(crate) connection: KeptStore,
     pub(crate) writer: Arc<WriterState>,
     pub(crate) downloads: Arc<DownloadCounts>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -43,7 +43,6 @@ pub(crate) struct Retention {
 /// What changes from tick to tick.
 #[derive(Debug, Default)]
 pub(crate) struct RetentionState {
-    store: Option<Store>,
     next_pass: Option<Instant>,
     /// The day of the last pass: midnight brings the next.
     last_day: Option<Day>,
@@ -128,7 +127,7 @@ impl Retention {
             Ok(Pass::NotOurs) => limits::RETENTION_RETRY,
             Err(error) => {
                 tracing::error!(error = %error, "Failed to execute DB Cleanup Job");
-                self.state.store = None;
+                self.connection.close();
                 limits::RETENTION_RETRY
             }
         };
@@ -137,9 +136,9 @@ impl Retention {
 
     /// Deletes everything that is too old now.
     fn pass(&mut self) -> Result<Pass, SqlError> {
-        let now = self.clock.now().min(self.store()?.now()?);
+        let now = self.clock.now().min(self.connection.store()?.now()?);
         let horizon = Horizon::at(now, self.max_age_days);
-        let newest = self.store()?.newest_cleanup_day()?;
+        let newest = self.connection.store()?.newest_cleanup_day()?;
         // Not on a day before the newest: some clock has been set back.
         let pass = if newest.is_none_or(|newest| newest <= horizon.today) {
             self.delete(&horizon, now)?
@@ -147,7 +146,7 @@ impl Retention {
             Pass::Done
         };
         // Whoever has deleted it.
-        if let Some(day) = self.store()?.newest_cleanup_day()? {
+        if let Some(day) = self.connection.store()?.newest_cleanup_day()? {
             let kept_since = day.minus_days(limits::IDENTITY_AGE_DAYS);
             self.writer.forget_before(kept_since);
         }
@@ -159,7 +158,7 @@ impl Retention {
         let Some(token) = self.hold_lease()? else {
             return Ok(Pass::NotOurs);
         };
-        let begun = self.store()?.begin_cleanup(token, day, now)?;
+        let begun = self.connection.store()?.begin_cleanup(token, day, now)?;
         if begun == Step::More {
             tracing::info!(day = %day, "Starting DiagnosisKey and DiagnosisKeyBatch cleanup");
         }
@@ -176,7 +175,9 @@ impl Retention {
             self.report(day)?;
         }
         let holder = self.holder.clone();
-        self.store()?.release_lease(Lease::Retention, &holder)?;
+        self.connection
+            .store()?
+            .release_lease(Lease::Retention, &holder)?;
         Ok(pass)
     }
 
@@ -189,7 +190,7 @@ impl Retention {
         let mut renewed = Instant::now();
         loop {
             let started = Instant::now();
-            match step(self.store()?)? {
+            match step(self.connection.store()?)? {
                 Step::Done => return Ok(Pass::Done),
                 Step::LeaseLost => return Ok(Pass::NotOurs),
                 Step::More => {}
@@ -207,7 +208,7 @@ impl Retention {
     }
 
     fn report(&mut self, day: Day) -> Result<(), SqlError> {
-        let statistics = self.store()?.statistics(day, day)?;
+        let statistics = self.connection.store()?.statistics(day, day)?;
         for cleanup in statistics.cleanups {
             let deleted = cleanup.keys_deleted;
             tracing::info!(
@@ -221,7 +222,9 @@ impl Retention {
     fn hold_lease(&mut self) -> Result<Option<u64>, SqlError> {
         let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
         let holder = self.holder.clone();
-        self.store()?.hold_lease(Lease::Retention, &holder, ttl_ms)
+        self.connection
+            .store()?
+            .hold_lease(Lease::Retention, &holder, ttl_ms)
     }
 
     fn flush_if_due(&mut self) {
@@ -238,30 +241,108 @@ impl Retention {
         if counts.is_empty() {
             return;
         }
-        let written = self.store().and_then(|store| store.add_downloads(&counts));
-        let Err(error) = written else {
-            return;
+        let (error, may_be_written) = match self.connection.store() {
+            Ok(store) => match store.add_downloads(&counts) {
+                Ok(()) => return,
+                Err(error @ SqlError::Lost(_)) => (error, true),
+                Err(error) => (error, false),
+            },
+            Err(error) => (error, false),
         };
         tracing::warn!(error = %error, "cannot write download statistics");
-        self.state.store = None;
-        // After a lost connection they may be written: rather a few too few than twice.
-        if !matches!(error, SqlError::Lost(_)) {
+        self.connection.close();
+        // Rather a few too few than twice.
+        if !may_be_written {
             self.downloads.put_back(counts);
         }
-    }
-
-    fn store(&mut self) -> Result<&mut Store, SqlError> {
-        let store = match self.state.store.take() {
-            Some(store) => store,
-            None => self.database.store()?,
-        };
-        Ok(self.state.store.insert(store))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use loadgen::local::MariaDb;
+
     use super::*;
+    use crate::bundle::FreshSegments;
+    use crate::clock::SystemClock;
+    use crate::domain::{BatchTag, Country};
+    use crate::persist::{Database, Writer, migrate};
+    use crate::statistics::{DownloadCount, DownloadPlace};
+
+    fn retention(database: &Database) -> (Retention, crossbeam::channel::Sender<()>) {
+        migrate(database).unwrap();
+        let (wake, _wakes) = crossbeam::channel::bounded(1);
+        let fresh = Arc::new(FreshSegments::new(0));
+        let mut store = database.store().unwrap();
+        let writer =
+            Writer::start(database.clone(), &mut store, UnixMillis(0), fresh, wake).unwrap();
+        let (stop_when_dropped, stop) = crossbeam::channel::bounded(0);
+        let retention = Retention {
+            connection: KeptStore::new(database.clone()),
+            writer: Arc::clone(writer.state()),
+            downloads: Arc::default(),
+            clock: Arc::new(SystemClock),
+            max_age_days: 2,
+            holder: "this".to_owned(),
+            stop,
+            state: RetentionState::default(),
+        };
+        (retention, stop_when_dropped)
+    }
+
+    #[test]
+    fn writes_what_was_counted_whatever_became_of_the_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = MariaDb::start(folder.path()).unwrap();
+        server.create_database("efgs").unwrap();
+        let database = Database::new(server.url("efgs").parse().unwrap());
+        let (mut retention, _stop) = retention(&database);
+        let place = DownloadPlace {
+            country: Country::parse("DE").unwrap(),
+            day: Day::parse_iso("2020-10-07").unwrap(),
+            batch: BatchTag::parse("20201007-1").unwrap(),
+        };
+        let downloads = Arc::clone(&retention.downloads);
+        let count_one = || {
+            let one = DownloadCount {
+                downloads: 1,
+                keys: 5,
+            };
+            downloads.put_back([(place, one)].into());
+        };
+        let written = || {
+            let found = database.store().unwrap().statistics(place.day, place.day);
+            found.unwrap().days.first().map_or(0, |day| day.downloads)
+        };
+        retention.tick();
+        assert!(
+            retention.state.next_pass > Some(Instant::now() + limits::RETENTION_RETRY),
+            "the pass went well"
+        );
+        // Nothing is downloaded until the server has ended the session.
+        server.run("KILL USER efgs").unwrap();
+        retention.connection.idle_for(limits::SESSION_IDLE_MAX);
+        count_one();
+        retention.flush();
+        assert_eq!(written(), 1);
+
+        retention.state.next_pass = None;
+        server.run("KILL USER efgs").unwrap();
+        retention.connection.idle_for(limits::SESSION_IDLE_MAX);
+        retention.tick();
+        assert!(
+            retention.state.next_pass > Some(Instant::now() + limits::RETENTION_RETRY),
+            "the pass went well"
+        );
+
+        server.kill().unwrap();
+        retention.connection.close();
+        count_one();
+        retention.flush();
+        server.restart().unwrap();
+        retention.flush();
+        assert_eq!(written(), 2);
+    }
 
     #[test]
     fn begins_a_day_some_minutes_after_midnight() {

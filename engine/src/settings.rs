@@ -61,7 +61,8 @@ pub struct BundleSettings {
     pub max_delay: Duration,
     /// Most keys in a download batch (reference: `batching.doclimit`).
     pub keys_max: u32,
-    /// Memory for encoded bundles, in bytes.
+    /// Memory for encoded bundles, in bytes; uploads that wait to be cut may take a quarter as much
+    /// again.
     pub cache_bytes_max: usize,
     /// How far the clock may be from the database's; nothing for simulated time.
     pub clock_skew_max: Option<Duration>,

@@ -1,5 +1,7 @@
 //! The spine: one upload, stage after stage, then the hand-over to persist.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::admission::Permit;
@@ -10,10 +12,10 @@ use crate::domain::{ContentDigest, Country, Format, Thumbprint, UnixMillis, Uplo
 use crate::error::{Rejection, UploadError};
 use crate::seal::Keys;
 use crate::settings::UploadSettings;
-use crate::stage::timed;
+use crate::stage::{StageTime, timed};
 use crate::trust::Trust;
-use crate::validate::validate;
-use crate::verify::verify;
+use crate::validate::{ValidBatch, validate};
+use crate::verify::{SignedContent, VerifiedBatch, verify};
 use crate::wire::json;
 
 /// An authenticated upload, as it came in.
@@ -92,63 +94,136 @@ pub fn prepare(
     permit: Permit,
     around: &Surroundings<'_>,
 ) -> Result<Prepared, UploadError> {
-    let now = around.clock.now();
-    let transcoded;
-    let body: &[u8] = match request.format {
-        Format::Protobuf => &request.body,
-        Format::Json => {
-            transcoded = json::to_protobuf(&request.body, around.settings.keys_max)?;
-            &transcoded
-        }
+    let walk = Walk {
+        request,
+        around,
+        now: around.clock.now(),
     };
-    let decoded = timed("decode", || decode(body, around.settings.keys_max))?;
-    let valid = timed("validate", || validate(decoded, now))?;
+    let mut decoding = StageTime::of("decode");
+    let body = decoding.add(|| walk.protobuf_body())?;
+    let decoded = decoding.add(|| decode(&body, around.settings.keys_max))?;
+    drop(decoding);
+    let valid = timed("validate", || validate(decoded, walk.now))?;
+    walk.log_validated(&valid);
     let key_count = valid.keys().key_count();
-    let (country, tag) = (request.country, request.tag.as_str());
-    let message = "Successful validation of diagnosis keys";
-    tracing::debug!(stage = "validate", %country, batchTag = tag, numKeys = key_count, "{message}");
-    let content = timed("verify", || crate::verify::signed_content(&valid));
-    let tag_state = || {
-        around
-            .tags
-            .state(request.country, &request.tag, content.digest())
-    };
-    // The reference looks at the tag before the signature (wire behaviour §11, row 10).
-    let known = tag_state();
-    if known == TagState::Taken {
-        return Err(Rejection::UploadTagTaken { key_count }.into());
+    match walk.verify(valid)? {
+        Some((verified, content)) => walk.store_or_refuse(verified, &content, permit),
+        None => Ok(replay(key_count)),
     }
-    let verified = timed("verify", || verify(valid, &content, request, around, now))?;
-    let message = "verified batch signature";
-    tracing::debug!(
-        stage = "verify",
-        %country,
-        batchTag = tag,
-        numKeys = key_count,
-        certThumbprint = %verified.signer(),
-        "{message}"
-    );
-    let replayed = Receipt::Stored {
+}
+
+/// The same content was stored under the same tag before.
+const fn replay(key_count: u32) -> Prepared {
+    Prepared::Answered(Receipt::Stored {
         key_count,
         replayed: true,
-    };
-    if known == TagState::SameContent {
-        return Ok(Prepared::Answered(replayed));
-    }
-    let canonical = content.canonical();
-    match timed("dedup", || {
-        dedup(verified, canonical, around.keys, around.set)
-    }) {
-        Ok(unique) => {
-            let sealed = timed("persist", || seal(unique, request, permit, around, now));
-            Ok(Prepared::Sealed(Box::new(sealed)))
+    })
+}
+
+/// An upload on its way, and the instant at which it is judged.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    request: &'a UploadRequest,
+    around: &'a Surroundings<'a>,
+    now: UnixMillis,
+}
+
+impl<'a> Walk<'a> {
+    fn protobuf_body(&self) -> Result<Cow<'a, [u8]>, Rejection> {
+        let body = &self.request.body;
+        match self.request.format {
+            Format::Protobuf => Ok(Cow::Borrowed(body)),
+            Format::Json => json::to_protobuf(body, self.around.settings.keys_max).map(Cow::Owned),
         }
-        // A twin of this upload may have been stored since the tag was looked at.
-        Err(_) if tag_state() == TagState::SameContent => Ok(Prepared::Answered(replayed)),
-        Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {
-            key_count,
-            duplicates,
-        })),
+    }
+
+    /// Verify; nothing of an upload whose content was stored under its tag before.
+    fn verify<'b>(
+        &self,
+        valid: ValidBatch<'b>,
+    ) -> Result<Option<(VerifiedBatch<'b>, SignedContent)>, UploadError> {
+        let mut verifying = StageTime::of("verify");
+        let content = verifying.add(|| crate::verify::signed_content(&valid));
+        let key_count = valid.keys().key_count();
+        // The reference looks at the tag before the signature (wire behaviour §11, row 10).
+        let known = self.tag_state(&content);
+        if known == TagState::Taken {
+            return Err(Rejection::UploadTagTaken { key_count }.into());
+        }
+        let verify = || verify(valid, &content, self.request, self.around, self.now);
+        let verified = verifying.add(verify)?;
+        self.log_verified(&verified);
+        let is_new = known != TagState::SameContent;
+        Ok(is_new.then_some((verified, content)))
+    }
+
+    /// Dedup, and seal if there are no duplicates.
+    fn store_or_refuse(
+        &self,
+        verified: VerifiedBatch<'_>,
+        content: &SignedContent,
+        permit: Permit,
+    ) -> Result<Prepared, UploadError> {
+        let key_count = verified.key_count();
+        let (keys, set) = (self.around.keys, self.around.set);
+        match timed("dedup", || dedup(verified, content.canonical(), keys, set)) {
+            Ok(unique) => {
+                let sealed = timed("seal", || self.seal(unique, permit));
+                Ok(Prepared::Sealed(Box::new(sealed)))
+            }
+            // A twin of this upload may have been stored since the tag was looked at.
+            Err(_) if self.tag_state(content) == TagState::SameContent => Ok(replay(key_count)),
+            Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {
+                key_count,
+                duplicates,
+            })),
+        }
+    }
+
+    fn tag_state(&self, content: &SignedContent) -> TagState {
+        let (country, tag) = (self.request.country, &self.request.tag);
+        self.around.tags.state(country, tag, content.digest())
+    }
+
+    /// Seal: encode once, encrypt once.
+    fn seal(&self, unique: UniqueBatch<'_>, permit: Permit) -> SealedBatch {
+        let request = self.request;
+        let (verified, probe) = unique.into_parts();
+        let segment = verified.encode_segment();
+        let context = seal_context(request.country, &request.tag);
+        SealedBatch {
+            country: request.country,
+            tag: request.tag.clone(),
+            uploader: request.uploader,
+            signer: verified.signer(),
+            content: verified.content(),
+            batch_signature: request.batch_signature.clone(),
+            key_count: verified.key_count(),
+            created_at: self.now,
+            probe,
+            sealed: self.around.keys.seal(&segment, &context),
+            segment: Bytes::from(segment),
+            permit,
+        }
+    }
+
+    fn log_validated(&self, valid: &ValidBatch<'_>) {
+        let (country, tag) = (self.request.country, self.request.tag.as_str());
+        let keys = valid.keys().key_count();
+        let message = "Successful validation of diagnosis keys";
+        tracing::debug!(stage = "validate", %country, batchTag = tag, numKeys = keys, "{message}");
+    }
+
+    fn log_verified(&self, verified: &VerifiedBatch<'_>) {
+        let message = "verified batch signature";
+        tracing::debug!(
+            stage = "verify",
+            country = %self.request.country,
+            batchTag = self.request.tag.as_str(),
+            numKeys = verified.key_count(),
+            certThumbprint = %verified.signer(),
+            "{message}"
+        );
     }
 }
 
@@ -185,31 +260,4 @@ impl SealedBatch {
 /// What a seal is bound to: a row's key data cannot be moved to another row.
 pub(crate) fn seal_context(country: Country, tag: &UploadTag) -> Vec<u8> {
     [country.as_str().as_bytes(), tag.as_str().as_bytes()].concat()
-}
-
-/// Seal: encode once, encrypt once.
-fn seal(
-    unique: UniqueBatch<'_>,
-    request: &UploadRequest,
-    permit: Permit,
-    around: &Surroundings<'_>,
-    now: UnixMillis,
-) -> SealedBatch {
-    let (verified, probe) = unique.into_parts();
-    let segment = verified.encode_segment();
-    let context = seal_context(request.country, &request.tag);
-    SealedBatch {
-        country: request.country,
-        tag: request.tag.clone(),
-        uploader: request.uploader,
-        signer: verified.signer(),
-        content: verified.content(),
-        batch_signature: request.batch_signature.clone(),
-        key_count: verified.key_count(),
-        created_at: now,
-        probe,
-        sealed: around.keys.seal(&segment, &context),
-        segment: Bytes::from(segment),
-        permit,
-    }
 }

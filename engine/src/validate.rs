@@ -13,6 +13,7 @@ use crate::decode::{DecodedBatch, DecodedKey};
 use crate::domain::{Country, UnixMillis};
 use crate::error::Rejection;
 use crate::limits::KEY_AGE_DAYS_MAX;
+use crate::wire::json::REPORT_TYPES;
 
 /// A rule of one key. In the order in which they are checked (wire behaviour §8; the last two are
 /// ours: design, semantics 14).
@@ -78,8 +79,13 @@ impl<'a> ValidBatch<'a> {
 const INTERVAL_SECONDS: u64 = 600;
 /// "Not given", as agreed between the backends.
 const RISK_LEVEL_NOT_GIVEN: i32 = i32::MAX;
-/// `REVOKED`, the last value of the enumeration.
-const REPORT_TYPE_MAX: i32 = 5;
+/// The last value of the enumeration.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "there are a handful of names"
+)]
+const REPORT_TYPE_MAX: i32 = REPORT_TYPES.len() as i32 - 1;
 
 /// Checks all keys against the clock.
 ///

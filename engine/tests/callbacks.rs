@@ -333,7 +333,7 @@ fn takes_a_disabled_subscription_for_none_of_its_owners() {
         }
         // Removing it removes what the owner does not see, and says that there was none.
         assert!(!unsubscribe(&engine, de(), "3"));
-        assert_eq!(admin.subscriptions(today).unwrap().len(), 15);
+        assert_eq!(admin.subscriptions(today, 2).unwrap().len(), 15);
         // There are 15, and room is made twice: the owner cannot remove what it does not see.
         for more in ["a", "b", "c"] {
             assert_eq!(
@@ -341,7 +341,7 @@ fn takes_a_disabled_subscription_for_none_of_its_owners() {
                 Subscribed::Taken
             );
         }
-        assert_eq!(admin.subscriptions(today).unwrap().len(), 16);
+        assert_eq!(admin.subscriptions(today, 2).unwrap().len(), 16);
         assert_eq!(
             subscribe(&engine, de(), "d", "https://de"),
             Subscribed::TooMany
@@ -370,11 +370,11 @@ fn shows_operators_how_subscriptions_fare_and_does_what_they_say() {
                     if told { Attempt::Delivered } else { NOW },
                 );
             }
-            let states = admin.subscriptions(today).unwrap();
+            let states = admin.subscriptions(today, 2).unwrap();
             assert_eq!(states[0].failed_attempts, attempt + 1);
             assert_eq!(states[0].disabled_at.is_some(), attempt == 5);
         }
-        let states = admin.subscriptions(today).unwrap();
+        let states = admin.subscriptions(today, 2).unwrap();
         let shown: Vec<_> = states
             .iter()
             .map(|state| {
@@ -391,10 +391,16 @@ fn shows_operators_how_subscriptions_fare_and_does_what_they_say() {
             states[0].disabled_at.map(|at| at.0 / 60_000)
         );
         assert!(states[1].last_failure.is_none());
+        let later = today.next().next().next();
+        let mut behind = |max_age_days| {
+            let states = admin.subscriptions(later, max_age_days).unwrap();
+            states[0].batches_behind
+        };
+        assert_eq!((behind(2), behind(3)), (0, 2));
 
         assert!(claim(&engine, 10, LONG).is_empty());
         assert!(admin.enable_subscription(de(), &id("1")).unwrap());
-        let enabled = &admin.subscriptions(today).unwrap()[0];
+        let enabled = &admin.subscriptions(today, 2).unwrap()[0];
         assert_eq!((enabled.failed_attempts, enabled.disabled_at), (0, None));
         assert!(enabled.last_failure.is_none(), "it is over");
         let delivery = claim_one(&engine);
@@ -433,7 +439,7 @@ fn keeps_what_was_wrong_in_200_characters_of_any_alphabet() {
         };
         record(&engine, &claim_one(&engine), failed);
         let mut admin = Admin::open(&installation.settings.database).unwrap();
-        let states = admin.subscriptions(installation.now().day()).unwrap();
+        let states = admin.subscriptions(installation.now().day(), 2).unwrap();
         let kept = &states[0].last_failure.as_ref().unwrap().reason;
         assert_eq!(kept.chars().count(), 200);
         assert!(reason.starts_with(&**kept));

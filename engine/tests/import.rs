@@ -367,7 +367,7 @@ fn told(engine: &Engine) -> Vec<(String, String, String)> {
 
 fn goes_on_with_callbacks(target: &Installation) {
     let mut admin = Admin::open(&target.settings.database).unwrap();
-    let states = admin.subscriptions(day("2021-06-01")).unwrap();
+    let states = admin.subscriptions(day("2021-06-01"), 2).unwrap();
     let names: Vec<_> = states
         .iter()
         .map(|state| (state.country.to_string(), &*state.url))

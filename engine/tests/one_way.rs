@@ -334,7 +334,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("settings", &["domain", "error", "limits", "seal"]),
     ("admission", &["domain", "error", "limits"]),
     ("decode", &["error", "wire"]),
-    ("validate", &["decode", "domain", "error", "limits"]),
+    ("validate", &["decode", "domain", "error", "limits", "wire"]),
     ("trust", &["domain", "limits", "pki", "persist"]),
     (
         "verify",

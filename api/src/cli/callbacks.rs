@@ -85,8 +85,10 @@ pub(super) fn run(command: &CallbackCommand) -> anyhow::Result<()> {
 }
 
 fn list(arguments: &ListArguments) -> anyhow::Result<()> {
-    let mut admin = Admin::open(&arguments.config.load()?.database)?;
-    let states = admin.subscriptions(SystemClock.now().day())?;
+    let settings = arguments.config.load()?;
+    let max_age_days = settings.download()?.max_age_days;
+    let mut admin = Admin::open(&settings.database)?;
+    let states = admin.subscriptions(SystemClock.now().day(), max_age_days)?;
     match arguments.format {
         Format::Table => states.iter().map(line).try_for_each(say),
         Format::Json => say(Value::from_iter(states.iter().map(object))),

@@ -158,7 +158,8 @@ certificate = "pki/server.pem"
 private_key = "pki/server.key"
 
 [database]
-# sqlite:PATH, or mysql://USER:PASSWORD@HOST:PORT/NAME, which several gateways can share.
+# sqlite:PATH, or mysql://USER:PASSWORD@HOST:PORT/NAME, which several gateways can share. The
+# connection to a server is not encrypted: same host, private network, or a TLS proxy as stunnel.
 url = {url}
 "#
     );
@@ -239,6 +240,7 @@ private_key = "pki/gateway-callback.key"
 # Longest wait of an upload before others can download it.
 # max_delay_ms = 2000
 # keys_max = 5000
+# Memory for encoded download batches; uploads that wait for one may take a quarter as much again.
 # cache_bytes_max = 268435456
 
 # [download]

@@ -42,7 +42,9 @@ fn settings_help() -> String {
 
 pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     let settings = Settings::load(&arguments.config.config, environment())?;
-    telemetry::install(&settings.log)?;
+    // Dropped last, on every way out.
+    let _log_end = telemetry::install(&settings.log)?;
+    server::collect_metrics()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine = Engine::start(settings.engine.clone(), Arc::clone(&clock))?;
     let engine = Arc::new(engine);

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn body(bytes: &[u8], http2: bool) -> ResponseBody {
-        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let pulse = Arc::new(Pulse::new(Instant::now(), false));
         let in_flight = pulse.begin(http2);
         ResponseBody::new(Body::from(bytes.to_vec()), in_flight, http2)
     }

@@ -94,7 +94,8 @@ impl Connections {
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let may_rest = matches!(arrival, Arrival::Operations);
+        let pulse = Arc::new(Pulse::new(Instant::now(), may_rest));
         let stream = TokioIo::new(WatchedIo::new(stream, Arc::clone(&pulse)));
         let answering = Answering {
             arrival,

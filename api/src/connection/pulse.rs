@@ -3,7 +3,8 @@
 //! hyper's own header timeout counts an idle kept-alive connection like one that is in the middle
 //! of a header, and knows no timeout for writing. Here they are told apart: who owes the next
 //! bytes and does not send or take any is closed within ten seconds, who merely has nothing to
-//! ask may stay for 75.
+//! ask may stay for 75. That is for participants: connections are few, and anybody may make one, so
+//! who has shown no identity goes within ten seconds, too.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +13,10 @@ use std::time::{Duration, Instant};
 /// How long to wait for a peer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// For bytes that are due: a handshake, a header, a body, room for the answer.
+    /// For bytes that are due: a handshake, a header, a body, room for the answer. Also for the next
+    /// request of who is nobody yet.
     pub(crate) stall: Duration,
-    /// For the next request on a connection that was used before.
+    /// For the next request on a connection of somebody.
     pub(crate) idle: Duration,
     /// How often connections are looked at; adds to both.
     pub(crate) tick: Duration,
@@ -68,6 +70,8 @@ struct State {
     resting_since: Instant,
     /// Whether there was a request at all.
     served: bool,
+    /// Whether the connection may rest: a request on it was authenticated, or nobody's need be.
+    may_rest: bool,
     /// Since when there are bytes of a request that has not begun.
     head_since: Option<Instant>,
     /// Since when the peer takes no bytes.
@@ -82,12 +86,15 @@ struct State {
 }
 
 impl Pulse {
-    pub(crate) fn new(now: Instant) -> Self {
+    /// A connection that was made now. On some `may_rest` whoever has asked; on others only who was
+    /// authenticated.
+    pub(crate) fn new(now: Instant, may_rest: bool) -> Self {
         Self(Mutex::new(State {
             http2: false,
             requests: 0,
             resting_since: now,
             served: false,
+            may_rest,
             head_since: None,
             blocked_since: None,
             blocked: Duration::ZERO,
@@ -150,9 +157,14 @@ impl Pulse {
             state.takes_no_answer(now, patience)
         };
         let resting = now.saturating_duration_since(state.resting_since);
+        let rest_max = if state.may_rest {
+            patience.idle
+        } else {
+            patience.stall
+        };
         if stalled || state.is_blocked_too_long(now, patience) {
             Verdict::Stalled
-        } else if state.requests == 0 && resting > patience.idle {
+        } else if state.requests == 0 && resting > rest_max {
             Verdict::Idle
         } else {
             Verdict::Fine
@@ -204,6 +216,11 @@ impl InFlight {
         self.abandoned.load(Ordering::Relaxed)
     }
 
+    /// The request is a participant's: its connection may rest from now on.
+    pub(crate) fn note_authenticated(&self) {
+        self.pulse.state().may_rest = true;
+    }
+
     /// A response body begins to be sent.
     pub(crate) fn begin_body(&self, now: Instant) {
         let mut state = self.pulse.state();
@@ -250,16 +267,38 @@ mod tests {
     #[test]
     fn wants_the_first_request_soon() {
         let start = Instant::now();
-        let pulse = Pulse::new(start);
+        let pulse = Pulse::new(start, false);
         pulse.note_read(after(start, 7));
         assert_eq!(pulse.verdict(after(start, 8), &PATIENCE), Verdict::Fine);
         assert_eq!(pulse.verdict(after(start, 9), &PATIENCE), Verdict::Stalled);
     }
 
     #[test]
-    fn lets_a_used_connection_rest() {
+    fn lets_a_participants_connection_rest() {
         let start = Instant::now();
-        let pulse = Arc::new(Pulse::new(start));
+        let pulse = Arc::new(Pulse::new(start, false));
+        pulse.begin(false).note_authenticated();
+        drop(pulse.begin(false));
+        assert_eq!(pulse.verdict(after(start, 74), &PATIENCE), Verdict::Fine);
+        assert_eq!(pulse.verdict(after(start, 80), &PATIENCE), Verdict::Idle);
+    }
+
+    #[test]
+    fn says_goodbye_to_nobody_soon() {
+        for http2 in [false, true] {
+            let start = Instant::now();
+            let pulse = Arc::new(Pulse::new(start, false));
+            drop(pulse.begin(http2));
+            assert_eq!(pulse.verdict(after(start, 7), &PATIENCE), Verdict::Fine);
+            assert_eq!(pulse.verdict(after(start, 10), &PATIENCE), Verdict::Idle);
+        }
+    }
+
+    #[test]
+    fn lets_operators_rest_once_they_have_asked() {
+        let start = Instant::now();
+        let pulse = Arc::new(Pulse::new(start, true));
+        assert_eq!(pulse.verdict(after(start, 9), &PATIENCE), Verdict::Stalled);
         drop(pulse.begin(false));
         assert_eq!(pulse.verdict(after(start, 74), &PATIENCE), Verdict::Fine);
         assert_eq!(pulse.verdict(after(start, 80), &PATIENCE), Verdict::Idle);
@@ -268,7 +307,7 @@ mod tests {
     #[test]
     fn wants_the_rest_of_a_header_soon() {
         let start = Instant::now();
-        let pulse = Arc::new(Pulse::new(start));
+        let pulse = Arc::new(Pulse::new(start, true));
         drop(pulse.begin(false));
         pulse.note_read(after(start, 20));
         pulse.note_read(after(start, 27));
@@ -281,7 +320,7 @@ mod tests {
     #[test]
     fn is_never_impatient_with_its_own_work() {
         let start = Instant::now();
-        let pulse = Arc::new(Pulse::new(start));
+        let pulse = Arc::new(Pulse::new(start, false));
         let request = pulse.begin(false);
         assert_eq!(pulse.verdict(after(start, 600), &PATIENCE), Verdict::Fine);
         drop(request);
@@ -290,7 +329,7 @@ mod tests {
     #[test]
     fn closes_on_a_peer_that_takes_nothing() {
         let start = Instant::now();
-        let pulse = Arc::new(Pulse::new(start));
+        let pulse = Arc::new(Pulse::new(start, false));
         let request = pulse.begin(false);
         pulse.note_blocked(after(start, 30));
         assert_eq!(pulse.verdict(after(start, 38), &PATIENCE), Verdict::Fine);
@@ -303,7 +342,7 @@ mod tests {
     #[test]
     fn closes_on_a_peer_that_takes_a_trickle() {
         let start = Instant::now();
-        let pulse = Arc::new(Pulse::new(start));
+        let pulse = Arc::new(Pulse::new(start, false));
         let request = pulse.begin(false);
         pulse.note_blocked(start);
         pulse.note_written(1, after(start, 7));
@@ -316,7 +355,7 @@ mod tests {
     #[test]
     fn tells_a_closed_http2_window() {
         let start = Instant::now();
-        let pulse = Arc::new(Pulse::new(start));
+        let pulse = Arc::new(Pulse::new(start, false));
         let request = pulse.begin(true);
         request.begin_body(start);
         request.note_taken(after(start, 5));

@@ -15,7 +15,6 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
-use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::possession;
@@ -86,14 +85,7 @@ fn certified_key(
     settings: &TlsSettings,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(settings.certificate_chain_pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|_| TlsError::NoCertificate)?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate);
-    }
-    let key = PrivateKeyDer::from_pem_slice(settings.private_key_pem.as_bytes())
-        .map_err(|_| TlsError::NoPrivateKey)?;
+    let (chain, key) = settings.read()?;
     Ok(CertifiedKey::from_der(chain, key, provider)?)
 }
 

@@ -1,8 +1,9 @@
 //! The operations port: health, readiness, metrics, a dashboard, the API description. Nobody is authenticated here, so
 //! it listens on loopback by default and shows no key data.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+mod metrics;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,7 +13,6 @@ use bytes::Bytes;
 use engine::callbacks::Summary;
 use engine::{Engine, Status};
 use http::Response;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -21,75 +21,10 @@ use crate::openapi::describe::{self, HTML, METRICS};
 use crate::router::{self, Endpoint};
 use crate::{openapi, response};
 
+pub(crate) use metrics::Metrics;
+
 /// The page at `/`; it polls `/status`.
 const DASHBOARD: &str = include_str!("dashboard.html");
-
-/// Bounds of the histograms of durations, in seconds: from a warm download to a stall.
-const DURATION_BUCKETS: [f64; 15] = [
-    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0,
-];
-/// How often recorded samples are folded into the histograms; between, each takes 8 bytes.
-const UPKEEP: Duration = Duration::from_secs(5);
-
-/// The metrics of this process.
-#[derive(Clone)]
-pub(crate) struct Metrics(PrometheusHandle);
-
-impl Metrics {
-    /// The recorder of this process, installed the first time.
-    ///
-    /// # Errors
-    /// When the process has another recorder.
-    pub(crate) fn install() -> Result<Self, String> {
-        static INSTALLED: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
-        INSTALLED.get_or_init(install_recorder).clone().map(Self)
-    }
-
-    /// Keeps the memory of the histograms bounded until the server stops.
-    pub(crate) async fn upkeep(self, mut stop: watch::Receiver<bool>) {
-        let mut interval = tokio::time::interval(UPKEEP);
-        loop {
-            tokio::select! {
-                _ = interval.tick() => self.0.run_upkeep(),
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-        }
-    }
-}
-
-fn install_recorder() -> Result<PrometheusHandle, String> {
-    let durations = Matcher::Suffix("_seconds".to_owned());
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(durations, &DURATION_BUCKETS);
-    let installed = builder.and_then(PrometheusBuilder::install_recorder);
-    let handle = installed.map_err(|error| error.to_string())?;
-    metrics::describe_histogram!("efgs_request_seconds", "Request to response head");
-    metrics::describe_histogram!(
-        "efgs_stage_seconds",
-        "Time of each part of a stage, by stage"
-    );
-    metrics::describe_counter!("efgs_refusals_total", "Refused requests by code");
-    metrics::describe_gauge!("efgs_connections_open", "Open connections over all ports");
-    metrics::describe_counter!(
-        "efgs_connections_stalled_total",
-        "Connections closed as stalled"
-    );
-    metrics::describe_gauge!(
-        "efgs_callback_subscriptions",
-        "Callback subscriptions by state, over all gateways"
-    );
-    metrics::describe_gauge!(
-        "efgs_callback_batches_behind_max",
-        "Download batches that the furthest active subscription was not told of yet"
-    );
-    metrics::describe_gauge!(
-        "efgs_callback_deliveries_in_flight",
-        "Callbacks that this gateway is delivering"
-    );
-    metrics::describe_counter!("efgs_callback_attempts_total", "Callbacks by outcome");
-    metrics::describe_histogram!("efgs_callback_seconds", "Resolving to response head");
-    metrics::describe_counter!("efgs_tls_handshakes_failed_total", "Failed TLS handshakes");
-    Ok(handle)
-}
 
 #[derive(Clone)]
 struct Operations {
@@ -176,7 +111,7 @@ async fn status(State(operations): State<Operations>) -> Response<Body> {
 }
 
 async fn render(State(operations): State<Operations>) -> Response<Body> {
-    response::text(METRICS, operations.metrics.0.render())
+    response::text(METRICS, operations.metrics.render())
 }
 
 async fn document(State(operations): State<Operations>) -> Response<Body> {
@@ -288,15 +223,5 @@ mod tests {
         assert_eq!(shown["callbacks"], callbacks);
         assert_eq!(shown["newestBatch"], json!("20201006-7"));
         assert_eq!(shown["identities"], json!(151_000));
-    }
-
-    #[test]
-    fn installs_one_recorder_for_any_number_of_servers() {
-        let first = Metrics::install().unwrap();
-        let second = Metrics::install().unwrap();
-        metrics::counter!("efgs_refusals_total", "code" => "seen").increment(2);
-        let line = "efgs_refusals_total{code=\"seen\"} 2";
-        assert!(first.0.render().contains(line));
-        assert!(second.0.render().contains(line));
     }
 }

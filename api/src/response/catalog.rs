@@ -11,7 +11,8 @@ use engine::validate::{KeyRule, OriginMismatch};
 use engine::verify::{SignatureError, ValiditySeconds};
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 
-use super::{CallbackRefusal, Extra, Refusal, RequestError, RouteError, verdict};
+use super::verdict::Extra;
+use super::{CallbackRefusal, Refusal, RequestError, RouteError, verdict};
 use crate::delivery::UrlError;
 use crate::negotiate::{NegotiationError, Offer, VersionError};
 use crate::participant::AuthenticationError;
@@ -398,8 +399,7 @@ fn every_overload() -> Vec<Overload> {
         OverloadBound::ColdReads => OverloadBound::ColdReads,
         OverloadBound::Callbacks => OverloadBound::Callbacks,
     ];
-    let retry_after = std::time::Duration::from_secs(1);
-    each(&bounds, |bound| Overload { bound, retry_after })
+    each(&bounds, Overload::of)
 }
 
 fn every_failure() -> Vec<Failure> {
@@ -431,6 +431,12 @@ mod tests {
             let status = *statuses.entry(described.code).or_insert(described.status);
             assert_eq!(status, described.status, "{}", described.code);
         }
+    }
+
+    #[test]
+    fn knows_every_bound_that_the_engine_counts() {
+        let described: Vec<_> = every_overload().iter().map(|one| one.bound).collect();
+        assert_eq!(described, OverloadBound::ALL);
     }
 
     #[test]

@@ -1,10 +1,18 @@
+use std::time::Duration;
+
+use engine::bundle::{DownloadError, DownloadRefusal};
+use engine::decode::MalformedBatch;
 use engine::domain::Country;
 use engine::error::DatabaseError;
-use engine::validate::OriginMismatch;
+use engine::validate::{KeyRule, OriginMismatch};
+use engine::verify::SignatureError;
+use engine::{Failure, Overload, OverloadBound, Rejection};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::negotiate::{NegotiationError, Offer, VersionError};
+use crate::participant::AuthenticationError;
 
 /// `date -u -d @1602000000`: Tue Oct 6 16:00:00 UTC 2020.
 const NOW: UnixMillis = UnixMillis(1_602_000_000_250);
@@ -299,9 +307,10 @@ async fn answers_refused_downloads_with_the_exact_texts() {
 
 #[tokio::test]
 async fn says_when_to_come_back() {
-    let overload = |bound| Overload {
-        bound,
-        retry_after: Duration::from_millis(1200),
+    let overload = |bound| {
+        let mut overload = Overload::of(bound);
+        overload.retry_after = Duration::from_millis(1200);
+        overload
     };
     let batches = overload(OverloadBound::Batches);
     assert_eq!(refuse(&batches.into(), NOW).status(), 503);

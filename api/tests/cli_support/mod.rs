@@ -141,8 +141,12 @@ impl Gateway {
         let sent = Command::new("kill").args(["-s", signal, &id]).status();
         assert!(sent.unwrap().success());
         // Its standard output closes when it ends.
-        let ended = self.lines.recv_timeout(PATIENCE);
-        assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+        let ended = loop {
+            if let Err(ended) = self.lines.recv_timeout(PATIENCE) {
+                break ended;
+            }
+        };
+        assert_eq!(ended, RecvTimeoutError::Disconnected);
         let status = self.process.wait().unwrap();
         let mut errors = Vec::new();
         let mut pipe = self.process.stderr.take().unwrap();

@@ -58,6 +58,43 @@ fn refuses_a_mariadb_that_does_not_suit_it() {
 }
 
 #[test]
+fn refuses_a_mariadb_that_may_lose_what_it_has_confirmed() {
+    let folder = TempDir::new().unwrap();
+    let mut server = MariaDb::start(folder.path()).unwrap();
+    server.create_database("efgs").unwrap();
+    let installation = Installation::new("DE");
+    let mut serve_here = serve(&installation, &server.url("efgs"));
+    let mut serves = || {
+        let (gateway, _) = Gateway::start(&mut serve_here);
+        assert!(gateway.stop("TERM").status.success());
+    };
+    let refuses = |server: &MariaDb, remedy| {
+        let mut command = serve(&installation, &server.url("efgs"));
+        refuses(&mut command, &["may lose commits", remedy]);
+    };
+
+    for value in [0, 2] {
+        let set = format!("SET GLOBAL innodb_flush_log_at_trx_commit = {value}");
+        server.run(&set).unwrap();
+        refuses(&server, "set innodb_flush_log_at_trx_commit to 1");
+    }
+    server
+        .run("SET GLOBAL innodb_flush_log_at_trx_commit = 3")
+        .unwrap();
+    serves();
+    // Without a binary log there is nothing to flush in it.
+    server.run("SET GLOBAL sync_binlog = 0").unwrap();
+    serves();
+
+    server.restart_with(&["--log-bin=binlog"]).unwrap();
+    refuses(&server, "set sync_binlog to 1");
+    server.run("SET GLOBAL sync_binlog = 100").unwrap();
+    refuses(&server, "set sync_binlog to 1");
+    server.run("SET GLOBAL sync_binlog = 1").unwrap();
+    serves();
+}
+
+#[test]
 fn refuses_a_mariadb_that_does_not_let_it_in() {
     let folder = TempDir::new().unwrap();
     let mut server = MariaDb::start(folder.path()).unwrap();

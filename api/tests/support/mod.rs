@@ -73,6 +73,7 @@ pub(crate) fn thumbprint(code: &str) -> String {
 pub(crate) struct Gateway {
     pub(crate) addresses: BoundAddresses,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) engine: Arc<Engine>,
     server_certificate: CertificateDer<'static>,
     database: DatabaseUrl,
     stop: oneshot::Sender<()>,
@@ -107,7 +108,7 @@ impl Gateway {
         let (stop, stopped) = oneshot::channel();
         let (sender, addresses) = oneshot::channel();
         let running = tokio::spawn(server::serve(
-            engine,
+            Arc::clone(&engine),
             shared,
             server,
             move |addresses| sender.send(*addresses).unwrap(),
@@ -119,12 +120,23 @@ impl Gateway {
         Ok(Self {
             addresses,
             clock,
+            engine,
             server_certificate,
             database,
             stop,
             running,
             _folder: folder,
         })
+    }
+
+    /// Keeps uploads waiting for their commit, by SQLite's lock, until it is dropped.
+    pub(crate) fn lock_database(&self) -> rusqlite::Connection {
+        let DatabaseUrl::Sqlite(path) = &self.database else {
+            panic!("these gateways are on SQLite");
+        };
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        connection
     }
 
     /// Tells the gateway to stop; gives what waits for its end.
@@ -331,6 +343,16 @@ pub(crate) fn forwarded(code: &str) -> String {
 }
 
 impl Upload {
+    /// Its request through a proxy, which does not say how long its body is.
+    pub(crate) fn chunked(&self, code: &str, tag: &str) -> Vec<u8> {
+        let length = format!("Content-Length: {}", self.body.len());
+        let head = self.head(code, tag);
+        let head = head.replacen(&length, "Transfer-Encoding: chunked", 1);
+        let size = format!("\r\n{:x}\r\n", self.body.len());
+        let end = b"\r\n0\r\n\r\n";
+        [head.as_bytes(), size.as_bytes(), &self.body, end].concat()
+    }
+
     /// The head of its request through a proxy, without the empty line.
     pub(crate) fn head(&self, code: &str, tag: &str) -> String {
         let (length, signature) = (self.body.len(), &self.signature);

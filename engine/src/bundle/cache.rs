@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Bundle, DownloadBatch};
+use super::{Bundle, BundleKey, DownloadBatch};
 use crate::domain::{Format, Seq};
 
 /// Segments of uploads that were stored here and wait to be cut. Beyond the bound the oldest are
@@ -65,8 +65,6 @@ pub(crate) struct BundleCache {
     bytes_max: usize,
 }
 
-type BundleKey = (u64, Format);
-
 #[derive(Debug, Default)]
 struct Cached {
     bundles: HashMap<BundleKey, (u64, Arc<Bundle>)>,
@@ -111,7 +109,7 @@ impl BundleCache {
         {
             cached.remove(oldest);
         }
-        metrics::gauge!("efgs_bundle_cache_bytes").set(cached.bytes as f64);
+        cached.measure();
     }
 
     /// Forgets bundles of download batches that cannot be asked for any more.
@@ -126,10 +124,19 @@ impl BundleCache {
             }
             kept
         });
+        cached.measure();
     }
 }
 
 impl Cached {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "bytes in memory are far below 2^53"
+    )]
+    fn measure(&self) {
+        metrics::gauge!("efgs_bundle_cache_bytes").set(self.bytes as f64);
+    }
+
     fn remove(&mut self, key: BundleKey) {
         if let Some((moment, bundle)) = self.bundles.remove(&key) {
             self.uses.remove(&moment);
@@ -144,6 +151,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
     use crate::bundle::BundledUpload;
     use crate::domain::{BatchTag, Country};
@@ -183,6 +192,20 @@ mod tests {
         assert!(cache.find(2, Format::Protobuf).is_none());
         assert!(cache.find(3, Format::Protobuf).is_some());
         assert_eq!(lock(&cache.inner).bytes, 40);
+    }
+
+    #[test]
+    fn tells_how_much_it_holds() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let told = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let cache = BundleCache::new(100);
+            cache.insert(1, &bundle(10));
+            cache.insert(2, &bundle(40));
+            assert!(told.render().contains("efgs_bundle_cache_bytes 50\n"));
+            cache.expire(1);
+            assert!(told.render().contains("efgs_bundle_cache_bytes 40\n"));
+        });
     }
 
     #[test]

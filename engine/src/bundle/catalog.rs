@@ -1,6 +1,6 @@
 //! The chain of download batches that can be asked for, in memory.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{DownloadBatch, DownloadRefusal};
 use crate::domain::{BatchTag, Day};
@@ -23,25 +23,17 @@ impl Catalog {
         self.read().last().map(Arc::clone)
     }
 
-    /// Appends batches; those that are known already are left out. Drops what is older than
-    /// `oldest`.
-    pub(crate) fn append(&self, batches: &[Arc<DownloadBatch>], oldest: Day) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for batch in batches {
-            if known.last().is_none_or(|last| last.ordinal < batch.ordinal) {
-                known.push(Arc::clone(batch));
-            }
-        }
-        let expired = known.partition_point(|batch| batch.tag.day < oldest);
-        known.drain(..expired);
+    /// Appends batches; those that are known already are left out.
+    pub(crate) fn append(&self, batches: &[Arc<DownloadBatch>]) {
+        append(&mut self.write(), batches);
     }
 
-    /// Forgets everything, to be read again.
-    pub(crate) fn clear(&self) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+    /// Puts these batches in place of all that are known. What was appended behind them since they
+    /// were read stays.
+    pub(crate) fn replace(&self, mut batches: Vec<Arc<DownloadBatch>>) {
+        let mut known = self.write();
+        append(&mut batches, &known);
+        *known = batches;
     }
 
     /// Drops what is older than `oldest`; gives the last ordinal that is gone, if any is.
@@ -51,7 +43,7 @@ impl Catalog {
         if !self.read().first().is_some_and(is_old) {
             return None;
         }
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.write();
         let expired = known.partition_point(is_old);
         known
             .drain(..expired)
@@ -95,8 +87,21 @@ impl Catalog {
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<DownloadBatch>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<DownloadBatch>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Arc<DownloadBatch>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Appends those of `batches` that come behind the last known one.
+fn append(known: &mut Vec<Arc<DownloadBatch>>, batches: &[Arc<DownloadBatch>]) {
+    for batch in batches {
+        if known.last().is_none_or(|last| last.ordinal < batch.ordinal) {
+            known.push(Arc::clone(batch));
+        }
     }
 }
 
@@ -115,7 +120,7 @@ mod tests {
         Day::parse_iso(text).unwrap()
     }
 
-    fn catalog(tags: &[&str]) -> Catalog {
+    fn batches(tags: &[&str]) -> Vec<Arc<DownloadBatch>> {
         let batch = |(ordinal, tag): (u64, &&str)| {
             let tag = BatchTag::parse(tag).unwrap();
             Arc::new(DownloadBatch {
@@ -125,9 +130,12 @@ mod tests {
                 uploads: Vec::new(),
             })
         };
+        (1..).zip(tags).map(batch).collect()
+    }
+
+    fn catalog(tags: &[&str]) -> Catalog {
         let catalog = Catalog::default();
-        let batches: Vec<_> = (1..).zip(tags).map(batch).collect();
-        catalog.append(&batches, day("2020-01-01"));
+        catalog.append(&batches(tags));
         catalog
     }
 
@@ -197,10 +205,23 @@ mod tests {
     fn leaves_known_batches_out_and_drops_expired_ones() {
         let catalog = catalog(&["20201006-1", "20201006-2"]);
         let newest = catalog.newest().unwrap();
-        catalog.append(&[newest], day("2020-10-06"));
+        catalog.append(&[newest]);
         assert_eq!(catalog.read().len(), 2);
         assert_eq!(catalog.expire(day("2020-10-06")), None);
         assert_eq!(catalog.expire(day("2020-10-07")), Some(2));
         assert!(catalog.newest().is_none());
+    }
+
+    #[test]
+    fn takes_older_batches_back_whatever_a_reader_appends_meanwhile() {
+        let chain = batches(&["20201006-1", "20201006-2", "20201007-1", "20201007-2"]);
+        let catalog = Catalog::default();
+        catalog.append(&chain[2..3]);
+        let read_anew = chain[..3].to_vec();
+        catalog.append(&chain[3..]);
+        catalog.replace(read_anew);
+        assert_eq!(*catalog.read(), chain);
+        catalog.replace(Vec::new());
+        assert_eq!(*catalog.read(), chain, "all of it was cut since");
     }
 }

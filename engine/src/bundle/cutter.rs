@@ -1,5 +1,5 @@
-//! The bundler thread: cuts download batches while it holds the lease, follows those that another
-//! gateway cuts, and keeps the certificate list current.
+//! The bundler thread: cuts download batches while it holds the lease, and follows those that another
+//! gateway cuts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -114,12 +114,10 @@ impl Bundler {
     /// A clock that was set back: what was dropped as too old may be wanted again.
     fn follow_clock(&mut self) -> Result<(), SqlError> {
         let today = self.clock.now().day();
-        let went_back = self.state.today.is_some_and(|known| today < known);
-        self.state.today = Some(today);
-        if went_back {
-            self.serve.catalog().clear();
-            self.refresh()?;
+        if self.state.today.is_some_and(|known| today < known) {
+            self.serve.read_anew(self.state.store(), today)?;
         }
+        self.state.today = Some(today);
         self.serve.expire(today);
         Ok(())
     }
@@ -142,33 +140,23 @@ impl Bundler {
         Ok(agrees)
     }
 
+    /// Renews the lease when that is due, or asks for it.
     fn hold_lease(&mut self) -> Result<(), SqlError> {
         if !due(&mut self.state.next_renewal, limits::LEASE_RENEWAL) {
-            if self
-                .state
-                .lease
-                .is_some_and(|lease| lease.expires <= Instant::now())
-            {
+            let lease = self.state.lease;
+            if lease.is_some_and(|lease| lease.expires <= Instant::now()) {
                 self.lose_lease();
             }
             return Ok(());
         }
         if !self.agrees_on_time()? {
-            if self.state.lease.is_some() {
-                self.state
-                    .store()
-                    .release_lease(persist::Lease::Bundle, &self.holder)?;
-            }
-            self.lose_lease();
-            return Ok(());
+            return self.release_lease();
         }
         let asked = Instant::now();
         let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
-        let Some(token) =
-            self.state
-                .store()
-                .hold_lease(persist::Lease::Bundle, &self.holder, ttl_ms)?
-        else {
+        let store = self.state.store();
+        let held = store.hold_lease(persist::Lease::Bundle, &self.holder, ttl_ms)?;
+        let Some(token) = held else {
             self.lose_lease();
             return Ok(());
         };
@@ -177,21 +165,33 @@ impl Bundler {
             token,
             expires: asked + limits::LEASE_TTL,
         });
-        if is_new {
-            // Everything that was cut before us, then everything that waits.
-            self.refresh()?;
-            let newest = self.state.store().newest_download_batch()?;
-            let cut_to = newest
-                .as_ref()
-                .map_or(Seq::ZERO, |batch| Seq(*batch.seqs.end()));
-            self.state.newest = newest;
-            self.state.waiting = Waiting {
-                read_to: cut_to,
-                ..Waiting::default()
-            };
-            self.cuts.store(true, Ordering::Release);
-            tracing::info!(stage = "bundle", token, "Batch Process started");
+        if is_new { self.begin(token) } else { Ok(()) }
+    }
+
+    /// Reads everything that was cut before us; what waits comes behind that.
+    fn begin(&mut self, token: u64) -> Result<(), SqlError> {
+        self.refresh()?;
+        let newest = self.state.store().newest_download_batch()?;
+        let cut_to = newest
+            .as_ref()
+            .map_or(Seq::ZERO, |batch| Seq(*batch.seqs.end()));
+        self.state.newest = newest;
+        self.state.waiting = Waiting {
+            read_to: cut_to,
+            ..Waiting::default()
+        };
+        self.cuts.store(true, Ordering::Release);
+        tracing::info!(stage = "bundle", token, "Batch Process started");
+        Ok(())
+    }
+
+    /// Leaves the lease to another gateway, at once.
+    fn release_lease(&mut self) -> Result<(), SqlError> {
+        if self.state.lease.is_some() {
+            let store = self.state.store();
+            store.release_lease(persist::Lease::Bundle, &self.holder)?;
         }
+        self.lose_lease();
         Ok(())
     }
 
@@ -293,7 +293,7 @@ impl Bundler {
             .waiting
             .uploads
             .drain(..counts.iter().sum::<usize>());
-        self.serve.adopt(&batches, wall.day());
+        self.serve.adopt(&batches);
         for row in &rows {
             let (tag, keys) = (row.tag, row.key_count);
             tracing::info!(stage = "bundle", batchTag = %tag, diagnosisKeyCount = keys, "Batch created");

@@ -100,6 +100,9 @@ impl Bundle {
     }
 }
 
+/// The ordinal of a download batch, and a format of its bytes.
+type BundleKey = (u64, Format);
+
 /// The answer to a download request.
 #[derive(Debug, Clone)]
 pub struct Download {

@@ -1,25 +1,23 @@
 //! Serve: answers from memory at once; reads back what is cold, once for all who ask.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::catalog::Found;
 use super::{
-    AuditEntry, Bundle, BundleCache, Catalog, Download, DownloadBatch, DownloadError,
+    AuditEntry, Bundle, BundleCache, BundleKey, Catalog, Download, DownloadBatch, DownloadError,
     DownloadRefusal, DownloadRequest, FreshSegments,
 };
 use crate::clock::Clock;
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::error::{Failure, Overload, OverloadBound, StartError};
 use crate::limits;
-use crate::persist::{Database, SqlError, Store};
+use crate::persist::{Database, DownloadBatchRow, KeptStore, SqlError, Store};
 use crate::seal::Keys;
 use crate::stage::timed;
 use crate::statistics::DownloadCounts;
@@ -36,13 +34,50 @@ pub(crate) struct Serve {
     catalog: Catalog,
     cache: BundleCache,
     fresh: Arc<FreshSegments>,
-    /// Who waits for which cold bundle: it is read once.
-    waiting: Mutex<HashMap<(u64, Format), Vec<Waiter>>>,
+    waiting: Mutex<Waiting>,
     jobs: Mutex<Option<Sender<Job>>>,
     keys: Keys,
     clock: Arc<dyn Clock>,
     max_age_days: u32,
     counts: Arc<DownloadCounts>,
+}
+
+/// Who waits for which cold bundle: it is read once.
+#[derive(Debug, Default)]
+struct Waiting {
+    by_bundle: HashMap<BundleKey, Vec<Waiter>>,
+    /// Invariant: the number of all waiters, at most [`limits::COLD_READS_MAX`].
+    count: usize,
+}
+
+/// What becomes of a waiter.
+enum Wait {
+    /// Nobody else waits for the bundle: it is to be read.
+    First,
+    Behind,
+    Full(Waiter),
+}
+
+impl Waiting {
+    fn add(&mut self, key: BundleKey, waiter: Waiter) -> Wait {
+        if self.count >= limits::COLD_READS_MAX {
+            return Wait::Full(waiter);
+        }
+        self.count += 1;
+        let of_bundle = self.by_bundle.entry(key).or_default();
+        of_bundle.push(waiter);
+        if of_bundle.len() == 1 {
+            Wait::First
+        } else {
+            Wait::Behind
+        }
+    }
+
+    fn take(&mut self, key: BundleKey) -> Vec<Waiter> {
+        let taken = self.by_bundle.remove(&key).unwrap_or_default();
+        self.count -= taken.len();
+        taken
+    }
 }
 
 struct Waiter {
@@ -82,7 +117,7 @@ enum Job {
 
 impl Job {
     /// The bundle that others may wait for, too.
-    fn reading(&self) -> Option<(u64, Format)> {
+    fn reading(&self) -> Option<BundleKey> {
         match self {
             Self::Read { batch, format } => Some((batch.ordinal, *format)),
             Self::Refresh(..) | Self::RefreshAudit { .. } | Self::Audit { .. } => None,
@@ -139,39 +174,52 @@ impl Serve {
     }
 
     /// Makes new download batches known; their bundles are warm if all their uploads came in here.
-    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>], today: Day) {
+    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>]) {
         for batch in batches {
             if let Some(bundle) = self.fresh.take(batch) {
                 self.cache.insert(batch.ordinal, &Arc::new(bundle));
             }
         }
-        self.catalog.append(batches, self.oldest_day(today));
+        self.catalog.append(batches);
     }
 
     /// Reads which download batches there are behind the newest that we know.
     pub(crate) fn refresh(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
         let known = self.catalog.newest().map_or(0, |batch| batch.ordinal);
-        let rows = store.read_download_batches(known, self.oldest_day(today))?;
-        if !rows.is_empty() {
-            store.settle_what_was_read()?;
-        }
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return Ok(());
-        };
-        let uploads = store.read_upload_range(&(*first.seqs.start()..=*last.seqs.end()))?;
-        let mut uploads = uploads.into_iter().peekable();
-        let batches: Vec<_> = rows
-            .into_iter()
-            .map(|row| {
-                let (start, end) = (*row.seqs.start(), *row.seqs.end());
-                let members = std::iter::from_fn(|| uploads.next_if(|upload| upload.seq.0 <= end))
-                    .filter(|upload| upload.seq.0 >= start);
-                let members: Vec<_> = members.collect();
-                Arc::new(DownloadBatch::new(row, members))
-            })
-            .collect();
-        self.adopt(&batches, today);
+        let batches = self.read_batches(known, store, today)?;
+        self.adopt(&batches);
         Ok(())
+    }
+
+    /// Reads all download batches that can be asked for, also those that were forgotten as too old.
+    pub(crate) fn read_anew(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
+        let batches = self.read_batches(0, store, today)?;
+        self.catalog.replace(batches);
+        Ok(())
+    }
+
+    /// The download batches behind an ordinal that are young enough to be asked for.
+    fn read_batches(
+        &self,
+        after_ordinal: u64,
+        store: &mut Store,
+        today: Day,
+    ) -> Result<Vec<Arc<DownloadBatch>>, SqlError> {
+        let rows = store.read_download_batches(after_ordinal, self.oldest_day(today))?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok(Vec::new());
+        };
+        let seqs = *first.seqs.start()..=*last.seqs.end();
+        store.settle_what_was_read()?;
+        let uploads = store.read_upload_range(&seqs)?;
+        let mut uploads = uploads.into_iter().peekable();
+        let with_members = |row: DownloadBatchRow| {
+            let (start, end) = (*row.seqs.start(), *row.seqs.end());
+            let members = std::iter::from_fn(|| uploads.next_if(|upload| upload.seq.0 <= end));
+            let members: Vec<_> = members.filter(|upload| upload.seq.0 >= start).collect();
+            Arc::new(DownloadBatch::new(row, members))
+        };
+        Ok(rows.into_iter().map(with_members).collect())
     }
 
     /// Forgets download batches that are too old to be asked for.
@@ -242,18 +290,15 @@ impl Serve {
             reader,
             reply,
         };
-        let first = match self.lock_waiting().entry((batch.ordinal, format)) {
-            Entry::Occupied(mut entry) => {
-                entry.get_mut().push(waiter);
-                false
+        let key = (batch.ordinal, format);
+        // The lock ends before anybody is answered.
+        let wait = self.lock_waiting().add(key, waiter);
+        match wait {
+            Wait::First => self.submit(Job::Read { batch, format }),
+            Wait::Behind => {}
+            Wait::Full(waiter) => {
+                (waiter.reply)(Err(Overload::at(OverloadBound::ColdReads).into()));
             }
-            Entry::Vacant(entry) => {
-                entry.insert(vec![waiter]);
-                true
-            }
-        };
-        if first {
-            self.submit(Job::Read { batch, format });
         }
     }
 
@@ -272,14 +317,9 @@ impl Serve {
         };
         match sent {
             Ok(()) => {}
-            Err(TrySendError::Full(job)) => self.refuse(job, || {
-                let retry_after = Duration::from_secs(1);
-                Overload {
-                    bound: OverloadBound::ColdReads,
-                    retry_after,
-                }
-                .into()
-            }),
+            Err(TrySendError::Full(job)) => {
+                self.refuse(job, || Overload::at(OverloadBound::ColdReads).into());
+            }
             Err(TrySendError::Disconnected(job)) => {
                 self.refuse(job, || Failure::ShuttingDown.into());
             }
@@ -298,52 +338,50 @@ impl Serve {
         }
     }
 
-    fn lock_waiting(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, Format), Vec<Waiter>>> {
+    fn lock_waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_waiters(&self, ordinal: u64, format: Format) -> Vec<Waiter> {
-        self.lock_waiting()
-            .remove(&(ordinal, format))
-            .unwrap_or_default()
+        self.lock_waiting().take((ordinal, format))
     }
 
     /// A reader thread.
     fn work(&self, database: &Database, jobs: &Receiver<Job>) {
-        let mut kept: Option<(Store, Instant)> = None;
+        let mut connection = KeptStore::new(database.clone());
         for job in jobs {
-            let fresh = kept
-                .take()
-                .filter(|(_, used)| used.elapsed() < limits::READER_IDLE_MAX);
-            let connected = fresh.map_or_else(|| database.store(), |(store, _)| Ok(store));
-            let mut store = match connected {
+            let store = match connection.store() {
                 Ok(store) => store,
                 Err(error) => {
-                    self.refuse_unconnected(job, &error);
+                    // Who is queued would only wait for the same.
+                    self.refuse_unconnected(std::iter::once(job).chain(jobs.try_iter()), &error);
                     continue;
                 }
             };
             let reading = job.reading();
-            match catch_unwind(AssertUnwindSafe(|| self.run(job, &mut store))) {
-                Ok(true) => kept = Some((store, Instant::now())),
-                // A connection on which something failed is not used again.
+            match catch_unwind(AssertUnwindSafe(|| self.run(job, store))) {
+                Ok(true) => continue,
                 Ok(false) => {}
                 Err(_) => self.give_up(reading),
             }
+            // A connection on which something failed is not used again.
+            connection.close();
         }
     }
 
-    fn refuse_unconnected(&self, job: Job, error: &SqlError) {
+    fn refuse_unconnected(&self, jobs: impl Iterator<Item = Job>, error: &SqlError) {
         tracing::warn!(stage = "serve", error = %error, "database is not available");
-        self.refuse(job, || {
-            let source = "not connected".into();
-            let doing = "connecting for a download";
-            Failure::Database(crate::error::DatabaseError { doing, source }).into()
-        });
+        for job in jobs {
+            self.refuse(job, || {
+                let source = "not connected".into();
+                let doing = "connecting for a download";
+                Failure::Database(crate::error::DatabaseError { doing, source }).into()
+            });
+        }
     }
 
     /// After a panic: who waited for the bundle is told; who waited for an audit went with the job.
-    fn give_up(&self, reading: Option<(u64, Format)>) {
+    fn give_up(&self, reading: Option<BundleKey>) {
         metrics::counter!("efgs_panics_total").increment(1);
         let Some((ordinal, format)) = reading else {
             return;
@@ -526,5 +564,63 @@ fn read_audit(
             true
         }
         Err(error) => answer_error(reply, failure(error, "reading an audit")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::BundledUpload;
+    use crate::clock::ManualClock;
+    use crate::domain::{Seq, UnixMillis};
+
+    #[test]
+    fn refuses_who_would_wait_beyond_the_bound() {
+        let clock = ManualClock::new(UnixMillis(1_601_942_400_000));
+        let keys = Keys::parse(&Keys::generate_text()).unwrap();
+        let fresh = Arc::new(FreshSegments::new(0));
+        let serve = Serve::new(keys, Arc::new(clock), fresh, 0, 2, Arc::default());
+        // No reader takes it out: it stays cold.
+        let (jobs, queue) = bounded(limits::COLD_READS_MAX);
+        *serve.jobs.lock().unwrap() = Some(jobs);
+        let tag = BatchTag::parse("20201006-1").unwrap();
+        let upload = BundledUpload {
+            seq: Seq(1),
+            country: Country::parse("IT").unwrap(),
+            key_count: 1,
+        };
+        serve.adopt(&[Arc::new(DownloadBatch {
+            ordinal: 1,
+            tag,
+            seqs: 1..=1,
+            uploads: vec![upload],
+        })]);
+        let (sender, answers) = bounded(2 * limits::COLD_READS_MAX);
+        let ask = || {
+            let request = DownloadRequest {
+                country: Country::parse("DE").unwrap(),
+                date: tag.day,
+                tag: None,
+                format: Format::Protobuf,
+            };
+            let sender = sender.clone();
+            serve.download(
+                request,
+                Box::new(move |answer| sender.send(answer).unwrap()),
+            );
+        };
+        (0..limits::COLD_READS_MAX).for_each(|_| ask());
+        assert!(answers.is_empty(), "all of them wait");
+        ask();
+        let Ok(Err(DownloadError::Overload(overload))) = answers.try_recv() else {
+            panic!("the next one is refused");
+        };
+        assert_eq!(overload.bound, OverloadBound::ColdReads);
+        assert_eq!(queue.len(), 1, "it is read once");
+        let job = queue.recv().unwrap();
+        serve.refuse(job, || Failure::ShuttingDown.into());
+        assert_eq!(answers.len(), limits::COLD_READS_MAX);
+        ask();
+        assert_eq!((answers.len(), queue.len()), (limits::COLD_READS_MAX, 1));
     }
 }

@@ -173,8 +173,8 @@ pub(crate) trait Connection: Send + fmt::Debug {
     fn script(&mut self, sql: &str) -> Result<(), SqlError>;
 
     /// Whether what other connections see committed is durable already. It is not on MySQL-compatible
-    /// servers without a binary log: InnoDB shows a commit before it has flushed it, and a server
-    /// that dies in between takes it back.
+    /// servers, unless they flush a binary log first: InnoDB shows a commit before it has flushed
+    /// it, and a server that dies in between takes it back.
     fn shows_durable_only(&self) -> bool;
 
     /// Ends the transaction without effect; none may be open.
@@ -203,6 +203,8 @@ pub(crate) trait Connection: Send + fmt::Debug {
 /// Where SQL differs.
 #[derive(Debug)]
 pub(crate) struct Dialect {
+    /// Finds a table of the database by its name, the only parameter.
+    pub(crate) find_table: &'static str,
     /// Type of a log position that is a primary key.
     pub(crate) position: &'static str,
     /// Options of a table.

@@ -8,15 +8,19 @@ use super::connection::{Connection, Dialect, Param, Row, SqlError};
 
 /// Before what a connection may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment<'a> {
+pub(crate) enum Moment<'a> {
     /// The insertion of the upload with this tag. Alone in its group, it is the commit, too.
     Insert(&'a str),
     Commit,
+    /// The claim on the end of the log.
+    Claim,
+    /// A connection is opened. It fails, whichever way is said.
+    Connect,
 }
 
 /// How it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Conflict,
     Refused,
     Lost,
@@ -28,7 +32,7 @@ type Plan = dyn Fn(Moment<'_>) -> Option<Fault> + Send + Sync;
 
 /// When connections fail, and how.
 #[derive(Clone)]
-pub(super) struct Faults(Arc<Plan>);
+pub(crate) struct Faults(Arc<Plan>);
 
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,6 +41,14 @@ impl fmt::Debug for Faults {
 }
 
 impl Faults {
+    /// Whether a connection can be opened.
+    pub(super) fn connect(&self) -> Result<(), SqlError> {
+        match (self.0)(Moment::Connect) {
+            None => Ok(()),
+            Some(_) => Err(SqlError::Lost("away".into())),
+        }
+    }
+
     pub(super) fn wrap(&self, inner: Box<dyn Connection>) -> Faulty {
         let faults = self.clone();
         Faulty { inner, faults }
@@ -45,7 +57,7 @@ impl Faults {
 
 impl Database {
     /// The same database, with connections that fail.
-    pub(super) fn failing(
+    pub(crate) fn failing(
         &self,
         plan: impl Fn(Moment<'_>) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
@@ -121,7 +133,7 @@ impl Connection for Faulty {
     }
 
     fn begin_locking(&mut self) -> Result<(), SqlError> {
-        self.inner.begin_locking()
+        self.at(Moment::Claim, |inner| inner.begin_locking())
     }
 
     fn dialect(&self) -> &'static Dialect {

@@ -67,14 +67,14 @@ pub(super) struct Written {
     pub(super) took: Duration,
 }
 
-/// The writer's hand: waits for the database, so that the writer need not. Has one job at most.
+/// The commit thread: waits for the database, so that the writer need not. Has one job at most.
 #[derive(Debug)]
-pub(super) struct Hand {
+pub(super) struct Committer {
     jobs: Sender<Job>,
     pub(super) written: Receiver<Written>,
 }
 
-impl Hand {
+impl Committer {
     /// Starts the thread; it ends when this value is dropped.
     pub(super) fn start() -> std::io::Result<Self> {
         let (jobs, queue) = bounded::<Job>(1);

@@ -2,11 +2,11 @@
 //! certificates and callback subscriptions at last. A mark says that it was begun, so that half of one is never served.
 
 use super::callbacks::{ImportedSubscription, insert_subscription};
+use super::certificates::{bump_certificate_revision, insert_certificate};
 use super::connection::SqlError;
-use super::store::{
-    DownloadBatchRow, NewDownloadBatch, Store, UploadRow, bump_certificate_revision,
-    insert_certificate, insert_download_batch, insert_row,
-};
+use super::download_batches::{DownloadBatchRow, NewDownloadBatch, insert_download_batch};
+use super::log::{UploadRow, insert_row};
+use super::store::Store;
 use crate::domain::UnixMillis;
 use crate::limits;
 use crate::trust::CertificateRow;

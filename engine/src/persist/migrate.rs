@@ -1,7 +1,7 @@
 //! Numbered migrations, applied in order under a lock.
 
-use super::Database;
 use super::connection::{Connection, SqlError};
+use super::{Database, Pace};
 use crate::error::StartError;
 
 /// All migrations; the position in the list, from 1, is the schema version.
@@ -26,7 +26,7 @@ pub(crate) fn known_version() -> u32 {
 /// does no harm: that is a rule for those who write migrations.
 pub(crate) fn migrate(database: &Database) -> Result<u32, StartError> {
     let mut connection = database
-        .connect()
+        .connect(Pace::Leisurely)
         .map_err(|error| database.unreachable(error))?;
     let found = apply(&mut *connection).map_err(|error| database.unreachable(error))?;
     if found > known_version() {
@@ -38,15 +38,22 @@ pub(crate) fn migrate(database: &Database) -> Result<u32, StartError> {
     Ok(found)
 }
 
-/// The schema version, 0 for an empty database.
+/// The schema version, 0 for an empty database. Only reads.
 pub(crate) fn version(connection: &mut dyn Connection) -> Result<u32, SqlError> {
-    connection.script(VERSION_TABLE)?;
+    let find = connection.dialect().find_table;
+    if connection
+        .first(find, &["schema_version".into()])?
+        .is_none()
+    {
+        return Ok(0);
+    }
     let row = connection.first("SELECT COALESCE(MAX(version), 0) FROM schema_version", &[])?;
     Ok(row.map_or(0, |row| u32::try_from(row.number(0)).unwrap_or(u32::MAX)))
 }
 
 fn apply(connection: &mut dyn Connection) -> Result<u32, SqlError> {
     connection.lock_migrations()?;
+    connection.script(VERSION_TABLE)?;
     let found = version(connection)?;
     for (number, migration) in (1..).zip(MIGRATIONS) {
         if number > found {
@@ -69,4 +76,35 @@ fn without_comments(sql: &str) -> String {
         .lines()
         .map(|line| line.split("--").next().unwrap_or(""));
     code.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use loadgen::local::MariaDb;
+
+    use super::*;
+
+    fn check(database: &Database) {
+        let mut store = database.store().unwrap();
+        let find = store.0.dialect().find_table;
+        let mut is_there = |table: &str| store.0.first(find, &[table.into()]).unwrap().is_some();
+        assert!(!is_there("schema_version"));
+        assert_eq!(database.store().unwrap().schema_version().unwrap(), 0);
+        assert!(!is_there("schema_version"), "reading has made it");
+        assert_eq!(migrate(database).unwrap(), 0);
+        assert!(is_there("schema_version") && is_there("upload_log"));
+        assert_eq!(migrate(database).unwrap(), known_version());
+    }
+
+    #[test]
+    fn reading_the_version_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("db");
+        check(&Database::new(crate::settings::DatabaseUrl::Sqlite(file)));
+        let server = MariaDb::start(folder.path()).unwrap();
+        for name in ["other", "efgs"] {
+            server.create_database(name).unwrap();
+            check(&Database::new(server.url(name).parse().unwrap()));
+        }
+    }
 }

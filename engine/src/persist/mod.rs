@@ -10,13 +10,19 @@
 //! Weighed against: a row a key (0.03 to 0.4 M keys/s, falling with the size of the index, where
 //! the log keeps 2.7 M flat), and a lock between gateways for every commit (a round trip more, and
 //! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and
-//! [`sqlite`] are the only doors to the databases; [`store`] holds all SQL that both share.
+//! [`sqlite`] are the only doors to the databases; the SQL of the other modules runs on both, but for
+//! [`reference`](self::reference), which is MySQL's.
 
 mod callbacks;
+mod certificates;
 mod checkpoint;
 mod connection;
+mod download_batches;
 mod group;
 mod import;
+mod kept;
+mod leases;
+mod log;
 mod migrate;
 mod mysql;
 mod reference;
@@ -29,16 +35,18 @@ mod writer;
 pub(crate) use callbacks::{ClaimTerms, DueDelivery, ImportedSubscription};
 pub(crate) use checkpoint::Checkpoints;
 pub(crate) use connection::SqlError;
+pub(crate) use download_batches::{DownloadBatchRow, NewDownloadBatch};
 pub(crate) use import::ImportState;
+pub(crate) use kept::KeptStore;
+pub(crate) use leases::Lease;
+pub(crate) use log::{LogEntry, UploadMeta, UploadRow};
 pub(crate) use migrate::{known_version, migrate};
 pub(crate) use reference::{
     PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceSubscription,
     ReferenceUpload,
 };
 pub(crate) use retention::Step;
-pub(crate) use store::{
-    DownloadBatchRow, Lease, LogEntry, NewDownloadBatch, Store, UploadMeta, UploadRow,
-};
+pub(crate) use store::Store;
 pub(crate) use writer::{Submission, Writer, WriterState};
 
 use connection::Connection;
@@ -54,6 +62,16 @@ pub(crate) struct Database {
     checkpoints: Option<Sender<()>>,
     #[cfg(test)]
     faults: Option<faulty::Faults>,
+}
+
+/// How long a connection waits for an answer, and its server for a question. A local file answers
+/// at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// A gateway at work: who does not answer soon is lost.
+    Brisk,
+    /// Full scans, and the wait for who migrates.
+    Leisurely,
 }
 
 impl Database {
@@ -78,13 +96,17 @@ impl Database {
     }
 
     /// Opens a connection.
-    fn connect(&self) -> Result<Box<dyn Connection>, SqlError> {
+    fn connect(&self, pace: Pace) -> Result<Box<dyn Connection>, SqlError> {
+        #[cfg(test)]
+        if let Some(faults) = &self.faults {
+            faults.connect()?;
+        }
         let connection: Box<dyn Connection> = match &self.url {
             DatabaseUrl::Sqlite(path) => {
                 let checkpoints = self.checkpoints.as_ref();
                 Box::new(sqlite::SqliteConnection::open(path, checkpoints)?)
             }
-            DatabaseUrl::Mysql(url) => Box::new(mysql::MysqlConnection::open(url)?),
+            DatabaseUrl::Mysql(url) => Box::new(mysql::MysqlConnection::open(url, pace)?),
         };
         #[cfg(test)]
         if let Some(faults) = &self.faults {
@@ -93,14 +115,19 @@ impl Database {
         Ok(connection)
     }
 
-    /// Opens a connection for the statements of the product.
+    /// Opens a connection for the statements of a gateway at work.
     pub(crate) fn store(&self) -> Result<Store, SqlError> {
-        Ok(Store::new(self.connect()?))
+        Ok(Store::new(self.connect(Pace::Brisk)?))
+    }
+
+    /// Opens a connection for statements that may take minutes: at start, and for the command line.
+    pub(crate) fn patient_store(&self) -> Result<Store, SqlError> {
+        Ok(Store::new(self.connect(Pace::Leisurely)?))
     }
 
     /// Opens a connection to a reference database.
     pub(crate) fn reference(&self) -> Result<Reference, SqlError> {
-        Ok(Reference::new(self.connect()?))
+        Ok(Reference::new(self.connect(Pace::Leisurely)?))
     }
 
     /// An error at start, with what to do about it.
@@ -114,6 +141,6 @@ impl Database {
 }
 
 #[cfg(test)]
-mod faulty;
+pub(crate) mod faulty;
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,13 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, Opts, OptsBuilder};
 
+use super::Pace;
 use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, Value};
+use crate::limits;
 
 const DIALECT: Dialect = Dialect {
+    find_table: "SELECT 1 FROM information_schema.tables \
+         WHERE table_schema = DATABASE() AND table_name = ?",
     position: "BIGINT",
     // DYNAMIC keeps blobs off the page, so that reading metadata does not read key data.
     table_options: "ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
@@ -18,15 +22,14 @@ const DIALECT: Dialect = Dialect {
          key_count = key_count + VALUES(key_count)",
 };
 
-/// A server that does not answer within this time is taken for lost.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a session must not inherit from the server's configuration. READ COMMITTED: the log is
-/// read while others append; every statement shall see what is committed.
+/// read while others append; every statement shall see what is committed. English: names of indexes
+/// are read from messages.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 3, \
-     wait_timeout = 30, net_read_timeout = 10";
+     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 3, net_read_timeout = 10, \
+     lc_messages = 'en_US'";
 /// All text is bytes to us. In any other character set the server would look at every byte of a blob
 /// that is sent as a parameter: half of its work for an upload.
 const CHARACTER_SET: &str = "SET NAMES binary";
@@ -35,28 +38,33 @@ const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 #[derive(Debug)]
 pub(crate) struct MysqlConnection {
     driver: Conn,
-    has_binary_log: bool,
+    shows_durable_only: bool,
     /// An answer may be unread, and the driver would take it for the next one's.
     is_broken: bool,
 }
 
 impl MysqlConnection {
-    pub(crate) fn open(url: &str) -> Result<Self, SqlError> {
+    pub(super) fn open(url: &str, pace: Pace) -> Result<Self, SqlError> {
+        let (answer, idle) = match pace {
+            Pace::Brisk => (limits::ANSWER_TIMEOUT, limits::SESSION_IDLE_MAX),
+            Pace::Leisurely => (limits::LONG_ANSWER_TIMEOUT, limits::LONG_SESSION_IDLE_MAX),
+        };
+        let idle = format!("SET SESSION wait_timeout = {}", idle.as_secs());
         let opts = Opts::from_url(url).map_err(|error| SqlError::Refused(error.into()))?;
         let opts = OptsBuilder::from_opts(opts)
             .prefer_socket(false)
             .tcp_connect_timeout(Some(CONNECT_TIMEOUT))
-            .read_timeout(Some(ANSWER_TIMEOUT))
-            .write_timeout(Some(ANSWER_TIMEOUT))
+            .read_timeout(Some(answer))
+            .write_timeout(Some(answer))
             .stmt_cache_size(64)
-            .init(vec![SESSION, CHARACTER_SET, ISOLATION]);
+            .init(vec![SESSION, &idle, CHARACTER_SET, ISOLATION]);
         let mut driver = Conn::new(opts).map_err(sort)?;
         // Galera: a read sees what any node has committed. MySQL does not know the variable.
         let _unknown_variable = driver.query_drop("SET SESSION wsrep_sync_wait = 1");
-        let binary_log: Option<u64> = driver.query_first("SELECT @@log_bin").map_err(sort)?;
+        let flushing = Flushing::read(&mut driver).map_err(sort)?;
         Ok(Self {
             driver,
-            has_binary_log: binary_log == Some(1),
+            shows_durable_only: flushing.binary_log && flushing.sync_binlog == 1,
             is_broken: false,
         })
     }
@@ -117,7 +125,7 @@ impl Connection for MysqlConnection {
     }
 
     fn shows_durable_only(&self) -> bool {
-        self.has_binary_log
+        self.shows_durable_only
     }
 
     fn rollback(&mut self) -> Result<(), SqlError> {
@@ -138,8 +146,9 @@ impl Connection for MysqlConnection {
     }
 
     fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        let locked: Option<Option<u64>> =
-            self.use_driver(|driver| driver.query_first("SELECT GET_LOCK('efgs_migrate', 60)"))?;
+        let seconds = limits::MIGRATION_PATIENCE.as_secs();
+        let sql = format!("SELECT GET_LOCK('efgs_migrate', {seconds})");
+        let locked: Option<Option<u64>> = self.use_driver(|driver| driver.query_first(sql))?;
         match locked.flatten() {
             Some(1) => Ok(()),
             _ => Err(SqlError::Refused(
@@ -161,20 +170,58 @@ impl Connection for MysqlConnection {
                 "the database server's max_allowed_packet is {packet}: set it to {packet_bytes} or more"
             )));
         }
-        let flush: Option<u64> = self
-            .use_driver(|driver| driver.query_first("SELECT @@innodb_flush_log_at_trx_commit"))?;
-        if flush != Some(1) && !self.is_cluster()? {
-            return Ok(Some(
-                "the database server may lose commits that it has confirmed: set \
-                 innodb_flush_log_at_trx_commit to 1"
-                    .to_owned(),
-            ));
+        let flushing = self.use_driver(Flushing::read)?;
+        if let Some(remedy) = flushing.remedy()
+            && !self.is_cluster()?
+        {
+            return Ok(Some(format!(
+                "the database server may lose commits that it has confirmed: {remedy}"
+            )));
         }
         let read_only: Option<u64> =
             self.use_driver(|driver| driver.query_first("SELECT @@read_only"))?;
         Ok((read_only == Some(1)).then(|| {
             "the database server is read-only: point [database] url at the primary".to_owned()
         }))
+    }
+}
+
+/// What a server flushes before it confirms a commit.
+#[derive(Debug, Clone, Copy)]
+struct Flushing {
+    redo: u64,
+    binary_log: bool,
+    sync_binlog: u64,
+}
+
+impl Flushing {
+    fn read(driver: &mut Conn) -> Result<Self, Error> {
+        let sql = "SELECT @@innodb_flush_log_at_trx_commit, @@log_bin, @@sync_binlog";
+        let row: Option<(u64, u64, u64)> = driver.query_first(sql)?;
+        let (redo, binary_log, sync_binlog) = row.unwrap_or_default();
+        Ok(Self {
+            redo,
+            binary_log: binary_log == 1,
+            sync_binlog,
+        })
+    }
+
+    /// What to change, if commits that were confirmed can be lost.
+    ///
+    /// With a binary log, both servers leave out the flush of InnoDB's own commit (MariaDB does not
+    /// at 3): a start after a crash takes what was prepared, and commits what it finds in the
+    /// binary log. So that is what has to be flushed (MariaDB: "Binary Log Group Commit and InnoDB
+    /// Flushing Performance"). Its default there is not to.
+    const fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self { redo: 0 | 2, .. } => Some("set innodb_flush_log_at_trx_commit to 1"),
+            Self {
+                binary_log: true,
+                sync_binlog: 0 | 2..,
+                ..
+            } => Some("it has a binary log that it does not flush, set sync_binlog to 1"),
+            _ => None,
+        }
     }
 }
 

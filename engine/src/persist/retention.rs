@@ -4,7 +4,8 @@
 //! crash between two of them leaves nothing half done, and the next gateway goes on at the mark.
 
 use super::connection::{Connection, Row, SqlError};
-use super::store::{Lease, Store, country, fence, number_32};
+use super::leases::{Lease, fence};
+use super::store::{Store, country, number_32};
 use crate::domain::{Country, Day, UnixMillis};
 use crate::limits;
 use crate::statistics::add_uploads;

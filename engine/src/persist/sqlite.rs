@@ -12,6 +12,8 @@ use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, 
 use crate::limits;
 
 const DIALECT: Dialect = Dialect {
+    // Names are text there, parameters are blobs.
+    find_table: "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = CAST(? AS TEXT)",
     // Only this exact type makes the column the row id itself.
     position: "INTEGER",
     table_options: "",

@@ -1,4 +1,4 @@
-//! The claim on the end of the log, on a real MariaDB.
+//! What only a real MariaDB shows: locks, and how long is waited for them.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use super::*;
 use crate::admission::Admission;
 use crate::dedup::Probe;
 use crate::domain::{ContentDigest, Country, Seq, Thumbprint, UnixMillis, UploadTag};
+use crate::limits;
 use crate::upload::SealedBatch;
 
 fn batch(tag: &str) -> SealedBatch {
@@ -37,7 +38,7 @@ fn batch(tag: &str) -> SealedBatch {
 
 /// Waits until a transaction waits for a lock.
 fn wait_for_a_waiter(database: &Database) {
-    let mut connection = database.connect().unwrap();
+    let mut connection = database.connect(Pace::Brisk).unwrap();
     let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx \
          WHERE trx_state = 'LOCK WAIT'";
     let begun = Instant::now();
@@ -82,4 +83,43 @@ fn nobody_else_appends_to_a_claimed_log() {
     let tags = ours.read_log(Seq::ZERO, 32).unwrap().into_iter();
     let tags: Vec<_> = tags.map(|entry| entry.tag.to_string()).collect();
     assert_eq!(tags, ["1", "ours", "theirs"]);
+}
+
+#[test]
+fn tells_indexes_apart_whatever_language_the_server_speaks() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    server.create_database("efgs").unwrap();
+    server.run("SET GLOBAL lc_messages = 'de_DE'").unwrap();
+    let database = Database::new(server.url("efgs").parse().unwrap());
+    migrate(&database).unwrap();
+    let mut store = database.store().unwrap();
+    store.append(Seq(1), &[&batch("1")]).unwrap();
+    for (seq, tag, index) in [
+        (1, "2", UniqueIndex::Primary),
+        (2, "1", UniqueIndex::UploadTag),
+    ] {
+        match store.append(Seq(seq), &[&batch(tag)]) {
+            Err(SqlError::Duplicate(found)) => assert_eq!(found, index),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn who_migrates_is_waited_for_longer_than_a_gateway_at_work_waits_for_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    server.create_database("efgs").unwrap();
+    let database = Database::new(server.url("efgs").parse().unwrap());
+    let mut other = database.connect(Pace::Brisk).unwrap();
+    other.lock_migrations().unwrap();
+    thread::scope(|scope| {
+        let migrating = scope.spawn(|| migrate(&database));
+        // There is no event in this: the time itself is what must not matter.
+        thread::sleep(limits::ANSWER_TIMEOUT + Duration::from_secs(1));
+        assert!(!migrating.is_finished(), "it waits");
+        other.unlock_migrations().unwrap();
+        assert_eq!(migrating.join().unwrap().unwrap(), 0);
+    });
 }

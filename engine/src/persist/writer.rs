@@ -13,21 +13,25 @@
 //! answered like any replay, so both cases need no code of their own. A group that has lost S+1 too
 //! often claims the end of the log, and then nobody is faster.
 
+mod follow;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, never, select};
 
+use follow::Hold;
+
 use super::connection::{SqlError, UniqueIndex};
-use super::group::{Hand, Job, Members, Written};
+use super::group::{Committer, Job, Members, Written};
 use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
 use crate::dedup::{IdentitySet, IdentitySetWriter, RecentIdentities, TagIndex, TagState};
 use crate::domain::{Day, KeyIdentity, Seq};
-use crate::error::{Failure, Rejection, StartError, UploadError};
+use crate::error::{DatabaseError, Failure, Rejection, StartError, UploadError};
 use crate::limits;
 use crate::stage::took;
 use crate::turns::Turns;
@@ -94,8 +98,8 @@ pub(crate) struct Writer {
     wake_bundler: Sender<()>,
     position: Seq,
     /// Stored, but not in the set yet, in the order of the log up to `position`.
-    uncounted: Vec<Uncounted>,
-    hand: Hand,
+    not_inserted: Vec<NotInserted>,
+    committer: Committer,
     /// Of the group that is being settled, and perhaps of uploads that were once in it.
     settling: Members,
     /// What came in and is in no group yet; participants take turns.
@@ -107,13 +111,15 @@ pub(crate) struct Writer {
     forgotten_before: Option<Day>,
     /// Since when there is no connection to be had.
     away_since: Option<Instant>,
+    /// How long to wait for one.
+    patience: Duration,
     /// Submissions that share a tag or a key with one of the group before: next group's first.
-    carried: VecDeque<Submission>,
+    deferred: VecDeque<Submission>,
 }
 
 /// An upload that was stored, as far as the set is concerned.
 #[derive(Debug)]
-struct Uncounted {
+struct NotInserted {
     seq: Seq,
     day: Day,
     identities: Vec<KeyIdentity>,
@@ -122,28 +128,19 @@ struct Uncounted {
 /// How an attempt to commit ended.
 enum Attempt {
     Done,
-    /// Judge again: the log has moved, or the outcome is unknown.
+    /// Another gateway was faster.
+    LostRace,
+    /// Judge again: something has changed, or the outcome is unknown.
     Again,
     /// Trying again does not help.
-    Failed(crate::error::DatabaseError),
-}
-
-/// What the writer holds while it judges and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    /// The database is away.
-    Nothing,
-    /// A connection: another gateway may be faster.
-    Connection,
-    /// The end of the log: nobody else appends until this is over.
-    Log,
+    Failed(DatabaseError),
 }
 
 impl Writer {
-    /// Rebuilds the set and the tags from the log.
+    /// Rebuilds the set and the tags from the log, which it reads through `store`.
     pub(crate) fn start(
         database: Database,
-        mut store: Store,
+        store: &mut Store,
         since: crate::domain::UnixMillis,
         fresh: Arc<FreshSegments>,
         wake_bundler: Sender<()>,
@@ -163,6 +160,7 @@ impl Writer {
             .map_err(reading)?;
         set.announce(position);
         set.publish(position);
+        let own = database.store().map_err(reading)?;
         let state = Arc::new(WriterState {
             set: Arc::clone(set.shared()),
             tags,
@@ -172,22 +170,23 @@ impl Writer {
         });
         Ok(Self {
             database,
-            store: Some(store),
+            store: Some(own),
             set,
             recent: RecentIdentities::behind(position),
             state,
             fresh,
             wake_bundler,
             position,
-            uncounted: Vec::new(),
-            hand: Hand::start().map_err(StartError::Threads)?,
+            not_inserted: Vec::new(),
+            committer: Committer::start().map_err(StartError::Threads)?,
             settling: Members::default(),
             waiting: Turns::default(),
             gathered: Vec::new(),
             gathered_members: Members::default(),
             forgotten_before: None,
             away_since: None,
-            carried: VecDeque::new(),
+            patience: limits::DATABASE_PATIENCE,
+            deferred: VecDeque::new(),
         })
     }
 
@@ -230,10 +229,10 @@ impl Writer {
         submissions: &Receiver<Submission>,
     ) -> Result<Vec<Submission>, RecvTimeoutError> {
         self.settling.clear();
-        self.gather_carried();
+        self.gather_deferred();
         if self.gathered.is_empty() {
-            self.count();
-            if self.carried.is_empty() && self.waiting.is_empty() {
+            self.insert_stored();
+            if self.deferred.is_empty() && self.waiting.is_empty() {
                 let first = submissions.recv_timeout(limits::FOLLOW_INTERVAL)?;
                 self.waiting.push(first.batch.country, first);
             }
@@ -257,13 +256,13 @@ impl Writer {
 
     /// Whether the next group takes more.
     fn has_room(&self) -> bool {
-        !self.gathered_members.are_full() && self.carried.len() < limits::GROUP_CARRIED_MAX
+        !self.gathered_members.are_full() && self.deferred.len() < limits::GROUP_DEFERRED_MAX
     }
 
     /// What was put off is judged now that the group before is decided, so that it is not put off
     /// again and again by others.
-    fn gather_carried(&mut self) {
-        for submission in std::mem::take(&mut self.carried) {
+    fn gather_deferred(&mut self) {
+        for submission in std::mem::take(&mut self.deferred) {
             if let Some(submission) = self.judge_one(submission) {
                 self.gather(submission);
             }
@@ -274,7 +273,7 @@ impl Writer {
     fn gather(&mut self, submission: Submission) {
         let batch = &submission.batch;
         if self.settling.share_with(batch) || self.gathered_members.share_with(batch) {
-            self.carried.push_back(submission);
+            self.deferred.push_back(submission);
         } else if let Some(submission) = self.judge_one(submission) {
             self.gathered_members.add(&submission.batch);
             self.gathered.push(submission);
@@ -285,86 +284,78 @@ impl Writer {
     fn settle(&mut self, mut group: Vec<Submission>, submissions: &Receiver<Submission>) {
         let arrived = Instant::now();
         let mut begun = arrived;
-        let mut attempts = 0;
+        let mut lost_races = 0;
         loop {
             let position = self.position;
-            let hold = self.take_hold(attempts);
+            let hold = self.take_hold(lost_races);
             group = self.judge(group);
             if group.is_empty() {
                 return self.let_go(hold);
             }
-            attempts += 1;
             let attempt = self.try_commit(&mut group, hold, submissions);
-            if self.position > position && arrived.elapsed() < limits::CONTENTION_PATIENCE {
+            if self.position > position {
                 // Others were faster: the database is well.
                 begun = Instant::now();
             }
+            lost_races += u32::from(matches!(attempt, Attempt::LostRace));
             let failure = match attempt {
                 Attempt::Done => return,
-                Attempt::Again if self.is_patient(begun) => continue,
-                Attempt::Again => unavailable(),
+                Attempt::LostRace | Attempt::Again if self.is_patient(arrived, begun) => continue,
+                Attempt::LostRace | Attempt::Again => unavailable(),
                 // One of many may be what the database refuses: the others need not go with it.
                 Attempt::Failed(_) if group.len() > 1 => {
-                    let each = group.into_iter();
-                    return each.for_each(|one| self.settle(vec![one], submissions));
+                    return self.settle_each(group, submissions);
                 }
                 Attempt::Failed(error) => error,
             };
             // A last look: a commit that did not answer may have gone through.
-            if self.connected().is_some() {
+            if hold != Hold::Nothing && self.connected().is_some() {
                 group = self.judge(group);
             }
-            tracing::error!(stage = "persist", error = %failure, "error inserting keys");
-            refuse_all(group, &failure);
-            return;
+            return self.give_up(group, &failure, submissions);
         }
     }
 
-    /// Connects if need be, and claims the end of the log after too many lost races. Comes before
-    /// the judgement, since both read what others wrote meanwhile.
-    fn take_hold(&mut self, attempts: u32) -> Hold {
-        if self.connected().is_none() {
-            return Hold::Nothing;
-        }
-        if attempts < limits::LOST_RACES_MAX {
-            return Hold::Connection;
-        }
-        metrics::counter!("efgs_log_claims_total").increment(1);
-        match self.claim_log() {
-            Ok(()) => Hold::Log,
-            Err(error) => {
-                tracing::warn!(stage = "persist", error = %error, "cannot claim the log");
-                self.store = None;
-                Hold::Nothing
+    fn settle_each(&mut self, group: Vec<Submission>, submissions: &Receiver<Submission>) {
+        let mut rest = group.into_iter();
+        while let Some(one) = rest.next() {
+            self.settle(vec![one], submissions);
+            if self.away_since.is_some() {
+                let rest = self.judge(rest.collect());
+                return self.give_up(rest, &unavailable(), submissions);
             }
         }
     }
 
-    fn claim_log(&mut self) -> Result<(), SqlError> {
-        if let Some(store) = self.store.as_mut() {
-            store.claim_log()?;
+    /// Refuses a group. If the database is away, who is queued behind the group is refused with it:
+    /// else a queue would add up the waits of its groups.
+    fn give_up(
+        &mut self,
+        mut group: Vec<Submission>,
+        failure: &DatabaseError,
+        submissions: &Receiver<Submission>,
+    ) {
+        if self.away_since.is_some() {
+            self.gathered_members.clear();
+            let mut queue = std::mem::take(&mut self.gathered);
+            queue.extend(self.deferred.drain(..));
+            queue.extend(std::iter::from_fn(|| self.waiting.pop()));
+            queue.extend(submissions.try_iter());
+            group.extend(self.judge(queue));
         }
-        // The claim is a transaction: what makes durable has to come from outside of it.
-        let mut outside = self.database.store()?;
-        self.read_on(Store::read_claimed_log, |_| outside.settle_what_was_read())
-    }
-
-    /// Ends a claim that is not needed.
-    fn let_go(&mut self, hold: Hold) {
-        let released = match (hold, self.store.as_mut()) {
-            (Hold::Log, Some(store)) => store.release_log(),
-            _ => Ok(()),
-        };
-        if released.is_err() {
-            self.store = None;
+        if group.is_empty() {
+            return;
         }
+        let uploads = group.len();
+        tracing::error!(stage = "persist", uploads, error = %failure, "error inserting keys");
+        refuse_all(group, failure);
     }
 
     /// Whether to try again. Who comes while the database is away waits no longer than who was
-    /// there when it went: else a queue would add up their waits.
-    fn is_patient(&self, begun: Instant) -> bool {
-        let since = self.away_since.unwrap_or(begun);
-        since.elapsed() < limits::DATABASE_PATIENCE
+    /// there when it went.
+    fn is_patient(&self, arrived: Instant, begun: Instant) -> bool {
+        let since = self.away_since.map_or(begun, |since| since.min(begun));
+        since.elapsed() < self.patience && arrived.elapsed() < limits::CONTENTION_PATIENCE
     }
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
@@ -399,7 +390,7 @@ impl Writer {
             }
             TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
-                self.count();
+                self.insert_stored();
                 let duplicates = if self.recent.rule_out(&batch.probe) {
                     Vec::new()
                 } else {
@@ -429,7 +420,7 @@ impl Writer {
         let Some(store) = self.store.take() else {
             return Attempt::Again;
         };
-        self.hand.begin(Job {
+        self.committer.begin(Job {
             store,
             group: std::mem::take(group),
             first: self.position.next(),
@@ -451,14 +442,19 @@ impl Writer {
                 }
                 Attempt::Done
             }
-            Err(SqlError::Duplicate(UniqueIndex::UploadTag)) => self.resolve_tags(group),
-            Err(SqlError::Duplicate(_)) => {
+            Err(SqlError::Duplicate(UniqueIndex::Primary)) => {
                 metrics::counter!("efgs_log_conflicts_total").increment(1);
-                self.catch_up_or_disconnect()
+                self.catch_up_or_disconnect();
+                Attempt::LostRace
+            }
+            // Rows of the log have no other index: if the server does not say which, it is this.
+            Err(SqlError::Duplicate(UniqueIndex::UploadTag | UniqueIndex::Other)) => {
+                self.resolve_tags(group);
+                Attempt::Again
             }
             Err(SqlError::Refused(source)) => {
                 self.store = None;
-                Attempt::Failed(crate::error::DatabaseError {
+                Attempt::Failed(DatabaseError {
                     doing: "storing uploads",
                     source,
                 })
@@ -476,11 +472,11 @@ impl Writer {
     fn gather_until_written(&mut self, submissions: &Receiver<Submission>) -> Written {
         let nothing = never();
         let mut submissions = submissions;
-        self.count();
+        self.insert_stored();
         loop {
             self.gather_waiting();
             select! {
-                recv(self.hand.written) -> written => {
+                recv(self.committer.written) -> written => {
                     return written.expect("the commit thread has not panicked");
                 }
                 recv(submissions) -> submission => match submission {
@@ -503,7 +499,7 @@ impl Writer {
                 .tags
                 .insert(batch.country, batch.tag, batch.content, day);
             let identities = batch.probe.identities;
-            self.uncounted.push(Uncounted {
+            self.not_inserted.push(NotInserted {
                 seq,
                 day,
                 identities,
@@ -531,8 +527,8 @@ impl Writer {
     }
 
     /// Brings the set up to the position.
-    fn count(&mut self) {
-        for stored in std::mem::take(&mut self.uncounted) {
+    fn insert_stored(&mut self) {
+        for stored in std::mem::take(&mut self.not_inserted) {
             self.learn(&stored.identities, stored.day, stored.seq);
         }
     }
@@ -547,9 +543,9 @@ impl Writer {
 
     /// A tag that the index does not know is in the database: its row is older than what the index
     /// was rebuilt from. Learn it, judge again.
-    fn resolve_tags(&mut self, group: &[Submission]) -> Attempt {
+    fn resolve_tags(&mut self, group: &[Submission]) {
         let Some(store) = self.store.as_mut() else {
-            return Attempt::Again;
+            return;
         };
         let mut found = Vec::new();
         for Submission { batch, .. } in group {
@@ -561,101 +557,14 @@ impl Writer {
                 Err(error) => {
                     self.store = None;
                     tracing::warn!(stage = "persist", error = %error, "cannot look up an upload tag");
-                    return Attempt::Again;
+                    return;
                 }
             }
         }
         for (country, tag, content, day) in found {
             self.state.tags.insert(country, tag, content, day);
         }
-        self.catch_up_or_disconnect()
-    }
-
-    /// Between uploads: what other gateways have written.
-    fn follow(&mut self) {
-        if self.connected().is_some() {
-            let _outcome = self.catch_up_or_disconnect();
-        }
-    }
-
-    fn catch_up_or_disconnect(&mut self) -> Attempt {
-        if let Err(error) = self.catch_up() {
-            tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
-            self.store = None;
-        }
-        Attempt::Again
-    }
-
-    /// Reads the log behind our position, and makes it ours.
-    fn catch_up(&mut self) -> Result<(), SqlError> {
-        self.read_on(Store::read_log, Store::settle_what_was_read)
-    }
-
-    fn read_on(
-        &mut self,
-        read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
-        mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
-    ) -> Result<(), SqlError> {
-        self.count();
-        loop {
-            let Some(store) = self.store.as_mut() else {
-                return Ok(());
-            };
-            let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
-            let read = entries.len() as u64;
-            if read > 0 {
-                settle(store)?;
-            }
-            for entry in entries {
-                let day = entry.created_at.day();
-                self.state
-                    .tags
-                    .insert(entry.country, entry.tag, entry.content, day);
-                self.learn(&entry.identities, day, entry.seq);
-                self.position = entry.seq;
-            }
-            if read > 0 {
-                self.state
-                    .position
-                    .store(self.position.0, Ordering::Release);
-                let _already_awake = self.wake_bundler.try_send(());
-            }
-            if read < limits::FOLLOW_ROWS {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The connection; a new one has followed the log to its end before it is used.
-    fn connected(&mut self) -> Option<&mut Store> {
-        if self.store.is_none() {
-            self.reconnect();
-        }
-        self.store.as_mut()
-    }
-
-    fn reconnect(&mut self) {
-        match self.database.store() {
-            Ok(store) => {
-                self.store = Some(store);
-                if let Err(error) = self.catch_up() {
-                    tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
-                    self.store = None;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(stage = "persist", error = %error, "database is not available");
-                std::thread::sleep(limits::RECONNECT_INTERVAL);
-            }
-        }
-        let available = self.store.is_some();
-        self.away_since = match available {
-            true => None,
-            false => self.away_since.or_else(|| Some(Instant::now())),
-        };
-        self.state
-            .database_available
-            .store(available, Ordering::Release);
+        self.catch_up_or_disconnect();
     }
 }
 
@@ -667,17 +576,17 @@ fn answer(submission: Submission, answer: Result<Receipt, UploadError>) -> Optio
     None
 }
 
-fn unavailable() -> crate::error::DatabaseError {
+fn unavailable() -> DatabaseError {
     let source = format!("no answer within {:?}", limits::DATABASE_PATIENCE).into();
-    crate::error::DatabaseError {
+    DatabaseError {
         doing: "storing uploads",
         source,
     }
 }
 
-fn refuse_all(group: Vec<Submission>, failure: &crate::error::DatabaseError) {
+fn refuse_all(group: Vec<Submission>, failure: &DatabaseError) {
     for submission in group {
-        let error = crate::error::DatabaseError {
+        let error = DatabaseError {
             doing: failure.doing,
             source: failure.source.to_string().into(),
         };

@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::{Trust, TrustAnchor};
 use crate::limits;
-use crate::persist::{Database, SqlError, Store};
+use crate::persist::{Database, KeptStore, SqlError, Store};
 
 /// The current [`Trust`], and how to renew it.
 #[derive(Debug)]
@@ -38,19 +38,12 @@ impl TrustList {
     /// Keeps the list current until the engine stops, on a connection of its own: a revocation
     /// waits for nobody.
     pub(crate) fn follow(&self, database: &Database, stop: &Receiver<()>) {
-        let mut store = None;
+        let mut connection = KeptStore::new(database.clone());
         while stop.recv_timeout(limits::TRUST_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            let connected = match store.take() {
-                Some(store) => Ok(store),
-                None => database.store(),
-            };
-            let refreshed = connected.and_then(|mut connected| {
-                self.refresh(&mut connected)?;
-                Ok(connected)
-            });
-            match refreshed {
-                Ok(connected) => store = Some(connected),
-                Err(error) => tracing::warn!(error = %error, "cannot follow the certificate list"),
+            let refreshed = connection.store().and_then(|store| self.refresh(store));
+            if let Err(error) = refreshed {
+                tracing::warn!(error = %error, "cannot follow the certificate list");
+                connection.close();
             }
         }
     }

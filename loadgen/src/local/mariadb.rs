@@ -29,6 +29,8 @@ pub struct MariaDb {
     program: PathBuf,
     port: u16,
     password: String,
+    /// Beside those that every server here has.
+    options: Vec<String>,
     folder: TempDir,
 }
 
@@ -54,6 +56,7 @@ impl MariaDb {
             program,
             port: free_port()?,
             password,
+            options: Vec::new(),
             folder,
         };
         server.restart()?;
@@ -156,6 +159,15 @@ impl MariaDb {
         Ok(())
     }
 
+    /// The same with options (`--NAME=VALUE`) beside its own, which give way.
+    ///
+    /// # Errors
+    /// As [`Self::restart`].
+    pub fn restart_with(&mut self, options: &[&str]) -> Result<(), LocalError> {
+        self.options = options.iter().map(ToString::to_string).collect();
+        self.restart()
+    }
+
     fn wait_until_it_answers(&self, process: &mut Process) -> Result<(), LocalError> {
         let begun = Instant::now();
         let failed = |why: String| LocalError::Failed {
@@ -201,6 +213,7 @@ impl MariaDb {
                 "--innodb-buffer-pool-size=128M",
             ])
             .args(["--max-allowed-packet=16M"])
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -1,17 +1,15 @@
 //! Uploads that meet: in flight, gathered beside it, put off, and in the log of another gateway,
 //! while commits fail in every way. On real databases, with connections that fail when told.
 
+use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::bounded;
-use loadgen::local::MariaDb;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::admission::Admission;
@@ -19,6 +17,9 @@ use crate::dedup::Probe;
 use crate::domain::{ContentDigest, Country, Thumbprint, UnixMillis, UploadTag};
 use crate::persist::faulty::{Fault, Moment};
 use crate::persist::migrate;
+
+mod crowd;
+mod groups;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -48,17 +49,31 @@ fn heard(answer: Result<Receipt, UploadError>) -> Answer {
 /// An upload as a test writes it down.
 #[derive(Debug, Clone)]
 struct Upload {
+    country: Country,
     tag: String,
     keys: Vec<u64>,
     day: u64,
+    /// How much its row takes beside the identities.
+    bytes: usize,
 }
 
 fn upload(tag: &str, keys: &[u64]) -> Upload {
     Upload {
+        country: Country::parse("DE").unwrap(),
         tag: tag.to_owned(),
         keys: keys.to_vec(),
         day: 1,
+        bytes: 0,
     }
+}
+
+fn old_upload(number: u64, same: bool) -> Upload {
+    let mut old = upload(&format!("old-{number}"), &[u64::MAX - number]);
+    old.day = 0;
+    if !same {
+        old.keys.push(u64::MAX - 1000 - number);
+    }
+    old
 }
 
 fn identity(key: u64) -> KeyIdentity {
@@ -69,10 +84,6 @@ fn identity(key: u64) -> KeyIdentity {
             .try_into()
             .unwrap(),
     )
-}
-
-fn country() -> Country {
-    Country::parse("DE").unwrap()
 }
 
 impl Upload {
@@ -102,7 +113,7 @@ impl Upload {
 
     fn sealed(&self, probe: Probe, permit: crate::admission::Permit) -> SealedBatch {
         SealedBatch {
-            country: country(),
+            country: self.country,
             tag: self.tag(),
             uploader: Thumbprint([1; 32]),
             signer: Thumbprint([2; 32]),
@@ -112,7 +123,7 @@ impl Upload {
             created_at: UnixMillis(self.day * DAY_MS),
             probe,
             segment: Bytes::new(),
-            sealed: Vec::new(),
+            sealed: vec![0; self.bytes],
             permit,
         }
     }
@@ -124,7 +135,7 @@ impl Upload {
             at: None,
             repeats: Vec::new(),
         };
-        let batch = self.sealed(probe, Admission::default().admit(country(), 0).unwrap());
+        let batch = self.sealed(probe, Admission::default().admit(self.country, 0).unwrap());
         store.append(Seq(at), &[&batch]).unwrap();
     }
 }
@@ -139,9 +150,14 @@ struct Gateway {
 
 impl Gateway {
     fn start(database: &Database, since: UnixMillis) -> Self {
+        Self::start_with(database, since, limits::DATABASE_PATIENCE)
+    }
+
+    fn start_with(database: &Database, since: UnixMillis, patience: Duration) -> Self {
         let (wake, _wakes) = bounded(1);
-        let (fresh, store) = (Arc::new(FreshSegments::new(0)), database.store().unwrap());
-        let writer = Writer::start(database.clone(), store, since, fresh, wake).unwrap();
+        let (fresh, mut store) = (Arc::new(FreshSegments::new(0)), database.store().unwrap());
+        let mut writer = Writer::start(database.clone(), &mut store, since, fresh, wake).unwrap();
+        writer.patience = patience;
         let state = Arc::clone(writer.state());
         // Who has sent something knows that the writer has it.
         let (submissions, queue) = bounded(0);
@@ -158,7 +174,7 @@ impl Gateway {
         let tag_state = || {
             self.state
                 .tags
-                .state(country(), &upload.tag(), &upload.content())
+                .state(upload.country, &upload.tag(), &upload.content())
         };
         match tag_state() {
             TagState::SameContent => return reply(Replayed),
@@ -168,7 +184,7 @@ impl Gateway {
         let identities = upload.keys.iter().copied().map(identity).collect();
         match Probe::look_up(identities, upload.repeats(), &self.state.set) {
             Ok(probe) => {
-                let permit = self.admission.admit(country(), 0).unwrap();
+                let permit = self.admission.admit(upload.country, 0).unwrap();
                 let batch = upload.sealed(probe, permit);
                 let reply = Box::new(|answer| reply(heard(answer)));
                 self.submissions.send(Submission { batch, reply }).unwrap();
@@ -434,6 +450,85 @@ fn knows_a_tag_that_it_has_forgotten_from_the_database() {
 }
 
 #[test]
+fn who_is_queued_behind_a_database_that_is_away_is_refused_with_who_waited_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = on_sqlite(&folder);
+    let (arrived, arrivals) = bounded(0);
+    let (go_on, may_go_on) = bounded::<()>(0);
+    let is_away = Arc::new(AtomicBool::new(false));
+    let connects = Arc::new(AtomicU64::new(0));
+    let (away, counter) = (Arc::clone(&is_away), Arc::clone(&connects));
+    let failing = database.failing(move |moment| match moment {
+        Moment::Insert("a") if !away.load(Ordering::SeqCst) => {
+            arrived.send(()).unwrap();
+            may_go_on.recv().ok()?;
+            away.store(true, Ordering::SeqCst);
+            Some(Fault::Lost)
+        }
+        Moment::Connect if away.load(Ordering::SeqCst) => {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Some(Fault::Lost)
+        }
+        _ => None,
+    });
+    let gateway = Gateway::start_with(&failing, UnixMillis(0), Duration::from_millis(100));
+    let (answered, answers) = bounded(100);
+    let send = |upload: &Upload| {
+        let (answered, connects) = (answered.clone(), Arc::clone(&connects));
+        gateway.send_to(upload, move |answer| {
+            let connects = connects.load(Ordering::SeqCst);
+            answered.send((answer, connects)).unwrap();
+        });
+    };
+    send(&upload("a", &[1]));
+    arrivals.recv().unwrap();
+    // Four groups, and one that is put off.
+    for number in 2..10 {
+        let mut large = upload(&number.to_string(), &[number]);
+        large.bytes = limits::GROUP_BYTES_MAX / 2;
+        send(&large);
+    }
+    send(&upload("shares", &[1, 20]));
+    go_on.send(()).unwrap();
+    let heard: Vec<_> = answers.iter().take(10).collect();
+    let at_once = heard[0].1;
+    assert_eq!(heard, vec![(Failed, at_once); 10]);
+    drop((go_on, arrivals));
+    is_away.store(false, Ordering::SeqCst);
+    // The writer's next attempt to connect may have failed just now.
+    let again = upload("2", &[2]);
+    while gateway.send(&again).recv().unwrap() == Failed {}
+    gateway.stop();
+    assert_eq!(log(&database).len(), 1);
+}
+
+#[test]
+fn does_not_claim_the_log_for_want_of_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = on_sqlite(&folder);
+    let refused = AtomicU64::new(0);
+    let failing = database.failing(move |moment| match moment {
+        Moment::Insert("a") if refused.load(Ordering::SeqCst) == 0 => {
+            refused.store(1, Ordering::SeqCst);
+            Some(Fault::Lost)
+        }
+        Moment::Connect => {
+            let number = refused.load(Ordering::SeqCst);
+            let is_refused = (1..=u64::from(limits::LOST_RACES_MAX)).contains(&number);
+            is_refused.then(|| {
+                refused.fetch_add(1, Ordering::SeqCst);
+                Fault::Lost
+            })
+        }
+        Moment::Claim => panic!("nobody was faster"),
+        _ => None,
+    });
+    let gateway = Gateway::start(&failing, UnixMillis(0));
+    assert_eq!(gateway.send(&upload("a", &[1])).recv(), Ok(Stored));
+    gateway.stop();
+}
+
+#[test]
 fn answers_everything_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (database, arrivals, verdicts) = gated(&on_sqlite(&folder), "a");
@@ -456,199 +551,12 @@ fn answers_everything_before_it_ends() {
 #[test]
 fn a_commit_thread_that_panics_takes_the_writer_along() {
     let folder = tempfile::tempdir().unwrap();
-    let database = on_sqlite(&folder).failing(|_| panic!("as told"));
+    let database = on_sqlite(&folder).failing(|moment| match moment {
+        Moment::Connect => None,
+        _ => panic!("as told"),
+    });
     let gateway = Gateway::start(&database, UnixMillis(0));
     let unanswered = gateway.send(&upload("a", &[1]));
     assert!(gateway.thread.join().is_err(), "the engine is restarted");
     assert!(unanswered.recv().is_err(), "nobody waits for ever");
-}
-
-/// What came of many uploads at once.
-#[derive(Default)]
-struct Record {
-    /// Keys that a gateway has acknowledged, by gateway.
-    acknowledged: Vec<HashSet<u64>>,
-    heard: Vec<(Upload, Answer)>,
-}
-
-/// Senders on several gateways, whose uploads share keys and tags all the time.
-struct Crowd {
-    gateways: Vec<Gateway>,
-    record: Mutex<Record>,
-    next: AtomicU64,
-}
-
-const OLD_UPLOADS: u64 = 20;
-
-impl Crowd {
-    fn some_upload(&self, random: &mut ChaCha8Rng) -> Upload {
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        if random.random_ratio(1, 20) {
-            return old_upload(
-                random.random_range(0..OLD_UPLOADS),
-                random.random_ratio(1, 2),
-            );
-        }
-        let record = self.record.lock().unwrap();
-        if random.random_ratio(1, 10) && !record.heard.is_empty() {
-            let newest = record.heard.len().saturating_sub(8);
-            let at = random.random_range(newest..record.heard.len());
-            return record.heard[at].0.clone();
-        }
-        drop(record);
-        let number = if random.random_ratio(1, 10) {
-            next.saturating_sub(3)
-        } else {
-            next
-        };
-        let near = next * 3..next * 3 + 12;
-        let count = random.random_range(0..5);
-        let keys: Vec<u64> = (0..count)
-            .map(|_| random.random_range(near.clone()))
-            .collect();
-        upload(&format!("tag-{number}"), &keys)
-    }
-
-    fn send_some(&self, seed: u64, at: usize, count: u64) {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        for _ in 0..count {
-            let upload = self.some_upload(&mut random);
-            let of_gateway = |record: &Record| record.acknowledged[at].clone();
-            let before = of_gateway(&self.record.lock().unwrap());
-            let answer = self.gateways[at].send(&upload).recv().unwrap();
-            if let Refused(found) = &answer {
-                let repeats = upload.repeats();
-                for (position, key) in (0..).zip(&upload.keys) {
-                    let known = before.contains(key) || repeats.contains(&position);
-                    assert!(
-                        !known || found.contains(&position),
-                        "{upload:?}: {answer:?}"
-                    );
-                }
-            }
-            let mut record = self.record.lock().unwrap();
-            if matches!(answer, Stored | Replayed) {
-                record.acknowledged[at].extend(&upload.keys);
-            }
-            record.heard.push((upload, answer));
-        }
-    }
-
-    /// What was heard, against what is in the log.
-    fn agrees_with(&self, log: &[LogEntry]) {
-        assert!(log.iter().map(|entry| entry.seq.0).eq(1..=log.len() as u64));
-        let mut keys = HashSet::new();
-        for entry in log {
-            assert!(
-                entry.identities.iter().all(|key| keys.insert(key.0)),
-                "stored twice"
-            );
-        }
-        let tags: HashMap<String, [u8; 32]> = log
-            .iter()
-            .map(|entry| (entry.tag.to_string(), entry.content.0))
-            .collect();
-        assert_eq!(tags.len(), log.len());
-        let record = self.record.lock().unwrap();
-        let mut promised: HashMap<String, u32> = HashMap::new();
-        for (upload, answer) in &record.heard {
-            let stored = tags.get(&upload.tag);
-            let is_stored = stored == Some(&upload.content().0);
-            match answer {
-                Stored | Replayed => {
-                    assert!(is_stored, "{upload:?} is lost");
-                    *promised.entry(upload.tag.clone()).or_default() +=
-                        u32::from(*answer == Stored);
-                }
-                Taken => assert!(stored.is_some() && !is_stored, "{upload:?}"),
-                Refused(found) => {
-                    let repeats = upload.repeats();
-                    assert!(!found.is_empty());
-                    for position in found {
-                        let key = identity(upload.keys[*position as usize]);
-                        let known = keys.contains(&key.0) || repeats.contains(position);
-                        assert!(known, "{upload:?}: {answer:?}");
-                    }
-                }
-                Failed => {}
-            }
-        }
-        assert!(promised.values().all(|&times| times <= 1), "stored twice");
-        let old = usize::try_from(OLD_UPLOADS).unwrap();
-        let unknown = log[old..]
-            .iter()
-            .filter(|e| !promised.contains_key(&e.tag.to_string()));
-        assert_eq!(unknown.count(), 0, "stored, and nobody knows");
-    }
-}
-
-fn old_upload(number: u64, same: bool) -> Upload {
-    let mut old = upload(&format!("old-{number}"), &[u64::MAX - number]);
-    old.day = 0;
-    if !same {
-        old.keys.push(u64::MAX - 1000 - number);
-    }
-    old
-}
-
-fn crowd(database: &Database, gateways: usize, seed: u64) {
-    let mut store = database.store().unwrap();
-    (0..OLD_UPLOADS).for_each(|number| old_upload(number, true).append(&mut store, number + 1));
-    let random = Mutex::new(ChaCha8Rng::seed_from_u64(seed));
-    let failing = database.failing(move |_| {
-        let faults = [
-            Fault::Conflict,
-            Fault::Refused,
-            Fault::Lost,
-            Fault::LostAfterwards,
-        ];
-        let at = random.lock().unwrap().random_range(0..40);
-        faults.get(at).copied()
-    });
-    // The first knows the old tags, and forgets them; the others have never heard of them.
-    let since = |at: usize| UnixMillis(if at == 0 { 0 } else { DAY_MS });
-    let crowd = Crowd {
-        gateways: (0..gateways)
-            .map(|at| Gateway::start(&failing, since(at)))
-            .collect(),
-        record: Mutex::new(Record {
-            acknowledged: vec![HashSet::new(); gateways],
-            heard: Vec::new(),
-        }),
-        next: AtomicU64::new(0),
-    };
-    thread::scope(|scope| {
-        for sender in 0..gateways * 6 {
-            let crowd = &crowd;
-            scope.spawn(move || {
-                crowd.send_some(seed * 100 + sender as u64, sender % gateways, 60);
-                crowd.gateways[0]
-                    .state
-                    .forget_before(Day::from_unix_seconds(DAY_MS / 1000));
-            });
-        }
-    });
-    crowd.agrees_with(&log(database));
-    crowd.gateways.into_iter().for_each(Gateway::stop);
-}
-
-#[test]
-fn a_crowd_beside_commits_that_fail_is_answered_exactly_on_sqlite() {
-    for (seed, gateways) in [(1, 1), (2, 1), (3, 3), (4, 3)] {
-        let folder = tempfile::tempdir().unwrap();
-        crowd(&on_sqlite(&folder), gateways, seed);
-    }
-}
-
-#[test]
-fn a_crowd_beside_commits_that_fail_is_answered_exactly_on_mariadb() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = MariaDb::start(folder.path()).unwrap();
-    for (seed, gateways) in [(5, 1), (6, 3), (7, 3)] {
-        let name = format!("crowd_{seed}");
-        server.create_database(&name).unwrap();
-        let database = Database::new(server.url(&name).parse().unwrap());
-        migrate(&database).unwrap();
-        crowd(&database, gateways, seed);
-    }
 }

@@ -1,0 +1,114 @@
+//! The log's way out of the real binary: through a pipe that nobody reads, and to its end.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod cli_support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use cli_support::{Gateway, Installation};
+
+/// Who asks without an identity is refused, and the log says so in a line.
+const REFUSED: &str = "GET /diagnosiskeys/download/2020-10-06 HTTP/1.1\r\nHost: gateway\r\n\r\n";
+const EVENT: &str = "No thumbprint or distinguish name";
+
+/// Sends requests and reads until there are as many answers.
+fn ask(address: SocketAddr, request: &str, count: usize) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut answers = String::new();
+    let mut sent = 0;
+    while sent < count {
+        let some = (count - sent).min(100);
+        stream.write_all(request.repeat(some).as_bytes()).unwrap();
+        sent += some;
+        while answers.matches("HTTP/1.1 ").count() < sent {
+            let mut bytes = [0; 64 << 10];
+            let read = stream.read(&mut bytes).expect("an answer");
+            assert!(read > 0, "closed before an answer");
+            answers.push_str(str::from_utf8(&bytes[..read]).unwrap());
+        }
+    }
+    answers
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n");
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn dropped_lines(metrics: &str) -> u64 {
+    let name = "efgs_log_lines_dropped_total ";
+    let mut lines = metrics.lines();
+    let line = lines.find_map(|line| line.strip_prefix(name));
+    line.expect(metrics).parse().unwrap()
+}
+
+fn start(installation: &Installation) -> (Gateway, SocketAddr, SocketAddr) {
+    let mut serve = installation.serve();
+    serve.env("EFGS__PROXY__LISTEN", "127.0.0.1:0");
+    let (gateway, addresses) = Gateway::start(&mut serve);
+    let of = |name: &str| addresses.iter().find(|(port, _)| port == name).unwrap().1;
+    (gateway, of("proxy"), of("operations"))
+}
+
+#[test]
+fn nobody_waits_for_a_log_that_nobody_reads() {
+    let installation = Installation::new("DE,IT");
+    let (gateway, proxy, operations) = start(&installation);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answers = ask(proxy, REFUSED, 1000);
+        assert_eq!(answers.matches("HTTP/1.1 403 ").count(), 1000);
+        if dropped_lines(&get(operations, "/metrics")) > 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no line is dropped");
+    }
+    assert!(get(operations, "/health").starts_with("HTTP/1.1 200 "));
+    assert!(get(operations, "/ready").starts_with("HTTP/1.1 200 "));
+    let begun = Instant::now();
+    let output = gateway.stop("TERM");
+    assert!(output.status.success(), "{output:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{output:?}");
+}
+
+#[test]
+fn an_orderly_end_writes_every_line() {
+    let installation = Installation::new("DE,IT");
+    let (gateway, proxy, operations) = start(&installation);
+    ask(proxy, REFUSED, 100);
+    assert_eq!(dropped_lines(&get(operations, "/metrics")), 0);
+    let output = gateway.stop("TERM");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(log.matches(EVENT).count(), 100, "{log}");
+    assert!(log.contains("stopping: no new connections"), "{log}");
+}
+
+#[test]
+fn an_end_on_an_error_writes_every_line_before_the_error() {
+    let installation = Installation::new("DE,IT");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut serve = installation.serve();
+    serve.env(
+        "EFGS__OPERATIONS__LISTEN",
+        taken.local_addr().unwrap().to_string(),
+    );
+    let output = serve.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let (_, log) = cli_support::texts(&output);
+    let listening = log.find("role=public").expect(&log);
+    let error = log.find("efgs: the operations port").expect(&log);
+    assert!(listening < error, "{log}");
+}

@@ -1,0 +1,105 @@
+//! Download batches: ranges of the log, numbered without gaps.
+
+use std::ops::RangeInclusive;
+
+use super::connection::{Connection, Row, SqlError};
+use super::leases::{Lease, fence};
+use super::store::{Store, number_32};
+use crate::domain::{BatchTag, Day, UnixMillis};
+
+/// A download batch that is about to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewDownloadBatch {
+    pub(crate) tag: BatchTag,
+    pub(crate) seqs: RangeInclusive<u64>,
+    pub(crate) key_count: u64,
+}
+
+/// A download batch that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DownloadBatchRow {
+    pub(crate) ordinal: u64,
+    pub(crate) tag: BatchTag,
+    pub(crate) seqs: RangeInclusive<u64>,
+}
+
+impl Store {
+    /// The newest download batch.
+    pub(crate) fn newest_download_batch(&mut self) -> Result<Option<DownloadBatchRow>, SqlError> {
+        let sql = "SELECT ordinal, day, number, first_seq, last_seq FROM download_batch \
+             ORDER BY ordinal DESC LIMIT 1";
+        Ok(self.0.first(sql, &[])?.map(|row| download_batch(&row)))
+    }
+
+    /// Download batches behind an ordinal, cut on a day or later, in order.
+    pub(crate) fn read_download_batches(
+        &mut self,
+        after_ordinal: u64,
+        from: Day,
+    ) -> Result<Vec<DownloadBatchRow>, SqlError> {
+        let sql = "SELECT ordinal, day, number, first_seq, last_seq FROM download_batch \
+             WHERE ordinal > ? AND day >= ? ORDER BY ordinal";
+        let params = [
+            after_ordinal.into(),
+            u64::from(from.compact_number()).into(),
+        ];
+        self.0.rows(sql, &params, |row| download_batch(&row))
+    }
+
+    /// Adds download batches behind `after_ordinal`, if the lease still has this token. False if it
+    /// has not, or if another gateway was faster: nothing was done.
+    pub(crate) fn cut(
+        &mut self,
+        token: u64,
+        after_ordinal: u64,
+        batches: &[NewDownloadBatch],
+        now: UnixMillis,
+    ) -> Result<bool, SqlError> {
+        let cut = self.0.transaction(|c| {
+            if !fence(c, Lease::Bundle, token)? {
+                return Ok(false);
+            }
+            let numbered = (after_ordinal + 1..).zip(batches);
+            for (ordinal, batch) in numbered {
+                insert_download_batch(c, ordinal, batch, now)?;
+            }
+            Ok(true)
+        });
+        match cut {
+            Err(SqlError::Duplicate(_)) => Ok(false),
+            other => other,
+        }
+    }
+}
+
+pub(super) fn insert_download_batch(
+    c: &mut dyn Connection,
+    ordinal: u64,
+    batch: &NewDownloadBatch,
+    now: UnixMillis,
+) -> Result<(), SqlError> {
+    let sql = "INSERT INTO download_batch (ordinal, day, number, first_seq, last_seq, key_count, \
+         created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let params = [
+        ordinal.into(),
+        u64::from(batch.tag.day.compact_number()).into(),
+        u64::from(batch.tag.number).into(),
+        (*batch.seqs.start()).into(),
+        (*batch.seqs.end()).into(),
+        batch.key_count.into(),
+        now.0.into(),
+    ];
+    c.execute(sql, &params).map(|_| ())
+}
+
+fn download_batch(row: &Row) -> DownloadBatchRow {
+    let day = Day::from_compact_number(number_32(row.number(1)));
+    DownloadBatchRow {
+        ordinal: row.number(0),
+        tag: BatchTag {
+            day: day.expect("the cutter writes days of the calendar"),
+            number: number_32(row.number(2)),
+        },
+        seqs: row.number(3)..=row.number(4),
+    }
+}
