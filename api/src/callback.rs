@@ -56,7 +56,7 @@ impl UrlChecks {
     }
 }
 
-/// Lists the participant's subscriptions.
+/// Lists the participant's enabled subscriptions.
 pub(crate) async fn list(State(gateway): State<Arc<Gateway>>, request: Request) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let listed = async {
@@ -230,9 +230,6 @@ fn log_refusal(refusal: &CallbackRefusal, participant: &Participant, id: &Callba
 struct ShownSubscription<'a> {
     callback_id: &'a str,
     url: &'a str,
-    /// Only there when it is true: FI's reader may be strict.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    disabled: bool,
 }
 
 impl<'a> ShownSubscription<'a> {
@@ -240,7 +237,6 @@ impl<'a> ShownSubscription<'a> {
         Self {
             callback_id: subscription.callback_id.as_str(),
             url: &subscription.url,
-            disabled: subscription.disabled,
         }
     }
 }
@@ -271,20 +267,5 @@ mod tests {
         for text in ["", "urls=x", "URL=x", "x=url"] {
             assert_eq!(url(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn shows_a_disabled_subscription_as_such() {
-        let show = |disabled| {
-            let subscription = Subscription {
-                callback_id: CallbackId::parse("1").unwrap(),
-                url: "https://h/".into(),
-                disabled,
-            };
-            serde_json::to_string(&ShownSubscription::new(&subscription)).unwrap()
-        };
-        assert_eq!(show(false), r#"{"callbackId":"1","url":"https://h/"}"#);
-        let disabled = r#"{"callbackId":"1","url":"https://h/","disabled":true}"#;
-        assert_eq!(show(true), disabled);
     }
 }

@@ -13,6 +13,7 @@ mod negotiate;
 mod openapi;
 mod operations;
 mod participant;
+mod possession;
 mod response;
 mod router;
 pub mod server;

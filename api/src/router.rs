@@ -9,8 +9,9 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::routing::{MethodRouter, get, options, post, put};
 use engine::{Clock, Engine};
-use http::Response;
 use http::request::Parts;
+use http::{Response, Uri};
+use tower::ServiceExt as _;
 
 use crate::callback::UrlChecks;
 use crate::connection::{InFlight, Patience};
@@ -150,7 +151,8 @@ pub(crate) fn endpoints() -> [(Endpoint, Route); 6] {
 }
 
 /// The routes of the public and the proxy port, each with and without a trailing slash (FI posts
-/// to `…/upload/`).
+/// to `…/upload/`), and with any number of slashes for one: IT, NL, CH and IE put their paths behind
+/// a configured base URL, which may end in a slash.
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     let mut router = Router::new();
     for (endpoint, route) in endpoints() {
@@ -159,7 +161,32 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
             .route(endpoint.path, route.clone())
             .route(&format!("{}/", endpoint.path), route);
     }
-    router.fallback(not_found).with_state(gateway)
+    let exact: Router = router.fallback(not_found).with_state(gateway);
+    // Before routing: a parameter of a path would take nothing between two slashes for its value.
+    Router::new().fallback(async move |mut request: Request| {
+        if request.uri().path().contains("//") {
+            *request.uri_mut() = with_single_slashes(request.uri());
+        }
+        exact.clone().oneshot(request).await
+    })
+}
+
+/// The same with one slash wherever there are several in the path.
+fn with_single_slashes(uri: &Uri) -> Uri {
+    let mut path = String::with_capacity(uri.path().len());
+    for character in uri.path().chars() {
+        if character != '/' || !path.ends_with('/') {
+            path.push(character);
+        }
+    }
+    if let Some(query) = uri.query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = path.parse().ok();
+    // It was one before, and has no new characters.
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 fn with_options(route: Route, allow: &'static str) -> Route {
@@ -195,4 +222,27 @@ where
             response
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_several_slashes_of_a_path_for_one() {
+        for (uri, expected) in [
+            ("//diagnosiskeys///upload//", "/diagnosiskeys/upload/"),
+            (
+                "/callback//1?url=https://h//x",
+                "/callback/1?url=https://h//x",
+            ),
+            ("https://h//a", "https://h/a"),
+            ("/a/%2F/b", "/a/%2F/b"),
+            ("///", "/"),
+            ("*", "*"),
+        ] {
+            let made = with_single_slashes(&uri.parse().unwrap());
+            assert_eq!(made.to_string(), expected);
+        }
+    }
 }

@@ -14,6 +14,8 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, Sign
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+use crate::possession;
+
 /// The gateway's own certificate.
 #[derive(Clone)]
 pub struct TlsSettings {
@@ -88,8 +90,8 @@ pub(crate) fn thumbprint(certificate: &CertificateDer<'_>) -> Thumbprint {
     Thumbprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
-/// Asks for the proof that the client has the key of the certificate it shows; nothing else. A
-/// certificate that cannot be parsed has no key to prove, and fails the handshake.
+/// Asks for the proof that the client has the key of the certificate it shows; nothing else
+/// ([`possession`]). What is no certificate has no key to prove, and fails the handshake.
 #[derive(Debug)]
 struct PossessionVerifier {
     algorithms: WebPkiSupportedAlgorithms,
@@ -127,7 +129,7 @@ impl ClientCertVerifier for PossessionVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        possession::verify_tls12(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -136,7 +138,7 @@ impl ClientCertVerifier for PossessionVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        possession::verify_tls13(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -324,37 +324,111 @@ async fn tries_again_in_order_and_never_follows_a_redirect() {
     assert_eq!(receiver.told().await.tag(), second);
 }
 
+// K-6: what happens to FI and DE when their receivers are down for longer than six attempts.
+
+const LIST: &str = "GET /diagnosiskeys/callback HTTP/1.1";
+
+/// Fails six times to tell a subscriber of a batch.
+async fn outage(installation: &Installation, gateway: &Gateway, receiver: &mut Receiver) {
+    receiver.answer(vec![Answer::Head("HTTP/1.1 503 Later"); 6]);
+    let tag = cut(installation, &gateway.engine, 0).await;
+    for _ in 0..6 {
+        assert_eq!(receiver.told().await.tag(), tag);
+    }
+}
+
+/// The operator's view.
+fn callback_list(installation: &Installation) -> String {
+    cli_support::succeeds(&mut installation.efgs(&["callback", "list"]))
+}
+
+/// FI asks once a day what is listed, and PUTs only if its subscription is missing or has another
+/// URL: it must not find one that is told of nothing.
 #[tokio::test]
-async fn disables_after_six_attempts_and_goes_on_after_a_put() {
+async fn hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again() {
+    let installation = Installation::new("DE,FI");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "FI/callback")).await;
+    let gateway = Gateway::start(&installation).await;
+    let fi = Pair::of(&installation, "FI/authentication");
+    let url = receiver.url();
+    let put = format!("{PUT}1?url={url}{VERSION}");
+    let listed = format!(r#"[{{"callbackId":"1","url":"{url}"}}]"#);
+    // As its CallbackInitializer does; gives whether it has subscribed.
+    let initialize = async || {
+        let found = gateway.ask(LIST, &fi, "FI", "").await.body;
+        if found == listed {
+            return false;
+        }
+        assert_eq!(found, "[]");
+        assert_eq!(gateway.ask(&put, &fi, "FI", "").await.status(), 200);
+        true
+    };
+    assert!(initialize().await);
+    assert!(!initialize().await);
+    outage(&installation, &gateway, &mut receiver).await;
+    gateway.until_disabled("FI").await;
+    let shown = callback_list(&installation);
+    assert!(shown.starts_with("FI  1  disabled 20"), "{shown}");
+    let missed = cut(&installation, &gateway.engine, 1).await;
+    assert!(receiver.told_already().is_none(), "six in total");
+
+    assert!(initialize().await, "the next day");
+    assert!(!initialize().await);
+    // As a subscription of the reference would: from now on.
+    let told = cut(&installation, &gateway.engine, 2).await;
+    assert_ne!(told, missed);
+    assert_eq!(receiver.told().await.tag(), told);
+    gateway.until_told().await;
+    assert!(receiver.told_already().is_none());
+}
+
+/// DE always PUTs, whatever is listed.
+#[tokio::test]
+async fn takes_a_put_of_de_before_during_and_after_an_outage() {
     let installation = Installation::new("DE");
     let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
     let gateway = Gateway::start(&installation).await;
     let de = Pair::of(&installation, "DE/authentication");
-    let url = receiver.url();
-    let put = format!("{PUT}1?url={url}{VERSION}");
-    assert_eq!(gateway.ask(&put, &de, "DE", "").await.status(), 200);
-    receiver.answer(vec![Answer::Head("HTTP/1.1 503 Later"); 6]);
-    let tag = cut(&installation, &gateway.engine, 0).await;
-    for _ in 0..6 {
-        assert_eq!(receiver.told().await.tag(), tag);
-    }
-    gateway.until_disabled("DE").await;
-    let listed = gateway
-        .ask("GET /diagnosiskeys/callback HTTP/1.1", &de, "DE", "")
-        .await;
-    let expected = format!(r#"[{{"callbackId":"1","url":"{url}","disabled":true}}]"#);
-    assert_eq!(listed.body, expected);
-    assert!(receiver.told_already().is_none(), "six in total");
-    assert_eq!(gateway.ask(&put, &de, "DE", "").await.status(), 200);
+    let id = "5f4dcc3b5aa765d61d8327deb882cf99";
+    let put = format!("{PUT}{id}?url={}{VERSION}", receiver.url());
+    let subscribe = async || assert_eq!(gateway.ask(&put, &de, "DE", "").await.status(), 200);
+    subscribe().await;
+    // While it is enabled it goes on where it was: the batch is told in the end.
+    receiver.answer(vec![Answer::Head("HTTP/1.1 503 Later"); 2]);
+    let tag = cut(&installation, &gateway.engine, 10).await;
+    assert_eq!(receiver.told().await.tag(), tag);
+    subscribe().await;
+    assert_eq!(receiver.told().await.tag(), tag);
     assert_eq!(receiver.told().await.tag(), tag);
     gateway.until_told().await;
-    let listed = gateway
-        .ask("GET /diagnosiskeys/callback HTTP/1.1", &de, "DE", "")
-        .await;
+
+    outage(&installation, &gateway, &mut receiver).await;
+    gateway.until_disabled("DE").await;
+    subscribe().await;
+    let told = cut(&installation, &gateway.engine, 11).await;
+    assert_eq!(receiver.told().await.tag(), told);
+    gateway.until_told().await;
+    assert!(receiver.told_already().is_none());
+}
+
+#[tokio::test]
+async fn knows_nothing_of_a_disabled_subscription_that_is_removed() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/callback")).await;
+    let gateway = Gateway::start(&installation).await;
+    let de = Pair::of(&installation, "DE/authentication");
+    gateway.subscribe("DE", "1", &receiver.url()).await;
+    outage(&installation, &gateway, &mut receiver).await;
+    gateway.until_disabled("DE").await;
+    let delete = format!("DELETE /diagnosiskeys/callback/1{VERSION}");
+    let reply = gateway.ask(&delete, &de, "DE", "").await;
+    let message = "Could not find any callback subscription for the given callbackId.";
     assert_eq!(
-        listed.body,
-        format!(r#"[{{"callbackId":"1","url":"{url}"}}]"#)
+        (reply.status(), reply.member("message").as_str()),
+        (404, message)
     );
+    let shown = callback_list(&installation);
+    assert!(!shown.contains("DE  1"), "{shown}");
 }
 
 // §18.3: what is logged of deliveries.
@@ -453,7 +527,16 @@ async fn is_told(
     url: Option<&str>,
     change: impl FnOnce(&mut ServerSettings),
 ) -> bool {
-    let mut receiver = Receiver::start(pair).await;
+    let receiver = Receiver::start(pair).await;
+    hears(installation, receiver, url, change).await
+}
+
+async fn hears(
+    installation: &Installation,
+    mut receiver: Receiver,
+    url: Option<&str>,
+    change: impl FnOnce(&mut ServerSettings),
+) -> bool {
     let gateway = Gateway::start_with(installation, |server| {
         server.callback.attempts_max = 1;
         change(server);
@@ -506,6 +589,26 @@ async fn does_not_trust_revoked_expired_or_future_certificates() {
         list_certificate(&installation, "DE", CertificateKind::Callback, &pair);
         let told = is_told(&installation, &pair, None, |_| {}).await;
         assert_eq!(told, trusted, "{begins} to {ends}");
+    }
+}
+
+#[tokio::test]
+async fn trusts_listed_receivers_whatever_else_their_certificates_say() {
+    for (name, key, trusted) in [
+        ("v1-p256", "DE-p256", true),
+        ("v1-rsa", "DE-special", true),
+        ("critical-extension", "DE-p256", true),
+        ("v1-p256", "ES-authentication", false),
+        ("v1-rsa", "DE-rsa3072", false),
+    ] {
+        for version in rustls::ALL_VERSIONS {
+            let installation = Installation::new("DE");
+            let pair = Pair::odd(name, key);
+            list_certificate(&installation, "DE", CertificateKind::Callback, &pair);
+            let receiver = Receiver::speaking(&pair, &[version]).await;
+            let told = hears(&installation, receiver, None, |_| {}).await;
+            assert_eq!(told, trusted, "{name} {key} {version:?}");
+        }
     }
 }
 
@@ -635,7 +738,7 @@ async fn takes_a_name_that_cannot_be_resolved_for_a_failed_attempt() {
     gateway.subscribe("DE", "1", &url).await;
     let tag = cut(&installation, &gateway.engine, 0).await;
     until(async || names.asked() >= 2).await;
-    assert!(!gateway.subscriptions("DE").await[0].disabled);
+    assert_eq!(gateway.subscriptions("DE").await.len(), 1);
     names.set("receiver.test", &["127.0.0.1"]);
     assert_eq!(receiver.told().await.tag(), tag);
 }

@@ -7,11 +7,14 @@ mod cli_support;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 
 use api::settings::Settings;
+use engine::admin::{Admin, sign_with_trust_anchor};
 use engine::callbacks::{CallbackId, Subscribed};
 use engine::domain::Country;
+use engine::settings::DatabaseUrl;
 use engine::{Engine, SystemClock};
 
 use cli_support::{Gateway, Installation, efgs, openssl, refuses, succeeds, texts};
@@ -149,6 +152,112 @@ fn adds_certificates_signed_on_the_spot_or_elsewhere() {
             other.arg("--signature").arg(ours.path("it.b64")),
             &["signature does not hold"],
         );
+    }
+}
+
+/// The certificate as operators get it from others: what it says, with what in it differs from
+/// what OpenSSL and BouncyCastle write.
+fn other_forms(canonical: &str) -> [(&'static str, String); 6] {
+    let body: String = canonical
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
+    let columns = |count: usize| {
+        let lines = body.as_bytes().chunks(count);
+        let lines: Vec<_> = lines.map(|line| str::from_utf8(line).unwrap()).collect();
+        lines.join("\n")
+    };
+    let wrap =
+        |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+    assert_eq!(wrap(&columns(64)), canonical);
+    [
+        ("CRLF", canonical.replace('\n', "\r\n")),
+        ("no end", canonical.trim_end().to_owned()),
+        (
+            "-text",
+            format!("Certificate:\n    Data:\n        Version: 3 (0x2)\n{canonical}"),
+        ),
+        (
+            "PKCS#12",
+            format!("Bag Attributes\n    friendlyName: it\nsubject=C = IT\n\n{canonical}"),
+        ),
+        ("two ends", format!("{canonical}\n")),
+        ("76 columns", wrap(&columns(76))),
+    ]
+}
+
+#[test]
+fn lists_certificates_only_as_italy_writes_them() {
+    let ours = Installation::new("DE");
+    let (canonical, anchor_key) = (Installation::new("IT"), ours.path("pki/trust-anchor.key"));
+    let canonical = canonical.read("pki/IT/signing.pem");
+    let file = ours.path("it.pem");
+    let add = || {
+        let mut command = ours.efgs(&["cert", "add", "--country", "IT", "--kind", "signing"]);
+        command.arg("--certificate").arg(&file);
+        command
+    };
+    for (form, text) in other_forms(&canonical) {
+        fs::write(&file, &text).unwrap();
+        // Signed elsewhere, by whoever did not look.
+        let signature = sign_with_trust_anchor(&ours.read("pki/trust-anchor.key"), &text).unwrap();
+        let signed = ours.path("it.b64");
+        fs::write(&signed, signature).unwrap();
+        let command = format!("openssl x509 -in {} -out NEW", file.display());
+        refuses(
+            add().arg("--signature").arg(&signed),
+            &["64 columns", &command],
+        );
+        // What is told to do does it.
+        let told = ["x509", "-in", "it.pem", "-out", "new.pem"];
+        if openssl(&told, &ours.path("")).is_some() {
+            assert_eq!(ours.read("new.pem"), canonical, "{form}");
+        }
+    }
+    // On the spot it is put right, and signed so.
+    for (form, text) in other_forms(&canonical) {
+        let ours = Installation::new("DE");
+        fs::write(&file, &text).unwrap();
+        let mut add = ours.efgs(&["cert", "add", "--country", "IT", "--kind", "signing"]);
+        add.arg("--certificate").arg(&file);
+        succeeds(
+            add.arg("--trust-anchor-key")
+                .arg(ours.path("pki/trust-anchor.key")),
+        );
+        let database = DatabaseUrl::Sqlite(ours.path("efgs.sqlite"));
+        let rows = Admin::open(&database).unwrap().certificates().unwrap();
+        let italian = Country::parse("IT").unwrap();
+        let row = rows.iter().find(|row| row.country == italian).unwrap();
+        assert_eq!(&*row.pem, canonical, "{form}");
+        let verified = succeeds(&mut ours.efgs(&["cert", "verify"]));
+        assert!(
+            verified.ends_with("4 certificates, all vouched for\n"),
+            "{form}: {verified}"
+        );
+    }
+    fs::write(&file, &canonical).unwrap();
+    succeeds(add().arg("--trust-anchor-key").arg(anchor_key));
+}
+
+#[test]
+fn says_which_keys_tls_has_no_use_for() {
+    let ours = Installation::new("DE");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures");
+    for (name, kind, noted) in [
+        ("explicit-parameters", "authentication", true),
+        ("explicit-parameters", "callback", true),
+        ("explicit-parameters", "signing", false),
+        ("v1-p256", "authentication", false),
+        ("v1-rsa", "callback", false),
+    ] {
+        let mut add = ours.efgs(&["cert", "add", "--country", "DE", "--kind", kind]);
+        add.arg("--certificate")
+            .arg(fixtures.join(format!("odd-certificates/{name}.pem")))
+            .arg("--trust-anchor-key")
+            .arg(ours.path("pki/trust-anchor.key"));
+        let said = succeeds(&mut add);
+        assert_eq!(said.contains("note: TLS has no use"), noted, "{said}");
+        assert!(said.contains(&format!("listed DE {kind} ")), "{said}");
     }
 }
 

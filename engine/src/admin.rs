@@ -29,6 +29,12 @@ pub enum CertificateError {
     /// The file is no PEM of exactly one X.509 certificate.
     #[error("the file is not the PEM of one X.509 certificate")]
     NotACertificate,
+    /// The text is not [`canonical_pem`]'s.
+    #[error(
+        "the PEM file is not written in 64 columns with LF and nothing around it, and IT drops the \
+         keys of a country whose certificate is not"
+    )]
+    NotCanonical,
     /// The operator's signature does not hold over these exact bytes.
     #[error("the trust anchor's signature does not hold over this PEM file: sign its exact bytes")]
     OperatorSignature,
@@ -98,7 +104,7 @@ impl Admin {
         Ok((found.map_err(unreachable)?, known_version()))
     }
 
-    /// Lists a certificate, after checking the trust anchor's signature over its PEM.
+    /// Lists a certificate, after checking its form and the trust anchor's signature over its PEM.
     ///
     /// # Errors
     /// [`CertificateError`].
@@ -115,6 +121,9 @@ impl Admin {
         let certificate = certificate.map_err(|_| CertificateError::NotACertificate)?;
         if certificate.country() != Ok(country) {
             return Err(CertificateError::Country(country));
+        }
+        if canonical_pem(pem)? != pem {
+            return Err(CertificateError::NotCanonical);
         }
         if !TrustAnchor::from_pem(trust_anchor_pem)?.verify(pem.as_bytes(), operator_signature) {
             return Err(CertificateError::OperatorSignature);
@@ -197,8 +206,8 @@ impl Admin {
         found.map_err(|error| error.doing("enabling a callback subscription"))
     }
 
-    /// Disables a callback subscription until it is enabled, or PUT by its participant; gives
-    /// whether there is one.
+    /// Disables a callback subscription until it is enabled, or PUT by its participant, for whom
+    /// it is not there any more; gives whether there is one.
     ///
     /// # Errors
     /// When the database fails.
@@ -221,7 +230,8 @@ impl Admin {
         callback_id: &CallbackId,
     ) -> Result<bool, DatabaseError> {
         let found = self.0.unsubscribe(country, callback_id);
-        found.map_err(|error| error.doing("removing a callback subscription"))
+        let found = found.map_err(|error| error.doing("removing a callback subscription"))?;
+        Ok(found.is_some())
     }
 
     /// All rows, ordered by country and kind, each checked against the trust anchor.
@@ -241,6 +251,16 @@ impl Admin {
         listed.sort_by_key(|listed| (listed.row.country, listed.row.kind, listed.row.thumbprint));
         Ok(listed)
     }
+}
+
+/// The certificate in a PEM text as BouncyCastle writes it: IT compares the text that an audit
+/// shows with what it writes itself, and drops all keys of a country where they differ.
+///
+/// # Errors
+/// [`CertificateError::NotACertificate`] when the text is not the PEM of one certificate.
+pub fn canonical_pem(pem: &str) -> Result<String, CertificateError> {
+    let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
+    Ok(Certificate::canonical_pem(der))
 }
 
 /// Signs a PEM with the trust anchor's private key (PKCS#8 PEM), as `efgs cert add

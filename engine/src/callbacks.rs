@@ -72,15 +72,13 @@ impl fmt::Display for CallbackId {
     }
 }
 
-/// A subscription, as its owner sees it.
+/// A subscription, as its owner sees it: while it is enabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
     /// Its name.
     pub callback_id: CallbackId,
     /// Whom to tell.
     pub url: Box<str>,
-    /// Whether too many attempts in a row have failed.
-    pub disabled: bool,
 }
 
 /// A subscription, as operators see it.
@@ -243,7 +241,9 @@ impl Callbacks {
         *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// The subscriptions of a country, in the order of their ids.
+    /// The enabled subscriptions of a country, in the order of their ids. Those that are disabled
+    /// are left out: the reference deletes them, and a backend that finds its own missing
+    /// subscribes again (FI does so once a day, and only then).
     pub fn list(
         &self,
         country: Country,
@@ -254,8 +254,8 @@ impl Callbacks {
     }
 
     /// Adds a subscription, which begins behind the newest download batch; or changes the one with
-    /// this id, which goes on where it was and is enabled, so that what was not told while it was
-    /// disabled is told now, as far as it can still be downloaded.
+    /// this id, which goes on where it was. One that is disabled is not there for its owner: it is
+    /// enabled, and begins like a new one. It makes room, too, for one beyond the bound.
     pub fn subscribe(
         &self,
         country: Country,
@@ -268,7 +268,8 @@ impl Callbacks {
         self.submit("storing a callback subscription", work, reply);
     }
 
-    /// Removes a subscription; gives whether there was one.
+    /// Removes a subscription; gives whether there was one for its owner, enabled. One that was
+    /// disabled is gone as well.
     pub fn unsubscribe(
         &self,
         country: Country,
@@ -279,7 +280,7 @@ impl Callbacks {
         let work = move |store: &mut Store| {
             let found = store.unsubscribe(country, &callback_id);
             may_be_gone |= matches!(found, Err(SqlError::Lost(_)));
-            Ok(found? || may_be_gone)
+            Ok(found?.map_or(may_be_gone, |was_disabled| !was_disabled))
         };
         self.submit("removing a callback subscription", work, reply);
     }

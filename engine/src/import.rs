@@ -28,6 +28,7 @@ use column::Columns;
 pub use note::Note;
 use upload::{ImportedUpload, import_upload};
 
+use crate::admin::canonical_pem;
 use crate::domain::{
     BatchTag, CertificateKind, Country, Day, Seq, Thumbprint, UnixMillis, UploadTag,
 };
@@ -263,6 +264,9 @@ impl Run<'_> {
             let listed = trust.find(&row.thumbprint, row.kind);
             if !listed.is_some_and(|listed| listed.intact) {
                 self.note(Note::CertificateNotVouchedFor(row.thumbprint));
+            } else if row.kind == CertificateKind::Signing && !is_canonical(&row.pem) {
+                // Served as it is: that is what the signature is over.
+                self.note(Note::CertificateNotCanonical(row.thumbprint));
             }
         }
         let revoked = rows.iter().filter(|row| row.revoked_at.is_some());
@@ -487,6 +491,10 @@ fn chain_batch(row: ReferenceBatch) -> Result<ChainBatch, ImportError> {
 
 fn batch_tag(name: &str) -> Result<BatchTag, ImportError> {
     BatchTag::parse(name).map_err(|_| ImportError::BatchName(name.to_owned()))
+}
+
+fn is_canonical(pem: &str) -> bool {
+    canonical_pem(pem).is_ok_and(|canonical| canonical == pem)
 }
 
 fn certificate(found: &ReferenceCertificate, now: UnixMillis) -> Option<CertificateRow> {

@@ -147,15 +147,14 @@ fn keeps_the_subscriptions_of_countries_apart() {
         subscribe(&engine, de(), "1", "https://de/2");
         let of = |country| {
             let shown = list(&engine, country).into_iter();
-            let shown =
-                shown.map(|one| format!("{} {} {}", one.callback_id, one.url, one.disabled));
+            let shown = shown.map(|one| format!("{} {}", one.callback_id, one.url));
             shown.collect::<Vec<_>>()
         };
-        assert_eq!(of(de()), ["0 https://de/0 false", "1 https://de/2 false"]);
-        assert_eq!(of(es()), ["1 https://es/1 false"]);
+        assert_eq!(of(de()), ["0 https://de/0", "1 https://de/2"]);
+        assert_eq!(of(es()), ["1 https://es/1"]);
         assert!(unsubscribe(&engine, de(), "1"));
         assert!(!unsubscribe(&engine, de(), "1"));
-        assert_eq!(of(es()), ["1 https://es/1 false"]);
+        assert_eq!(of(es()), ["1 https://es/1"]);
     });
 }
 
@@ -294,7 +293,7 @@ fn lets_another_gateway_take_over_and_the_slow_one_move_nothing() {
 }
 
 #[test]
-fn disables_after_the_last_attempt_and_goes_on_when_subscribed_again() {
+fn disables_after_the_last_attempt_and_begins_anew_when_subscribed_again() {
     on_both(|installation| {
         let engine = installation.start();
         subscribe(&engine, de(), "1", "https://de");
@@ -309,11 +308,44 @@ fn disables_after_the_last_attempt_and_goes_on_when_subscribed_again() {
             assert_eq!(record(&engine, &delivery, NOW), expected);
         }
         assert!(claim(&engine, 10, LONG).is_empty());
-        assert!(list(&engine, de())[0].disabled);
+        assert!(list(&engine, de()).is_empty());
         assert_eq!(engine.callbacks().summary().disabled, 1);
+        cut(installation, &engine, 2..3);
         subscribe(&engine, de(), "1", "https://de");
-        assert!(!list(&engine, de())[0].disabled);
-        assert_eq!(tell_all(&engine), ["20210601-1", "20210601-2"]);
+        assert_eq!(list(&engine, de()).len(), 1);
+        assert!(claim(&engine, 10, LONG).is_empty(), "like a new one");
+        cut(installation, &engine, 3..4);
+        assert_eq!(tell_all(&engine), ["20210601-4"]);
+    });
+}
+
+#[test]
+fn takes_a_disabled_subscription_for_none_of_its_owners() {
+    on_both(|installation| {
+        let engine = installation.start();
+        let mut admin = Admin::open(&installation.settings.database).unwrap();
+        let today = installation.now().day();
+        for number in 0..limits::CALLBACKS_PER_COUNTRY_MAX {
+            subscribe(&engine, de(), &number.to_string(), "https://de");
+        }
+        for number in ["3", "1", "2"] {
+            assert!(admin.disable_subscription(de(), &id(number)).unwrap());
+        }
+        // Removing it removes what the owner does not see, and says that there was none.
+        assert!(!unsubscribe(&engine, de(), "3"));
+        assert_eq!(admin.subscriptions(today, 2).unwrap().len(), 15);
+        // There are 15, and room is made twice: the owner cannot remove what it does not see.
+        for more in ["a", "b", "c"] {
+            assert_eq!(
+                subscribe(&engine, de(), more, "https://de"),
+                Subscribed::Taken
+            );
+        }
+        assert_eq!(admin.subscriptions(today, 2).unwrap().len(), 16);
+        assert_eq!(
+            subscribe(&engine, de(), "d", "https://de"),
+            Subscribed::TooMany
+        );
     });
 }
 
@@ -380,7 +412,7 @@ fn shows_operators_how_subscriptions_fare_and_does_what_they_say() {
             Recorded::ClaimLost,
             "a delivery under way is taken back"
         );
-        assert!(list(&engine, de())[0].disabled);
+        assert!(list(&engine, de()).is_empty());
         assert!(claim(&engine, 10, LONG).is_empty());
         assert!(admin.disable_subscription(de(), &id("1")).unwrap(), "twice");
         assert!(admin.enable_subscription(de(), &id("1")).unwrap());

@@ -12,7 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::iv::FixedLength;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use engine::admin::Admin;
+use engine::admin::{Admin, sign_with_trust_anchor};
 use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Day, Format, UnixMillis};
 use engine::import::{ImportError, ImportRequest, Imported, Note, UrlCheck, import};
@@ -532,6 +532,17 @@ fn says_what_was_wrong_in_the_reference() {
     connection
         .query_drop("UPDATE certificate SET raw_data = CONCAT(raw_data, '\\n') WHERE country = 'ES' AND type = 'SIGNING'")
         .unwrap();
+    // As an operator without openssl might have pasted it, and signed it so.
+    let pasted = vector_pki("pki/DE/DE-signing.pem").replace('\n', "\r\n");
+    let anchor_key = vector_pki("keys/TEST-ONLY-trust-anchor.key.pem");
+    let signature = sign_with_trust_anchor(&anchor_key, &pasted).unwrap();
+    connection
+        .exec_drop(
+            "UPDATE certificate SET raw_data = ?, signature = ? \
+             WHERE country = 'DE' AND type = 'SIGNING'",
+            (&pasted, &signature),
+        )
+        .unwrap();
     connection
         .query_drop("UPDATE diagnosiskey SET payload_hash = 'x' WHERE id = 3")
         .unwrap();
@@ -543,6 +554,9 @@ fn says_what_was_wrong_in_the_reference() {
         Note::CertificateSkipped {
             thumbprint: thumbprint("IT/IT-signing"),
         },
+        Note::CertificateNotCanonical(
+            engine::domain::Thumbprint::parse_hex(&thumbprint("DE/DE-signing")).unwrap(),
+        ),
         Note::CertificateNotVouchedFor(
             engine::domain::Thumbprint::parse_hex(&thumbprint("ES/ES-signing")).unwrap(),
         ),

@@ -38,7 +38,7 @@ pub(super) enum CallbackCommand {
 ///
 /// Country, id, state, what is told next and when, how many download batches wait to be told, the
 /// URL, and why the last attempt failed. A subscription is disabled when six attempts in a row have
-/// failed.
+/// failed: its participant does not find it any more, and begins anew when it subscribes again.
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLE)]
 pub(super) struct ListArguments {

@@ -1,11 +1,12 @@
 //! `efgs cert`: who may connect and sign.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
-use engine::admin::{Admin, sign_with_trust_anchor};
+use engine::admin::{Admin, CertificateError, canonical_pem, sign_with_trust_anchor};
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
+use engine::pki::Certificate;
 use engine::trust::{CertificateRow, ListedCertificate};
 use engine::{Clock as _, SystemClock};
 use time::OffsetDateTime;
@@ -30,8 +31,8 @@ pub(super) enum CertCommand {
 
 /// List a certificate, so that its owner may connect, sign or be called back
 ///
-/// The trust anchor vouches for the exact bytes of the PEM file, with RSA or ECDSA and SHA-256.
-/// Running gateways follow within 5 seconds.
+/// The trust anchor vouches for the exact bytes of the PEM file, with RSA or ECDSA and SHA-256. The
+/// file must be as `openssl x509` writes it; with --trust-anchor-key it is written so first. Running gateways follow within 5 seconds.
 #[derive(Debug, Args)]
 #[command(after_help = ADD_EXAMPLE)]
 pub(super) struct AddArguments {
@@ -52,6 +53,7 @@ pub(super) struct AddArguments {
 
 const ADD_EXAMPLE: &str = "\
 Example: sign elsewhere, list here
+  openssl x509 -in from-de.pem -out de.pem
   openssl dgst -sha256 -sign trust-anchor.key de.pem | base64 -w0 > de.sig
   efgs cert add --config demo/efgs.toml --country DE --kind signing \\
     --certificate de.pem --signature de.sig";
@@ -97,24 +99,57 @@ fn parse_kind(text: &str) -> Result<CertificateKind, String> {
 fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?;
     let anchor = settings.trust_anchor_pem()?;
-    let pem = read(&arguments.certificate)?;
-    let signature = match (
+    let file = &arguments.certificate;
+    let cannot = |error| cannot_list(file, &error);
+    let pem = read(file)?;
+    let (pem, signature) = match (
         &arguments.voucher.signature,
         &arguments.voucher.trust_anchor_key,
     ) {
-        (Some(file), _) => read(file)?.trim().to_owned(),
-        (None, Some(key)) => sign_with_trust_anchor(&read(key)?, &pem)?,
+        (Some(signature), _) => (pem, read(signature)?.trim().to_owned()),
+        (None, Some(key)) => {
+            let pem = canonical_pem(&pem).map_err(cannot)?;
+            let signature = sign_with_trust_anchor(&read(key)?, &pem)?;
+            (pem, signature)
+        }
         (None, None) => bail!("name a --signature or a --trust-anchor-key"),
     };
     let mut admin = Admin::open(&settings.database)?;
     let (country, kind) = (arguments.country, arguments.kind);
     let added = admin.add_certificate(&anchor, country, kind, &pem, &signature);
-    let thumbprint = added
-        .map_err(|error| anyhow!("cannot list {}: {error}", arguments.certificate.display()))?;
+    let thumbprint = added.map_err(cannot)?;
+    if kind != CertificateKind::Signing && !is_for_tls(&pem) {
+        say(
+            "note: TLS has no use for a key of this kind: its owner can only come through a proxy",
+        )?;
+    }
     say(format_args!(
         "listed {country} {} {thumbprint}",
         kind.name()
     ))
+}
+
+fn cannot_list(file: &Path, error: &CertificateError) -> anyhow::Error {
+    let file = file.display();
+    match error {
+        CertificateError::NotCanonical => anyhow!(
+            "cannot list {file}: {error}; write it anew with openssl x509 -in {file} -out NEW, and \
+             have NEW signed"
+        ),
+        _ => anyhow!("cannot list {file}: {error}"),
+    }
+}
+
+/// Whether a handshake can prove the key: RSA, Ed25519, and P-256, P-384 and P-521 by their names.
+fn is_for_tls(pem: &str) -> bool {
+    let der = Certificate::der_of_pem(pem).unwrap_or_default();
+    let certificate = Certificate::from_der(&der).ok();
+    let key = certificate.and_then(|certificate| certificate.subject_key());
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let mut algorithms = provider.signature_verification_algorithms.all.iter();
+    key.is_some_and(|key| {
+        algorithms.any(|algorithm| algorithm.public_key_alg_id().as_ref() == key.algorithm)
+    })
 }
 
 fn list(config: &ConfigArguments) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ use rustls::{
 };
 use rustls_pki_types::pem::PemObject as _;
 
+use crate::possession;
 use crate::tls::{TlsError, TlsSettings, thumbprint};
 
 /// Why deliveries cannot be made. The text says what to do.
@@ -196,7 +197,7 @@ impl ServerCertVerifier for ReceiverVerifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+        possession::verify_tls12(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -206,7 +207,7 @@ impl ServerCertVerifier for ReceiverVerifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+        possession::verify_tls13(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -12,10 +12,15 @@ pub(crate) struct MediaType {
 
 impl MediaType {
     /// Reads `type/subtype; name=value…`. Blanks are allowed everywhere around `/`, `;` and `=`,
-    /// values may be quoted, an empty parameter is skipped. `None` when it is anything else.
+    /// values may be quoted, an empty parameter is skipped. A bare `*` is `*/*`: Java's
+    /// `HttpURLConnection` accepts `*; q=.2`, and Spring reads it so. `None` when it is anything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut pieces = split_unquoted(text, b';');
-        let (main, sub) = pieces.next()?.split_once('/')?;
+        let range = pieces.next()?;
+        let (main, sub) = match range.trim() {
+            "*" => ("*", "*"),
+            _ => range.split_once('/')?,
+        };
         let mut parameters = Vec::new();
         for piece in pieces.map(str::trim).filter(|piece| !piece.is_empty()) {
             let (name, value) = piece.split_once('=')?;
@@ -136,8 +141,17 @@ mod tests {
             "application/json; version=\"1.0",
             "application/json; =1",
             "a/b/c",
+            "**",
+            "; q=.2",
         ] {
             assert_eq!(MediaType::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn takes_a_bare_star_for_anything() {
+        for text in ["*", " * ; q=.2"] {
+            assert!(MediaType::parse(text).unwrap().is("*", "*"), "{text:?}");
         }
     }
 
@@ -150,6 +164,7 @@ mod tests {
         assert_eq!(quality("*/*;q=x"), 1000);
         assert_eq!(quality("*/*;q=-3"), 0);
         assert_eq!(quality("*/*;q=NaN"), 1000);
+        assert_eq!(quality("*; q=.2"), 200);
     }
 
     #[test]

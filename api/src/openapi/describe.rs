@@ -365,11 +365,12 @@ const DOWNLOAD: &str = "`Accept` chooses protobuf or JSON; absent or unversioned
 
 const CALLBACKS: &str = "Each subscription is told of each download batch, in order: \
     `GET URL?batchTag=yyyyMMdd-N&date=yyyy-MM-dd`, with the gateway's certificate. Any 2xx is \
-    success. The receiver's certificate must be one that is listed for the country.";
+    success. The receiver's certificate must be one that is listed for the country. After six \
+    attempts in a row that failed a subscription is gone from the list, and told of nothing, until \
+    it is subscribed again.";
 
 const SUBSCRIBE: &str = "A new subscription begins behind the newest batch. One that exists goes \
-    on where it was; if it was disabled, after too many failures in a row, it is enabled. There \
-    may be 16 a country.";
+    on where it was. There may be 16 a country.";
 
 const AUDIT: &str = "Cut the keys of the download into slices by `amount`, leaving out the \
     entries of your own country: each slice in its canonical form verifies against \

@@ -65,7 +65,7 @@ pub(crate) fn document(participants: &[Endpoint], operators: &[Endpoint]) -> Byt
 
 const INTRODUCTION: &str = "National contact-tracing backends upload signed batches of diagnosis \
     keys; each downloads the keys of all others.\n\n\
-    Every path of the participants also exists with a slash at its end. Every error is JSON with \
+    Every path of the participants also exists with a slash at its end, and with several for one. Every error is JSON with \
     the reference server's `message` and a stable `code`. A path that does not exist is answered \
     with 404, another method with 405 and `Allow`, a request that is not HTTP with an empty 400, \
     headers above 64 KiB with 431. No answer to an error has a `batchTag` header.\n\n\

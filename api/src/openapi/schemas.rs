@@ -197,10 +197,6 @@ fn callback_subscription() -> Value {
         "properties": {
             "callbackId": {"type": "string", "minLength": 1, "maxLength": 32},
             "url": {"type": "string", "format": "uri"},
-            "disabled": {
-                "const": true,
-                "description": "There when too many attempts in a row have failed.",
-            },
         },
     })
 }

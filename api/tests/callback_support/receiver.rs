@@ -8,7 +8,11 @@ use engine::domain::Thumbprint;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,11 +67,19 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// With this certificate. It answers 200 unless told otherwise.
     pub(crate) async fn start(pair: &Pair) -> Self {
+        Self::speaking(pair, rustls::ALL_VERSIONS).await
+    }
+
+    /// The same, with some versions of TLS only.
+    pub(crate) async fn speaking(
+        pair: &Pair,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers: Arc<Mutex<VecDeque<Answer>>> = Arc::default();
         let (sender, told) = mpsc::channel(1000);
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(pair)));
+        let acceptor = TlsAcceptor::from(Arc::new(server_config(pair, versions)));
         let shared = Arc::clone(&answers);
         tokio::spawn(async move {
             loop {
@@ -108,14 +120,16 @@ impl Receiver {
     }
 }
 
-fn server_config(pair: &Pair) -> ServerConfig {
+/// Shows the certificate without a look at it.
+fn server_config(pair: &Pair, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
+    let key = aws_lc_rs::sign::any_supported_type(&pair.private_key()).unwrap();
+    let shown = CertifiedKey::new(pair.chain(), key);
     ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .with_protocol_versions(versions)
         .unwrap()
         .with_client_cert_verifier(Arc::new(AnyClient(provider)))
-        .with_single_cert(pair.chain(), pair.private_key())
-        .unwrap()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
 }
 
 async fn serve(

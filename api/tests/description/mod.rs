@@ -188,14 +188,12 @@ impl Description {
     }
 }
 
-/// Whether a path is one of a template, with or without a slash at its end.
+/// Whether a path is one of a template; the participants' with any number of slashes for one, and
+/// with or without one at its end.
 fn fits(template: &str, path: &str, port: Port) -> bool {
-    let path = match path.strip_suffix('/') {
-        Some(shorter) if port == Port::Participants => shorter,
-        _ => path,
-    };
-    let (template, path): (Vec<_>, Vec<_>) =
-        (template.split('/').collect(), path.split('/').collect());
+    let counts = |piece: &&str| port == Port::Operators || !piece.is_empty();
+    let pieces = |path| str::split(path, '/').filter(counts).collect::<Vec<_>>();
+    let (template, path) = (pieces(template), pieces(path));
     let same = |(wanted, given): (&&str, &&str)| wanted == given || wanted.starts_with('{');
     template.len() == path.len() && template.iter().zip(&path).all(same)
 }

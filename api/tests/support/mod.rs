@@ -4,13 +4,14 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::server::{self, BoundAddresses, ServeError, ServerSettings, TlsSettings};
 use api::settings::ProxySettings;
-use engine::admin::Admin;
+use engine::admin::{Admin, sign_with_trust_anchor};
 use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::seal::Keys;
@@ -22,6 +23,7 @@ use http::HeaderName;
 use loadgen::client::{Caller, Connection, Protocol, Target};
 use loadgen::participants::{Identity, Participant};
 use loadgen::signer::{Encoding, Signer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -43,7 +45,8 @@ fn vectors(file: &str) -> PathBuf {
     engine.join("tests/fixtures/vectors").join(file)
 }
 
-fn read(file: &str) -> String {
+/// The text of a file of the vectors.
+pub(crate) fn read(file: &str) -> String {
     std::fs::read_to_string(vectors(file)).expect("the vectors hold the PKI")
 }
 
@@ -163,19 +166,48 @@ impl Gateway {
         Connection::new(Arc::new(caller), Arc::from([target]), 0, timeout)
     }
 
+    /// Lists an authentication certificate of DE's, vouched for by the trust anchor.
+    pub(crate) fn list(&self, pem: &str) {
+        let anchor = read("pki/trust-anchor/trust-anchor.pem");
+        let anchor_key = read("keys/TEST-ONLY-trust-anchor.key.pem");
+        let signature = sign_with_trust_anchor(&anchor_key, pem).unwrap();
+        let (country, kind) = (
+            Country::parse("DE").unwrap(),
+            CertificateKind::Authentication,
+        );
+        let mut admin = Admin::open(&self.database).unwrap();
+        admin
+            .add_certificate(&anchor, country, kind, pem, &signature)
+            .unwrap();
+    }
+
     /// A TLS stream to the public port that shows no certificate.
     pub(crate) async fn tls_without_certificate(
         &self,
         version: &'static SupportedProtocolVersion,
     ) -> TlsStream<TcpStream> {
+        self.tls_showing(version, None).await.unwrap()
+    }
+
+    /// A TLS stream to the public port that shows a certificate, which may be another key's.
+    pub(crate) async fn tls_showing(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        shown: Option<CertifiedKey>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.server_certificate.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match shown {
+            Some(shown) => {
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+            }
+            None => config.with_no_client_auth(),
+        };
         let tcp = TcpStream::connect(self.addresses.public.unwrap())
             .await
             .unwrap();
@@ -183,7 +215,6 @@ impl Gateway {
         TlsConnector::from(Arc::new(config))
             .connect(name, tcp)
             .await
-            .unwrap()
     }
 
     /// A plain socket to the proxy port.
@@ -389,7 +420,7 @@ impl Raw {
     }
 
     /// Sends without expecting that all of it is taken.
-    pub(crate) async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+    pub(crate) async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }
 

@@ -14,6 +14,8 @@ pub enum Note {
     },
     /// The trust anchor does not vouch for a certificate: it is listed and will not be believed.
     CertificateNotVouchedFor(Thumbprint),
+    /// The PEM of a signing certificate is not as BouncyCastle writes it, and signed so.
+    CertificateNotCanonical(Thumbprint),
     /// A callback subscription is left out: the API would refuse it.
     SubscriptionSkipped {
         /// The participant, as it was.
@@ -70,6 +72,12 @@ impl fmt::Display for Note {
             Self::CertificateNotVouchedFor(thumbprint) => write!(
                 f,
                 "certificate {thumbprint} is not vouched for by the trust anchor and will be refused"
+            ),
+            Self::CertificateNotCanonical(thumbprint) => write!(
+                f,
+                "certificate {thumbprint} is not written in 64 columns with LF and nothing around \
+                 it: IT drops the keys of its country; write it anew with openssl x509, have that \
+                 signed, put both into the reference's table and import again"
             ),
             // The URL itself may hold a secret.
             Self::SubscriptionSkipped {

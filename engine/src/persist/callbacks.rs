@@ -62,18 +62,17 @@ struct Candidate {
 }
 
 impl Store {
-    /// The subscriptions of a country, in the order of their ids.
+    /// The enabled subscriptions of a country, in the order of their ids.
     pub(crate) fn callback_subscriptions(
         &mut self,
         country: Country,
     ) -> Result<Vec<Subscription>, SqlError> {
-        let sql = "SELECT callback_id, url, disabled_at_ms FROM callback_subscription \
-             WHERE country = ? ORDER BY callback_id";
+        let sql = "SELECT callback_id, url FROM callback_subscription \
+             WHERE country = ? AND disabled_at_ms IS NULL ORDER BY callback_id";
         self.0
             .rows(sql, &[country.as_str().into()], |mut row| Subscription {
                 callback_id: callback_id(&mut row, 0),
                 url: row.take_text(1).into(),
-                disabled: row.optional_number(2).is_some(),
             })
     }
 
@@ -100,17 +99,19 @@ impl Store {
         }
     }
 
-    /// Removes a subscription; false if there is none.
+    /// Removes a subscription, and gives whether it was disabled; nothing if there is none.
     pub(crate) fn unsubscribe(
         &mut self,
         country: Country,
         callback_id: &CallbackId,
-    ) -> Result<bool, SqlError> {
+    ) -> Result<Option<bool>, SqlError> {
         let key = key(&country, callback_id);
         self.0.transaction(|c| {
-            c.execute(DELETE_FAILURE, &key)?;
-            let sql = "DELETE FROM callback_subscription WHERE country = ? AND callback_id = ?";
-            Ok(c.execute(sql, &key)? > 0)
+            let read = "SELECT disabled_at_ms FROM callback_subscription \
+                 WHERE country = ? AND callback_id = ?";
+            let found = c.first(read, &key)?;
+            remove_subscription(c, &key)?;
+            Ok(found.map(|row| row.optional_number(0).is_some()))
         })
     }
 
@@ -379,7 +380,8 @@ impl Store {
 }
 
 /// Changes and enables the subscription with this id; false if there is none. Another URL takes a
-/// delivery that is under way back: the new receiver shall hear of that batch, too.
+/// delivery that is under way back: the new receiver shall hear of that batch, too. One that was
+/// disabled begins behind the newest download batch, like the new one that its owner takes it for.
 fn change_subscription(
     c: &mut dyn Connection,
     country: Country,
@@ -395,6 +397,8 @@ fn change_subscription(
     let change = "UPDATE callback_subscription SET \
          claim_token = CASE WHEN url = ? THEN claim_token ELSE 0 END, \
          claimed_until_ms = CASE WHEN url = ? THEN claimed_until_ms ELSE 0 END, \
+         delivered_ordinal = CASE WHEN disabled_at_ms IS NULL THEN delivered_ordinal \
+         ELSE (SELECT COALESCE(MAX(ordinal), 0) FROM download_batch) END, \
          url = ?, changed_at_ms = ?, failed_attempts = 0, next_attempt_at_ms = 0, \
          disabled_at_ms = NULL WHERE country = ? AND callback_id = ?";
     let url = url.into();
@@ -414,7 +418,7 @@ fn add_subscription(
          FROM callback_subscription WHERE country = ?";
     let row = c.first(count, &[country])?;
     let (count, newest) = row.map_or((0, 0), |row| (row.number(0), row.number(1)));
-    if count >= limits::CALLBACKS_PER_COUNTRY_MAX {
+    if count >= limits::CALLBACKS_PER_COUNTRY_MAX && !remove_longest_disabled(c, &country)? {
         return Ok(Subscribed::TooMany);
     }
     let now = now.0.into();
@@ -423,6 +427,26 @@ fn add_subscription(
         &[country, callback_id, url.into(), now, now, newest.into()],
     )?;
     Ok(Subscribed::Taken)
+}
+
+fn remove_subscription(c: &mut dyn Connection, key: &[Param<'_>; 2]) -> Result<(), SqlError> {
+    c.execute(DELETE_FAILURE, key)?;
+    let sql = "DELETE FROM callback_subscription WHERE country = ? AND callback_id = ?";
+    c.execute(sql, key).map(|_| ())
+}
+
+/// Makes room for another subscription of a country: its owner cannot, who does not see those that
+/// are disabled. False if there is none.
+fn remove_longest_disabled(c: &mut dyn Connection, country: &Param<'_>) -> Result<bool, SqlError> {
+    let read = "SELECT callback_id FROM callback_subscription \
+         WHERE country = ? AND disabled_at_ms IS NOT NULL \
+         ORDER BY disabled_at_ms, callback_id LIMIT 1";
+    let Some(mut row) = c.first(read, &[*country])? else {
+        return Ok(false);
+    };
+    let callback_id = callback_id(&mut row, 0);
+    remove_subscription(c, &[*country, callback_id.as_str().into()])?;
+    Ok(true)
 }
 
 /// Adds a subscription of an import; to be done in its last transaction.

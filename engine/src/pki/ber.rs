@@ -12,6 +12,8 @@ const CONSTRUCTED: u8 = 0x20;
 const END_OF_CONTENTS: [u8; 2] = [0, 0];
 /// Identifier of a SET or SET OF.
 const SET: u8 = 0x31;
+/// Identifier of a primitive BIT STRING.
+pub(super) const BIT_STRING: u8 = 0x03;
 /// Identifier of a primitive OCTET STRING.
 pub(super) const OCTET_STRING: u8 = 0x04;
 /// Identifier of an INTEGER.

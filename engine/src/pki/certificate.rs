@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 
 use aws_lc_rs::digest;
+use pem::{EncodeConfig, LineEnding, Pem};
+use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser as _;
 use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
@@ -22,6 +24,17 @@ pub struct NotACertificate;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate's subject does not have exactly one C of two upper-case letters")]
 pub struct CountryCountError;
+
+/// The subject's public key, as others verify with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubjectKey<'a> {
+    /// DER of the `SubjectPublicKeyInfo`.
+    pub info: &'a [u8],
+    /// Contents of its `AlgorithmIdentifier`.
+    pub algorithm: &'a [u8],
+    /// Its key: a whole number of bytes.
+    pub key: &'a [u8],
+}
 
 /// A certificate, borrowed from its DER.
 #[derive(Debug)]
@@ -58,6 +71,13 @@ impl<'a> Certificate<'a> {
         }
     }
 
+    /// The PEM of a certificate's DER as BouncyCastle's and OpenSSL's writers write it: 64 columns,
+    /// LF, a final LF, nothing around it.
+    pub fn canonical_pem(der: Vec<u8>) -> String {
+        let form = EncodeConfig::new().set_line_ending(LineEnding::LF);
+        pem::encode_config(&Pem::new("CERTIFICATE", der), form)
+    }
+
     /// SHA-256 over the DER, exactly as it is.
     pub fn thumbprint(&self) -> Thumbprint {
         let mut thumbprint = [0; 32];
@@ -89,7 +109,20 @@ impl<'a> Certificate<'a> {
         }
     }
 
-    /// The key of the subject.
+    /// The key of the subject, of whatever kind; nothing if it has a fraction of a byte.
+    pub fn subject_key(&self) -> Option<SubjectKey<'a>> {
+        let info = self.x509.tbs_certificate.subject_pki.raw;
+        let (_, sequence) = Any::from_der(info).ok()?;
+        let (rest, algorithm) = Any::from_der(sequence.data).ok()?;
+        let key = ber::contents(rest, ber::BIT_STRING)?.strip_prefix(&[0])?;
+        Some(SubjectKey {
+            info,
+            algorithm: algorithm.data,
+            key,
+        })
+    }
+
+    /// The key of the subject, of a kind that signs batches.
     pub(crate) fn public_key(&self) -> Result<PublicKey, KeyError> {
         PublicKey::of(self.x509.public_key())
     }

@@ -18,6 +18,6 @@ mod ber;
 mod certificate;
 mod cms;
 
-pub use certificate::{Certificate, CountryCountError, NotACertificate};
+pub use certificate::{Certificate, CountryCountError, NotACertificate, SubjectKey};
 pub(crate) use cms::SignedAttributes;
 pub use cms::{CmsError, SignedMessage};

@@ -1,6 +1,6 @@
 //! Checks signatures with the public key of a certificate: nothing that the gateway says is
 //! trusted, and nothing of the gateway's own verification is used. What national backends sign with
-//! (wire behaviour §10) is read: RSA, RSA-PSS with a salt as long as the digest, ECDSA; SHA-1, too,
+//! (wire behaviour §10) is read: RSA, RSA-PSS with a salt of whatever length, ECDSA; SHA-1, too,
 //! since the gateway may allow it to a participant; signed attributes or none.
 
 use std::fmt;
@@ -12,13 +12,15 @@ use aws_lc_rs::signature::{
     ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA512_ASN1, ECDSA_P521_SHA256_ASN1,
     ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
-    UnparsedPublicKey, VerificationAlgorithm,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
+    RsaPssSaltLength, UnparsedPublicKey, VerificationAlgorithm,
 };
 use engine::domain::Thumbprint;
 use rasn::types::{ObjectIdentifier, OctetString, Oid};
 use rasn_cms::{ContentInfo, SignedData, SignerInfo};
+use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::signature_algorithm::RsaSsaPssParams;
 
 use crate::workload::sha256;
 
@@ -61,7 +63,7 @@ enum Hash {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Pkcs1,
-    Pss,
+    Pss { salt_bytes: u16 },
     P256,
     P384,
     P521,
@@ -136,7 +138,10 @@ impl SigningCertificate {
         let content_hash = content_hash.ok_or(SignatureError::Shape)?;
         let algorithm = &signer.signature_algorithm.algorithm;
         let scheme = match (self.scheme, is_pss(algorithm)) {
-            (Scheme::Pkcs1, true) => Scheme::Pss,
+            (Scheme::Pkcs1, true) => {
+                let salt_bytes = salt_bytes(&signer).ok_or(SignatureError::Shape)?;
+                Scheme::Pss { salt_bytes }
+            }
             (scheme, _) => scheme,
         };
         let (signed, hashes) = match (&signer.signed_attrs, content) {
@@ -167,6 +172,15 @@ impl SigningCertificate {
     }
 
     fn verifies(&self, scheme: Scheme, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
+        if let Scheme::Pss { salt_bytes } = scheme {
+            return pss(hash).is_some_and(|parameters| {
+                let salt = RsaPssSaltLength::Custom(salt_bytes);
+                let parameters = parameters.with_pss_salt_length(salt);
+                parameters
+                    .verify_sig(&self.public_key, message, signature)
+                    .is_ok()
+            });
+        }
         verification_algorithm(scheme, hash).is_some_and(|algorithm| {
             let key = UnparsedPublicKey::new(algorithm, &self.public_key);
             key.verify(message, signature).is_ok()
@@ -204,9 +218,6 @@ fn verification_algorithm(
         (Scheme::Pkcs1, Hash::Sha256) => &RSA_PKCS1_2048_8192_SHA256,
         (Scheme::Pkcs1, Hash::Sha384) => &RSA_PKCS1_2048_8192_SHA384,
         (Scheme::Pkcs1, Hash::Sha512) => &RSA_PKCS1_2048_8192_SHA512,
-        (Scheme::Pss, Hash::Sha256) => &RSA_PSS_2048_8192_SHA256,
-        (Scheme::Pss, Hash::Sha384) => &RSA_PSS_2048_8192_SHA384,
-        (Scheme::Pss, Hash::Sha512) => &RSA_PSS_2048_8192_SHA512,
         (Scheme::P256, Hash::Sha1) => &ECDSA_P256_SHA1_ASN1,
         (Scheme::P256, Hash::Sha256) => &ECDSA_P256_SHA256_ASN1,
         (Scheme::P256, Hash::Sha384) => &ECDSA_P256_SHA384_ASN1,
@@ -217,8 +228,28 @@ fn verification_algorithm(
         (Scheme::P521, Hash::Sha256) => &ECDSA_P521_SHA256_ASN1,
         (Scheme::P521, Hash::Sha384) => &ECDSA_P521_SHA384_ASN1,
         (Scheme::P521, Hash::Sha512) => &ECDSA_P521_SHA512_ASN1,
-        (Scheme::Pss | Scheme::P384 | Scheme::P521, Hash::Sha1) => return None,
+        (Scheme::P384 | Scheme::P521, Hash::Sha1) | (Scheme::Pss { .. }, _) => return None,
     })
+}
+
+/// RSA-PSS with a hash; the salt is the signer's choice.
+const fn pss(hash: Hash) -> Option<RsaParameters> {
+    match hash {
+        Hash::Sha1 => None,
+        Hash::Sha256 => Some(RSA_PSS_2048_8192_SHA256),
+        Hash::Sha384 => Some(RSA_PSS_2048_8192_SHA384),
+        Hash::Sha512 => Some(RSA_PSS_2048_8192_SHA512),
+    }
+}
+
+/// The length of the salt that the parameters of RSA-PSS name (RFC 4055 §3.1: 20 by default).
+fn salt_bytes(signer: &SignerInfo) -> Option<u16> {
+    let Some(parameters) = &signer.signature_algorithm.parameters else {
+        return Some(20);
+    };
+    let (_, parameters) = Any::from_der(parameters.as_bytes()).ok()?;
+    let parameters = RsaSsaPssParams::try_from(&parameters).ok()?;
+    u16::try_from(parameters.salt_length()).ok()
 }
 
 /// The hash that an algorithm names: a digest, or RSA or ECDSA with one.

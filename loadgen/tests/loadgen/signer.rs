@@ -110,7 +110,7 @@ fn proves_what_bouncycastle_and_openssl_signed() {
     ));
     let index = fs::read_to_string(vectors.join("index.json")).unwrap();
     let index: Value = serde_json::from_str(&index).unwrap();
-    let (mut proven, mut other) = (0, Vec::new());
+    let mut proven = Vec::new();
     for case in index["cases"].as_array().unwrap() {
         if case["expected"] != "accept" || case["policy"] == true {
             continue;
@@ -121,13 +121,15 @@ fn proves_what_bouncycastle_and_openssl_signed() {
         let certificate = SigningCertificate::from_der(&pem.unwrap()).unwrap();
         let cms = STANDARD.decode(read("signature.b64").trim_ascii()).unwrap();
         let content = read("canonical.bin");
-        match certificate.check(&cms, Content::Bytes(&content)) {
-            Ok(()) => proven += 1,
-            Err(_) => other.push(id),
-        }
+        assert_eq!(
+            certificate.check(&cms, Content::Bytes(&content)),
+            Ok(()),
+            "{id}"
+        );
+        proven.push(id);
     }
-    // Salts that are not as long as the digest, which no backend makes.
-    let salts = ["115-openssl-cms-pss-salt0", "317-pss-salt-max"];
-    assert_eq!(other, salts, "of {proven} proven");
-    assert!(proven > 80, "{proven}");
+    // Salts that are not as long as the digest are among them.
+    assert!(proven.contains(&"115-openssl-cms-pss-salt0"));
+    assert!(proven.contains(&"317-pss-salt-max"));
+    assert!(proven.len() > 80, "{}", proven.len());
 }

@@ -100,6 +100,38 @@ const ROWS: &[Row] = &[
         },
     ),
     same(
+        "§1.0.9a",
+        "several_slashes",
+        "several slashes in a row are one (Tomcat makes them so): IT, NL, CH and IE put paths behind \
+         a base URL that may end in one",
+        |world| {
+            for path in ["//diagnosiskeys/upload", "/diagnosiskeys//upload//"] {
+                let upload = Upload::fresh(world, "NL", 1);
+                let request = upload.request().path("POST", path);
+                ask(world, &request).expect(201);
+            }
+            for path in [
+                "/diagnosiskeys//download/2021-06-01",
+                "//diagnosiskeys/audit//download/2021-06-01//20210601-1",
+                "//diagnosiskeys/callback",
+            ] {
+                ask(world, &identify(Request::get(path), "IT")).expect(200);
+            }
+            // Between two slashes there is nothing, not even an empty date.
+            for path in [
+                "//",
+                "//metrics",
+                "/diagnosiskeys//uploads",
+                "/diagnosiskeys/download//",
+                "/diagnosiskeys/audit/download//20210601-1",
+            ] {
+                ask(world, &Request::get(path)).expect_error(404, "Not Found");
+            }
+            let request = identify(Request::new("POST", "//diagnosiskeys/callback"), "IT");
+            ask(world, &request).expect_error(405, "Method Not Allowed");
+        },
+    ),
+    same(
         "§1.0.10",
         "head",
         "`HEAD` on a GET route runs the GET, with authentication, and drops the body",

@@ -142,7 +142,8 @@ const ROWS: &[Row] = &[
     same(
         "§5.2.1",
         "accept_of_json_answers",
-        "uploads and audits give JSON to whoever accepts it in any way; its version is not looked at",
+        "uploads and audits give JSON to whoever accepts it in any way, `*` for `*/*` included; its \
+         version is not looked at",
         |world| {
             let audit = audit_request("IT", "2021-06-01", "20210601-1");
             for accept in [
@@ -153,6 +154,8 @@ const ROWS: &[Row] = &[
                 "text/plain, */*",
                 "application/json, text/plain, */*",
                 "application/octet-stream, */*",
+                "*; q=.2",
+                "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
             ] {
                 upload_accepting(world, accept).expect(201);
                 ask(world, &audit.clone().set("Accept", accept)).expect(200);
@@ -224,6 +227,7 @@ const ROWS: &[Row] = &[
             for (accept, answered) in [
                 (None, PROTOBUF_ANSWER),
                 (Some("*/*"), PROTOBUF_ANSWER),
+                (Some("*; q=.2"), PROTOBUF_ANSWER),
                 (Some("application/*;version=1.0"), PROTOBUF_ANSWER),
                 (Some("application/protobuf"), PROTOBUF_ANSWER),
                 (Some("application/json"), JSON_ANSWER),

@@ -140,12 +140,25 @@ const ROWS: &[Row] = &[
     elsewhere(
         "§16.3.5",
         "after six attempts the subscription is deleted",
-        "api/tests/callbacks.rs::disables_after_six_attempts_and_goes_on_after_a_put",
+        "api/tests/callbacks.rs::hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again",
         but(
-            "it is disabled and shown with `\"disabled\":true`; a PUT enables it, and it goes on \
-             where it was",
-            "K-6: nobody was told",
+            "it is disabled: not listed and not told any more, and shown to operators with the \
+             reason; a PUT enables it, and it begins like a new one",
+            "K-6: nobody knew why; FI subscribes again only when it finds no subscription",
         ),
+    ),
+    elsewhere(
+        "§16.3.5a",
+        "the deleted subscription is not listed; `PUT` makes a new one, whoever asks first (FI) or \
+         not (DE)",
+        "api/tests/callbacks.rs::takes_a_put_of_de_before_during_and_after_an_outage",
+        None,
+    ),
+    elsewhere(
+        "§16.3.5b",
+        "`DELETE` of the deleted subscription: 404",
+        "api/tests/callbacks.rs::knows_nothing_of_a_disabled_subscription_that_is_removed",
+        None,
     ),
     elsewhere(
         "§16.3.6",
