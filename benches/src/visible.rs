@@ -99,18 +99,20 @@ fn read(
         let answer = connection.ask_into(&request, |bytes| body.extend_from_slice(bytes))?;
         let now = Instant::now();
         let all_sent = sent.load(Ordering::Acquire);
+        let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
         if answer.status == 200 {
             (number, last_new) = (number + 1, now);
-            let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
             for key in key_data(&body) {
                 if let Some((_, seen)) = followed.get_mut(&key) {
                     seen.get_or_insert(now);
                 }
             }
-            if all_sent && followed.values().all(|(_, seen)| seen.is_some()) {
-                return Ok(number);
-            }
-        } else {
+        }
+        if all_sent && followed.values().all(|(_, seen)| seen.is_some()) {
+            return Ok(number);
+        }
+        drop(followed);
+        if answer.status != 200 {
             ensure!(
                 answer.status == 404,
                 "a download was answered: {}",
