@@ -114,6 +114,27 @@ mod tests {
     }
 
     #[test]
+    fn lets_the_log_begin_anew_beside_who_never_stops_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut database = Database::new(DatabaseUrl::Sqlite(path.clone()));
+        let checkpoints = database.checkpoints().expect("it is SQLite");
+        migrate(&database).unwrap();
+        let mut writer = database.store().unwrap();
+        let (told, stop) = bounded::<()>(0);
+        let thread = std::thread::spawn(move || checkpoints.run(&stop));
+        // Four times the second bound.
+        let blob = vec![1; 1 << 20];
+        for row in 0..256 {
+            writer.agree_on(&format!("row {row}"), &blob).unwrap();
+        }
+        let log = std::fs::metadata(folder.path().join("db-wal")).unwrap();
+        assert!(log.len() < 160 << 20, "{} bytes", log.len());
+        drop(told);
+        thread.join().unwrap();
+    }
+
+    #[test]
     fn stops_when_it_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let (checkpoints, wake) = Checkpoints::new(folder.path().join("db"));

@@ -498,9 +498,10 @@ impl Step {
 
 /// More than three digits of a measurement say nothing.
 fn significant(value: f64) -> f64 {
-    if value == 0.0 || !value.is_finite() {
-        return 0.0;
-    }
-    let scale = 10f64.powf(2.0 - value.abs().log10().floor());
-    (value * scale).round() / scale
+    // By way of text, so that what is written is as short as what was meant.
+    let rounded = format!("{value:.2e}").parse();
+    rounded
+        .ok()
+        .filter(|rounded: &f64| rounded.is_finite())
+        .unwrap_or(0.0)
 }
