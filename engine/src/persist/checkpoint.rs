@@ -117,7 +117,7 @@ mod tests {
     fn lets_the_log_begin_anew_beside_who_never_stops_writing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
-        let mut database = Database::new(DatabaseUrl::Sqlite(path.clone()));
+        let mut database = Database::new(DatabaseUrl::Sqlite(path));
         let checkpoints = database.checkpoints().expect("it is SQLite");
         migrate(&database).unwrap();
         let mut writer = database.store().unwrap();
