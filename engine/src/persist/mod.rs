@@ -11,7 +11,7 @@
 //! the log keeps 2.7 M flat), and a lock between gateways for every commit (a round trip more, and
 //! a lease to lose); a lock is taken only by who has lost the race too often. [`mysql`] and
 //! [`sqlite`] are the only doors to the databases; the SQL of the other modules runs on both, but for
-//! [`reference`](self::reference), which is MySQL's.
+//! [`mod@reference`], which is MySQL's.
 
 mod callbacks;
 mod certificates;
