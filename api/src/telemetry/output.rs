@@ -12,9 +12,12 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 /// the worst day, some 4 MiB.
 const LINES_MAX: usize = 8192;
 
-/// Lines that wait are written together, up to so many bytes; a line that nothing follows is written
-/// at once.
+/// Lines that wait are written together, up to so many bytes.
 const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// After a line that nothing follows, which is written at once, the next ones gather for so long: a
+/// busy gateway would wake the thread for every other line.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// How long the end of the process waits for what is still to be written.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -38,10 +41,25 @@ impl Drop for LogEnd {
 
 /// What writes to standard error on a thread of its own.
 pub(super) fn standard_error() -> (NonBlocking, LogEnd) {
-    let out = io::BufWriter::with_capacity(WRITE_BYTES_MAX, io::stderr());
+    let out = io::BufWriter::with_capacity(WRITE_BYTES_MAX, Gathering(io::stderr()));
     let (writer, end) = beside(out);
     DROPPED.get_or_init(|| writer.error_counter());
     (writer, end)
+}
+
+/// Lets lines gather after each time that they were written.
+struct Gathering<W>(W);
+
+impl<W: io::Write> io::Write for Gathering<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        thread::sleep(GATHER);
+        Ok(())
+    }
 }
 
 fn beside(out: impl io::Write + Send + 'static) -> (NonBlocking, LogEnd) {
