@@ -11,7 +11,6 @@ use axum::routing::{MethodRouter, get, options, post, put};
 use engine::{Clock, Engine};
 use http::request::Parts;
 use http::{Response, Uri};
-use tower::ServiceExt as _;
 
 use crate::callback::UrlChecks;
 use crate::connection::{InFlight, Patience};
@@ -151,8 +150,7 @@ pub(crate) fn endpoints() -> [(Endpoint, Route); 6] {
 }
 
 /// The routes of the public and the proxy port, each with and without a trailing slash (FI posts
-/// to `…/upload/`), and with any number of slashes for one: IT, NL, CH and IE put their paths behind
-/// a configured base URL, which may end in a slash.
+/// to `…/upload/`). What they get has single slashes ([`merge_slashes`]).
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     let mut router = Router::new();
     for (endpoint, route) in endpoints() {
@@ -161,17 +159,18 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
             .route(endpoint.path, route.clone())
             .route(&format!("{}/", endpoint.path), route);
     }
-    let exact: Router = router.fallback(not_found).with_state(gateway);
-    // Before routing: a parameter of a path would take nothing between two slashes for its value.
-    Router::new().fallback(async move |mut request: Request| {
-        if request.uri().path().contains("//") {
-            *request.uri_mut() = with_single_slashes(request.uri());
-        }
-        exact.clone().oneshot(request).await
-    })
+    router.fallback(not_found).with_state(gateway)
 }
 
-/// The same with one slash wherever there are several in the path.
+/// One slash wherever there are several in a path: IT, NL, CH and IE put theirs behind a configured
+/// base URL, which may end in a slash. Before routing: a parameter of a path would take
+/// nothing between two slashes for its value.
+pub(crate) fn merge_slashes(uri: &mut Uri) {
+    if uri.path().contains("//") {
+        *uri = with_single_slashes(uri);
+    }
+}
+
 fn with_single_slashes(uri: &Uri) -> Uri {
     let mut path = String::with_capacity(uri.path().len());
     for character in uri.path().chars() {

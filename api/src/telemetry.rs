@@ -109,18 +109,20 @@ const VALUE_CHARACTERS_MAX: usize = 1000;
 struct SpanFormat(LogFormat);
 
 impl<'a> FormatFields<'a> for SpanFormat {
-    fn format_fields<R: RecordFields>(&self, writer: Writer<'a>, fields: R) -> fmt::Result {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'a>, fields: R) -> fmt::Result {
         let mut attributes = Attributes::default();
         fields.record(&mut attributes);
-        Line::new(writer, self.0).pairs(&attributes.pairs)
+        let mut line = Line::new(self.0);
+        line.pairs(&attributes);
+        writer.write_str(&line.text)
     }
 }
 
 /// Formats an event as a line.
 struct LineFormat {
     format: LogFormat,
-    hostname: String,
-    pid: u32,
+    /// The host and the process, as they stand in every line.
+    origin: String,
 }
 
 impl LineFormat {
@@ -128,10 +130,12 @@ impl LineFormat {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname");
         let hostname =
             hostname.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned());
+        let mut line = Line::new(format);
+        line.text("hostname", &hostname);
+        line.number("pid", &std::process::id().to_string());
         Self {
             format,
-            hostname,
-            pid: std::process::id(),
+            origin: line.text,
         }
     }
 }
@@ -144,26 +148,26 @@ where
     fn format_event(
         &self,
         context: &FmtContext<'_, S, N>,
-        writer: Writer<'_>,
+        mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut attributes = Attributes::default();
         event.record(&mut attributes);
         let metadata = event.metadata();
         let thread = std::thread::current();
-        let mut line = Line::new(writer, self.format);
-        line.begin()?;
-        line.text("timestamp", &timestamp(&SystemClock))?;
-        line.text("level", level(*metadata.level()))?;
-        line.text("hostname", &self.hostname)?;
-        line.number("pid", &self.pid.to_string())?;
-        line.ids(context)?;
-        line.text("thread", thread.name().unwrap_or("unnamed"))?;
-        line.text("class", metadata.target())?;
-        line.text("message", &attributes.message)?;
-        line.text("exception", &attributes.exception)?;
-        line.pairs(&attributes.pairs)?;
-        line.end()
+        let mut line = Line::new(self.format);
+        line.begin();
+        line.text("timestamp", &timestamp(&SystemClock));
+        line.text("level", level(*metadata.level()));
+        line.written_pairs(&self.origin);
+        line.ids(context);
+        line.text("thread", thread.name().unwrap_or("unnamed"));
+        line.text("class", metadata.target());
+        line.text("message", attributes.text_of("message"));
+        line.text("exception", attributes.text_of("exception"));
+        line.pairs(&attributes);
+        line.end();
+        writer.write_str(&line.text)
     }
 }
 
@@ -188,85 +192,127 @@ fn timestamp(clock: &dyn Clock) -> String {
         .unwrap_or_default()
 }
 
-/// What an event says about itself.
-#[derive(Debug, Default)]
+/// What an event says about itself: all its values in one text, one after another.
+#[derive(Debug)]
 struct Attributes {
-    message: String,
-    exception: String,
-    pairs: Vec<(&'static str, Value)>,
+    text: String,
+    values: Vec<Value>,
 }
 
 #[derive(Debug)]
-enum Value {
-    Text(String),
+struct Value {
+    name: &'static str,
+    kind: ValueKind,
+    /// Where it ends in the text; it begins where the one before it ends.
+    end: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ValueKind {
+    Text,
     /// Also true and false.
-    Number(String),
+    Number,
+}
+
+impl Default for Attributes {
+    /// Room for what a usual event says.
+    fn default() -> Self {
+        Self {
+            text: String::with_capacity(256),
+            values: Vec::with_capacity(8),
+        }
+    }
 }
 
 impl Attributes {
-    fn take(&mut self, field: &Field, value: Value) {
-        match (field.name(), value) {
-            ("message", Value::Text(text)) => self.message = text,
-            ("exception", Value::Text(text)) => self.exception = text,
-            (name, value) => self.pairs.push((name, value)),
-        }
+    fn format(&mut self, field: &Field, kind: ValueKind, value: fmt::Arguments<'_>) {
+        // A value that cannot be written is left out.
+        let _ = self.text.write_fmt(value);
+        self.end(field, kind);
+    }
+
+    fn end(&mut self, field: &Field, kind: ValueKind) {
+        self.values.push(Value {
+            name: field.name(),
+            kind,
+            end: self.text.len(),
+        });
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&'static str, ValueKind, &str)> {
+        let mut begin = 0;
+        self.values.iter().map(move |value| {
+            let text = &self.text[begin..value.end];
+            begin = value.end;
+            (value.name, value.kind, text)
+        })
+    }
+
+    /// The text of that name, empty when there is none.
+    fn text_of(&self, wanted: &str) -> &str {
+        let mut named = self.iter().filter(|(name, _, _)| *name == wanted);
+        named.next().map_or("", |(_, _, text)| text)
     }
 }
 
 impl Visit for Attributes {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.take(field, Value::Text(format!("{value:?}")));
+        self.format(field, ValueKind::Text, format_args!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.take(field, Value::Text(value.to_owned()));
+        self.text.push_str(value);
+        self.end(field, ValueKind::Text);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.take(field, Value::Number(value.to_string()));
+        self.format(field, ValueKind::Number, format_args!("{value}"));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.take(field, Value::Number(value.to_string()));
+        self.format(field, ValueKind::Number, format_args!("{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.take(field, Value::Number(value.to_string()));
+        self.format(field, ValueKind::Number, format_args!("{value}"));
     }
 }
 
 /// A line being written.
-struct Line<W> {
-    writer: W,
+struct Line {
+    text: String,
     format: LogFormat,
     pairs_count: u32,
 }
 
-impl<W: fmt::Write> Line<W> {
-    const fn new(writer: W, format: LogFormat) -> Self {
+/// Room for a usual line, in bytes.
+const LINE_BYTES: usize = 512;
+
+impl Line {
+    fn new(format: LogFormat) -> Self {
         Self {
-            writer,
+            text: String::with_capacity(LINE_BYTES),
             format,
             pairs_count: 0,
         }
     }
 
-    fn begin(&mut self) -> fmt::Result {
+    fn begin(&mut self) {
         match self.format {
-            LogFormat::Text => Ok(()),
-            LogFormat::Json => self.writer.write_char('{'),
+            LogFormat::Text => {}
+            LogFormat::Json => self.text.push('{'),
         }
     }
 
-    fn end(&mut self) -> fmt::Result {
+    fn end(&mut self) {
         match self.format {
-            LogFormat::Text => self.writer.write_char('\n'),
-            LogFormat::Json => self.writer.write_str("}\n"),
+            LogFormat::Text => self.text.push('\n'),
+            LogFormat::Json => self.text.push_str("}\n"),
         }
     }
 
     /// The ids of the request that is being answered, empty outside of any.
-    fn ids<S, N>(&mut self, context: &FmtContext<'_, S, N>) -> fmt::Result
+    fn ids<S, N>(&mut self, context: &FmtContext<'_, S, N>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
         N: for<'a> FormatFields<'a> + 'static,
@@ -276,57 +322,74 @@ impl<W: fmt::Write> Line<W> {
             let extensions = span.extensions();
             let formatted = extensions.get::<FormattedFields<N>>();
             if let Some(pairs) = formatted.filter(|pairs| !pairs.fields.is_empty()) {
-                self.separate()?;
-                return self.writer.write_str(&pairs.fields);
+                return self.written_pairs(&pairs.fields);
             }
         }
-        self.text("traceId", "")?;
-        self.text("spanId", "")
+        self.text("traceId", "");
+        self.text("spanId", "");
     }
 
-    fn pairs(&mut self, pairs: &[(&'static str, Value)]) -> fmt::Result {
-        for (name, value) in pairs {
-            match value {
-                Value::Text(text) => self.text(name, text)?,
-                Value::Number(number) => self.number(name, number)?,
+    /// Pairs that were written as such before.
+    fn written_pairs(&mut self, pairs: &str) {
+        self.separate();
+        self.text.push_str(pairs);
+    }
+
+    /// All but those that stand in the head of a line.
+    fn pairs(&mut self, attributes: &Attributes) {
+        for (name, kind, value) in attributes.iter() {
+            match (name, kind) {
+                ("message" | "exception", _) => {}
+                (_, ValueKind::Text) => self.text(name, value),
+                (_, ValueKind::Number) => self.number(name, value),
             }
         }
-        Ok(())
     }
 
-    fn separate(&mut self) -> fmt::Result {
+    fn separate(&mut self) {
         self.pairs_count += 1;
         match self.format {
-            _ if self.pairs_count == 1 => Ok(()),
-            LogFormat::Text => self.writer.write_str(", "),
-            LogFormat::Json => self.writer.write_char(','),
+            _ if self.pairs_count == 1 => {}
+            LogFormat::Text => self.text.push_str(", "),
+            LogFormat::Json => self.text.push(','),
         }
     }
 
-    fn name(&mut self, name: &str) -> fmt::Result {
-        self.separate()?;
-        match self.format {
-            LogFormat::Text => write!(self.writer, "{name}="),
-            LogFormat::Json => write!(self.writer, "\"{name}\":"),
-        }
+    fn name(&mut self, name: &str) {
+        self.separate();
+        let (before, after) = match self.format {
+            LogFormat::Text => ("", "="),
+            LogFormat::Json => ("\"", "\":"),
+        };
+        self.text.push_str(before);
+        self.text.push_str(name);
+        self.text.push_str(after);
     }
 
-    fn number(&mut self, name: &str, value: &str) -> fmt::Result {
-        self.name(name)?;
-        self.writer.write_str(value)
+    fn number(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.text.push_str(value);
     }
 
-    fn text(&mut self, name: &str, value: &str) -> fmt::Result {
-        self.name(name)?;
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
         if self.format == LogFormat::Text && is_plain(value) {
-            return self.writer.write_str(value);
+            return self.text.push_str(value);
         }
-        self.writer.write_char('"')?;
-        for character in value.chars().take(VALUE_CHARACTERS_MAX) {
-            write_escaped(&mut self.writer, character)?;
-        }
-        self.writer.write_char('"')
+        self.text.push('"');
+        push_escaped(&mut self.text, shortened(value));
+        self.text.push('"');
     }
+}
+
+/// At most [`VALUE_CHARACTERS_MAX`] of it.
+fn shortened(value: &str) -> &str {
+    // No text has more characters than bytes.
+    if value.len() <= VALUE_CHARACTERS_MAX {
+        return value;
+    }
+    let end = value.char_indices().nth(VALUE_CHARACTERS_MAX);
+    end.map_or(value, |(end, _)| &value[..end])
 }
 
 /// Whether a value needs no quotes.
@@ -336,17 +399,31 @@ fn is_plain(value: &str) -> bool {
 }
 
 /// Escapes as JSON does, and whatever some reader might take for the end of a line.
-fn write_escaped(writer: &mut impl fmt::Write, character: char) -> fmt::Result {
-    match character {
-        '"' => writer.write_str("\\\""),
-        '\\' => writer.write_str("\\\\"),
-        '\n' => writer.write_str("\\n"),
-        '\r' => writer.write_str("\\r"),
-        '\t' => writer.write_str("\\t"),
-        other if other.is_control() || matches!(other, '\u{2028}' | '\u{2029}') => {
-            write!(writer, "\\u{:04x}", u32::from(other))
+fn push_escaped(line: &mut String, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.find(needs_escape) {
+        let (plain, from) = rest.split_at(at);
+        line.push_str(plain);
+        let mut characters = from.chars();
+        match characters.next() {
+            Some('"') => line.push_str("\\\""),
+            Some('\\') => line.push_str("\\\\"),
+            Some('\n') => line.push_str("\\n"),
+            Some('\r') => line.push_str("\\r"),
+            Some('\t') => line.push_str("\\t"),
+            Some(other) => line.push_str(&format!("\\u{:04x}", u32::from(other))),
+            None => {}
         }
-        other => writer.write_char(other),
+        rest = characters.as_str();
+    }
+    line.push_str(rest);
+}
+
+fn needs_escape(character: char) -> bool {
+    match character {
+        ' '..='~' => matches!(character, '"' | '\\'),
+        '\u{2028}' | '\u{2029}' => true,
+        other => other.is_control(),
     }
 }
 

@@ -29,7 +29,7 @@ use tracing::Instrument as _;
 
 use crate::header_case::Spelling;
 use crate::participant::Arrival;
-use crate::{response, telemetry};
+use crate::{response, router, telemetry};
 
 use body::{RequestBody, ResponseBody};
 pub(crate) use pulse::{InFlight, Patience};
@@ -190,6 +190,7 @@ impl Answering {
             }
             Body::new(RequestBody::new(incoming, Arc::clone(&in_flight), !expects))
         });
+        router::merge_slashes(request.uri_mut());
         request.extensions_mut().insert(self.arrival);
         request.extensions_mut().insert(Arc::clone(&in_flight));
         let span = telemetry::request_span(self.arrival, request.headers());

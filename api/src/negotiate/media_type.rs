@@ -2,19 +2,21 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-/// A media type or a media range, names in lower case.
+use std::borrow::Cow;
+
+/// A media type or a media range, names in lower case. What needs no change is borrowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MediaType {
-    pub(crate) main: String,
-    pub(crate) sub: String,
-    parameters: Vec<(String, String)>,
+pub(crate) struct MediaType<'a> {
+    pub(crate) main: Cow<'a, str>,
+    pub(crate) sub: Cow<'a, str>,
+    parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
-impl MediaType {
+impl<'a> MediaType<'a> {
     /// Reads `type/subtype; name=value…`. Blanks are allowed everywhere around `/`, `;` and `=`,
     /// values may be quoted, an empty parameter is skipped. A bare `*` is `*/*`: Java's
     /// `HttpURLConnection` accepts `*; q=.2`, and Spring reads it so. `None` when it is anything else.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let mut pieces = split_unquoted(text, b';');
         let range = pieces.next()?;
         let (main, sub) = match range.trim() {
@@ -37,7 +39,7 @@ impl MediaType {
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         let mut parameters = self.parameters.iter();
         let found = parameters.find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str())
+        found.map(|(_, value)| &**value)
     }
 
     /// Whether it is exactly this type, whatever its parameters.
@@ -64,35 +66,53 @@ impl MediaType {
     }
 }
 
-/// Splits at a separator that is not inside a quoted string.
+/// Splits at a separator that is not inside a quoted string. The separator is ASCII.
 pub(crate) fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = unquoted_position(text.as_bytes(), separator);
+        let parted = end.and_then(|end| Some((text.get(..end)?, text.get(end.checked_add(1)?..)?)));
+        rest = parted.map(|(_, after)| after);
+        Some(parted.map_or(text, |(piece, _)| piece))
+    })
+}
+
+/// Where a separator stands first, outside quotes.
+fn unquoted_position(text: &[u8], separator: u8) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
-    text.split(move |character: char| {
+    text.iter().position(|byte| {
         if escaped {
             escaped = false;
             return false;
         }
-        match character {
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ => return !quoted && character == char::from(separator),
+        match byte {
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => return !quoted && *byte == separator,
         }
         false
     })
 }
 
 /// A token of RFC 9110 §5.6.2, in lower case, blanks around it removed.
-fn token(text: &str) -> Option<String> {
+fn token(text: &str) -> Option<Cow<'_, str>> {
     let text = text.trim();
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let valid = !text.is_empty() && text.bytes().all(is_tchar);
-    valid.then(|| text.to_ascii_lowercase())
+    if text.is_empty() || !text.bytes().all(is_tchar) {
+        return None;
+    }
+    Some(if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    })
 }
 
 /// The value without its quotes; a value that only begins with one is malformed.
-fn unquote(value: &str) -> Option<String> {
+fn unquote(value: &str) -> Option<Cow<'_, str>> {
     let Some(rest) = value.strip_prefix('"') else {
-        return Some(value.to_owned());
+        return Some(Cow::Borrowed(value));
     };
     let mut characters = rest.strip_suffix('"')?.chars();
     let mut plain = String::with_capacity(rest.len());
@@ -103,7 +123,7 @@ fn unquote(value: &str) -> Option<String> {
             _ => plain.push(character),
         }
     }
-    Some(plain)
+    Some(Cow::Owned(plain))
 }
 
 #[cfg(test)]

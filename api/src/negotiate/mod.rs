@@ -189,7 +189,7 @@ struct Found {
 }
 
 impl Found {
-    fn consider(&mut self, range: &MediaType, position: usize, format: Format) {
+    fn consider(&mut self, range: &MediaType<'_>, position: usize, format: Format) {
         let Some(specificity) = specificity(range, format) else {
             return;
         };
@@ -214,7 +214,7 @@ fn accepts_anything(headers: &HeaderMap) -> bool {
 }
 
 /// All ranges of all `Accept` headers; unreadable ones are left out.
-fn accepted(headers: &HeaderMap) -> Vec<MediaType> {
+fn accepted(headers: &HeaderMap) -> Vec<MediaType<'_>> {
     let values = headers.get_all(header::ACCEPT).iter();
     values
         .filter_map(|value| value.to_str().ok())
@@ -223,8 +223,8 @@ fn accepted(headers: &HeaderMap) -> Vec<MediaType> {
         .collect()
 }
 
-fn format_of(media_type: &MediaType) -> Option<Format> {
-    match (media_type.main.as_str(), media_type.sub.as_str()) {
+fn format_of(media_type: &MediaType<'_>) -> Option<Format> {
+    match (&*media_type.main, &*media_type.sub) {
         ("application", "protobuf") => Some(Format::Protobuf),
         ("application", "json") => Some(Format::Json),
         _ => None,
@@ -232,7 +232,7 @@ fn format_of(media_type: &MediaType) -> Option<Format> {
 }
 
 /// How closely a range names a format; `None` when it does not cover it.
-fn specificity(range: &MediaType, format: Format) -> Option<u8> {
+fn specificity(range: &MediaType<'_>, format: Format) -> Option<u8> {
     if range.is("*", "*") {
         Some(0)
     } else if range.is("application", "*") {
@@ -243,7 +243,7 @@ fn specificity(range: &MediaType, format: Format) -> Option<u8> {
 }
 
 /// Whether a format is named with quality 0: then a wildcard does not bring it back.
-fn excluded(ranges: &[MediaType], format: Format) -> bool {
+fn excluded(ranges: &[MediaType<'_>], format: Format) -> bool {
     let mut named = ranges
         .iter()
         .filter(|range| format_of(range) == Some(format));

@@ -6,12 +6,14 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode;
 
 /// The value of the first attribute "country" that has one.
 pub(crate) fn country(header: &[u8]) -> Option<String> {
     // The reference always decodes; a malformed percent sequence stays as it is.
-    let name: Vec<u8> = percent_decode(header).collect();
+    let name = Cow::from(percent_decode(header));
     let name = name.trim_ascii();
     match name.strip_prefix(b"/") {
         Some(parts) => parts.split(|byte| *byte == b'/').find_map(country_value),

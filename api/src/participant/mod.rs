@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::trust::{ListedCertificate, Trust};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use proxy::ProxyTrust;
 
@@ -100,27 +100,17 @@ pub(crate) fn log(
     headers: &HeaderMap,
     proxy_trust: Option<&ProxyTrust>,
 ) {
-    let claimed = |name: Option<&HeaderName>| {
-        let value = name.and_then(|name| headers.get(name));
-        value.map_or(Cow::Borrowed(""), |value| {
-            String::from_utf8_lossy(value.as_bytes())
-        })
-    };
-    let proxy_trust = proxy_trust.filter(|_| matches!(arrival, Arrival::Proxy(_)));
-    let name = claimed(proxy_trust.map(|proxy| &proxy.distinguished_name_header));
-    let thumbprint = match arrival {
-        Arrival::MutualTls(Some(thumbprint)) => Cow::Owned(thumbprint.to_string()),
-        Arrival::MutualTls(None) | Arrival::Operations => Cow::Borrowed(""),
-        Arrival::Proxy(_) => claimed(proxy_trust.map(|proxy| &proxy.thumbprint_header)),
-    };
     match outcome {
+        // One per request is too much for a busy gateway's everyday log.
+        Ok(_) if !tracing::enabled!(tracing::Level::DEBUG) => {}
         Ok(participant) => {
             let country = participant.country;
+            let (name, thumbprint) = claims(arrival, headers, proxy_trust);
             let message = "Successful Authentication";
-            // One per request is too much for a busy gateway's everyday log.
             tracing::debug!(%country, dnString = %name, thumbprint = %thumbprint, "{message}");
         }
         Err(error) => {
+            let (name, thumbprint) = claims(arrival, headers, proxy_trust);
             let unreadable = *error == AuthenticationError::NoForwardedIdentity
                 && !name.is_empty()
                 && !thumbprint.is_empty();
@@ -130,6 +120,28 @@ pub(crate) fn log(
                 error.event()
             };
             tracing::info!(dnString = %name, thumbprint = %thumbprint, "{message}");
+        }
+    }
+}
+
+/// The subject name and the thumbprint, as the other side gives them; empty where it gives none.
+fn claims<'a>(
+    arrival: Arrival,
+    headers: &'a HeaderMap,
+    proxy_trust: Option<&ProxyTrust>,
+) -> (Cow<'a, str>, Cow<'a, str>) {
+    let claimed = |name: &HeaderName| {
+        let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        String::from_utf8_lossy(value)
+    };
+    match (arrival, proxy_trust) {
+        (Arrival::MutualTls(Some(thumbprint)), _) => ("".into(), thumbprint.to_string().into()),
+        (Arrival::Proxy(_), Some(proxy)) => (
+            claimed(&proxy.distinguished_name_header),
+            claimed(&proxy.thumbprint_header),
+        ),
+        (Arrival::MutualTls(None) | Arrival::Proxy(_) | Arrival::Operations, _) => {
+            ("".into(), "".into())
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use base64::Engine as _;
@@ -73,11 +74,13 @@ impl ProxyTrust {
 /// to four leading zero bytes dropped (defect A-1 of the reference, which ES copies); base64 of
 /// either alphabet, padded or not; any of these percent-encoded.
 fn read_thumbprint(value: &[u8]) -> Option<Thumbprint> {
-    let text: Vec<u8> = percent_decode(value).collect();
+    let text = Cow::from(percent_decode(value));
     let text = text.trim_ascii();
     if text.len() >= HEX_DIGITS_MIN && text.iter().all(u8::is_ascii_hexdigit) {
         let digits = std::str::from_utf8(text).ok()?;
-        return Thumbprint::parse_hex(&format!("{digits:0>64}")).ok();
+        return Thumbprint::parse_hex(digits)
+            .or_else(|_| Thumbprint::parse_hex(&format!("{digits:0>64}")))
+            .ok();
     }
     let standard: Vec<u8> = text.iter().map(|byte| to_standard(*byte)).collect();
     let bytes = BASE64.decode(standard).ok()?;

@@ -28,6 +28,8 @@ use table::verdict;
 pub(crate) const BATCH_TAG: HeaderName = HeaderName::from_static("batchtag");
 /// `nextBatchTag`.
 pub(crate) const NEXT_BATCH_TAG: HeaderName = HeaderName::from_static("nextbatchtag");
+const PROTOBUF_SCHEMA: HeaderName = HeaderName::from_static("x-protobuf-schema");
+const PROTOBUF_MESSAGE: HeaderName = HeaderName::from_static("x-protobuf-message");
 /// `batchSignature`.
 pub(crate) const BATCH_SIGNATURE: HeaderName = HeaderName::from_static("batchsignature");
 
@@ -94,9 +96,9 @@ pub(crate) fn bundle(
     headers.insert(BATCH_TAG, tag_value(&tag));
     let next = next.as_ref().map_or_else(|| from_static("null"), tag_value);
     headers.insert(NEXT_BATCH_TAG, next);
-    headers.insert("x-protobuf-schema", from_static("Efgs.proto"));
+    headers.insert(PROTOBUF_SCHEMA, from_static("Efgs.proto"));
     headers.insert(
-        "x-protobuf-message",
+        PROTOBUF_MESSAGE,
         from_static("eu.interop.DiagnosisKeyBatch"),
     );
     response

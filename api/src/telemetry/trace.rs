@@ -20,14 +20,22 @@ pub(crate) fn request_span(arrival: Arrival, headers: &HeaderMap) -> Span {
         Arrival::MutualTls(_) | Arrival::Operations => None,
     };
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let span_id = format!("{:016x}", id(number, 0));
-    match forwarded {
-        Some(trace_id) => tracing::error_span!("request", traceId = trace_id, spanId = span_id),
-        None => {
-            let trace_id = format!("{:016x}{span_id}", id(number, 1));
-            tracing::error_span!("request", traceId = trace_id, spanId = span_id)
-        }
-    }
+    let mut digits = [0; 32];
+    digits[..16].copy_from_slice(&hexadecimal(id(number, 1)));
+    digits[16..].copy_from_slice(&hexadecimal(id(number, 0)));
+    let own_trace = std::str::from_utf8(&digits).unwrap_or_default();
+    let span_id = own_trace.get(16..).unwrap_or_default();
+    let trace_id = forwarded.unwrap_or(own_trace);
+    tracing::error_span!("request", traceId = trace_id, spanId = span_id)
+}
+
+/// In lower case. Every request needs two: not worth the general way of formatting.
+fn hexadecimal(number: u64) -> [u8; 16] {
+    let bytes = number.to_be_bytes();
+    std::array::from_fn(|at| {
+        let (high, low) = (bytes[at / 2] >> 4, bytes[at / 2] & 15);
+        b"0123456789abcdef"[usize::from(if at % 2 == 0 { high } else { low })]
+    })
 }
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -74,6 +82,13 @@ mod tests {
     fn gives_ids_that_do_not_repeat() {
         let ids: HashSet<u64> = (0..1000).map(|number| id(number, 0)).collect();
         assert_eq!(ids.len(), 1000);
+    }
+
+    #[test]
+    fn writes_hexadecimal_digits() {
+        // printf %016x
+        assert_eq!(&hexadecimal(81_985_529_216_486_895), b"0123456789abcdef");
+        assert_eq!(&hexadecimal(u64::MAX - 15), b"fffffffffffffff0");
     }
 
     #[test]
