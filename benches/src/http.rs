@@ -1,20 +1,28 @@
 //! A client that costs next to nothing: blocking sockets, requests rendered ahead of time, answers
-//! read into one buffer and dropped. HTTP/1.1 with kept-alive connections, plain or with mutual TLS.
+//! read into one buffer and dropped. HTTP/1.1 with kept-alive connections, plain or with mutual TLS,
+//! whose records are opened in that buffer.
 
-use std::io::{self, BufReader, Read, Write};
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::upload::UploadRequest;
 use loadgen::participants::Identity;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::client::Resumption;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 
 use crate::backend::Backend;
+use crate::record::{RECORD_BYTES_MAX, Records};
 
 /// Read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+const _: () = assert!(BUFFER_BYTES >= RECORD_BYTES_MAX);
 /// No server takes longer to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -96,11 +104,11 @@ impl Answer {
 pub enum Route {
     /// As a proxy that has ended TLS.
     Plain(SocketAddr),
-    /// As a participant.
+    /// As a participant; the configuration is one of [`mutual_tls`].
     Tls(SocketAddr, Arc<ClientConfig>),
 }
 
-/// The TLS of a participant that trusts one authority.
+/// The TLS 1.3 of a participant that trusts one authority. Every handshake is a whole one.
 ///
 /// # Errors
 /// When rustls refuses a certificate or the key.
@@ -111,40 +119,38 @@ pub fn mutual_tls(
     let mut roots = RootCertStore::empty();
     roots.add(server_ca)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_client_auth_cert(identity.chain, identity.key)?;
+    config.enable_secret_extraction = true;
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
-}
-
-/// A socket that is read in large pieces: rustls asks for 4 KiB at a time.
-#[derive(Debug)]
-struct Buffered(BufReader<TcpStream>);
-
-impl Read for Buffered {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
-    }
-}
-
-impl Write for Buffered {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.get_mut().write(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.0.get_mut().write_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.get_mut().flush()
-    }
 }
 
 enum Wire {
     Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, Buffered>>),
+    Tls(Box<Records>),
+}
+
+impl Wire {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes),
+            Self::Tls(records) => records.send(bytes),
+        }
+    }
+
+    /// Waits for the next bytes; tells where in the buffer they are.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Range<usize>> {
+        match self {
+            Self::Plain(stream) => match stream.read(buffer)? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                got => Ok(0..got),
+            },
+            Self::Tls(records) => records.receive(buffer),
+        }
+    }
 }
 
 /// A kept-alive connection.
@@ -160,7 +166,7 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects; for TLS, the handshake comes with the first request.
+    /// Connects; for TLS, shakes hands.
     ///
     /// # Errors
     /// When there is no connection.
@@ -174,11 +180,7 @@ impl Connection {
         let wire = match route {
             Route::Plain(address) => Wire::Plain(tcp(address)?),
             Route::Tls(address, config) => {
-                let name = ServerName::try_from("localhost").expect("a name");
-                let session = ClientConnection::new(Arc::clone(config), name);
-                let session = session.map_err(io::Error::other)?;
-                let stream = Buffered(BufReader::with_capacity(BUFFER_BYTES, tcp(address)?));
-                Wire::Tls(Box::new(StreamOwned::new(session, stream)))
+                Wire::Tls(Box::new(Records::open(config, tcp(address)?)?))
             }
         };
         Ok(Self {
@@ -216,11 +218,9 @@ impl Connection {
         request: &Rendered,
         mut take: impl FnMut(&[u8]),
     ) -> io::Result<Answer> {
-        self.stream().write_all(&request.head)?;
-        self.stream().write_all(&request.body)?;
-        self.stream().flush()?;
-        let (head_bytes, mut filled) = self.read_head()?;
-        let head = String::from_utf8_lossy(&self.buffer[..head_bytes]).into_owned();
+        self.wire.send(&request.head)?;
+        self.wire.send(&request.body)?;
+        let (head, mut piece) = self.read_head()?;
         let mut answer = Answer {
             status: head
                 .get(9..12)
@@ -235,45 +235,31 @@ impl Connection {
         answer.body_bytes = length
             .or_else(|| (answer.status == 204).then_some(0))
             .ok_or_else(|| io::Error::other(format!("no length: {}", answer.head)))?;
-        take(&self.buffer[head_bytes..filled]);
-        let mut left = answer.body_bytes - (filled - head_bytes);
-        while left > 0 {
-            filled = self.read(0)?;
-            take(&self.buffer[..filled]);
-            left -= filled.min(left);
-        }
-        Ok(answer)
-    }
-
-    /// Reads until the head is whole; tells where it ends, and how much is there.
-    fn read_head(&mut self) -> io::Result<(usize, usize)> {
-        let mut filled = 0;
+        let mut left = answer.body_bytes;
         loop {
-            filled += self.read(filled)?;
-            let end = self.buffer[..filled]
-                .windows(4)
-                .position(|four| four == b"\r\n\r\n");
-            if let Some(end) = end {
-                return Ok((end + 4, filled));
+            left = left
+                .checked_sub(piece.len())
+                .ok_or_else(|| io::Error::other("a body longer than its head says"))?;
+            take(&self.buffer[piece]);
+            if left == 0 {
+                return Ok(answer);
             }
+            piece = self.wire.receive(&mut self.buffer)?;
         }
     }
 
-    fn read(&mut self, at: usize) -> io::Result<usize> {
-        let got = match &mut self.wire {
-            Wire::Plain(stream) => stream.read(&mut self.buffer[at..])?,
-            Wire::Tls(stream) => stream.read(&mut self.buffer[at..])?,
-        };
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(got)
-    }
-
-    fn stream(&mut self) -> &mut dyn Write {
-        match &mut self.wire {
-            Wire::Plain(stream) => stream,
-            Wire::Tls(stream) => stream,
+    /// Reads until the head is whole; tells it, and where what follows it is.
+    fn read_head(&mut self) -> io::Result<(String, Range<usize>)> {
+        let mut head = Vec::new();
+        loop {
+            let mut piece = self.wire.receive(&mut self.buffer)?;
+            for line in self.buffer[piece.clone()].split_inclusive(|byte| *byte == b'\n') {
+                head.extend_from_slice(line);
+                piece.start += line.len();
+                if head.ends_with(b"\r\n\r\n") {
+                    return Ok((String::from_utf8_lossy(&head).into_owned(), piece));
+                }
+            }
         }
     }
 }

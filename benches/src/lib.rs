@@ -10,6 +10,7 @@ mod bundles;
 mod ground;
 pub mod http;
 mod installation;
+mod record;
 pub mod site;
 
 use std::time::Duration;

@@ -30,6 +30,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 pub use self::party::Party;
 pub use self::tally::{Surprise, Surprises};
 pub use self::watch::Watch;
+pub(crate) use self::watch::sample;
 
 use self::stock::{Maker, MakingCost};
 use self::stream::{Shared, Stored};

@@ -56,7 +56,8 @@ impl Watch {
     }
 }
 
-fn sample(id: u32) -> Option<ProcessSample> {
+/// What a process has used so far; nothing when it does not run.
+pub(crate) fn sample(id: u32) -> Option<ProcessSample> {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{id}/{name}")).ok();
     Some(ProcessSample {
         cpu_seconds: cpu_seconds(&read("stat")?)?,

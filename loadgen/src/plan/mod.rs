@@ -28,6 +28,7 @@ mod tests;
 pub mod text;
 mod usage;
 
+use engine::limits::fresh_segments_bytes_max;
 use serde::Serialize;
 
 use crate::quantity::rounded_up;
@@ -345,6 +346,16 @@ impl Model<'_> {
         (self.load.bytes_in_per_day * hours).max(self.a.get(CACHE_BYTES_MIN))
     }
 
+    /// Beside the cache, as the gateway makes it out from its setting.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "no cache is negative, or larger than an address space"
+    )]
+    fn fresh_bytes(&self) -> f64 {
+        fresh_segments_bytes_max(self.cache_bytes().ceil() as usize) as f64
+    }
+
     fn stored(&self) -> Stored {
         let (a, load) = (self.a, &self.load);
         let part = |name, bytes, reason: String| Part {
@@ -370,6 +381,11 @@ impl Model<'_> {
                     "the last {:.0} hours are served from memory",
                     a.get(CACHE_HOURS)
                 ),
+            ),
+            part(
+                "fresh segments",
+                self.fresh_bytes(),
+                "encoded uploads that wait to be cut, bounded by a share of the cache".to_owned(),
             ),
             part(
                 "uploads in flight",

@@ -114,7 +114,9 @@ fn works_out_what_to_buy() {
     let buy = &plan.buy;
     close(buy.gateways_needed, 1.0);
     close(buy.gateways, 2.0);
-    // 273.7 M x 32 B + 966 MB + 5 x 64 MiB + 100 MB = 10.160 GB; with a fifth free 11.8 GiB.
+    // 273.7 M x 32 B + 966 MB + a quarter of that + 5 x 64 MiB + 100 MB = 10.401 GB; with a fifth
+    // free 12.1 GiB.
+    close(sum(&plan.stored.gateway_memory), 10.401444e9);
     close(buy.gateway_memory_bytes, 16.0 * 1_073_741_824.0);
     close(buy.databases, 2.0);
     close(buy.database_cores, 2.0);
@@ -132,8 +134,8 @@ fn says_what_gives_first_and_when() {
     let plan = plan_of("worst-day", &[]);
     let first = plan.first_to_give().unwrap();
     assert_eq!(first.name, "gateway memory");
-    // 16 GiB less 1.4015 GB that do not grow with the days, by 8.7584 GB.
-    close(first.breaks_at.unwrap(), 1.80145);
+    // 16 GiB less 1.6430 GB that do not grow with the days, by 8.7584 GB.
+    close(first.breaks_at.unwrap(), 1.77394);
     let order: Vec<_> = plan
         .resources
         .iter()
@@ -402,7 +404,8 @@ fn writes_a_well_formed_page_with_the_answer() {
     for said in [
         "2 gateways with 2 cores and 16 GiB each (1 for the load, 1 spare)",
         "2 databases with 2 cores, 4 GiB and a disk of 20 GB each (1 for the load, 1 spare)",
-        "gateway memory, at 1.8 times this load",
+        "gateway memory, at 1.77 times this load",
+        "fresh segments",
         "<td>participants</td>",
         "profile worst-day",
         "used, %",
@@ -418,6 +421,11 @@ fn prints_the_answer_and_every_assumption() {
     let text = plan.to_string();
     assert!(
         text.contains("2 gateways with 2 cores and 16 GiB each"),
+        "{text}"
+    );
+    // A quarter of 966 MB.
+    assert!(
+        text.contains("\n  fresh segments          230 MiB  encoded uploads"),
         "{text}"
     );
     for one in plan.assumptions.iter() {

@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::load::sample;
+
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Usage {
@@ -20,26 +22,14 @@ pub(super) struct Usage {
 impl Usage {
     /// Reads it; zeros for what the system does not tell.
     pub(super) fn of(process: u32) -> Self {
-        let read = |name: &str| fs::read_to_string(format!("/proc/{process}/{name}"));
+        let io = fs::read_to_string(format!("/proc/{process}/io")).unwrap_or_default();
+        let sample = sample(process);
         Self {
-            cpu_s: cpu_s(&read("stat").unwrap_or_default()).unwrap_or(0.0),
-            rss_bytes: field(&read("status").unwrap_or_default(), "VmRSS:") * 1024.0,
-            written_bytes: field(&read("io").unwrap_or_default(), "write_bytes:"),
+            cpu_s: sample.map_or(0.0, |sample| sample.cpu_seconds),
+            rss_bytes: sample.map_or(0.0, |sample| sample.rss_bytes as f64),
+            written_bytes: field(&io, "write_bytes:"),
         }
     }
-}
-
-/// Fields 14 and 15 of `stat`, counted after the name in parentheses.
-fn cpu_s(stat: &str) -> Option<f64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let fields: Vec<_> = after_name.split_ascii_whitespace().collect();
-    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-    Some((ticks(11)? + ticks(12)?) / ticks_per_second())
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a hundred, everywhere")]
-fn ticks_per_second() -> f64 {
-    rustix::param::clock_ticks_per_second() as f64
 }
 
 fn field(text: &str, name: &str) -> f64 {
@@ -86,13 +76,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_linux_writes_of_a_process() {
-        let stat = "42 (a ) name) S 1 42 42 0 -1 4194560 9 0 0 0 250 150 0 0 20 0 8 0 100 0 0";
-        let seconds = cpu_s(stat).unwrap() * ticks_per_second();
-        assert!((seconds - 400.0).abs() < 1e-9, "{seconds}");
-        assert!((field("VmPeak:\t9 kB\nVmRSS:\t  128 kB\n", "VmRSS:") - 128.0).abs() < 1e-9);
+    fn reads_what_a_process_has_used() {
+        let io = "rchar: 9\nwrite_bytes: 4096\ncancelled_write_bytes: 7\n";
+        assert!((field(io, "write_bytes:") - 4096.0).abs() < 1e-9);
         let here = Usage::of(std::process::id());
         assert!(here.rss_bytes > 1e6, "{here:?}");
+        assert_eq!(Usage::of(u32::MAX), Usage::default());
     }
 
     #[test]
