@@ -8,11 +8,7 @@
 //! - *Assumes*: the engine has put the entries in order.
 //! - *Runs on*: a tokio thread.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
 use engine::Failure;
 use engine::bundle::{AuditEntry, DownloadError, DownloadRefusal};
 use engine::domain::{CertificateKind, Day, Thumbprint, UnixMillis};
@@ -32,20 +28,10 @@ use crate::router::Gateway;
 use crate::{negotiate, telemetry};
 
 /// Answers an audit.
-pub(crate) async fn handle(
-    State(gateway): State<Arc<Gateway>>,
-    path: Result<Path<(String, String)>, PathRejection>,
-    request: Request,
-) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    let (date, tag) = path.map_or_else(|_| Default::default(), |Path(path)| path);
-    match audit(&gateway, &parts, &date, &tag).await {
-        Ok(response) => response,
-        Err(refusal) => gateway.refuse(&refusal),
-    }
-}
-
-async fn audit(
+///
+/// # Errors
+/// Any [`Refusal`] but that of a route.
+pub(crate) async fn answer(
     gateway: &Gateway,
     parts: &Parts,
     date: &str,
@@ -198,6 +184,8 @@ fn log_refusal(refusal: DownloadRefusal, participant: &Participant, tag: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use engine::domain::Country;
     use engine::trust::CertificateRow;
     use serde_json::{Value, json};

@@ -10,8 +10,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
 use engine::callbacks::{CallbackError, CallbackId, Subscribed, Subscription};
 use engine::{Failure, Overload, OverloadBound};
 use http::request::Parts;
@@ -57,56 +55,31 @@ impl UrlChecks {
 }
 
 /// Lists the participant's enabled subscriptions.
-pub(crate) async fn list(State(gateway): State<Arc<Gateway>>, request: Request) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    let listed = async {
-        let participant = gateway.authenticate(&parts)?;
-        let json_type = negotiate::json_answer(&parts.headers)?;
-        let subscriptions = ask(|reply| {
-            let callbacks = gateway.engine.callbacks();
-            callbacks.list(participant.country, reply);
-        });
-        let subscriptions = subscriptions.await?;
-        let shown: Vec<_> = subscriptions.iter().map(ShownSubscription::new).collect();
-        Ok(response::found(json_type, &shown))
-    };
-    listed
-        .await
-        .unwrap_or_else(|refusal| gateway.refuse(&refusal))
+///
+/// # Errors
+/// Any [`Refusal`] but that of a route.
+pub(crate) async fn list(gateway: &Gateway, parts: &Parts) -> Result<Response<Body>, Refusal> {
+    let participant = gateway.authenticate(parts)?;
+    let json_type = negotiate::json_answer(&parts.headers)?;
+    let subscriptions = ask(|reply| {
+        let callbacks = gateway.engine.callbacks();
+        callbacks.list(participant.country, reply);
+    });
+    let subscriptions = subscriptions.await?;
+    let shown: Vec<_> = subscriptions.iter().map(ShownSubscription::new).collect();
+    Ok(response::found(json_type, &shown))
 }
 
 /// Subscribes, or changes and enables a subscription.
+///
+/// # Errors
+/// Any [`Refusal`] but that of a route.
 pub(crate) async fn put(
-    State(gateway): State<Arc<Gateway>>,
-    id: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    match subscribe(&gateway, &parts, id, body).await {
-        Ok(()) => response::done(),
-        Err(refusal) => gateway.refuse(&refusal),
-    }
-}
-
-/// Removes a subscription.
-pub(crate) async fn delete(
-    State(gateway): State<Arc<Gateway>>,
-    id: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    match unsubscribe(&gateway, &parts, id).await {
-        Ok(()) => response::done(),
-        Err(refusal) => gateway.refuse(&refusal),
-    }
-}
-
-async fn subscribe(
     gateway: &Gateway,
     parts: &Parts,
-    id: Result<Path<String>, PathRejection>,
+    id: &str,
     body: Body,
-) -> Result<(), Refusal> {
+) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
     let id = callback_id(id)?;
     let url = url(gateway, parts, body).await?;
@@ -122,17 +95,21 @@ async fn subscribe(
     match subscribed.await? {
         Subscribed::Taken => {
             tracing::info!(%country, callbackId = id.as_str(), "Callback subscription stored");
-            Ok(())
+            Ok(response::done())
         }
         Subscribed::TooMany => Err(CallbackRefusal::TooMany.into()),
     }
 }
 
-async fn unsubscribe(
+/// Removes a subscription.
+///
+/// # Errors
+/// Any [`Refusal`] but that of a route.
+pub(crate) async fn delete(
     gateway: &Gateway,
     parts: &Parts,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<(), Refusal> {
+    id: &str,
+) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
     let id = callback_id(id)?;
     let (callback_id, country) = (id.clone(), participant.country);
@@ -144,7 +121,7 @@ async fn unsubscribe(
         return Err(CallbackRefusal::Unknown.into());
     }
     tracing::info!(%country, callbackId = id.as_str(), "Callback subscription removed");
-    Ok(())
+    Ok(response::done())
 }
 
 /// Waits for the engine's answer.
@@ -167,10 +144,8 @@ async fn ask<T: Send + 'static>(
     })
 }
 
-fn callback_id(id: Result<Path<String>, PathRejection>) -> Result<CallbackId, CallbackRefusal> {
-    // A path that is no UTF-8 is no id either.
-    let text = id.map_or_else(|_| String::new(), |Path(text)| text);
-    CallbackId::parse(&text).map_err(|_| CallbackRefusal::InvalidId)
+fn callback_id(text: &str) -> Result<CallbackId, CallbackRefusal> {
+    CallbackId::parse(text).map_err(|_| CallbackRefusal::InvalidId)
 }
 
 /// The parameter `url`: in the query, else in a form.

@@ -9,12 +9,9 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
 use bytes::Bytes;
 use engine::Failure;
 use engine::bundle::{Download, DownloadError, DownloadRefusal, DownloadRequest};
@@ -29,21 +26,15 @@ use crate::response::{self, BATCH_TAG, Refusal, RequestError};
 use crate::router::Gateway;
 use crate::{negotiate, telemetry};
 
-/// Answers a download. For HEAD, the router drops the body and keeps the headers.
-pub(crate) async fn handle(
-    State(gateway): State<Arc<Gateway>>,
-    date: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    let date = date.map_or_else(|_| String::new(), |Path(date)| date);
-    match download(&gateway, &parts, &date).await {
-        Ok(response) => response,
-        Err(refusal) => gateway.refuse(&refusal),
-    }
-}
-
-async fn download(gateway: &Gateway, parts: &Parts, date: &str) -> Result<Response<Body>, Refusal> {
+/// Answers a download.
+///
+/// # Errors
+/// Any [`Refusal`] but that of a route.
+pub(crate) async fn answer(
+    gateway: &Gateway,
+    parts: &Parts,
+    date: &str,
+) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
     let format = negotiate::download_format(&parts.headers)?;
     let request = DownloadRequest {

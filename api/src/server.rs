@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use engine::{Clock, Engine};
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +18,7 @@ use crate::delivery::{Dispatcher, UrlPolicy};
 use crate::header_case::Spelling;
 use crate::operations;
 use crate::participant::{Arrival, ProxyTrust};
-use crate::router::{self, Gateway};
+use crate::router::{Gateway, Routes};
 use crate::settings::{CallbackSettings, ProxySettings, Settings};
 use crate::tls;
 
@@ -217,8 +216,13 @@ pub async fn serve(
     });
     let delivers = dispatcher.delivers();
     let serving = Serving {
-        routes: router::routes(gateway),
-        operations: operations::routes(engine, metrics.clone(), stopping.clone(), delivers),
+        participants: Routes::Participants(gateway),
+        operations: Routes::Operations(operations::routes(
+            engine,
+            metrics.clone(),
+            stopping.clone(),
+            delivers,
+        )),
         connections: Arc::new(Connections::new(spelling, patience)),
         connections_max: settings.connections_max,
     };
@@ -234,9 +238,8 @@ pub async fn serve(
 
 /// What stands behind the ports.
 struct Serving {
-    /// Of the public and the proxy port.
-    routes: Router,
-    operations: Router,
+    participants: Routes,
+    operations: Routes,
     connections: Arc<Connections>,
     connections_max: usize,
 }
@@ -250,10 +253,10 @@ impl Serving {
         stopping: &watch::Receiver<bool>,
     ) {
         let most = self.connections_max;
-        let serve = |listener, door, router: &Router, connections_max| {
+        let serve = |listener, door, routes: &Routes, connections_max| {
             let port = Port {
                 door,
-                router: router.clone(),
+                routes: routes.clone(),
                 connections: Arc::clone(&self.connections),
                 permits: Arc::new(Semaphore::new(connections_max)),
             };
@@ -263,12 +266,12 @@ impl Serving {
             serve(
                 listener,
                 Door::Tls(TlsAcceptor::from(tls)),
-                &self.routes,
+                &self.participants,
                 most,
             );
         }
         if let Some(listener) = ports.proxy {
-            serve(listener, Door::Proxy, &self.routes, most);
+            serve(listener, Door::Proxy, &self.participants, most);
         }
         if let Some(listener) = ports.operations {
             let most = OPERATIONS_CONNECTIONS_MAX;
@@ -382,7 +385,7 @@ impl Drop for OpenConnection {
 /// One listener with its bound.
 struct Port {
     door: Door,
-    router: Router,
+    routes: Routes,
     connections: Arc<Connections>,
     permits: Arc<Semaphore>,
 }
@@ -425,13 +428,13 @@ impl Port {
         permit: OwnedSemaphorePermit,
         stop: watch::Receiver<bool>,
     ) {
-        let (door, router) = (self.door.clone(), self.router.clone());
+        let (door, routes) = (self.door.clone(), self.routes.clone());
         let connections = Arc::clone(&self.connections);
         tokio::spawn(async move {
             let _held = (permit, OpenConnection::new());
             // An answer goes out at once; where it cannot be set, it goes out a little later.
             let _ = stream.set_nodelay(true);
-            serve_stream(stream, peer, door, &connections, router, stop).await;
+            serve_stream(stream, peer, door, &connections, routes, stop).await;
         });
     }
 }
@@ -441,18 +444,18 @@ async fn serve_stream(
     peer: SocketAddr,
     door: Door,
     connections: &Connections,
-    router: Router,
+    routes: Routes,
     stop: watch::Receiver<bool>,
 ) {
     match door {
         Door::Proxy => {
             connections
-                .serve(stream, Arrival::Proxy(peer.ip()), router, stop)
+                .serve(stream, Arrival::Proxy(peer.ip()), routes, stop)
                 .await;
         }
         Door::Operations => {
             connections
-                .serve(stream, Arrival::Operations, router, stop)
+                .serve(stream, Arrival::Operations, routes, stop)
                 .await;
         }
         Door::Tls(acceptor) => {
@@ -467,7 +470,7 @@ async fn serve_stream(
                         .set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
                     let client = tls::client_thumbprint(stream.get_ref().1);
                     let arrival = Arrival::MutualTls(client);
-                    connections.serve(stream, arrival, router, stop).await;
+                    connections.serve(stream, arrival, routes, stop).await;
                 }
                 Ok(Err(error)) => {
                     metrics::counter!("efgs_tls_handshakes_failed_total").increment(1);

@@ -7,11 +7,9 @@
 //! - *Assumes*: the connection has bounded the headers.
 //! - *Runs on*: a tokio thread that only waits; the engine's threads do the work.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
 use bytes::{Bytes, BytesMut};
 use engine::domain::{Format, Thumbprint, UploadTag};
 use engine::upload::{Receipt, UploadRequest};
@@ -31,18 +29,14 @@ use crate::router::{Gateway, abandon};
 use crate::{negotiate, telemetry};
 
 /// Answers an upload.
-pub(crate) async fn handle(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request,
-) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    match upload(&gateway, &parts, body).await {
-        Ok(response) => response,
-        Err(refusal) => gateway.refuse(&refusal),
-    }
-}
-
-async fn upload(gateway: &Gateway, parts: &Parts, body: Body) -> Result<Response<Body>, Refusal> {
+///
+/// # Errors
+/// Any [`Refusal`] but that of a route.
+pub(crate) async fn answer(
+    gateway: &Gateway,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
     let format = negotiate::upload_format(&parts.headers)?;
     let json_type = negotiate::json_answer(&parts.headers)?;

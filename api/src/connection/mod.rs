@@ -1,7 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2, watched from its first byte to its last.
 //!
 //! - *In*: an accepted stream, after TLS where there is TLS, and how it arrived.
-//! - *Out*: requests to the router, answers with exactly spelled headers.
+//! - *Out*: requests to the routes, answers with exactly spelled headers.
 //! - *Refuses*: headers above the bounds (431, by hyper), peers that stall ([`pulse`]).
 //! - *Assumes*: the listener holds a permit for the connection.
 //! - *Runs on*: a tokio task of its own.
@@ -15,7 +15,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
@@ -24,12 +23,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tower::Service as _;
 use tracing::Instrument as _;
 
 use crate::header_case::Spelling;
 use crate::participant::Arrival;
-use crate::{response, router, telemetry};
+use crate::router::Routes;
+use crate::{response, telemetry};
 
 use body::{RequestBody, ResponseBody};
 pub(crate) use pulse::{InFlight, Patience};
@@ -89,7 +88,7 @@ impl Connections {
         &self,
         stream: S,
         arrival: Arrival,
-        router: Router,
+        routes: Routes,
         stop: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -100,7 +99,7 @@ impl Connections {
         let answering = Answering {
             arrival,
             pulse: Arc::clone(&pulse),
-            router,
+            routes,
             spelling: self.spelling.clone(),
             stopping: stop.clone(),
         };
@@ -171,14 +170,14 @@ async fn time_to_leave(stop: &mut watch::Receiver<bool>) {
 struct Answering {
     arrival: Arrival,
     pulse: Arc<Pulse>,
-    router: Router,
+    routes: Routes,
     spelling: Spelling,
     stopping: watch::Receiver<bool>,
 }
 
 impl Answering {
     async fn answer(
-        mut self,
+        self,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let http2 = request.version() >= Version::HTTP_2;
@@ -190,11 +189,10 @@ impl Answering {
             }
             Body::new(RequestBody::new(incoming, Arc::clone(&in_flight), !expects))
         });
-        router::merge_slashes(request.uri_mut());
         request.extensions_mut().insert(self.arrival);
         request.extensions_mut().insert(Arc::clone(&in_flight));
         let span = telemetry::request_span(self.arrival, request.headers());
-        let mut response = self.router.call(request).instrument(span).await?;
+        let mut response = self.routes.answer(request).instrument(span).await;
         if !http2 {
             self.spelling.apply(&mut response);
             // Whether the peer will send its body now or not, nobody can tell.

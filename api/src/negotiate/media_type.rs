@@ -19,14 +19,17 @@ impl<'a> MediaType<'a> {
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let mut pieces = split_unquoted(text, b';');
         let range = pieces.next()?;
-        let (main, sub) = match range.trim() {
+        let (main, sub) = match range.trim_ascii() {
             "*" => ("*", "*"),
             _ => range.split_once('/')?,
         };
         let mut parameters = Vec::new();
-        for piece in pieces.map(str::trim).filter(|piece| !piece.is_empty()) {
+        for piece in pieces
+            .map(str::trim_ascii)
+            .filter(|piece| !piece.is_empty())
+        {
             let (name, value) = piece.split_once('=')?;
-            parameters.push((token(name)?, unquote(value.trim())?));
+            parameters.push((token(name)?, unquote(value.trim_ascii())?));
         }
         Some(Self {
             main: token(main)?,
@@ -97,7 +100,7 @@ fn unquoted_position(text: &[u8], separator: u8) -> Option<usize> {
 
 /// A token of RFC 9110 §5.6.2, in lower case, blanks around it removed.
 fn token(text: &str) -> Option<Cow<'_, str>> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_tchar) {
         return None;

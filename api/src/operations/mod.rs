@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::negotiate::PLAIN_JSON;
 use crate::openapi::describe::{self, HTML, METRICS};
+use crate::response::RouteError;
 use crate::router::{self, Endpoint};
 use crate::{openapi, response};
 
@@ -40,36 +41,29 @@ type Route = MethodRouter<Operations>;
 
 /// What the operations port knows.
 fn endpoints() -> [(Endpoint, Route); 7] {
-    let endpoint = |path, label, operations| Endpoint {
+    let endpoint = |path, operations| Endpoint {
         path,
-        label,
         methods: "GET,HEAD",
         operations,
     };
     [
         (
-            endpoint("/", "dashboard", &[describe::dashboard]),
+            endpoint("/", &[describe::dashboard]),
             get(async || response::text(HTML, DASHBOARD)),
         ),
         (
-            endpoint("/health", "health", &[describe::health]),
+            endpoint("/health", &[describe::health]),
             get(async || response::found(PLAIN_JSON, &Health { status: "up" })),
         ),
-        (endpoint("/ready", "ready", &[describe::ready]), get(ready)),
+        (endpoint("/ready", &[describe::ready]), get(ready)),
+        (endpoint("/status", &[describe::status]), get(status)),
+        (endpoint("/metrics", &[describe::metrics]), get(render)),
         (
-            endpoint("/status", "status", &[describe::status]),
-            get(status),
-        ),
-        (
-            endpoint("/metrics", "metrics", &[describe::metrics]),
-            get(render),
-        ),
-        (
-            endpoint("/openapi.json", "openapi", &[describe::document]),
+            endpoint("/openapi.json", &[describe::document]),
             get(document),
         ),
         (
-            endpoint("/docs", "docs", &[describe::docs]),
+            endpoint("/docs", &[describe::docs]),
             get(async || response::text(HTML, openapi::PAGE)),
         ),
     ]
@@ -82,19 +76,23 @@ pub(crate) fn routes(
     stopping: watch::Receiver<bool>,
     delivers: bool,
 ) -> Router {
-    let participants = router::endpoints().map(|(endpoint, _)| endpoint);
+    let participants = router::endpoints();
     let operators = endpoints().map(|(endpoint, _)| endpoint);
     let mut router = Router::new();
     for (endpoint, route) in endpoints() {
-        router = router.route(endpoint.path, router::only(route, endpoint.methods));
+        let allow = endpoint.methods;
+        let refuse = async move || response::no_route(RouteError::MethodNotAllowed { allow });
+        router = router.route(endpoint.path, route.fallback(refuse));
     }
-    router.fallback(router::not_found).with_state(Operations {
-        engine,
-        metrics,
-        stopping,
-        delivers,
-        document: openapi::document(&participants, &operators),
-    })
+    router
+        .fallback(async || response::no_route(RouteError::NotFound))
+        .with_state(Operations {
+            engine,
+            metrics,
+            stopping,
+            delivers,
+            document: openapi::document(&participants, &operators),
+        })
 }
 
 async fn ready(State(operations): State<Operations>) -> Response<Body> {
