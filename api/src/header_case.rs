@@ -1,7 +1,8 @@
 //! Exact spelling of response headers on HTTP/1.1.
 //!
 //! IT looks up `batchTag` and `nextBatchTag` in exactly that spelling (client study §1.4). hyper
-//! writes lower-case names unless a response carries the spelling of a request that it has read.
+//! writes other names with capitals when it is told so, and these two wrong, unless a response
+//! carries the spelling of a request that it has read.
 //! That type is private to hyper, so one request is served in memory at start, and what hyper
 //! learnt from it goes with every response. Weighed against rewriting the bytes as they leave:
 //! that would have to parse HTTP a second time on the way out.
@@ -18,19 +19,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
-/// Every header that we send, in the spelling of the reference.
+/// The headers that the reference does not begin each word of with a capital, as it spells them. Few:
+/// they are copied for every response.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\
     batchTag: x\r\n\
-    nextBatchTag: x\r\n\
-    Content-Type: x\r\n\
-    Content-Length: 0\r\n\
-    Date: x\r\n\
-    Allow: x\r\n\
-    Accept: x\r\n\
-    Retry-After: x\r\n\
-    X-Protobuf-Schema: x\r\n\
-    X-Protobuf-Message: x\r\n\
-    Connection: close\r\n\r\n";
+    nextBatchTag: x\r\n\r\n";
 
 /// What hyper needs to spell the headers of a response.
 #[derive(Debug, Clone)]
@@ -51,6 +44,7 @@ impl Spelling {
         });
         hyper::server::conn::http1::Builder::new()
             .preserve_header_case(true)
+            .keep_alive(false)
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(theirs), service)
             .await

@@ -168,10 +168,10 @@ pub(crate) enum Routes {
 }
 
 impl Routes {
-    pub(crate) async fn answer(self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
         match self {
-            Self::Participants(gateway) => answer(&gateway, request).await,
-            Self::Operations(mut router) => match router.call(request).await {
+            Self::Participants(gateway) => answer(gateway, request).await,
+            Self::Operations(router) => match router.clone().call(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             },

@@ -65,7 +65,8 @@ impl Connections {
             .timer(TokioTimer::new())
             // Pulse does this, and tells a header from idleness.
             .header_read_timeout(None)
-            .preserve_header_case(true)
+            // The two that are spelled in another way: `Spelling`.
+            .title_case_headers(true)
             .max_buf_size(BUFFER_BYTES_MAX);
         builder
             .http2()
@@ -96,15 +97,14 @@ impl Connections {
         let may_rest = matches!(arrival, Arrival::Operations);
         let pulse = Arc::new(Pulse::new(Instant::now(), may_rest));
         let stream = TokioIo::new(WatchedIo::new(stream, Arc::clone(&pulse)));
-        let answering = Answering {
+        let answering = Arc::new(Answering {
             arrival,
             pulse: Arc::clone(&pulse),
             routes,
             spelling: self.spelling.clone(),
             stopping: stop.clone(),
-        };
-        let service =
-            service_fn(move |request: Request<Incoming>| answering.clone().answer(request));
+        });
+        let service = service_fn(move |request| Arc::clone(&answering).answer(request));
         let connection = pin!(self.builder.serve_connection(stream, service));
         watch(connection, &pulse, &self.patience, stop).await;
     }
@@ -165,8 +165,8 @@ async fn time_to_leave(stop: &mut watch::Receiver<bool>) {
     tokio::time::sleep(LINGER).await;
 }
 
-/// What the requests of a connection are answered with.
-#[derive(Clone)]
+/// What the requests of a connection are answered with: shared by them alone, not with those of other
+/// connections on other cores.
 struct Answering {
     arrival: Arrival,
     pulse: Arc<Pulse>,
@@ -177,7 +177,7 @@ struct Answering {
 
 impl Answering {
     async fn answer(
-        self,
+        self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let http2 = request.version() >= Version::HTTP_2;
