@@ -10,7 +10,6 @@ use std::fmt::{self, Write as _};
 
 use engine::{Clock, SystemClock};
 use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -181,15 +180,28 @@ const fn level(level: Level) -> &'static str {
     }
 }
 
-const TIMESTAMP: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]");
-
-/// `2020-10-06 09:12:33.120`, UTC.
+/// `2020-10-06 09:12:33.120`, UTC. By hand: it is in every line, where the general way of formatting
+/// takes a fifth of the work.
 fn timestamp(clock: &dyn Clock) -> String {
     let nanoseconds = i128::from(clock.now().0) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok();
-    time.and_then(|time| time.format(TIMESTAMP).ok())
-        .unwrap_or_default()
+    let Ok(time) = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds) else {
+        return String::new();
+    };
+    let (hour, minute, second, millisecond) = time.to_hms_milli();
+    let mut text = String::with_capacity(24);
+    let mut push = |number: u32, digits: u32, after: &str| {
+        let digit = |place| char::from_digit(number / 10_u32.pow(place) % 10, 10);
+        text.extend((0..digits).rev().filter_map(digit));
+        text.push_str(after);
+    };
+    push(time.year().unsigned_abs(), 4, "-");
+    push(u8::from(time.month()).into(), 2, "-");
+    push(time.day().into(), 2, " ");
+    push(hour.into(), 2, ":");
+    push(minute.into(), 2, ":");
+    push(second.into(), 2, ".");
+    push(millisecond.into(), 3, "");
+    text
 }
 
 /// What an event says about itself: all its values in one text, one after another.

@@ -11,7 +11,7 @@ use benches::site::{Running, Site, free_address, today};
 use tempfile::TempDir;
 
 /// How long one measurement lasts.
-const LASTS: &str = "1s";
+const LASTS: &str = "2s";
 /// Longest wait for a server, and for a batch to be cut.
 const PATIENCE: Duration = Duration::from_secs(20);
 
