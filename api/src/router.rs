@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use engine::{Clock, Engine};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, Uri, header};
 use http_body::Body as _;
 use percent_encoding::percent_decode_str;
 use tower::Service as _;
@@ -195,7 +195,7 @@ async fn answer(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
     if parts.method == Method::HEAD {
         leave_out_body(&mut response);
     }
-    record(target.label(), response.status(), begun);
+    record(target.label(), &response, begun);
     response
 }
 
@@ -269,8 +269,8 @@ fn leave_out_body(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-fn record(label: &'static str, status: StatusCode, begun: Instant) {
-    let status = status.as_u16().to_string();
+fn record(label: &'static str, response: &Response<Body>, begun: Instant) {
+    let status = response.status().as_u16().to_string();
     metrics::histogram!("efgs_request_seconds", "route" => label, "status" => status)
         .record(begun.elapsed().as_secs_f64());
 }
@@ -354,6 +354,7 @@ mod tests {
             "/diagnosiskeys/download/",
             "/diagnosiskeys/download/2020-10-06/x",
             "/diagnosiskeys/audit/download/2020-10-06",
+            "/diagnosiskeys/audit/download//20201006-1",
             "diagnosiskeys/upload",
             "/x/diagnosiskeys/upload",
         ] {
