@@ -15,6 +15,7 @@
 mod cache;
 mod catalog;
 mod cutter;
+mod pacing;
 mod serve;
 
 use std::ops::RangeInclusive;
