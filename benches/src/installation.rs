@@ -170,6 +170,7 @@ pub(crate) fn settings(
             max_delay: Duration::from_millis(100),
             keys_max: shape.bundle_keys,
             cache_bytes_max: shape.cache_bytes_max,
+            pacing: None,
             clock_skew_max: None,
         },
         download: DownloadSettings::default(),

@@ -215,8 +215,8 @@ impl Callbacks {
     }
 
     /// Adds a subscription, which begins behind the newest download batch; or changes the one with
-    /// this id, which goes on where it was. One that is disabled is not there for its owner: it is
-    /// enabled, and begins like a new one. It makes room, too, for one beyond the bound.
+    /// this id, which goes on where it was. One that is disabled is not listed to its owner: a PUT
+    /// enables it, and it goes on where it was, too. It makes room for one beyond the bound.
     pub fn subscribe(
         &self,
         country: Country,

@@ -32,6 +32,14 @@ pub const BUNDLE_MAX_DELAY: Duration = Duration::from_secs(2);
 /// Keys in one download batch: the reference's `batching.doclimit`.
 pub const BUNDLE_KEYS_MAX: u32 = 5000;
 
+/// The budget of download batches that are cut for age refills by one in this time, the rhythm in
+/// which the reference cuts; and nobody waits longer for it.
+pub const PACING_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Most that the budget holds. With the refill of a day (288) it is 336 download batches, beside the
+/// full ones: ES, the slowest reader, takes 500 a day.
+pub const PACING_BATCHES_MAX: u32 = 48;
+
 /// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB. Beside
 /// it stands what [`fresh_segments_bytes_max`] says.
 pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;

@@ -64,6 +64,8 @@ pub struct BundleSettings {
     /// Memory for encoded bundles, in bytes; uploads that wait to be cut may take a quarter as much
     /// again.
     pub cache_bytes_max: usize,
+    /// How many download batches may be cut that are not full; nothing for no such bound.
+    pub pacing: Option<Pacing>,
     /// How far the clock may be from the database's; nothing for simulated time.
     pub clock_skew_max: Option<Duration>,
 }
@@ -74,7 +76,28 @@ impl Default for BundleSettings {
             max_delay: limits::BUNDLE_MAX_DELAY,
             keys_max: limits::BUNDLE_KEYS_MAX,
             cache_bytes_max: limits::BUNDLE_CACHE_BYTES_MAX,
+            pacing: Some(Pacing::default()),
             clock_skew_max: Some(limits::CLOCK_SKEW_MAX),
+        }
+    }
+}
+
+/// How many download batches may be cut that are not full, so that no day has more than the slowest
+/// client reads (ES: 500).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pacing {
+    /// The budget refills by one per interval; it is also the longest that an upload waits for it.
+    /// At least a millisecond.
+    pub interval: Duration,
+    /// Most download batches that the budget holds; at least 1.
+    pub batches_max: u32,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self {
+            interval: limits::PACING_INTERVAL,
+            batches_max: limits::PACING_BATCHES_MAX,
         }
     }
 }

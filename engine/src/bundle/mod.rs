@@ -18,6 +18,7 @@ mod cutter;
 mod download;
 mod download_batch;
 mod fresh;
+mod pacing;
 mod refusal;
 mod serve;
 

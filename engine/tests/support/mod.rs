@@ -175,6 +175,7 @@ impl Installation {
                 max_delay: Duration::from_millis(20),
                 keys_max: 40,
                 cache_bytes_max: 64 << 10,
+                pacing: None,
                 clock_skew_max: None,
             },
             download: DownloadSettings { max_age_days: 14 },

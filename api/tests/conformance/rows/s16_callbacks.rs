@@ -143,8 +143,9 @@ const ROWS: &[Row] = &[
         "api/tests/callbacks.rs::hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again",
         but(
             "it is disabled: not listed and not told any more, and shown to operators with the \
-             reason; a PUT enables it, and it begins like a new one",
-            "K-6: nobody knew why; FI subscribes again only when it finds no subscription",
+             reason; a PUT enables it, and it goes on where it was",
+            "K-6: nobody knew why; FI subscribes again only when it finds no subscription, and \
+             imports what it is told of and nothing else",
         ),
     ),
     elsewhere(
