@@ -115,7 +115,8 @@ const ROWS: &[Row] = &[
     same(
         "(a).5",
         "media_types",
-        "lenient blanks in media types, quoted parameter values",
+        "blanks in media types and quoted parameter values are taken (the reference refuses them, \
+         §5.1.6)",
         |world| {
             let upload = Upload::fresh(world, "DK", 1).request();
             let content_type = "application / protobuf; version = \"1.0\"";

@@ -109,10 +109,16 @@ const ROWS: &[Row] = &[
             assert_eq!(answer.code(), "invalid_key");
         },
     ),
-    same(
+    differs(
         "§3.7",
         "the_tag_before_the_signature",
-        "then the tag, then the signature, then the database",
+        [
+            "then the tag, then the signature, then the database: a replay with a bad signature is \
+             a 409",
+            "the same order, but a tag that was used for the same content is not taken: a replay \
+             with a bad signature is a 400",
+            "a replay is an upload as well, and its signature is judged",
+        ],
         |world| {
             let taken = Upload::fresh(world, "DE", 1).store(world);
             let mut upload = Upload::of(world, "DE", taken.keys.clone());
@@ -123,6 +129,9 @@ const ROWS: &[Row] = &[
             other
                 .send(world)
                 .expect_error(409, "BatchTag already exists.");
+            let mut replay = Upload::of(world, "DE", taken.keys.clone()).tagged(&taken.tag);
+            replay.signature = "nonsense".to_owned();
+            replay.send(world).expect_error(400, "Invalid signature");
         },
     ),
     differs(

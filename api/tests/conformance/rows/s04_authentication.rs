@@ -163,11 +163,19 @@ fn says_nothing(world: &World, name: &str) {
 }
 
 const ROWS: &[Row] = &[
-    same(
+    differs(
         "§4.0.1",
         "undecodable_thumbprint",
-        "a thumbprint that cannot be decoded counts as none",
-        |world| unreadable(world, "no thumbprint"),
+        [
+            "a thumbprint that is no base64 counts as none; base64 that is empty or short is some \
+             number, of which there is no certificate: 403 with a reason",
+            "whatever is no thumbprint counts as none: 403 without a reason",
+            "a value of another length identifies nobody",
+        ],
+        |world| {
+            unreadable(world, "no thumbprint");
+            unreadable(world, "AAAA");
+        },
     ),
     same(
         "§4.0.2",

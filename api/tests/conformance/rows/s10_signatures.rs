@@ -190,7 +190,8 @@ const ROWS: &[Row] = &[
         "§10.15",
         "algorithms",
         [
-            "RSA with MD5, SHA-1, SHA-256, SHA-512, RSA-PSS, ECDSA with SHA-1 and SHA-256 (S-1)",
+            "RSA with MD5, SHA-1, SHA-224, SHA3-256, SHA-256 and SHA-512, ECDSA with SHA-1 and SHA-256 \
+             (S-1); not RSA-PSS, for which the server has no provider",
             "RSA from 2048 bits (PKCS#1 v1.5, and PSS with any salt), ECDSA on P-256, P-384 and \
              P-521, with SHA-256, SHA-384 and SHA-512; SHA-1 where the operator allows it; MD5 \
              never",
@@ -244,8 +245,8 @@ const ROWS: &[Row] = &[
     ),
     elsewhere(
         "§10.20",
-        "attributes, digest SHA-256, named `sha1WithRSA`, made with SHA-256: refused; OpenSSL \
-         accepts it",
+        "attributes, digest SHA-256, named `sha1WithRSA`, made with SHA-256: refused, as all \
+         combinations whose name tells another hash than was used; OpenSSL accepts it",
         "engine/src/verify/signature/tests.rs::goes_by_the_hash_that_was_used_when_the_algorithms_disagree",
         Some(Difference {
             gateway: "accepted: both hashes are tried",

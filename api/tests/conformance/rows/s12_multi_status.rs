@@ -31,10 +31,14 @@ fn outcomes(created: &[u32], duplicates: &[u32]) -> Value {
 }
 
 const ROWS: &[Row] = &[
-    same(
+    differs(
         "§12.1",
         "shape",
-        "`application/json`, no `batchTag` header, always all three members",
+        [
+            "always labelled plain `application/json`, no `batchTag` header, always all three members",
+            "the same, but labelled `application/json;version=1.0` to who asks for that version",
+            "as every other JSON answer (§5.2.3)",
+        ],
         |world| {
             let (_, answer) = mixed(world);
             assert_eq!(answer.status, 207);
