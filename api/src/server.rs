@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::callback::UrlChecks;
 use crate::connection::{Connections, Patience};
-use crate::delivery::{Dispatcher, UrlPolicy};
+use crate::delivery::{Dispatcher, Resolve, SystemResolver, UrlPolicy};
 use crate::header_case::Spelling;
 use crate::operations;
 use crate::participant::{Arrival, ProxyTrust};
@@ -38,6 +38,8 @@ pub struct ServerSettings {
     pub operations_listen: Option<SocketAddr>,
     /// Callbacks.
     pub callback: CallbackSettings,
+    /// Resolves the hosts of callback URLs.
+    pub resolver: Arc<dyn Resolve>,
     /// Open connections of the public and the proxy port, each.
     pub connections_max: usize,
     /// Largest upload body, in bytes.
@@ -59,6 +61,7 @@ impl Default for ServerSettings {
             proxy: None,
             operations_listen: None,
             callback: CallbackSettings::default(),
+            resolver: Arc::new(SystemResolver::default()),
             connections_max: CONNECTIONS_MAX,
             body_bytes_max: engine::limits::UPLOAD_BODY_BYTES_MAX,
             stall: STALL,
@@ -73,10 +76,7 @@ impl From<&Settings> for ServerSettings {
         let public = settings.public.as_ref();
         Self {
             public_listen: public.map(|public| public.listen),
-            tls: public.map(|public| TlsSettings {
-                certificate_chain_pem: public.certificate_chain_pem.clone(),
-                private_key_pem: public.private_key_pem.clone(),
-            }),
+            tls: public.map(|public| public.tls.clone()),
             proxy: settings.proxy.clone(),
             operations_listen: settings.operations_listen,
             callback: settings.callback.clone(),
@@ -192,7 +192,10 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let tls = public_tls(&settings)?;
     let proxy_trust = settings.proxy.as_ref().map(proxy_trust).transpose()?;
-    let policy = Arc::new(UrlPolicy::new(&settings.callback));
+    let policy = Arc::new(UrlPolicy::new(
+        &settings.callback,
+        Arc::clone(&settings.resolver),
+    ));
     let dispatcher = Arc::new(Dispatcher::new(
         Arc::clone(&engine),
         Arc::clone(&clock),

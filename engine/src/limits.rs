@@ -224,6 +224,9 @@ pub const CALLBACK_JOBS_MAX: usize = 256;
 /// written before the database's clock was set back.
 pub const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Longest time for which keys can be downloaded: what a phone can still use.
+pub const DOWNLOAD_MAX_AGE_DAYS_MAX: u32 = 14;
+
 /// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
 pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;
 

@@ -147,7 +147,9 @@ fn number_at(text: &str) -> String {
     let end = text.find(|c| !is_number(c)).unwrap_or(text.len());
     let letter = text[end..].starts_with(['a', 'b']);
     let ends = |c: char| !c.is_alphanumeric();
-    let is_word_end = text.get(end + 1..).is_none_or(|rest| rest.is_empty() || rest.starts_with(ends));
+    let is_word_end = text
+        .get(end + 1..)
+        .is_none_or(|rest| rest.is_empty() || rest.starts_with(ends));
     let end = if letter && is_word_end { end + 1 } else { end };
     text[..end].trim_end_matches('.').to_owned()
 }
@@ -182,7 +184,10 @@ impl Joined {
             joined.push_str(line.trim());
             joined.push(' ');
         }
-        Self { text: joined, lines }
+        Self {
+            text: joined,
+            lines,
+        }
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -193,8 +198,16 @@ impl Joined {
 /// All that is wrong with the citations of a text.
 fn offences(path: &str, text: &str, places: &Places) -> Vec<String> {
     let joined = Joined::new(text);
-    let checks = [former, unknown_sections, unknown_decisions, unknown_defects, unknown_items];
-    let found = checks.iter().flat_map(|check| check(path, &joined.text, places));
+    let checks = [
+        former,
+        unknown_sections,
+        unknown_decisions,
+        unknown_defects,
+        unknown_items,
+    ];
+    let found = checks
+        .iter()
+        .flat_map(|check| check(path, &joined.text, places));
     found
         .map(|(offset, what)| format!("{path}:{}: {what}", joined.line(offset)))
         .collect()
@@ -251,7 +264,11 @@ fn document(before: &str) -> Document {
         .take(4)
         .map(|word| word.trim_start_matches(|c: char| !c.is_alphanumeric()))
         .collect();
-    let is_page = |page: &&str| nearest.first().is_some_and(|word| word.eq_ignore_ascii_case(page));
+    let is_page = |page: &&str| {
+        nearest
+            .first()
+            .is_some_and(|word| word.eq_ignore_ascii_case(page))
+    };
     if let Some(page) = PAGES.into_iter().find(|page| is_page(&page)) {
         return Document::Page(page);
     }
@@ -278,9 +295,9 @@ fn unknown_decisions(_: &str, text: &str, places: &Places) -> Offences {
 
 /// The numbers that follow: ` 3 and 14`, ` 3, 4 to 6`.
 fn cited_numbers(rest: &str) -> Vec<&str> {
-    let begins_with_number = rest.strip_prefix(' ').is_some_and(|rest| {
-        rest.starts_with(|c: char| c.is_ascii_digit())
-    });
+    let begins_with_number = rest
+        .strip_prefix(' ')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     if !begins_with_number {
         return Vec::new();
     }
@@ -300,7 +317,10 @@ fn unknown_defects(_: &str, text: &str, places: &Places) -> Offences {
     for word in text.split_inclusive(|c| !is_part(c)) {
         let name = word.trim_end_matches(|c| !is_part(c));
         let is_called = text[..offset].to_ascii_lowercase_ends_with("defect ");
-        let has_letter = places.defects.iter().any(|defect| name.starts_with(&defect[..1]));
+        let has_letter = places
+            .defects
+            .iter()
+            .any(|defect| name.starts_with(&defect[..1]));
         if is_defect(name) && (is_called || has_letter) && !places.defects.contains(name) {
             found.push((offset, format!("no such defect: {name}")));
         }
@@ -317,7 +337,8 @@ trait EndsWith {
 impl EndsWith for str {
     fn to_ascii_lowercase_ends_with(&self, end: &str) -> bool {
         let begin = self.len().saturating_sub(end.len());
-        self.get(begin..).is_some_and(|last| last.eq_ignore_ascii_case(end))
+        self.get(begin..)
+            .is_some_and(|last| last.eq_ignore_ascii_case(end))
     }
 }
 
@@ -366,7 +387,12 @@ fn leads_somewhere(folder: &Path, text: &str, target: &str) -> bool {
 }
 
 fn assert_none(found: &[String]) {
-    assert!(found.is_empty(), "{} offences:\n{}", found.len(), found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "{} offences:\n{}",
+        found.len(),
+        found.join("\n")
+    );
 }
 
 #[test]
@@ -433,5 +459,9 @@ fn leaves_good_citations_alone() {
     for text in good {
         assert_none(&offences("engine/src/good.rs", text, &places));
     }
-    assert_none(&offences("docs/conformance.md", "| §4.0.11 | see §10.3 |", &places));
+    assert_none(&offences(
+        "docs/conformance.md",
+        "| §4.0.11 | see §10.3 |",
+        &places,
+    ));
 }

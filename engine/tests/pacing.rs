@@ -1,4 +1,4 @@
-//! The budget of download batches (docs/protocol: decision 7.10), with real gateways on both
+//! The budget of download batches, with real gateways on both
 //! databases: it is one for all of them, and outlives each.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use engine::Engine;
 use engine::domain::Country;
-use engine::settings::Pacing;
 use loadgen::local::MariaDb;
 
 use support::{Installation, download_chain, participants, upload};
@@ -36,10 +35,10 @@ fn key_counts(installation: &Installation, engine: &Engine, keys: u64) -> Vec<u3
 }
 
 fn shares_one_budget(installation: &mut Installation) {
-    installation.settings.bundle.pacing = Some(Pacing {
-        interval: INTERVAL,
-        batches_max: 2,
-    });
+    let bundle = &mut installation.settings.bundle;
+    bundle.paced = true;
+    bundle.paced_batches_max = 2;
+    bundle.paced_interval = INTERVAL;
     let first = installation.start();
     for (number, expected) in [(0, vec![1]), (1, vec![1, 1])] {
         store(installation, &first, number..number + 1);

@@ -38,7 +38,8 @@ pub(crate) use url::UrlPolicy;
 /// # Errors
 /// [`UrlError`]: why not.
 pub async fn check_url(settings: &CallbackSettings, url: &str) -> Result<(), UrlError> {
-    UrlPolicy::new(settings).check(url).await.map(|_| ())
+    let policy = UrlPolicy::new(settings, Arc::new(SystemResolver::default()));
+    policy.check(url).await.map(|_| ())
 }
 
 /// The host of a callback URL that can be read.

@@ -159,11 +159,11 @@ pub(crate) struct UrlPolicy {
 }
 
 impl UrlPolicy {
-    pub(crate) fn new(settings: &CallbackSettings) -> Self {
+    pub(crate) fn new(settings: &CallbackSettings, resolver: Arc<dyn Resolve>) -> Self {
         Self {
             allowed_networks: settings.allowed_networks.clone(),
             allowed_hosts: settings.allowed_hosts.clone(),
-            resolver: Arc::clone(&settings.resolver),
+            resolver,
             resolve_timeout: settings.connect_timeout,
         }
     }
@@ -261,12 +261,12 @@ mod tests {
         ];
         let parsed = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let known = known.map(|(host, addresses)| (host, parsed(addresses)));
-        UrlPolicy::new(&CallbackSettings {
+        let settings = CallbackSettings {
             allowed_networks: vec!["192.168.3.0/24".parse().unwrap()],
             allowed_hosts: vec!["Vouched.Internal".to_owned()],
-            resolver: Arc::new(Known(known.into())),
             ..CallbackSettings::default()
-        })
+        };
+        UrlPolicy::new(&settings, Arc::new(Known(known.into())))
     }
 
     async fn check(text: &str, expected: Result<&[&str], UrlError>) {

@@ -13,13 +13,13 @@ use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode;
 
 use super::{AuthenticationError, distinguished_name};
-use crate::settings::TrustedPeer;
+use crate::settings::Network;
 
 /// Whom to believe, and the names of the headers.
 #[derive(Debug)]
 pub(crate) struct ProxyTrust {
     /// Empty means: loopback peers only.
-    pub(crate) trusted_peers: Vec<TrustedPeer>,
+    pub(crate) trusted_peers: Vec<Network>,
     pub(crate) thumbprint_header: HeaderName,
     pub(crate) distinguished_name_header: HeaderName,
 }

@@ -104,7 +104,7 @@ pub(crate) fn country(code: &str) -> Country {
 pub(crate) fn settings(installation: &Installation) -> (Settings, ServerSettings) {
     let mut settings = Settings::load(&installation.path("efgs.toml"), []).unwrap();
     settings.engine.bundle.max_delay = Duration::from_millis(10);
-    settings.engine.bundle.pacing = None;
+    settings.engine.bundle.paced = false;
     settings.engine.cpu_threads = 1;
     let mut server = ServerSettings::from(&settings);
     let free = "127.0.0.1:0".parse().unwrap();

@@ -256,7 +256,7 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         bundle: BundleSettings {
             max_delay: Duration::from_millis(10),
             keys_max: 40,
-            pacing: None,
+            paced: false,
             clock_skew_max: None,
             ..BundleSettings::default()
         },

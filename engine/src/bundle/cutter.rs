@@ -312,14 +312,14 @@ impl Bundler {
     }
 
     fn draw(&self, budget: CutBudget, wall: UnixMillis) -> CutBudget {
-        match self.settings.pacing {
+        match self.settings.pacing() {
             Some(pacing) => budget.draw(pacing, wall),
             None => budget,
         }
     }
 
     fn show_budget(&self, wall: UnixMillis) {
-        if let Some(pacing) = self.settings.pacing {
+        if let Some(pacing) = self.settings.pacing() {
             let left = u32::try_from(self.state.budget.batches_left(pacing, wall));
             metrics::gauge!("efgs_bundle_budget").set(left.unwrap_or(u32::MAX));
         }
@@ -370,7 +370,7 @@ impl Waiting {
         now: Instant,
     ) -> Vec<usize> {
         let plan = self.plan(settings);
-        let budget = settings.pacing.map_or(budget, |pacing| {
+        let budget = settings.pacing().map_or(budget, |pacing| {
             (0..plan.full.len()).fold(budget, |budget, _| budget.draw(pacing, wall))
         });
         let due = self.rest_due(plan.rest_begins(), settings, budget, wall, now);
@@ -400,7 +400,7 @@ impl Waiting {
         let waited = Duration::from_millis(wall.0.saturating_sub(oldest.created_at.0));
         let at_age = |age: Duration| (now + age.saturating_sub(waited)).min(*seen + age);
         let due = at_age(settings.max_delay);
-        let Some(pacing) = settings.pacing else {
+        let Some(pacing) = settings.pacing() else {
             return Some(due);
         };
         let budgeted = (now + budget.wait(pacing, wall)).min(at_age(pacing.interval));

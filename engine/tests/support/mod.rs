@@ -175,8 +175,9 @@ impl Installation {
                 max_delay: Duration::from_millis(20),
                 keys_max: 40,
                 cache_bytes_max: 64 << 10,
-                pacing: None,
+                paced: false,
                 clock_skew_max: None,
+                ..BundleSettings::default()
             },
             download: DownloadSettings { max_age_days: 14 },
             legacy_sha1: Vec::new(),

@@ -2,7 +2,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::Country;
-use crate::settings::Pacing;
 
 fn plan(key_counts: &[u32], keys_max: u32) -> (Vec<usize>, usize) {
     let plan = plan_cuts(key_counts.iter().copied(), keys_max);
@@ -76,7 +75,11 @@ fn waits_no_longer_when_the_clock_jumps_back() {
 #[test]
 fn cuts_a_full_batch_whatever_the_budget() {
     let settings = BundleSettings::default();
-    let (pacing, now, wall) = (Pacing::default(), Instant::now(), UnixMillis(1_000_000_000));
+    let (pacing, now, wall) = (
+        settings.pacing().unwrap(),
+        Instant::now(),
+        UnixMillis(1_000_000_000),
+    );
     let empty = (0..48).fold(CutBudget::FULL, |budget, _| budget.draw(pacing, wall));
     let waiting = Waiting {
         uploads: [
@@ -150,7 +153,7 @@ impl Simulation {
             let keys: u32 = members.iter().map(|(upload, _)| upload.key_count).sum();
             let next = self.waiting.uploads.front();
             let does_not_fit = next.is_some_and(|(next, _)| keys + next.key_count > keys_max);
-            let pacing = self.settings.pacing.unwrap();
+            let pacing = self.settings.pacing().unwrap();
             cuts.push(SimulatedCut {
                 at_ms: now_ms,
                 is_full: keys >= keys_max || does_not_fit,
