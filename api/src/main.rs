@@ -15,7 +15,8 @@ fn main() -> ExitCode {
     match cli::run(cli::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            api::telemetry::say_last(format!("efgs: {error}"));
+            // With all causes on one line.
+            api::telemetry::say_last(format!("efgs: {error:#}"));
             ExitCode::FAILURE
         }
     }

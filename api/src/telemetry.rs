@@ -5,7 +5,6 @@
 mod output;
 mod trace;
 
-use std::error::Error;
 use std::fmt::{self, Write as _};
 
 use engine::{Clock, SystemClock};
@@ -88,17 +87,6 @@ pub(crate) fn utc_seconds(seconds: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
     time.and_then(|time| time.format(format).ok())
         .unwrap_or_default()
-}
-
-/// An error and what caused it, on one line.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Longest value in a line, in characters: clients choose some of them.
@@ -567,21 +555,6 @@ mod tests {
         // `date -u -d @1601975553.12`
         let clock = ManualClock::new(UnixMillis(1_601_975_553_120));
         assert_eq!(timestamp(&clock), "2020-10-06 09:12:33.120");
-    }
-
-    #[test]
-    fn tells_an_error_with_its_causes() {
-        let inner = io::Error::other("refused");
-        let source = Box::new(inner);
-        let error = engine::error::DatabaseError {
-            doing: "storing",
-            source,
-        };
-        let failure = engine::Failure::Database(error);
-        assert_eq!(
-            chain(&failure),
-            "the database is not available: storing: refused: refused"
-        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ async fn subscriptions_only(installation: &Installation) -> Gateway {
     names.set("inside.example", &["93.184.216.34", "10.0.0.1"]);
     Gateway::start_with(installation, |server| {
         server.callback.identity = None;
-        server.callback.resolver = names;
+        server.resolver = names;
     })
     .await
 }
@@ -654,7 +654,7 @@ async fn trusts_an_authority_of_the_operator_for_the_host_that_is_named() {
         let pair = Pair::of(&installation, "server");
         let told = is_told(&installation, &pair, Some(host), |server| {
             server.callback.ca_pem = Some(ca_pem);
-            server.callback.resolver = Arc::<Names>::clone(&names);
+            server.resolver = Arc::<Names>::clone(&names);
         });
         assert_eq!(told.await, trusted, "{host} {authority}");
     }
@@ -688,7 +688,7 @@ async fn connects_to_the_address_that_was_checked() {
     // The system knows no such name: had it been asked again, there would be no connection.
     names.set("receiver.test", &["127.0.0.1"]);
     let gateway = Gateway::start_with(&installation, |server| {
-        server.callback.resolver = Arc::<Names>::clone(&names);
+        server.resolver = Arc::<Names>::clone(&names);
     })
     .await;
     let url = format!("https://receiver.test:{}/x", receiver.address.port());
@@ -710,7 +710,7 @@ async fn does_not_follow_a_name_that_changes_its_mind() {
     let gateway = Gateway::start_with(&installation, |server| {
         server.callback.allowed_networks.clear();
         server.callback.attempts_max = 2;
-        server.callback.resolver = Arc::<Names>::clone(&names);
+        server.resolver = Arc::<Names>::clone(&names);
     })
     .await;
     let de = Pair::of(&installation, "DE/authentication");
@@ -731,7 +731,7 @@ async fn takes_a_name_that_cannot_be_resolved_for_a_failed_attempt() {
     let names = Arc::new(Names::default());
     let gateway = Gateway::start_with(&installation, |server| {
         server.callback.attempts_max = 100;
-        server.callback.resolver = Arc::<Names>::clone(&names);
+        server.resolver = Arc::<Names>::clone(&names);
     })
     .await;
     let url = format!("https://receiver.test:{}/", receiver.address.port());
@@ -752,7 +752,7 @@ async fn goes_on_to_the_next_address_of_a_host() {
     names.set("receiver.test", &["127.0.0.2", "127.0.0.1"]);
     let gateway = Gateway::start_with(&installation, |server| {
         server.callback.attempts_max = 1;
-        server.callback.resolver = names;
+        server.resolver = names;
     })
     .await;
     let url = format!("https://receiver.test:{}/", receiver.address.port());
@@ -779,7 +779,7 @@ async fn goes_through_a_proxy_to_the_address_that_was_checked() {
     };
     let gateway = Gateway::start_with(&installation, |server| {
         server.callback.proxy = Some(proxy("s3cret"));
-        server.callback.resolver = Arc::<Names>::clone(&names);
+        server.resolver = Arc::<Names>::clone(&names);
     })
     .await;
     let url = format!("https://receiver.test:{}/", receiver.address.port());

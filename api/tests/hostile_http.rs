@@ -46,7 +46,7 @@ async fn answers_whatever_comes() {
     let seed = number("EFGS_SEED", 1);
     let seconds = number("EFGS_FUZZ_SECONDS", 2);
     println!("hostile http: EFGS_SEED={seed}");
-    let gateway = Gateway::start_with(|_, server| server.callback.resolver = Arc::new(Somewhere));
+    let gateway = Gateway::start_with(|_, server| server.resolver = Arc::new(Somewhere));
     let gateway = Arc::new(gateway.await);
     let description = Arc::new(Description::of(&gateway).await);
     let until = Instant::now() + Duration::from_secs(seconds);

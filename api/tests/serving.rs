@@ -525,7 +525,7 @@ async fn takes_headers_of_64_kilobytes_and_no_endless_ones() {
 
 /// A gateway that loses its patience after half a second.
 async fn impatient() -> Gateway {
-    Gateway::start_with(|_, server| server.stall = Duration::from_millis(500)).await
+    Gateway::start_with(|_, server| server.stall_timeout = Duration::from_millis(500)).await
 }
 
 #[tokio::test]

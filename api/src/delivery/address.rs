@@ -9,24 +9,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 const SPECIAL_V4: [Ipv4Net; 19] = [
-    v4([0, 0, 0, 0], 8), // This network.
-    v4([10, 0, 0, 0], 8), // Private use.
-    v4([100, 64, 0, 0], 10), // Shared address space.
-    v4([127, 0, 0, 0], 8), // Loopback.
-    v4([169, 254, 0, 0], 16), // Link local.
-    v4([172, 16, 0, 0], 12), // Private use.
-    v4([192, 0, 0, 0], 24), // IETF protocol assignments.
-    v4([192, 0, 2, 0], 24), // Documentation.
-    v4([192, 31, 196, 0], 24), // AS112.
-    v4([192, 52, 193, 0], 24), // AMT.
-    v4([192, 88, 99, 0], 24), // 6to4 relays, deprecated.
-    v4([192, 168, 0, 0], 16), // Private use.
-    v4([192, 175, 48, 0], 24), // AS112, direct delegation.
-    v4([198, 18, 0, 0], 15), // Benchmarking.
-    v4([198, 51, 100, 0], 24), // Documentation.
-    v4([203, 0, 113, 0], 24), // Documentation.
-    v4([224, 0, 0, 0], 4), // Multicast.
-    v4([240, 0, 0, 0], 4), // Reserved.
+    v4([0, 0, 0, 0], 8),          // This network.
+    v4([10, 0, 0, 0], 8),         // Private use.
+    v4([100, 64, 0, 0], 10),      // Shared address space.
+    v4([127, 0, 0, 0], 8),        // Loopback.
+    v4([169, 254, 0, 0], 16),     // Link local.
+    v4([172, 16, 0, 0], 12),      // Private use.
+    v4([192, 0, 0, 0], 24),       // IETF protocol assignments.
+    v4([192, 0, 2, 0], 24),       // Documentation.
+    v4([192, 31, 196, 0], 24),    // AS112.
+    v4([192, 52, 193, 0], 24),    // AMT.
+    v4([192, 88, 99, 0], 24),     // 6to4 relays, deprecated.
+    v4([192, 168, 0, 0], 16),     // Private use.
+    v4([192, 175, 48, 0], 24),    // AS112, direct delegation.
+    v4([198, 18, 0, 0], 15),      // Benchmarking.
+    v4([198, 51, 100, 0], 24),    // Documentation.
+    v4([203, 0, 113, 0], 24),     // Documentation.
+    v4([224, 0, 0, 0], 4),        // Multicast.
+    v4([240, 0, 0, 0], 4),        // Reserved.
     v4([255, 255, 255, 255], 32), // Limited broadcast.
 ];
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::schemas::reference;
 use crate::negotiate::{self, PLAIN_JSON};
-use crate::response::catalog::Question;
+use crate::response::catalog::RequestKind;
 use engine::domain::Format;
 
 /// A method of a path.
@@ -22,7 +22,7 @@ pub(crate) struct Operation {
     /// What the gateway asks in turn.
     pub(super) callbacks: Option<Value>,
     /// What a participant asks; nobody is authenticated where it is none.
-    pub(super) question: Option<Question>,
+    pub(super) kind: Option<RequestKind>,
 }
 
 impl Operation {
@@ -36,7 +36,7 @@ impl Operation {
             request_body: None,
             answers: Vec::new(),
             callbacks: None,
-            question: None,
+            kind: None,
         }
     }
 
@@ -102,7 +102,7 @@ pub(crate) fn upload() -> Operation {
             "content": batch_content(&reference("UploadBatch")),
         })),
         answers: vec![(201, stored), (207, refused)],
-        question: Some(Question::Upload),
+        kind: Some(RequestKind::Upload),
         ..Operation::new("post", "upload", "Upload diagnosis keys")
     }
 }
@@ -135,7 +135,7 @@ pub(crate) fn download() -> Operation {
             ),
         ]),
         answers: vec![(200, found)],
-        question: Some(Question::Download),
+        kind: Some(RequestKind::Download),
         ..Operation::new("get", "download", "Download the keys of the others")
     }
 }
@@ -156,7 +156,7 @@ pub(crate) fn audit() -> Operation {
             parameter("path", "batchTag", true, "The batch.", &tag),
         ]),
         answers: vec![(200, found)],
-        question: Some(Question::Audit),
+        kind: Some(RequestKind::Audit),
         ..Operation::new(
             "get",
             "audit",
@@ -176,7 +176,7 @@ pub(crate) fn subscriptions() -> Operation {
     Operation {
         text: CALLBACKS,
         answers: vec![(200, found)],
-        question: Some(Question::Subscriptions),
+        kind: Some(RequestKind::Subscriptions),
         ..Operation::new("get", "callbacks", "List callback subscriptions")
     }
 }
@@ -205,7 +205,7 @@ pub(crate) fn subscribe() -> Operation {
             json!({"description": "The subscription is as wished."}),
         )],
         callbacks: Some(json!({"newBatch": {"{$request.query.url}": {"get": new_batch()}}})),
-        question: Some(Question::Subscribe),
+        kind: Some(RequestKind::Subscribe),
         ..Operation::new("put", "subscribe", "Add or change a callback subscription")
     }
 }
@@ -215,7 +215,7 @@ pub(crate) fn unsubscribe() -> Operation {
     Operation {
         parameters: json!([callback_id()]),
         answers: vec![(200, json!({"description": "The subscription is removed."}))],
-        question: Some(Question::Unsubscribe),
+        kind: Some(RequestKind::Unsubscribe),
         ..Operation::new("delete", "unsubscribe", "Remove a callback subscription")
     }
 }

@@ -8,6 +8,7 @@
 //! nothing would say when it is wrong.
 
 pub(crate) mod describe;
+pub(crate) mod endpoint;
 mod schemas;
 
 use std::fmt::Write as _;
@@ -16,10 +17,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::negotiate::PLAIN_JSON;
-use crate::response::catalog::{self, Described, Question};
-use crate::router::Endpoint;
+use crate::response::catalog::{self, Described, RequestKind};
 
 use describe::Operation;
+use endpoint::Endpoint;
 use schemas::{reference, schemas};
 
 /// The page that shows the document; it loads nothing but the document.
@@ -146,7 +147,7 @@ fn described(operation: &Operation, tag: &str) -> Value {
     for (status, answer) in &operation.answers {
         responses.insert(status.to_string(), answer.clone());
     }
-    for (status, answer) in operation.question.map(refusals).unwrap_or_default() {
+    for (status, answer) in operation.kind.map(refusals).unwrap_or_default() {
         responses.insert(status.to_string(), answer);
     }
     let mut described = json!({
@@ -163,7 +164,7 @@ fn described(operation: &Operation, tag: &str) -> Value {
     if let Some(callbacks) = &operation.callbacks {
         described["callbacks"] = callbacks.clone();
     }
-    if operation.question.is_none() {
+    if operation.kind.is_none() {
         described["security"] = json!([]);
     }
     described
@@ -209,9 +210,9 @@ fn path_parameters(operation: Option<&Operation>) -> Vec<Value> {
     of_path.map(any_text).collect()
 }
 
-/// What a question may be refused with, by status.
-fn refusals(question: Question) -> Vec<(u16, Value)> {
-    let refusals = catalog::refusals_of(question);
+/// What a kind may be refused with, by status.
+fn refusals(kind: RequestKind) -> Vec<(u16, Value)> {
+    let refusals = catalog::refusals_of(kind);
     let by_status = refusals.chunk_by(|one, other| one.status == other.status);
     by_status
         .map(|same| (same[0].status, refusal(same)))

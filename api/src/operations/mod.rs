@@ -18,9 +18,9 @@ use tokio::sync::watch;
 
 use crate::negotiate::PLAIN_JSON;
 use crate::openapi::describe::{self, HTML, METRICS};
+use crate::openapi::endpoint::Endpoint;
 use crate::response::RouteError;
-use crate::router::{self, Endpoint};
-use crate::{openapi, response};
+use crate::{openapi, response, router};
 
 pub(crate) use metrics::Metrics;
 

@@ -1,14 +1,12 @@
 //! `[callback]`: whom to tell of new download batches, and how.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 
 use super::source::{CALLBACK_PROXY_PASSWORD, Name, Source};
 use super::{Network, SettingsError, read_pem};
-use crate::delivery::{Resolve, SystemResolver};
 use crate::tls::TlsSettings;
 
 const CERTIFICATE: Name = Name("callback", "certificate");
@@ -57,8 +55,6 @@ pub struct CallbackSettings {
     pub retry_wait_max: Duration,
     /// Deliveries under way at a time.
     pub deliveries_max: usize,
-    /// Who knows the addresses of hosts.
-    pub resolver: Arc<dyn Resolve>,
 }
 
 impl Default for CallbackSettings {
@@ -77,7 +73,6 @@ impl Default for CallbackSettings {
             retry_wait_max: Duration::from_secs(3600),
             // A slow receiver holds one place for 20 s, and a country has 16 at the most.
             deliveries_max: 64,
-            resolver: Arc::new(SystemResolver::default()),
         }
     }
 }
@@ -125,7 +120,6 @@ pub(super) fn read(source: &Source) -> Result<CallbackSettings, SettingsError> {
         retry_wait,
         retry_wait_max: retry_wait_max.max(retry_wait),
         deliveries_max: source.number(DELIVERIES_MAX, 1..=128, default.deliveries_max)?,
-        resolver: default.resolver,
     })
 }
 
