@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // With all causes on one line.
-            api::telemetry::say_last(format!("efgs: {error:#}"));
+            api::telemetry::print_final(format!("efgs: {error:#}"));
             ExitCode::FAILURE
         }
     }

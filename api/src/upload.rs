@@ -185,21 +185,35 @@ fn log_rejection(rejection: Rejection, participant: &Participant, tag: &UploadTa
     }
 }
 
+/// The setting that permits SHA-1, by country.
+const LEGACY_SHA1: &str = "[signatures] legacy_sha1";
+
 fn log_signature(error: SignatureError, participant: &Participant, tag: &UploadTag) {
     let facts = SignatureFacts::of(error);
     let date = telemetry::utc_seconds;
-    tracing::info!(
-        country = %participant.country,
-        batchTag = tag.as_str(),
-        reason = error.code(),
-        certThumbprint = facts.thumbprint.map(|thumbprint| thumbprint.to_string()),
-        certNotBefore = facts.validity.map(|validity| date(validity.not_before)),
-        certNotAfter = facts.validity.map(|validity| date(validity.not_after)),
-        index = facts.index,
-        exception = %error,
-        "{}",
-        facts.event
-    );
+    macro_rules! log {
+        ($level:ident $(, $field:ident = $value:expr)?) => {
+            tracing::$level!(
+                country = %participant.country,
+                batchTag = tag.as_str(),
+                reason = error.code(),
+                certThumbprint = facts.thumbprint.map(|thumbprint| thumbprint.to_string()),
+                certNotBefore = facts.validity.map(|validity| date(validity.not_before)),
+                certNotAfter = facts.validity.map(|validity| date(validity.not_after)),
+                index = facts.index,
+                $($field = $value,)?
+                exception = %error,
+                "{}",
+                facts.event
+            )
+        };
+    }
+    if error == SignatureError::WeakDigest {
+        // Some backends delete keys that they cannot upload: an operator has to act.
+        log!(warn, setting = LEGACY_SHA1);
+    } else {
+        log!(info);
+    }
 }
 
 /// A refused signature in the terms of the reference's events.
