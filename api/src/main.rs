@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match cli::run(cli::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            api::telemetry::say_last(format!("efgs: {}", chain(&error)));
+            api::telemetry::print_final(format!("efgs: {}", chain(&error)));
             ExitCode::FAILURE
         }
     }
