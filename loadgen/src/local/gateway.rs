@@ -203,6 +203,8 @@ impl Gateway {
         command
             .env("EFGS__PUBLIC__LISTEN", self.public.to_string())
             .env("EFGS__OPERATIONS__LISTEN", self.operations.to_string())
+            // A day goes through in seconds here; paced, its download batches would take the day.
+            .env("EFGS__BUNDLE__PACED", "false")
             .envs(self.options.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
