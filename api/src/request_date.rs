@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shortens_what_it_repeats_of_a_bad_date() {
+    fn shortens_an_invalid_date_that_it_repeats() {
         assert!(read_day("2020-10-06").is_ok());
         let long = "é".repeat(500);
         let expected = RequestError::InvalidDate("é".repeat(32).into());

@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_no_value_begin_a_line_or_a_pair() {
+    fn escapes_values_that_could_inject_a_line_or_a_pair() {
         let hostile = "x\", level=ERROR\r\nlevel=ERROR\u{2028}\u{85}\u{1b}[31m\\";
         let line = written(LogFormat::Text, || {
             tracing::info!(dnString = hostile, "Unknown client certificate");

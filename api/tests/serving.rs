@@ -35,7 +35,7 @@ async fn await_status(raw: &mut support::Raw, request: &str, status: u16) -> sup
 }
 
 #[tokio::test]
-async fn spells_response_headers_exactly_on_http1() {
+async fn preserves_response_header_case_on_http1() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let upload = signed_upload("DE", 0..3);
@@ -138,7 +138,7 @@ async fn routes_with_and_without_a_trailing_slash() {
 }
 
 #[tokio::test]
-async fn refuses_bad_downloads_with_legacy_texts() {
+async fn refuses_invalid_downloads_with_legacy_texts() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let base = "/diagnosiskeys/download";
@@ -510,7 +510,7 @@ async fn refuses_bodies_above_the_bound_announced_or_not() {
 }
 
 #[tokio::test]
-async fn takes_headers_of_64_kilobytes_and_no_endless_ones() {
+async fn accepts_headers_of_64_kilobytes_but_not_endless_ones() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let long = format!("X-Filler: {}\r\n", "x".repeat(64 << 10));

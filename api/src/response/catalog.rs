@@ -441,13 +441,13 @@ mod tests {
     }
 
     #[test]
-    fn knows_every_bound_that_the_engine_counts() {
+    fn describes_every_bound_of_the_engine() {
         let described: Vec<_> = every_overload().iter().map(|one| one.bound).collect();
         assert_eq!(described, OverloadBound::ALL);
     }
 
     #[test]
-    fn knows_what_an_audit_may_meet() {
+    fn lists_the_refusals_of_audits() {
         // Wire behaviour §15, and what holds for every request.
         let codes: Vec<_> = refusals_of(RequestKind::Audit)
             .iter()

@@ -306,7 +306,7 @@ async fn answers_refused_downloads_with_the_exact_texts() {
 }
 
 #[tokio::test]
-async fn says_when_to_come_back() {
+async fn sets_retry_after() {
     let overload = |bound| {
         let mut overload = Overload::of(bound);
         overload.retry_after = Duration::from_millis(1200);
@@ -401,7 +401,7 @@ fn names_the_next_bundle_or_null() {
 }
 
 #[test]
-fn tells_what_it_understands() {
+fn lists_the_media_types_of_uploads() {
     let response = capabilities();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["allow"], "POST,GET,OPTIONS");

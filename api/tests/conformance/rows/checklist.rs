@@ -1,4 +1,4 @@
-//! The compatibility checklist that was drawn from eleven clients.
+//! The compatibility checklist, derived from eleven clients.
 
 use super::{Row, Section, elsewhere, same};
 use crate::World;
@@ -313,7 +313,7 @@ const ROWS: &[Row] = &[
             let request = download_request("PL", TODAY)
                 .with("batchTag", FIRST)
                 .set("Accept", JSON);
-            // The reader of the tests refuses everything else.
+            // The tests' parser refuses everything else.
             assert_eq!(from_json(&ask(world, &request).expect(200).body).len(), 3);
         },
     ),

@@ -78,7 +78,7 @@ pub(super) fn check() {
     );
 }
 
-/// Every row has a name of its own, and tests elsewhere are where they are said to be.
+/// Row names are unique, and the tests that rows name exist.
 pub(super) fn check_rows() {
     let (mut ids, mut tests) = (HashSet::new(), HashSet::new());
     for section in SECTIONS {

@@ -1,4 +1,4 @@
-//! §1: which path takes which method.
+//! §1: paths and their methods.
 
 use super::{Row, Section, differs, same};
 use crate::World;
@@ -120,7 +120,7 @@ const ROWS: &[Row] = &[
             ] {
                 ask(world, &identify(Request::get(path), "IT")).expect(200);
             }
-            // Between two slashes there is nothing, not even an empty date.
+            // Two slashes do not enclose an empty date.
             for path in [
                 "//",
                 "//metrics",

@@ -1,4 +1,4 @@
-//! §8: what each key must be.
+//! §8: the validation of keys.
 
 use super::{Row, Section, differs, same};
 use crate::World;
@@ -13,14 +13,14 @@ pub(super) const SECTION: Section = Section {
     prepare: World::new,
 };
 
-/// Uploads a good key and one that is changed; the signature covers both.
+/// Uploads a valid key and a changed one; the signature covers both.
 fn send(world: &World, change: impl FnOnce(&mut Key)) -> Answer {
     let mut keys = Upload::fresh(world, "DE", 2).keys;
     change(&mut keys[1]);
     Upload::of(world, "DE", keys).send(world)
 }
 
-/// The second key breaks a rule, which has this text in the reference.
+/// The second key breaks a rule, whose text in the reference this is.
 #[track_caller]
 fn breaks(world: &World, tail: &str, change: impl FnOnce(&mut Key)) {
     let answer = send(world, change).expect(400);

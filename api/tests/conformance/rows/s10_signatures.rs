@@ -1,5 +1,5 @@
-//! §10: batch signatures. Those that BouncyCastle and OpenSSL made are sent through HTTP as they
-//! are, with the certificate list that they were made for.
+//! §10: batch signatures. Those that BouncyCastle and OpenSSL made are uploaded unchanged, with the
+//! certificate list that they were made for.
 
 use super::{Difference, Row, Section, differs, elsewhere, same};
 use crate::World;
@@ -26,7 +26,7 @@ fn send_shaped(world: &World, country: &'static str, signer: &Identity, shape: S
 }
 
 const VAGUE: &str = "`Invalid signature`, and beside it a `reason`";
-const TOLD: &str = "who is authenticated may know what is wrong with its own signature";
+const TOLD: &str = "an authenticated participant may know what is wrong with its own signature";
 
 const ROWS: &[Row] = &[
     same(

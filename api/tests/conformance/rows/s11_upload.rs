@@ -36,9 +36,9 @@ const ROWS: &[Row] = &[
         |world| {
             let request = Upload::fresh(world, "DE", 1).plain_request();
             ask(world, &request).expect(403);
-            let nobody = request.with("X-SSL-Client-SHA256", "ab".repeat(32));
-            ask(world, &nobody.clone().with("X-SSL-Client-DN", "C=DE")).expect(403);
-            ask(world, &nobody.with("X-SSL-Client-DN", "O=x")).expect(400);
+            let unknown = request.with("X-SSL-Client-SHA256", "ab".repeat(32));
+            ask(world, &unknown.clone().with("X-SSL-Client-DN", "C=DE")).expect(403);
+            ask(world, &unknown.with("X-SSL-Client-DN", "O=x")).expect(400);
         },
     ),
     same(
@@ -336,7 +336,7 @@ const ROWS: &[Row] = &[
             let upload = Upload::fresh(world, "NL", 3).store(world);
             let again = upload.send(world).expect(201);
             assert_eq!(again.header("batchTag"), Some(upload.tag.as_str()));
-            // Signed anew, and in another order: still the same content.
+            // A new signature and another order: still the same content.
             let mut keys = upload.keys.clone();
             keys.reverse();
             Upload::of(world, "NL", keys)

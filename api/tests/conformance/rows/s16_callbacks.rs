@@ -1,4 +1,4 @@
-//! §16: callbacks. Their tests are a suite of their own: they need receivers.
+//! §16: callbacks. Their tests need receivers, and are in a suite of their own.
 
 use super::{Difference, Row, Section, elsewhere};
 use crate::World;
@@ -10,7 +10,7 @@ pub(super) const SECTION: Section = Section {
     prepare: World::new,
 };
 
-/// Another behaviour than the reference's, and why.
+/// A deliberate difference from the reference, and its reason.
 const fn but(gateway: &'static str, reason: &'static str) -> Option<Difference> {
     Some(Difference { gateway, reason })
 }
@@ -55,7 +55,7 @@ const ROWS: &[Row] = &[
         REFUSES,
         but(
             "400 where the id has more than 32 or the URL more than 256 characters; 409 beyond 16 \
-             subscriptions a country",
+             subscriptions per country",
             "what a client sends must not be a 500, and nothing may grow without a bound",
         ),
     ),
@@ -198,10 +198,10 @@ const ROWS: &[Row] = &[
     ),
     elsewhere(
         "§16.3.11",
-        "no authority vouches for receivers",
+        "no CA is trusted for receivers",
         "api/tests/callbacks.rs::trusts_a_ca_of_the_operator_for_the_host_of_the_url",
         but(
-            "an authority of the operator's may, for the host that the URL names",
+            "a CA of the operator's is, for the host in the URL",
             "receivers behind a public certificate",
         ),
     ),
