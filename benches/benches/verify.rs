@@ -41,8 +41,8 @@ fn signatures(criterion: &mut Criterion) {
                 batch_signature,
                 ..
             } = backend.upload(0, size);
-            let batch = decode(&body, size).and_then(|batch| validate(batch, NOON));
-            let batch = batch.expect("well-formed and valid");
+            let batch = decode(&body, size).expect("well-formed");
+            let batch = validate(batch, NOON).expect("valid");
             bench(&mut group, shape, size, |b| {
                 b.iter(|| {
                     let content = signed_content(black_box(&batch));

@@ -26,74 +26,14 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::clock::Clock;
-use crate::domain::{BatchTag, Country, Day, UnixMillis};
+use crate::database::{Database, SqlError};
+use crate::domain::{BatchTag, Country, Day};
 pub use crate::domain::{CallbackId, CallbackIdError};
 use crate::failure::{DatabaseError, Failure};
 use crate::limits;
 use crate::overload::{Overload, OverloadBound};
-use crate::persist::{ClaimTerms, Database, DueDelivery, KeptStore, SqlError, Store};
-
-/// A subscription, as its owner sees it: while it is enabled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
-    /// Its name.
-    pub callback_id: CallbackId,
-    /// Whom to tell.
-    pub url: Box<str>,
-}
-
-/// A subscription, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubscriptionState {
-    /// Whose.
-    pub country: Country,
-    /// Its name.
-    pub callback_id: CallbackId,
-    /// Whom to tell.
-    pub url: Box<str>,
-    /// Since when it is disabled, if it is.
-    pub disabled_at: Option<UnixMillis>,
-    /// Attempts in a row that failed.
-    pub failed_attempts: u32,
-    /// The last of them.
-    pub last_failure: Option<LastFailure>,
-    /// The download batch to be told next, if there is one that can still be downloaded.
-    pub next_batch: Option<BatchTag>,
-    /// When that is to be tried at the earliest; the epoch for at once.
-    pub next_attempt_at: UnixMillis,
-    /// How many download batches are to be told.
-    pub batches_behind: u64,
-}
-
-/// Why a subscriber was not told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastFailure {
-    /// When, by the database's clock.
-    pub at: UnixMillis,
-    /// What was wrong, at most [`limits::CALLBACK_REASON_CHARACTERS_MAX`] characters.
-    pub reason: Box<str>,
-}
-
-/// What became of a wish to subscribe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subscribed {
-    /// The subscription is as wished, and enabled.
-    Taken,
-    /// The country has as many subscriptions as it may have; nothing was done.
-    TooMany,
-}
-
-/// All subscriptions in numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Subscriptions that are told of new download batches.
-    pub active: u64,
-    /// Subscriptions that failed too often.
-    pub disabled: u64,
-    /// How many download batches the furthest active one is behind. Those too old to be
-    /// downloaded count until it moves on.
-    pub batches_behind_max: u64,
-}
+use crate::store::{CachedStore, ClaimTerms, DueDelivery, Store};
+pub use crate::store::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
 
 /// A batch to tell one subscriber of; this gateway holds the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +126,7 @@ impl Callbacks {
     ) -> (Self, CallbackWorker) {
         let (sender, jobs) = bounded(limits::CALLBACK_JOBS_MAX);
         let link = Link {
-            connection: KeptStore::new(database.clone()),
+            connection: CachedStore::new(database.clone()),
         };
         let callbacks = Self {
             jobs: Mutex::new(Some(sender)),
@@ -376,7 +316,7 @@ where
 
 /// The thread's connection.
 struct Link {
-    connection: KeptStore,
+    connection: CachedStore,
 }
 
 /// Attempts at a statement that others are in the way of, or whose connection had gone stale.
@@ -454,9 +394,10 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::persist::faulty::{Fault, Moment};
-    use crate::persist::migrate;
+    use crate::database::faulty::{Fault, Moment};
+    use crate::domain::UnixMillis;
     use crate::settings::DatabaseUrl;
+    use crate::store::migrate;
 
     fn database(folder: &tempfile::TempDir) -> Database {
         let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
@@ -508,7 +449,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = database(&folder);
         let id = CallbackId::parse("1").unwrap();
-        let mut store = database.store().unwrap();
+        let mut store = Store::open(&database).unwrap();
         let subscribed = store.subscribe(de(), &id, "https://de", UnixMillis(0));
         assert_eq!(subscribed.unwrap(), Subscribed::Taken);
         let commits = AtomicU64::new(0);

@@ -29,18 +29,19 @@ pub use note::Note;
 use upload::{ImportedUpload, import_upload};
 
 use crate::admin::canonical_pem;
+use crate::database::{Database, SqlError};
 use crate::domain::{
     BatchTag, CertificateKind, Country, Day, Seq, Thumbprint, UnixMillis, UploadTag,
 };
 use crate::engine::agree_on_keys;
 use crate::failure::{DatabaseError, StartError};
 use crate::limits;
-use crate::persist::{
-    Database, DownloadBatchRow, ImportState, Reference, ReferenceBatch, ReferenceCertificate,
-    ReferenceKey, ReferenceUpload, SqlError, Store, UploadRow, migrate,
-};
 use crate::seal::Keys;
 use crate::settings::DatabaseUrl;
+use crate::store::{
+    DownloadBatchRow, ImportState, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey,
+    ReferenceUpload, Store, UploadRow, migrate,
+};
 use crate::trust::{CertificateRow, Trust, TrustAnchor, TrustAnchorError};
 
 /// What to import, and where to.
@@ -160,7 +161,7 @@ pub fn import(request: &ImportRequest<'_>) -> Result<Imported, ImportError> {
     }
     let columns = Columns::new(request.password).ok_or(ImportError::PasswordLength)?;
     let anchor = TrustAnchor::from_pem(request.trust_anchor_pem)?;
-    let reference = Database::new(request.from.clone()).reference();
+    let reference = Reference::open(&Database::new(request.from.clone()));
     let mut run = Run {
         reference: reference.map_err(reading)?,
         target: open_target(request)?,
@@ -192,14 +193,14 @@ fn open_target(request: &ImportRequest<'_>) -> Result<Option<Store>, ImportError
     let database = Database::new(request.into.clone());
     let unreachable = |error| ImportError::Target(database.unreachable(error));
     if request.dry_run {
-        let mut store = database.patient_store().map_err(unreachable)?;
+        let mut store = Store::open_for_long_statements(&database).map_err(unreachable)?;
         if store.schema_version().map_err(unreachable)? > 0 {
             check_target(&mut store, request.into)?;
         }
         return Ok(None);
     }
     migrate(&database)?;
-    let mut store = database.patient_store().map_err(unreachable)?;
+    let mut store = Store::open_for_long_statements(&database).map_err(unreachable)?;
     check_target(&mut store, request.into)?;
     agree_on_keys(request.keys, &mut store, &database)?;
     Ok(Some(store))

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
+use crate::database::{Database, SqlError};
 use crate::limits;
-use crate::persist::{Database, KeptStore, SqlError, Store};
+use crate::store::{CachedStore, Store};
 use crate::trust::{Trust, TrustAnchor};
 
 /// The current [`Trust`], and how to renew it.
@@ -38,7 +39,7 @@ impl TrustList {
     /// Keeps the list current until the engine stops, on a connection of its own: a revocation
     /// waits for nobody.
     pub(crate) fn follow(&self, database: &Database, stop: &Receiver<()>) {
-        let mut connection = KeptStore::new(database.clone());
+        let mut connection = CachedStore::new(database.clone());
         while stop.recv_timeout(limits::TRUST_INTERVAL) == Err(RecvTimeoutError::Timeout) {
             let refreshed = connection.store().and_then(|store| self.refresh(store));
             if let Err(error) = refreshed {

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use engine::Rejection;
 use engine::decode::decode;
 use engine::domain::{CertificateKind, ContentDigest, Country, Thumbprint, UnixMillis};
 use engine::pki::{Certificate, SignedMessage};
@@ -21,6 +20,7 @@ use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::validate::check_origins;
 use engine::verify::CanonicalBytes;
 use engine::verify::{SignatureCheck, check_signature};
+use engine::wire::BodyError;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -384,7 +384,7 @@ fn refuses_every_malformed_body() {
         let file = entry["file"].as_str().unwrap();
         let verdict = match decode(&fs::read(malformed.join(file)).unwrap(), u32::MAX) {
             Ok(_) => Ok(()),
-            Err(Rejection::MalformedBatch(_)) => Err("malformed_protobuf"),
+            Err(BodyError::Malformed(_)) => Err("malformed_protobuf"),
             Err(other) => panic!("{file}: {other}"),
         };
         let expected = match (entry["policy"].as_bool().unwrap(), decision(file)) {

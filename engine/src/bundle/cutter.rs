@@ -12,13 +12,13 @@ use super::download_batch::DownloadBatch;
 use super::pacing::CutBudget;
 use super::serve::Serve;
 use crate::clock::Clock;
+use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Day, Seq, UnixMillis};
 use crate::limits;
-use crate::persist::{
-    self, Database, DownloadBatchRow, NewDownloadBatch, SqlError, Store, UploadMeta, WriterState,
-};
+use crate::persist::WriterState;
 use crate::settings::BundleSettings;
 use crate::stage::timed;
+use crate::store::{DownloadBatchRow, Lease, NewDownloadBatch, Store, UploadMeta};
 
 /// The bundler thread's own.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Bundler {
 #[derive(Debug, Default)]
 pub(crate) struct BundlerState {
     store: Option<Store>,
-    lease: Option<Lease>,
+    lease: Option<HeldLease>,
     /// The newest download batch, of whatever day, as of taking the lease.
     newest: Option<DownloadBatchRow>,
     waiting: Waiting,
@@ -52,7 +52,7 @@ pub(crate) struct BundlerState {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Lease {
+struct HeldLease {
     token: u64,
     /// By our own monotonic clock, earlier than by the database's.
     expires: Instant,
@@ -100,7 +100,7 @@ impl Bundler {
 
     fn tick(&mut self) -> Result<(), SqlError> {
         if self.state.store.is_none() {
-            self.state.store = Some(self.database.store()?);
+            self.state.store = Some(Store::open(&self.database)?);
         }
         self.follow_clock()?;
         self.hold_lease()?;
@@ -159,13 +159,13 @@ impl Bundler {
         let asked = Instant::now();
         let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
         let store = self.state.store();
-        let held = store.hold_lease(persist::Lease::Bundle, &self.holder, ttl_ms)?;
+        let held = store.hold_lease(Lease::Bundle, &self.holder, ttl_ms)?;
         let Some(token) = held else {
             self.lose_lease();
             return Ok(());
         };
         let is_new = self.state.lease.is_none_or(|lease| lease.token != token);
-        self.state.lease = Some(Lease {
+        self.state.lease = Some(HeldLease {
             token,
             expires: asked + limits::LEASE_TTL,
         });
@@ -198,7 +198,7 @@ impl Bundler {
     fn release_lease(&mut self) -> Result<(), SqlError> {
         if self.state.lease.is_some() {
             let store = self.state.store();
-            store.release_lease(persist::Lease::Bundle, &self.holder)?;
+            store.release_lease(Lease::Bundle, &self.holder)?;
         }
         self.lose_lease();
         Ok(())
@@ -329,7 +329,7 @@ impl Bundler {
     fn leave(mut self) {
         if self.state.lease.is_some()
             && let Some(store) = self.state.store.as_mut()
-            && let Err(error) = store.release_lease(persist::Lease::Bundle, &self.holder)
+            && let Err(error) = store.release_lease(Lease::Bundle, &self.holder)
         {
             tracing::warn!(stage = "bundle", error = %error, "cannot release the lease");
         }

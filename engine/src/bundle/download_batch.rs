@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 
 use crate::domain::{BatchTag, Country, Format, Seq};
-use crate::persist::{DownloadBatchRow, UploadMeta};
+use crate::store::{DownloadBatchRow, UploadMeta};
 use crate::wire::json;
 
 /// An upload as a part of a download batch.

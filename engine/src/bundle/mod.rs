@@ -17,6 +17,7 @@ mod catalog;
 mod cutter;
 mod download;
 mod download_batch;
+mod feed;
 mod fresh;
 mod pacing;
 mod refusal;
@@ -25,8 +26,9 @@ mod serve;
 pub(crate) use cutter::Bundler;
 pub use download::{Download, DownloadRequest};
 pub use download_batch::{Bundle, BundledUpload, DownloadBatch};
+pub(crate) use feed::BundlerFeed;
 pub(crate) use fresh::FreshSegments;
 pub use refusal::{DownloadError, DownloadRefusal};
 pub(crate) use serve::Serve;
 
-pub use crate::persist::AuditEntry;
+pub use crate::store::AuditEntry;

@@ -15,14 +15,15 @@ use super::download_batch::{Bundle, BundleKey, DownloadBatch};
 use super::fresh::FreshSegments;
 use super::refusal::{DownloadError, DownloadRefusal};
 use crate::clock::Clock;
+use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::failure::{DatabaseError, Failure, StartError};
 use crate::limits;
 use crate::overload::{Overload, OverloadBound};
-use crate::persist::{AuditEntry, Database, DownloadBatchRow, KeptStore, SqlError, Store};
 use crate::seal::{Keys, seal_context};
 use crate::stage::timed;
-use crate::statistics::{DownloadCounts, DownloadPlace};
+use crate::statistics::DownloadCounts;
+use crate::store::{AuditEntry, CachedStore, DownloadBatchRow, DownloadPlace, Store};
 
 /// Who waits for a download.
 pub(crate) type DownloadReply = Box<dyn FnOnce(Result<Download, DownloadError>) + Send>;
@@ -211,7 +212,7 @@ impl Serve {
             return Ok(Vec::new());
         };
         let seqs = *first.seqs.start()..=*last.seqs.end();
-        store.settle_what_was_read()?;
+        store.make_reads_durable()?;
         let uploads = store.read_upload_range(&seqs)?;
         let mut uploads = uploads.into_iter().peekable();
         let with_members = |row: DownloadBatchRow| {
@@ -354,7 +355,7 @@ impl Serve {
 
     /// A reader thread.
     fn work(&self, database: &Database, jobs: &Receiver<Job>) {
-        let mut connection = KeptStore::new(database.clone());
+        let mut connection = CachedStore::new(database.clone());
         for job in jobs {
             let store = match connection.store() {
                 Ok(store) => store,

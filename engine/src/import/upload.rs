@@ -8,8 +8,8 @@ use super::ImportError;
 use super::column::Columns;
 use crate::decode::decode;
 use crate::domain::{ContentDigest, Country, KeyIdentity, REPORT_TYPES, UnixMillis, UploadTag};
-use crate::persist::{PAYLOAD, ReferenceKey};
 use crate::seal::{Keys, seal_context};
+use crate::store::{PAYLOAD, ReferenceKey};
 use crate::verify::CanonicalBytes;
 use crate::wire::protobuf::{KeyFields, write_key};
 

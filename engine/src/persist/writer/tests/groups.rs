@@ -54,7 +54,7 @@ fn groups_of(queue: &[Upload]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn participants_take_turns_behind_a_full_group() {
+fn serves_participants_round_robin_behind_a_full_group() {
     let queue = [
         large("full", 2, limits::GROUP_BYTES_MAX),
         upload_of("DE", "d1", &[3]),

@@ -1,31 +1,37 @@
 //! An open connection with the statements of the product, in SQL that both databases share. Each
 //! table's are in a file of their own.
 
-use super::connection::{Connection, Row, SqlError};
-use crate::domain::Country;
+use super::migrate::version;
+use crate::database::{Connection, Database, SqlError, Timeouts};
 
 /// An open connection with the statements of the product.
 #[derive(Debug)]
 pub(crate) struct Store(pub(super) Box<dyn Connection>);
 
 impl Store {
-    pub(super) fn new(connection: Box<dyn Connection>) -> Self {
-        Self(connection)
+    /// Opens a connection for the statements of a gateway at work.
+    pub(crate) fn open(database: &Database) -> Result<Self, SqlError> {
+        Ok(Self(database.connect(Timeouts::Short)?))
+    }
+
+    /// Opens a connection for statements that may take minutes: at start, and for the command line.
+    pub(crate) fn open_for_long_statements(database: &Database) -> Result<Self, SqlError> {
+        Ok(Self(database.connect(Timeouts::Long)?))
     }
 
     /// The schema version.
     pub(crate) fn schema_version(&mut self) -> Result<u32, SqlError> {
-        super::migrate::version(&mut *self.0)
+        version(&mut *self.0)
     }
 
-    /// What about the server does not suit us, if anything.
+    /// Validates the server's settings; gives what is wrong with them, if anything.
     pub(crate) fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError> {
         self.0.check_server(packet_bytes)
     }
 
     /// Makes sure that what was just read can be relied on: that the commits of others which it
     /// shows are durable. Redo is written in order, so a commit of our own behind them is enough.
-    pub(crate) fn settle_what_was_read(&mut self) -> Result<(), SqlError> {
+    pub(crate) fn make_reads_durable(&mut self) -> Result<(), SqlError> {
         if self.0.shows_durable_only() {
             return Ok(());
         }
@@ -59,12 +65,4 @@ impl Store {
             Err(error) => Err(error),
         }
     }
-}
-
-pub(super) fn country(row: &mut Row, column: usize) -> Country {
-    Country::parse(&row.take_text(column)).expect("the writer writes countries")
-}
-
-pub(super) fn number_32(number: u64) -> u32 {
-    u32::try_from(number).expect("the writer writes 32 bits")
 }

@@ -7,8 +7,8 @@ use crossbeam::channel::Sender;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Error, ErrorCode, OpenFlags, ToSql};
 
-use super::checkpoint::Unfolded;
 use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, Value};
+use super::uncheckpointed::Uncheckpointed;
 use crate::limits;
 
 const DIALECT: Dialect = Dialect {
@@ -34,39 +34,42 @@ const PRAGMAS: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
 #[derive(Debug)]
 pub(crate) struct SqliteConnection {
     inner: rusqlite::Connection,
-    /// For checkpoints, if there is somebody who makes them.
-    unfolded: Option<Unfolded>,
+    /// Requests checkpoints, if another thread makes them.
+    uncheckpointed: Option<Uncheckpointed>,
 }
 
-/// What became of a checkpoint.
+/// The progress of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CheckpointProgress {
     /// Pages in the log.
     pub(super) pages: u64,
     /// Those that are in the database file by now.
-    pub(super) folded: u64,
+    pub(super) checkpointed: u64,
 }
 
 impl SqliteConnection {
-    /// `checkpoints` is asked for checkpoints; they are made within commits only where there is
-    /// none, or where it falls behind.
+    /// Requests checkpoints through `checkpoints`; SQLite makes its own, within commits, only
+    /// without one, or when it falls behind.
     pub(super) fn open(path: &Path, checkpoints: Option<&Sender<()>>) -> Result<Self, SqlError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = rusqlite::Connection::open_with_flags(path, flags).map_err(sort)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(sort)?;
+        let connection =
+            rusqlite::Connection::open_with_flags(path, flags).map_err(classify_error)?;
+        connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .map_err(classify_error)?;
         connection.set_prepared_statement_cache_capacity(64);
-        connection.execute_batch(PRAGMAS).map_err(sort)?;
+        connection.execute_batch(PRAGMAS).map_err(classify_error)?;
         let bound = match checkpoints {
             Some(_) => limits::WAL_PAGES_MAX,
             None => limits::WAL_PAGES_MAX / 2,
         };
         let bound = format!("PRAGMA wal_autocheckpoint = {bound}");
-        connection.execute_batch(&bound).map_err(sort)?;
+        connection.execute_batch(&bound).map_err(classify_error)?;
         Ok(Self {
             inner: connection,
-            unfolded: checkpoints.cloned().map(Unfolded::new),
+            uncheckpointed: checkpoints.cloned().map(Uncheckpointed::new),
         })
     }
 
@@ -77,22 +80,22 @@ impl SqliteConnection {
             Ok(CheckpointProgress {
                 // Both are -1 if another checkpoint is under way.
                 pages: row.get::<_, i64>(1)?.try_into().unwrap_or(0),
-                folded: row.get::<_, i64>(2)?.try_into().unwrap_or(0),
+                checkpointed: row.get::<_, i64>(2)?.try_into().unwrap_or(0),
             })
         });
-        progress.map_err(sort)
+        progress.map_err(classify_error)
     }
 }
 
 impl Connection for SqliteConnection {
     fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError> {
-        if let Some(unfolded) = &mut self.unfolded {
-            unfolded.add(params.iter().map(Param::stored_bytes).sum());
+        if let Some(uncheckpointed) = &mut self.uncheckpointed {
+            uncheckpointed.add(params.iter().map(Param::stored_bytes).sum());
         }
-        let mut statement = self.inner.prepare_cached(sql).map_err(sort)?;
+        let mut statement = self.inner.prepare_cached(sql).map_err(classify_error)?;
         let changed = statement
             .execute(rusqlite::params_from_iter(params))
-            .map_err(sort)?;
+            .map_err(classify_error)?;
         Ok(changed as u64)
     }
 
@@ -102,20 +105,20 @@ impl Connection for SqliteConnection {
         params: &[Param<'_>],
         on_row: &mut dyn FnMut(Row),
     ) -> Result<(), SqlError> {
-        let mut statement = self.inner.prepare_cached(sql).map_err(sort)?;
+        let mut statement = self.inner.prepare_cached(sql).map_err(classify_error)?;
         let columns = statement.column_count();
         let mut rows = statement
             .query(rusqlite::params_from_iter(params))
-            .map_err(sort)?;
-        while let Some(row) = rows.next().map_err(sort)? {
-            let column = |at| row.get_ref(at).map(from_sqlite).map_err(sort);
+            .map_err(classify_error)?;
+        while let Some(row) = rows.next().map_err(classify_error)? {
+            let column = |at| row.get_ref(at).map(from_sqlite).map_err(classify_error);
             on_row(Row((0..columns).map(column).collect::<Result<_, _>>()?));
         }
         Ok(())
     }
 
     fn script(&mut self, sql: &str) -> Result<(), SqlError> {
-        self.inner.execute_batch(sql).map_err(sort)
+        self.inner.execute_batch(sql).map_err(classify_error)
     }
 
     /// The WAL is flushed before a commit shows.
@@ -183,9 +186,9 @@ fn from_sqlite(value: ValueRef<'_>) -> Value {
     }
 }
 
-/// Sorts an error by what happens next. A local file cannot lose its connection: a statement that
+/// Classifies an error: conflict or permanent. A local file cannot lose its connection: a statement that
 /// failed has had no effect.
-fn sort(error: Error) -> SqlError {
+fn classify_error(error: Error) -> SqlError {
     let Error::SqliteFailure(failure, message) = &error else {
         return SqlError::Refused(error.into());
     };

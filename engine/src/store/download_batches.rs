@@ -2,9 +2,10 @@
 
 use std::ops::RangeInclusive;
 
-use super::connection::{Connection, Row, SqlError};
+use super::columns::number_32;
 use super::leases::{Lease, fence};
-use super::store::{Store, number_32};
+use super::session::Store;
+use crate::database::{Connection, Row, SqlError};
 use crate::domain::{BatchTag, Day, UnixMillis};
 
 /// A download batch that is about to be.

@@ -1,10 +1,11 @@
-//! Checkpoints of SQLite's write-ahead log: its pages go back into the database file beside those
-//! who write, not in the middle of a commit.
+//! Checkpoints of SQLite's write-ahead log (WAL): a thread copies its pages into the database file
+//! while others write, so that no commit has to.
 //!
 //! A checkpoint of 8 MiB takes two synchronous writes and as much again as the commits themselves.
 //! Weighed against: SQLite's own, which runs within the commit that crosses a bound (every
-//! eightieth upload waited 25 ms and more for it). It stays as the second bound: a log that never
-//! comes to rest can only begin anew once someone catches up with it, and that is who writes.
+//! eightieth upload waited 25 ms and more for it). It stays as the second bound: SQLite reuses the
+//! log from its beginning only after a checkpoint of all of it, and under constant load only a
+//! writer can complete one.
 
 use std::path::PathBuf;
 
@@ -14,30 +15,7 @@ use super::connection::SqlError;
 use super::sqlite::SqliteConnection;
 use crate::limits;
 
-/// What a connection has written since it last asked for a checkpoint.
-#[derive(Debug)]
-pub(super) struct Unfolded {
-    bytes: usize,
-    wake: Sender<()>,
-}
-
-impl Unfolded {
-    pub(super) const fn new(wake: Sender<()>) -> Self {
-        Self { bytes: 0, wake }
-    }
-
-    /// Counts what a statement writes; asks for a checkpoint when it is due.
-    pub(super) fn add(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        if self.bytes >= limits::CHECKPOINT_BYTES {
-            self.bytes = 0;
-            // A full channel means that one is due already.
-            let _already_due = self.wake.try_send(());
-        }
-    }
-}
-
-/// Makes checkpoints when connections ask for them.
+/// Makes checkpoints when connections request them.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     path: PathBuf,
@@ -45,7 +23,7 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// And what connections ask with.
+    /// Gives what connections request checkpoints with, too.
     pub(super) fn new(path: PathBuf) -> (Self, Sender<()>) {
         let (wake, due) = bounded(1);
         (Self { path, due }, wake)
@@ -59,7 +37,7 @@ impl Checkpoints {
                 recv(self.due) -> due => if due.is_err() { return },
                 recv(stop) -> _ => return,
             }
-            if let Err(error) = self.fold(&mut connection) {
+            if let Err(error) = self.checkpoint(&mut connection) {
                 // Nothing is lost: whoever writes makes the checkpoint at the second bound.
                 tracing::warn!(stage = "persist", error = %error, "checkpoint did not go through");
                 connection = None;
@@ -67,20 +45,21 @@ impl Checkpoints {
         }
     }
 
-    /// Checkpoints until what was written meanwhile is little.
-    fn fold(&self, connection: &mut Option<SqliteConnection>) -> Result<(), SqlError> {
+    /// Checkpoints until few pages are left that were written meanwhile.
+    fn checkpoint(&self, connection: &mut Option<SqliteConnection>) -> Result<(), SqlError> {
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(SqliteConnection::open(&self.path, None)?),
         };
-        let mut folded_before = 0;
+        let mut checkpointed_before = 0;
         loop {
             let progress = connection.checkpoint()?;
-            let left = progress.pages.saturating_sub(progress.folded);
-            if left <= limits::CHECKPOINT_PAGES_LEFT || progress.folded <= folded_before {
+            let left = progress.pages.saturating_sub(progress.checkpointed);
+            if left <= limits::CHECKPOINT_PAGES_LEFT || progress.checkpointed <= checkpointed_before
+            {
                 return Ok(());
             }
-            folded_before = progress.folded;
+            checkpointed_before = progress.checkpointed;
         }
     }
 }
@@ -88,17 +67,18 @@ impl Checkpoints {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::persist::{Database, migrate};
+    use crate::database::Database;
     use crate::settings::DatabaseUrl;
+    use crate::store::{Store, migrate};
 
     #[test]
-    fn folds_what_connections_have_written_back_into_the_file() {
+    fn copies_what_connections_have_written_into_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let mut database = Database::new(DatabaseUrl::Sqlite(path.clone()));
         let checkpoints = database.checkpoints().expect("it is SQLite");
         migrate(&database).unwrap();
-        let mut writer = database.store().unwrap();
+        let mut writer = Store::open(&database).unwrap();
         let blob = vec![1; limits::CHECKPOINT_BYTES / 4];
         let file_bytes = || usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
         for row in 1..=5 {
@@ -109,18 +89,18 @@ mod tests {
             }
         }
         assert!(file_bytes() < limits::CHECKPOINT_BYTES / 4);
-        checkpoints.fold(&mut None).unwrap();
+        checkpoints.checkpoint(&mut None).unwrap();
         assert!(file_bytes() >= limits::CHECKPOINT_BYTES * 5 / 4);
     }
 
     #[test]
-    fn lets_the_log_begin_anew_beside_who_never_stops_writing() {
+    fn keeps_the_log_bounded_under_constant_writes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let mut database = Database::new(DatabaseUrl::Sqlite(path));
         let checkpoints = database.checkpoints().expect("it is SQLite");
         migrate(&database).unwrap();
-        let mut writer = database.store().unwrap();
+        let mut writer = Store::open(&database).unwrap();
         let (told, stop) = bounded::<()>(0);
         let thread = std::thread::spawn(move || checkpoints.run(&stop));
         // Four times the second bound.

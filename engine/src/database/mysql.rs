@@ -5,8 +5,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, Opts, OptsBuilder};
 
-use super::Pace;
-use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, Value};
+use super::connection::{Connection, Dialect, Param, Row, SqlError, Timeouts, UniqueIndex, Value};
 use crate::limits;
 
 const DIALECT: Dialect = Dialect {
@@ -44,10 +43,10 @@ pub(crate) struct MysqlConnection {
 }
 
 impl MysqlConnection {
-    pub(super) fn open(url: &str, pace: Pace) -> Result<Self, SqlError> {
-        let (answer, idle) = match pace {
-            Pace::Brisk => (limits::ANSWER_TIMEOUT, limits::SESSION_IDLE_MAX),
-            Pace::Leisurely => (limits::LONG_ANSWER_TIMEOUT, limits::LONG_SESSION_IDLE_MAX),
+    pub(super) fn open(url: &str, timeouts: Timeouts) -> Result<Self, SqlError> {
+        let (answer, idle) = match timeouts {
+            Timeouts::Short => (limits::ANSWER_TIMEOUT, limits::SESSION_IDLE_MAX),
+            Timeouts::Long => (limits::LONG_ANSWER_TIMEOUT, limits::LONG_SESSION_IDLE_MAX),
         };
         let idle = format!("SET SESSION wait_timeout = {}", idle.as_secs());
         let opts = Opts::from_url(url).map_err(|error| SqlError::Refused(error.into()))?;
@@ -58,10 +57,10 @@ impl MysqlConnection {
             .write_timeout(Some(answer))
             .stmt_cache_size(64)
             .init(vec![SESSION, &idle, CHARACTER_SET, ISOLATION]);
-        let mut driver = Conn::new(opts).map_err(sort)?;
+        let mut driver = Conn::new(opts).map_err(classify_error)?;
         // Galera: a read sees what any node has committed. MySQL does not know the variable.
         let _unknown_variable = driver.query_drop("SET SESSION wsrep_sync_wait = 1");
-        let flushing = Flushing::read(&mut driver).map_err(sort)?;
+        let flushing = Flushing::read(&mut driver).map_err(classify_error)?;
         Ok(Self {
             driver,
             shows_durable_only: flushing.binary_log && flushing.sync_binlog == 1,
@@ -86,7 +85,7 @@ impl MysqlConnection {
         }
         work(&mut self.driver).map_err(|error| {
             self.is_broken = !matches!(error, Error::MySqlError(_));
-            sort(error)
+            classify_error(error)
         })
     }
 }
@@ -246,9 +245,9 @@ fn from_mysql(value: mysql::Value) -> Value {
     }
 }
 
-/// Sorts a driver's error by what happens next. Codes and SQL states are from the servers' error
+/// Classifies a driver's error: conflict, lost connection or permanent. Codes and SQL states are from the servers' error
 /// references; those that MySQL and MariaDB share mean the same.
-fn sort(error: Error) -> SqlError {
+fn classify_error(error: Error) -> SqlError {
     const DUPLICATE_ENTRY: u16 = 1062;
     const PACKET_TOO_LARGE: u16 = 1153;
     // Lock wait timeout, record changed since last read, query killed, must be prepared again.

@@ -5,11 +5,72 @@
 
 use std::ops::RangeInclusive;
 
-use super::connection::{Connection, Param, Row, SqlError};
-use super::store::Store;
-use crate::callbacks::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
+use super::session::Store;
+use crate::database::{Connection, Param, Row, SqlError};
 use crate::domain::{BatchTag, CallbackId, Country, Day, UnixMillis};
 use crate::limits;
+
+/// A subscription, as its owner sees it: while it is enabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its name.
+    pub callback_id: CallbackId,
+    /// Whom to tell.
+    pub url: Box<str>,
+}
+
+/// A subscription, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionState {
+    /// Whose.
+    pub country: Country,
+    /// Its name.
+    pub callback_id: CallbackId,
+    /// Whom to tell.
+    pub url: Box<str>,
+    /// Since when it is disabled, if it is.
+    pub disabled_at: Option<UnixMillis>,
+    /// Attempts in a row that failed.
+    pub failed_attempts: u32,
+    /// The last of them.
+    pub last_failure: Option<LastFailure>,
+    /// The download batch to be told next, if there is one that can still be downloaded.
+    pub next_batch: Option<BatchTag>,
+    /// When that is to be tried at the earliest; the epoch for at once.
+    pub next_attempt_at: UnixMillis,
+    /// How many download batches are to be told.
+    pub batches_behind: u64,
+}
+
+/// Why a subscriber was not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFailure {
+    /// When, by the database's clock.
+    pub at: UnixMillis,
+    /// What was wrong, at most [`limits::CALLBACK_REASON_CHARACTERS_MAX`] characters.
+    pub reason: Box<str>,
+}
+
+/// What became of a wish to subscribe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subscribed {
+    /// The subscription is as wished, and enabled.
+    Taken,
+    /// The country has as many subscriptions as it may have; nothing was done.
+    TooMany,
+}
+
+/// All subscriptions in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Subscriptions that are told of new download batches.
+    pub active: u64,
+    /// Subscriptions that failed too often.
+    pub disabled: u64,
+    /// How many download batches the furthest active one is behind. Those too old to be
+    /// downloaded count until it moves on.
+    pub batches_behind_max: u64,
+}
 
 /// Under which terms deliveries are claimed.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,8 @@
 //! The certificate list, and the number that changes with it.
 
-use super::connection::{Connection, Param, SqlError};
-use super::store::Store;
-use crate::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
-use crate::trust::CertificateRow;
+use super::session::Store;
+use crate::database::{Connection, Param, SqlError};
+use crate::domain::{CertificateKind, CertificateRow, Country, Thumbprint, UnixMillis};
 
 const CERTIFICATE_REVISION: &str = "certificate_revision";
 

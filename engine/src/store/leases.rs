@@ -1,7 +1,7 @@
 //! Leases: what only one gateway does at a time, guarded by a token that changes hands.
 
-use super::connection::{Connection, Param, SqlError};
-use super::store::Store;
+use super::session::Store;
+use crate::database::{Connection, Param, SqlError};
 
 /// What only one gateway does at a time.
 #[derive(Debug, Clone, Copy)]

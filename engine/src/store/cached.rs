@@ -1,23 +1,24 @@
-//! A connection that a thread keeps between its jobs.
+//! A cached connection: a thread keeps it between its jobs.
 
 use std::time::Instant;
 
-use super::{Database, SqlError, Store};
+use super::session::Store;
+use crate::database::{Database, SqlError};
 use crate::limits;
 
 /// Opens a connection when it is first needed and keeps it; one that was idle for too long is not
 /// used again, since the server has closed it, or is about to.
 #[derive(Debug)]
-pub(crate) struct KeptStore {
+pub(crate) struct CachedStore {
     database: Database,
-    kept: Option<(Store, Instant)>,
+    cached: Option<(Store, Instant)>,
 }
 
-impl KeptStore {
+impl CachedStore {
     pub(crate) const fn new(database: Database) -> Self {
         Self {
             database,
-            kept: None,
+            cached: None,
         }
     }
 
@@ -27,25 +28,25 @@ impl KeptStore {
     /// When a connection cannot be opened: nothing was done.
     pub(crate) fn store(&mut self) -> Result<&mut Store, SqlError> {
         let fresh = self
-            .kept
+            .cached
             .take()
             .filter(|(_, used)| used.elapsed() < limits::CONNECTION_IDLE_MAX);
         let store = match fresh {
             Some((store, _)) => store,
-            None => self.database.store()?,
+            None => Store::open(&self.database)?,
         };
-        Ok(&mut self.kept.insert((store, Instant::now())).0)
+        Ok(&mut self.cached.insert((store, Instant::now())).0)
     }
 
-    /// Ends the connection, if there is one: something has failed on it.
+    /// Closes the connection, if there is one: something has failed on it.
     pub(crate) fn close(&mut self) {
-        self.kept = None;
+        self.cached = None;
     }
 
     /// Lets time go by.
     #[cfg(test)]
     pub(crate) fn idle_for(&mut self, time: std::time::Duration) {
-        if let Some((_, used)) = &mut self.kept {
+        if let Some((_, used)) = &mut self.cached {
             *used = used.checked_sub(time).expect("the machine runs for longer");
         }
     }
@@ -62,15 +63,15 @@ mod tests {
     fn keeps_a_connection_until_it_fails_or_is_idle_for_too_long() {
         let folder = tempfile::tempdir().unwrap();
         let url = DatabaseUrl::Sqlite(folder.path().join("db"));
-        let mut connection = KeptStore::new(Database::new(url));
+        let mut connection = CachedStore::new(Database::new(url));
         let mut seen = Vec::new();
         for before in [
-            (|_| {}) as fn(&mut KeptStore),
+            (|_| {}) as fn(&mut CachedStore),
             |_| {},
-            |kept| kept.idle_for(limits::CONNECTION_IDLE_MAX - Duration::from_secs(5)),
-            |kept| kept.idle_for(limits::CONNECTION_IDLE_MAX),
+            |cached| cached.idle_for(limits::CONNECTION_IDLE_MAX - Duration::from_secs(5)),
+            |cached| cached.idle_for(limits::CONNECTION_IDLE_MAX),
             |_| {},
-            KeptStore::close,
+            CachedStore::close,
         ] {
             before(&mut connection);
             let store = connection.store().unwrap();

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::connection::{Connection, Row, SqlError};
+use crate::database::{Connection, Database, Row, SqlError, Timeouts};
 use crate::domain::UnixMillis;
 
 /// An open connection to a reference database.
@@ -80,8 +80,9 @@ pub(crate) const PAYLOAD: [&str; 8] = [
 const CREATED_AT_MS: &str = "CAST(UNIX_TIMESTAMP(created_at) * 1000 AS UNSIGNED)";
 
 impl Reference {
-    pub(super) fn new(connection: Box<dyn Connection>) -> Self {
-        Self(connection)
+    /// Opens a connection to a reference database.
+    pub(crate) fn open(database: &Database) -> Result<Self, SqlError> {
+        Ok(Self(database.connect(Timeouts::Long)?))
     }
 
     /// Every row of the certificate list, in order of arrival.

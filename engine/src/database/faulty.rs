@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Database;
 use super::connection::{Connection, Dialect, Param, Row, SqlError};
+use super::connector::Database;
 
 /// Before what a connection may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub(crate) enum Moment<'a> {
     /// The insertion of the upload with this tag. Alone in its group, it is the commit, too.
     Insert(&'a str),
     Commit,
-    /// The claim on the end of the log.
-    Claim,
+    /// The log is locked.
+    LockLog,
     /// A connection is opened. It fails, whichever way is said.
     Connect,
 }
@@ -61,10 +61,9 @@ impl Database {
         &self,
         plan: impl Fn(Moment<'_>) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            faults: Some(Faults(Arc::new(plan))),
-            ..self.clone()
-        }
+        let mut failing = self.clone();
+        failing.faults = Some(Faults(Arc::new(plan)));
+        failing
     }
 }
 
@@ -133,7 +132,7 @@ impl Connection for Faulty {
     }
 
     fn begin_locking(&mut self) -> Result<(), SqlError> {
-        self.at(Moment::Claim, |inner| inner.begin_locking())
+        self.at(Moment::LockLog, |inner| inner.begin_locking())
     }
 
     fn dialect(&self) -> &'static Dialect {

@@ -1,13 +1,21 @@
-//! The dependency direction, as text: who may know whom, and which outside thing has which door.
+//! The dependency direction: no modules of any crate use one another in a cycle, the engine's modules
+//! keep to the layers that ARCHITECTURE.md draws, and every outside thing has one door.
 //!
-//! Scans what is compiled, without comments and without tests. Every rule carries an offence that
-//! it has to find, so that a rule which checks nothing fails, too.
+//! Modules are read with `syn`; doors are texts, searched in what is compiled, without comments and
+//! without tests. Every rule carries an offence that it has to find, so that a rule which checks
+//! nothing fails, too.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod layers;
+mod modules;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use layers::Layers;
+use modules::{Crate, cycles};
 
 /// A source file: its path from the workspace, and its code.
 #[derive(Debug, Clone)]
@@ -104,14 +112,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         within: &["engine/src"],
-        except: &["engine/src/persist/mysql.rs"],
+        except: &["engine/src/database/mysql.rs"],
         texts: &["mysql::"],
         why: "the mysql crate has one door",
         offence: ("engine/src/persist/writer.rs", "use mysql::Conn;"),
     },
     Rule {
         within: &["engine/src"],
-        except: &["engine/src/persist/sqlite.rs"],
+        except: &["engine/src/database/sqlite.rs"],
         texts: &["rusqlite::"],
         why: "rusqlite has one door",
         offence: (
@@ -128,9 +136,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         within: &["engine/src"],
-        except: &["engine/src/persist"],
+        except: &["engine/src/database", "engine/src/store"],
         texts: SQL,
-        why: "only persist knows SQL",
+        why: "only the store and the drivers know SQL",
         offence: (
             "engine/src/bundle/serve.rs",
             r#"    run("SELECT 1 FROM upload_log")"#,
@@ -176,7 +184,7 @@ const RULES: &[Rule] = &[
     Rule {
         within: &["engine/src", "api/src", "loadgen/src"],
         // The driver calls the taking of a row's values so.
-        except: &["engine/src/persist/mysql.rs"],
+        except: &["engine/src/database/mysql.rs"],
         texts: &["unwrap()"],
         why: "say with expect why it cannot fail",
         offence: ("loadgen/src/run.rs", "    value.unwrap()"),
@@ -318,175 +326,190 @@ fn reads_the_names_of_dependencies() {
     assert_eq!(dependencies(manifest), expected);
 }
 
-/// Which modules of the engine a module may use. Whoever is not listed stands above: none of these
-/// may use it. Errors are gathered in `error`, which is why it knows the stages and they know it.
-const MODULES: &[(&str, &[&str])] = &[
-    ("domain", &[]),
-    ("limits", &[]),
-    ("stage", &[]),
-    ("clock", &["domain"]),
-    ("error", &["decode", "validate", "verify", "seal"]),
-    ("turns", &["domain"]),
-    ("cpu_pool", &["domain", "error", "turns"]),
-    ("pki", &["domain", "limits"]),
-    ("wire", &["decode", "error"]),
-    ("seal", &["domain", "error"]),
-    ("settings", &["domain", "error", "limits", "seal"]),
-    ("admission", &["domain", "error", "limits"]),
-    ("decode", &["error", "wire"]),
-    ("validate", &["decode", "domain", "error", "limits", "wire"]),
-    ("trust", &["domain", "limits", "pki", "persist"]),
-    (
-        "verify",
-        &[
-            "decode", "domain", "error", "pki", "trust", "upload", "validate", "wire",
-        ],
-    ),
-    ("dedup", &["domain", "seal", "verify", "wire"]),
-    (
-        "upload",
-        &[
-            "admission",
-            "clock",
-            "decode",
-            "dedup",
-            "domain",
-            "error",
-            "seal",
-            "settings",
-            "stage",
-            "trust",
-            "validate",
-            "verify",
-            "wire",
-        ],
-    ),
-];
-
-/// Names that the crate's root gives to others' things.
-const ROOT_NAMES: &[(&str, &str)] = &[
-    ("Clock", "clock"),
-    ("ManualClock", "clock"),
-    ("SystemClock", "clock"),
-    ("Engine", "engine"),
-    ("Status", "engine"),
-    ("Failure", "error"),
-    ("Overload", "error"),
-    ("OverloadBound", "error"),
-    ("Rejection", "error"),
-    ("StartError", "error"),
-    ("UploadError", "error"),
-];
-
-/// The module that a file of the engine belongs to.
-fn module_of(path: &str) -> Option<&str> {
-    let inside = path.strip_prefix("engine/src/")?;
-    let first = inside.split('/').next()?;
-    Some(first.strip_suffix(".rs").unwrap_or(first))
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Modules that a source uses.
-fn used_modules(code: &str) -> BTreeSet<&str> {
-    let named = code.split("crate::").skip(1).flat_map(first_names);
-    let modules = named.map(|name| {
-        let root = ROOT_NAMES.iter().find(|(root, _)| *root == name);
-        root.map_or(name, |(_, module)| module)
-    });
-    modules.collect()
-}
-
-/// The name that a path begins with; all such names for a path that begins with braces.
-fn first_names(path: &str) -> Vec<&str> {
-    let Some(inside) = path.strip_prefix('{') else {
-        return vec![first_name(path)];
-    };
-    let (mut names, mut depth, mut begins) = (Vec::new(), 0, true);
-    for (at, c) in inside.char_indices() {
-        match c {
-            '}' if depth == 0 => break,
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => begins = true,
-            _ if begins && !c.is_whitespace() => {
-                names.push(first_name(&inside[at..]));
-                begins = false;
-            }
-            _ => {}
+/// Folders with a manifest, from the workspace's.
+fn packages(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        let is_ours = entry.file_type().unwrap().is_dir() && name != "target" && name != ".git";
+        if is_ours {
+            packages(&entry.path(), found);
+        } else if name == "Cargo.toml" {
+            found.push(folder.to_owned());
         }
     }
-    names
 }
 
-fn first_name(path: &str) -> &str {
-    let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
-    &path[..end.unwrap_or(path.len())]
+/// Every crate of every package, by its root file.
+fn crates() -> Vec<(String, Crate)> {
+    let mut folders = Vec::new();
+    packages(&workspace(), &mut folders);
+    let mut crates = Vec::new();
+    for folder in folders {
+        let sources = folder.join("src");
+        for root in ["lib.rs", "main.rs"] {
+            if sources.join(root).exists() {
+                let name = sources.join(root).display().to_string();
+                crates.push((name, read(&sources, root)));
+            }
+        }
+    }
+    crates
 }
 
-fn module_offences(sources: &[Source]) -> Vec<String> {
+fn read(sources: &Path, root: &str) -> Crate {
+    Crate::read(root, &|path| fs::read_to_string(sources.join(path)).ok())
+}
+
+#[test]
+fn has_no_cycle_among_modules() {
     let mut offences = Vec::new();
-    for Source { path, code } in sources {
-        let row = module_of(path).and_then(|own| MODULES.iter().find(|(name, _)| *name == own));
-        let Some((own, allowed)) = row else {
-            continue;
-        };
-        for used in used_modules(code) {
-            if used != *own && !allowed.contains(&used) {
-                offences.push(format!("{path}: {own} may not use {used}"));
-            }
+    let crates = crates();
+    assert!(crates.len() >= 6, "every package has a crate");
+    for (name, found) in &crates {
+        let (files, top_level) = (found.files(), found.top_level());
+        for cycle in cycles(&files).into_iter().chain(cycles(&top_level)) {
+            offences.push(format!("{name}: {cycle}"));
         }
     }
-    offences
+    assert_none(&offences);
 }
 
 #[test]
-fn lets_modules_of_the_engine_know_only_what_stands_below() {
-    let sources = sources("engine/src");
-    assert_none(&module_offences(&sources));
-    for (module, _) in MODULES {
-        let found = sources
-            .iter()
-            .any(|source| module_of(&source.path) == Some(module));
-        assert!(found, "the table lists {module}, which is not there");
+fn keeps_the_engine_to_the_layers_of_the_drawing() {
+    let drawing = fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
+    let layers = Layers::of_drawing(&drawing);
+    let engine = read(&workspace().join("engine/src"), "lib.rs");
+    assert_none(&layers.offences(&engine.top_level()));
+}
+
+/// A crate of planted files.
+fn planted(files: &[(&str, &str)]) -> Crate {
+    let text = |path: &Path| {
+        let found = files.iter().find(|(name, _)| Path::new(name) == path);
+        found.map(|(_, text)| (*text).to_owned())
+    };
+    Crate::read("lib.rs", &text)
+}
+
+/// Lists the files' cycles, or those of the modules at the root.
+fn check(files: &[(&str, &str)], expected: &[&str], expected_at_top: &[&str]) {
+    let planted = planted(files);
+    assert_eq!(cycles(&planted.files()), expected, "{files:?}");
+    assert_eq!(cycles(&planted.top_level()), expected_at_top, "{files:?}");
+}
+
+#[test]
+fn finds_planted_cycles_however_a_path_is_written() {
+    let root = ("lib.rs", "mod a; mod b; pub use a::A;");
+    let b = ("b.rs", "pub struct B(crate::A);");
+    for a in [
+        "use crate::b::B; pub struct A;",
+        "use crate::{other, b::{self, C, B}}; pub struct A;",
+        "use super::b; pub struct A; fn f(_: b::B) {}",
+        "pub struct A; fn f() { let _ = crate::b::B::new(); }",
+        "pub struct A; fn f() { log!(\"{}\", x = crate::b::new()); }",
+        "pub struct A; mod inner { impl super::super::b::B {} }",
+        "use crate::b::*; pub struct A;",
+        "pub use self::super::b::B as C; pub struct A;",
+    ] {
+        let cycle = ["a uses b, b uses a"];
+        check(&[root, ("a.rs", a), b], &cycle, &cycle);
     }
 }
 
 #[test]
-fn finds_arrows_that_point_upwards() {
-    for (path, code, found) in [
+fn finds_planted_cycles_between_a_module_and_its_children() {
+    let parent = "mod child; pub use child::Child; pub struct Parent;";
+    check(
+        &[
+            ("lib.rs", "mod a;"),
+            ("a/mod.rs", parent),
+            ("a/child.rs", "use super::Parent; pub struct Child;"),
+        ],
+        &["a uses a::child, a::child uses a"],
+        &[],
+    );
+    // Through files that are on no cycle of their own.
+    check(
+        &[
+            ("lib.rs", "mod a; mod b;"),
+            ("a.rs", "mod one; mod two;"),
+            ("a/one.rs", "use crate::b::B;"),
+            ("a/two.rs", "pub struct Two;"),
+            ("b.rs", "pub struct B(crate::a::two::Two);"),
+        ],
+        &[],
+        &["a uses b, b uses a"],
+    );
+}
+
+#[test]
+fn takes_no_offence_at_what_is_no_cycle() {
+    for a in [
+        "pub struct A; #[cfg(test)] mod tests { use crate::b::B; }",
+        "pub struct A { #[cfg(test)] b: crate::b::B }",
+        "pub struct A; // crate::b::B",
+        "pub struct A; const B: &str = \"crate::b::B\";",
+        "use b::B; pub struct A;",
+        "use crate::A as Own; pub struct A;",
+    ] {
+        let b = ("b.rs", "pub struct B(crate::A);");
+        check(
+            &[("lib.rs", "mod a; mod b; pub use a::A;"), ("a.rs", a), b],
+            &[],
+            &[],
+        );
+    }
+    // Siblings may meet through what their parent re-exports.
+    check(
+        &[
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod one; mod two; pub use one::One; use two::Two;"),
+            ("a/one.rs", "pub struct One;"),
+            ("a/two.rs", "pub struct Two(super::One);"),
+        ],
+        &[],
+        &[],
+    );
+}
+
+#[test]
+fn finds_planted_arrows_that_point_upwards() {
+    let drawing =
+        "# X\n\n## Layers of the engine\n\n```text\n┌─\n│ top │ a b │ words\n│ bottom │ c │\n```\n";
+    let layers = Layers::of_drawing(drawing);
+    let c = ("c.rs", "pub struct C;");
+    let b = ("b.rs", "use crate::c::C; pub struct B;");
+    let root = ("lib.rs", "mod a; mod b; mod c; pub use a::A;");
+    let offences = |files: &[(&str, &str)]| layers.offences(&planted(files).top_level());
+    let good = [root, ("a.rs", "use crate::c::C; pub struct A;"), b, c];
+    assert_eq!(offences(&good), [""; 0]);
+    for (file, expected) in [
         (
-            "engine/src/wire/json.rs",
-            "use crate::persist::Store;",
-            true,
+            ("c.rs", "use crate::A; pub struct C;"),
+            "c uses a, which is not below it",
         ),
-        ("engine/src/pki/cms.rs", "use crate::bundle::Bundle;", true),
-        ("engine/src/domain/day.rs", "use crate::Engine;", true),
         (
-            "engine/src/decode.rs",
-            "fn f(x: crate::upload::Receipt) {}",
-            true,
+            ("b.rs", "use crate::a::A; pub struct B;"),
+            "b uses a, which is not below it",
         ),
         (
-            "engine/src/seal.rs",
-            "use crate::{Failure, domain::{Day, Seq}, StartError};",
-            false,
+            ("lib.rs", "mod a; mod b; mod c; mod d; pub use a::A;"),
+            "d is in no layer",
         ),
         (
-            "engine/src/seal.rs",
-            "use crate::{domain::{Day, Seq}, persist::Store};",
-            true,
-        ),
-        (
-            "engine/src/decode.rs",
-            "use crate::wire::protobuf::read_key;",
-            false,
-        ),
-        (
-            "engine/src/bundle/serve.rs",
-            "use crate::persist::Store;",
-            false,
+            ("lib.rs", "mod a; mod c; pub use a::A;"),
+            "b is drawn and not there",
         ),
     ] {
-        let offences = module_offences(&[Source::new(path, code)]);
-        assert_eq!(!offences.is_empty(), found, "{path}: {code}");
+        let mut files = good.to_vec();
+        files.retain(|(name, _)| *name != file.0);
+        files.extend([file, ("d.rs", "")]);
+        assert_eq!(offences(&files), [expected], "{file:?}");
     }
 }

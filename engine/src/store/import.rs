@@ -3,13 +3,12 @@
 
 use super::callbacks::{ImportedSubscription, insert_subscription};
 use super::certificates::{bump_certificate_revision, insert_certificate};
-use super::connection::SqlError;
 use super::download_batches::{DownloadBatchRow, NewDownloadBatch, insert_download_batch};
 use super::log::{UploadRow, insert_row};
-use super::store::Store;
-use crate::domain::UnixMillis;
+use super::session::Store;
+use crate::database::SqlError;
+use crate::domain::{CertificateRow, UnixMillis};
 use crate::limits;
-use crate::trust::CertificateRow;
 
 const IMPORT: &str = "import";
 const BEGUN: &str = "begun";

@@ -156,6 +156,16 @@ fn unexpected(column: usize, found: &Value) -> ! {
     panic!("column {column} holds {kind}")
 }
 
+/// How long a connection waits for an answer, and its server for the next statement. A local file
+/// answers at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timeouts {
+    /// For a gateway at work: a server that does not answer soon counts as lost.
+    Short,
+    /// For full scans, and for waiting until another gateway has migrated.
+    Long,
+}
+
 /// One connection. Statements are prepared once and kept.
 pub(crate) trait Connection: Send + fmt::Debug {
     /// Runs a statement; gives the number of rows that it changed.
@@ -196,7 +206,7 @@ pub(crate) trait Connection: Send + fmt::Debug {
     /// Gives the lock back; until then, and if the connection ends before, it is held.
     fn unlock_migrations(&mut self) -> Result<(), SqlError>;
 
-    /// Makes the wishes of the session known, and says what about the server does not suit us.
+    /// Validates the server's settings; gives what is wrong with them, if anything.
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError>;
 }
 

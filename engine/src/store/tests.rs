@@ -3,42 +3,41 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use loadgen::local::MariaDb;
 
-use super::connection::UniqueIndex;
 use super::*;
-use crate::admission::Admission;
-use crate::dedup::Probe;
+use crate::database::{Database, SqlError, Timeouts, UniqueIndex};
 use crate::domain::{ContentDigest, Country, Seq, Thumbprint, UnixMillis, UploadTag};
 use crate::limits;
-use crate::upload::SealedBatch;
 
-fn batch(tag: &str) -> SealedBatch {
-    let country = Country::parse("DE").unwrap();
-    SealedBatch {
-        country,
-        tag: UploadTag::parse(tag).unwrap(),
-        uploader: Thumbprint([1; 32]),
-        signer: Thumbprint([2; 32]),
-        content: ContentDigest([3; 32]),
-        batch_signature: "".into(),
-        key_count: 0,
+const THUMBPRINT: Thumbprint = Thumbprint([1; 32]);
+const CONTENT: ContentDigest = ContentDigest([3; 32]);
+
+fn append(store: &mut Store, seq: u64, tag: &str) -> Result<(), SqlError> {
+    let tag = UploadTag::parse(tag).unwrap();
+    store.append(&[row(seq, &tag)])
+}
+
+fn row(seq: u64, tag: &UploadTag) -> UploadRow<'_> {
+    UploadRow {
+        seq: Seq(seq),
         created_at: UnixMillis(0),
-        probe: Probe {
-            identities: Vec::new(),
-            at: None,
-            repeats: Vec::new(),
-        },
-        segment: Bytes::new(),
-        sealed: Vec::new(),
-        permit: Admission::default().admit(country, 0).unwrap(),
+        country: Country::parse("DE").unwrap(),
+        tag,
+        key_count: 0,
+        format_version: FORMAT_VERSION,
+        uploader: &THUMBPRINT,
+        signer: &THUMBPRINT,
+        content: &CONTENT,
+        batch_signature: "",
+        identities: &[],
+        sealed: &[],
     }
 }
 
 /// Waits until a transaction waits for a lock.
 fn wait_for_a_waiter(database: &Database) {
-    let mut connection = database.connect(Pace::Brisk).unwrap();
+    let mut connection = database.connect(Timeouts::Short).unwrap();
     let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx \
          WHERE trx_state = 'LOCK WAIT'";
     let begun = Instant::now();
@@ -50,21 +49,25 @@ fn wait_for_a_waiter(database: &Database) {
 }
 
 #[test]
-fn nobody_else_appends_to_a_claimed_log() {
+fn nobody_else_appends_to_a_locked_log() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
     let database = Database::new(server.url("efgs").parse().unwrap());
     migrate(&database).unwrap();
-    let (mut ours, mut theirs) = (database.store().unwrap(), database.store().unwrap());
-    theirs.append(Seq(1), &[&batch("1")]).unwrap();
+    let (mut ours, mut theirs) = (
+        Store::open(&database).unwrap(),
+        Store::open(&database).unwrap(),
+    );
+    append(&mut theirs, 1, "1").unwrap();
 
-    ours.claim_log().unwrap();
-    assert_eq!(ours.read_claimed_log(Seq::ZERO, 32).unwrap().len(), 1);
+    let ours_tag = UploadTag::parse("ours").unwrap();
+    ours.lock_log().unwrap();
+    assert_eq!(ours.read_locked_log(Seq::ZERO, 32).unwrap().len(), 1);
     thread::scope(|scope| {
-        let racing = scope.spawn(|| theirs.append(Seq(2), &[&batch("theirs")]));
+        let racing = scope.spawn(|| append(&mut theirs, 2, "theirs"));
         wait_for_a_waiter(&database);
-        ours.append_claimed(Seq(2), &[&batch("ours")]).unwrap();
+        ours.append_locked(&[row(2, &ours_tag)]).unwrap();
         let lost = racing.join().unwrap();
         assert!(
             matches!(lost, Err(SqlError::Duplicate(UniqueIndex::Primary))),
@@ -72,12 +75,12 @@ fn nobody_else_appends_to_a_claimed_log() {
         );
     });
 
-    ours.claim_log().unwrap();
-    assert!(ours.read_claimed_log(Seq(2), 32).unwrap().is_empty());
+    ours.lock_log().unwrap();
+    assert!(ours.read_locked_log(Seq(2), 32).unwrap().is_empty());
     thread::scope(|scope| {
-        let racing = scope.spawn(|| theirs.append(Seq(3), &[&batch("theirs")]));
+        let racing = scope.spawn(|| append(&mut theirs, 3, "theirs"));
         wait_for_a_waiter(&database);
-        ours.release_log().unwrap();
+        ours.unlock_log().unwrap();
         racing.join().unwrap().unwrap();
     });
     let tags = ours.read_log(Seq::ZERO, 32).unwrap().into_iter();
@@ -93,13 +96,13 @@ fn tells_indexes_apart_whatever_language_the_server_speaks() {
     server.run("SET GLOBAL lc_messages = 'de_DE'").unwrap();
     let database = Database::new(server.url("efgs").parse().unwrap());
     migrate(&database).unwrap();
-    let mut store = database.store().unwrap();
-    store.append(Seq(1), &[&batch("1")]).unwrap();
+    let mut store = Store::open(&database).unwrap();
+    append(&mut store, 1, "1").unwrap();
     for (seq, tag, index) in [
         (1, "2", UniqueIndex::Primary),
         (2, "1", UniqueIndex::UploadTag),
     ] {
-        match store.append(Seq(seq), &[&batch(tag)]) {
+        match append(&mut store, seq, tag) {
             Err(SqlError::Duplicate(found)) => assert_eq!(found, index),
             other => panic!("{other:?}"),
         }
@@ -112,7 +115,7 @@ fn who_migrates_is_waited_for_longer_than_a_gateway_at_work_waits_for_an_answer(
     let server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
     let database = Database::new(server.url("efgs").parse().unwrap());
-    let mut other = database.connect(Pace::Brisk).unwrap();
+    let mut other = database.connect(Timeouts::Short).unwrap();
     other.lock_migrations().unwrap();
     thread::scope(|scope| {
         let migrating = scope.spawn(|| migrate(&database));

@@ -3,12 +3,13 @@
 //! A transaction moves a mark (`emptied_to`, `forgotten_to`) together with what it deletes, so a
 //! crash between two of them leaves nothing half done, and the next gateway goes on at the mark.
 
-use super::connection::{Connection, Row, SqlError};
+use super::columns::{country, number_32};
 use super::leases::{Lease, fence};
-use super::store::{Store, country, number_32};
+use super::session::Store;
+use super::statistics::add_uploads;
+use crate::database::{Connection, Row, SqlError};
 use crate::domain::{Country, Day, UnixMillis};
 use crate::limits;
-use crate::statistics::add_uploads;
 
 /// What became of one small transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,8 +273,9 @@ fn count_uploads(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::persist::{Database, migrate};
+    use crate::database::Database;
     use crate::settings::DatabaseUrl;
+    use crate::store::migrate;
 
     const NOW: UnixMillis = UnixMillis(1_602_028_800_000);
 
@@ -285,7 +287,7 @@ mod tests {
     fn store(folder: &std::path::Path) -> Store {
         let database = Database::new(DatabaseUrl::Sqlite(folder.join("db")));
         migrate(&database).unwrap();
-        database.store().unwrap()
+        Store::open(&database).unwrap()
     }
 
     fn add_batch(store: &mut Store, ordinal: u64, day: &str) {

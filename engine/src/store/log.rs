@@ -2,13 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use super::connection::{Connection, Row, SqlError};
-use super::store::{Store, country, number_32};
+use super::columns::{country, number_32};
+use super::session::Store;
+use crate::database::{Connection, Row, SqlError};
 use crate::domain::{ContentDigest, Country, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag};
-use crate::upload::SealedBatch;
 
 /// The only version of both formats (wire behaviour §5: 1.0), as major * 256 + minor.
-const FORMAT_VERSION: u64 = 0x100;
+pub(crate) const FORMAT_VERSION: u64 = 0x100;
 
 /// A row of the log, as far as it decides about later uploads.
 #[derive(Debug)]
@@ -64,26 +64,24 @@ const READ_LOG: &str = "SELECT seq, country, upload_tag, content_digest, identit
      created_at_ms FROM upload_log WHERE seq > ? ORDER BY seq LIMIT ?";
 
 impl Store {
-    /// Appends uploads at `first` and the positions after it: all of them or none, durable when
-    /// it returns.
-    pub(crate) fn append(&mut self, first: Seq, batches: &[&SealedBatch]) -> Result<(), SqlError> {
-        let mut rows = (first.0..).zip(batches);
-        if let [_] = batches {
+    /// Appends uploads: all of them or none, durable when it returns.
+    pub(crate) fn append(&mut self, rows: &[UploadRow<'_>]) -> Result<(), SqlError> {
+        if let [row] = rows {
             // One statement is a transaction of its own: a round trip less.
-            return rows.try_for_each(|(seq, batch)| insert_upload(&mut *self.0, seq, batch));
+            return insert_row(&mut *self.0, row);
         }
         self.0
-            .transaction(|c| rows.try_for_each(|(seq, batch)| insert_upload(c, seq, batch)))
+            .transaction(|c| rows.iter().try_for_each(|row| insert_row(c, row)))
     }
 
-    /// Begins a transaction in which, once [`Self::read_claimed_log`] has come to the end, nobody
-    /// else appends. [`Self::append_claimed`] or [`Self::release_log`] ends it.
-    pub(crate) fn claim_log(&mut self) -> Result<(), SqlError> {
+    /// Begins a transaction that locks the tail of the log: once [`Self::read_locked_log`] has come
+    /// to the end, nobody else appends. [`Self::append_locked`] or [`Self::unlock_log`] ends it.
+    pub(crate) fn lock_log(&mut self) -> Result<(), SqlError> {
         self.0.begin_locking()
     }
 
-    /// [`Self::read_log`], claiming what it reads.
-    pub(crate) fn read_claimed_log(
+    /// [`Self::read_log`], locking what it reads.
+    pub(crate) fn read_locked_log(
         &mut self,
         after: Seq,
         rows_max: u64,
@@ -93,19 +91,14 @@ impl Store {
             .rows(&sql, &[after.0.into(), rows_max.into()], log_entry)
     }
 
-    /// [`Self::append`] at the end of the claimed log.
-    pub(crate) fn append_claimed(
-        &mut self,
-        first: Seq,
-        batches: &[&SealedBatch],
-    ) -> Result<(), SqlError> {
-        let mut rows = (first.0..).zip(batches);
+    /// [`Self::append`] at the end of the locked log.
+    pub(crate) fn append_locked(&mut self, rows: &[UploadRow<'_>]) -> Result<(), SqlError> {
         self.0
-            .complete(|c| rows.try_for_each(|(seq, batch)| insert_upload(c, seq, batch)))
+            .complete(|c| rows.iter().try_for_each(|row| insert_row(c, row)))
     }
 
-    /// Gives the log back as it is.
-    pub(crate) fn release_log(&mut self) -> Result<(), SqlError> {
+    /// Unlocks the log, which is as it was.
+    pub(crate) fn unlock_log(&mut self) -> Result<(), SqlError> {
         self.0.script("ROLLBACK")
     }
 
@@ -252,24 +245,6 @@ pub(crate) struct UploadRow<'a> {
     pub(crate) batch_signature: &'a str,
     pub(crate) identities: &'a [KeyIdentity],
     pub(crate) sealed: &'a [u8],
-}
-
-fn insert_upload(c: &mut dyn Connection, seq: u64, batch: &SealedBatch) -> Result<(), SqlError> {
-    let row = UploadRow {
-        seq: Seq(seq),
-        created_at: batch.created_at,
-        country: batch.country,
-        tag: &batch.tag,
-        key_count: batch.key_count,
-        format_version: FORMAT_VERSION,
-        uploader: &batch.uploader,
-        signer: &batch.signer,
-        content: &batch.content,
-        batch_signature: &batch.batch_signature,
-        identities: &batch.probe.identities,
-        sealed: &batch.sealed,
-    };
-    insert_row(c, &row)
 }
 
 pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<(), SqlError> {

@@ -1,7 +1,6 @@
 //! Numbered migrations, applied in order under a lock.
 
-use super::connection::{Connection, SqlError};
-use super::{Database, Pace};
+use crate::database::{Connection, Database, SqlError, Timeouts};
 use crate::failure::StartError;
 
 /// All migrations; the position in the list, from 1, is the schema version.
@@ -26,7 +25,7 @@ pub(crate) fn known_version() -> u32 {
 /// does no harm: that is a rule for those who write migrations.
 pub(crate) fn migrate(database: &Database) -> Result<u32, StartError> {
     let mut connection = database
-        .connect(Pace::Leisurely)
+        .connect(Timeouts::Long)
         .map_err(|error| database.unreachable(error))?;
     let found = apply(&mut *connection).map_err(|error| database.unreachable(error))?;
     if found > known_version() {
@@ -83,13 +82,14 @@ mod tests {
     use loadgen::local::MariaDb;
 
     use super::*;
+    use crate::store::Store;
 
     fn check(database: &Database) {
-        let mut store = database.store().unwrap();
+        let mut store = Store::open(database).unwrap();
         let find = store.0.dialect().find_table;
         let mut is_there = |table: &str| store.0.first(find, &[table.into()]).unwrap().is_some();
         assert!(!is_there("schema_version"));
-        assert_eq!(database.store().unwrap().schema_version().unwrap(), 0);
+        assert_eq!(Store::open(database).unwrap().schema_version().unwrap(), 0);
         assert!(!is_there("schema_version"), "reading has made it");
         assert_eq!(migrate(database).unwrap(), 0);
         assert!(is_there("schema_version") && is_there("upload_log"));

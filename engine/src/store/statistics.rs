@@ -2,13 +2,84 @@
 
 use std::collections::BTreeMap;
 
-use super::connection::{Param, SqlError};
-use super::store::{Store, country, number_32};
-use crate::domain::{Country, Day, UnixMillis};
+use super::columns::{country, number_32};
+use super::session::Store;
+use crate::database::{Param, SqlError};
+use crate::domain::{BatchTag, Country, Day, UnixMillis};
 use crate::limits;
-use crate::statistics::{Cleanup, CountryDay, DownloadCount, DownloadPlace, Statistics};
 
-const MILLIS_A_DAY: u64 = 86_400_000;
+/// What was counted in a range of days.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// By day and country, ascending; only where there is something.
+    pub days: Vec<CountryDay>,
+    /// By day, ascending.
+    pub cleanups: Vec<Cleanup>,
+}
+
+/// What a country did on a day, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountryDay {
+    /// The day.
+    pub day: Day,
+    /// The participant.
+    pub country: Country,
+    /// Uploads that were stored.
+    pub uploads: u64,
+    /// Keys in them.
+    pub uploaded_keys: u64,
+    /// Different download batches that were answered.
+    pub batches: u64,
+    /// Downloads that were answered, repeats included.
+    pub downloads: u64,
+    /// Keys in them.
+    pub downloaded_keys: u64,
+}
+
+impl CountryDay {
+    const fn new(day: Day, country: Country) -> Self {
+        Self {
+            day,
+            country,
+            uploads: 0,
+            uploaded_keys: 0,
+            batches: 0,
+            downloads: 0,
+            downloaded_keys: 0,
+        }
+    }
+}
+
+/// A day's retention: how many keys were stored in download batches before and after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cleanup {
+    /// The day, in UTC.
+    pub day: Day,
+    /// When something was last deleted; when it was looked for, if nothing was.
+    pub cleaned_at: UnixMillis,
+    /// Keys before.
+    pub keys_before: u64,
+    /// Keys whose data was deleted.
+    pub keys_deleted: u64,
+    /// Keys after.
+    pub keys_after: u64,
+}
+
+/// What downloads are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DownloadPlace {
+    pub(crate) country: Country,
+    pub(crate) day: Day,
+    pub(crate) batch: BatchTag,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DownloadCount {
+    pub(crate) downloads: u64,
+    pub(crate) keys: u64,
+}
+
+const MILLIS_PER_DAY: u64 = 86_400_000;
 
 impl Store {
     /// Adds counted downloads, all or none: a statement a country, more if there are very many.
@@ -53,10 +124,10 @@ impl Store {
         days: &mut CountryDays,
     ) -> Result<(), SqlError> {
         let sql = format!(
-            "SELECT 0, created_at_ms - created_at_ms % {MILLIS_A_DAY}, country, COUNT(*), \
+            "SELECT 0, created_at_ms - created_at_ms % {MILLIS_PER_DAY}, country, COUNT(*), \
              CAST(SUM(key_count) AS UNSIGNED) FROM upload_log \
              WHERE created_at_ms >= ? AND created_at_ms < ? \
-             GROUP BY created_at_ms - created_at_ms % {MILLIS_A_DAY}, country \
+             GROUP BY created_at_ms - created_at_ms % {MILLIS_PER_DAY}, country \
              UNION ALL SELECT 1, day, country, upload_count, CAST(key_count AS UNSIGNED) \
              FROM upload_statistics WHERE day BETWEEN ? AND ?"
         );
@@ -132,4 +203,17 @@ fn compact<'a>(from: Day, to: Day) -> [Param<'a>; 2] {
 
 fn day_of(number: u64) -> Day {
     Day::from_compact_number(number_32(number)).expect("gateways write days of the calendar")
+}
+
+/// Counts uploads and their keys by day and country.
+pub(super) fn add_uploads(
+    uploads: impl Iterator<Item = (Day, Country, u64)>,
+) -> BTreeMap<(Day, Country), (u64, u64)> {
+    let mut counts = BTreeMap::new();
+    for (day, country, keys) in uploads {
+        let count: &mut (u64, u64) = counts.entry((day, country)).or_default();
+        count.0 += 1;
+        count.1 += keys;
+    }
+    counts
 }
