@@ -142,7 +142,7 @@ impl Watchdog {
 
 impl State {
     /// A new connection owes its first request; later, only a request that has begun is due. On
-    /// HTTP/2, bytes outside of requests (PING, WINDOW_UPDATE) are normal, so there only idleness
+    /// HTTP/2, bytes outside of requests (pings, window updates) are normal, so there only idleness
     /// counts.
     fn is_request_overdue(&self, now: Instant, timeouts: &Timeouts) -> bool {
         let since = match (self.served, self.http2) {
