@@ -82,13 +82,13 @@ impl Places {
     fn read() -> Self {
         let page = |page: &str| read(&format!("docs/protocol/{page}.md"));
         let sections = PAGES.map(|name| (name.to_owned(), sections(&page(name))));
-        let decisions = headings(&page("decisions"));
+        let (decisions, reference) = (page("decisions"), page("reference"));
+        let numbers = headings(&decisions).filter_map(|heading| decision(&heading));
+        let names = first_cells(&reference).filter(|cell| is_defect(cell));
         Self {
             sections: sections.into(),
-            decisions: decisions.filter_map(|heading| decision(&heading)).collect(),
-            defects: first_cells(&page("reference"))
-                .filter(|cell| is_defect(cell))
-                .collect(),
+            decisions: numbers.collect(),
+            defects: names.collect(),
             rules: sections_of_cells(&read("docs/conformance.md")),
         }
     }
@@ -106,6 +106,7 @@ impl Places {
         let own = path.strip_prefix("docs/protocol/");
         match own.and_then(|page| page.strip_suffix(".md")) {
             Some("README") => self.has("wire", number),
+            Some("wire") => self.has("wire", number) || self.rules.contains(number),
             Some(page) => self.sections.contains_key(page) && self.has(page, number),
             None => false,
         }
@@ -147,7 +148,9 @@ fn number_at(text: &str) -> String {
     let end = text.find(|c| !is_number(c)).unwrap_or(text.len());
     let letter = text[end..].starts_with(['a', 'b']);
     let ends = |c: char| !c.is_alphanumeric();
-    let is_word_end = text.get(end + 1..).is_none_or(|rest| rest.is_empty() || rest.starts_with(ends));
+    let is_word_end = text
+        .get(end + 1..)
+        .is_none_or(|rest| rest.is_empty() || rest.starts_with(ends));
     let end = if letter && is_word_end { end + 1 } else { end };
     text[..end].trim_end_matches('.').to_owned()
 }
@@ -182,7 +185,10 @@ impl Joined {
             joined.push_str(line.trim());
             joined.push(' ');
         }
-        Self { text: joined, lines }
+        Self {
+            text: joined,
+            lines,
+        }
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -193,8 +199,16 @@ impl Joined {
 /// All that is wrong with the citations of a text.
 fn offences(path: &str, text: &str, places: &Places) -> Vec<String> {
     let joined = Joined::new(text);
-    let checks = [former, unknown_sections, unknown_decisions, unknown_defects, unknown_items];
-    let found = checks.iter().flat_map(|check| check(path, &joined.text, places));
+    let checks = [
+        former,
+        unknown_sections,
+        unknown_decisions,
+        unknown_defects,
+        unknown_items,
+    ];
+    let found = checks
+        .iter()
+        .flat_map(|check| check(path, &joined.text, places));
     found
         .map(|(offset, what)| format!("{path}:{}: {what}", joined.line(offset)))
         .collect()
@@ -251,7 +265,11 @@ fn document(before: &str) -> Document {
         .take(4)
         .map(|word| word.trim_start_matches(|c: char| !c.is_alphanumeric()))
         .collect();
-    let is_page = |page: &&str| nearest.first().is_some_and(|word| word.eq_ignore_ascii_case(page));
+    let is_page = |page: &&str| {
+        nearest
+            .first()
+            .is_some_and(|word| word.eq_ignore_ascii_case(page))
+    };
     if let Some(page) = PAGES.into_iter().find(|page| is_page(&page)) {
         return Document::Page(page);
     }
@@ -278,9 +296,9 @@ fn unknown_decisions(_: &str, text: &str, places: &Places) -> Offences {
 
 /// The numbers that follow: ` 3 and 14`, ` 3, 4 to 6`.
 fn cited_numbers(rest: &str) -> Vec<&str> {
-    let begins_with_number = rest.strip_prefix(' ').is_some_and(|rest| {
-        rest.starts_with(|c: char| c.is_ascii_digit())
-    });
+    let begins_with_number = rest
+        .strip_prefix(' ')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     if !begins_with_number {
         return Vec::new();
     }
@@ -288,8 +306,8 @@ fn cited_numbers(rest: &str) -> Vec<&str> {
         matches!(*word, "and" | "to" | "or") || word.starts_with(|c: char| c.is_ascii_digit())
     });
     words
-        .map(|word| word.trim_end_matches(|c: char| !c.is_ascii_digit()))
-        .filter(|word| !word.is_empty())
+        .filter_map(|word| word.split(|c: char| !c.is_ascii_digit()).next())
+        .filter(|number| !number.is_empty())
         .collect()
 }
 
@@ -299,8 +317,11 @@ fn unknown_defects(_: &str, text: &str, places: &Places) -> Offences {
     let mut offset = 0;
     for word in text.split_inclusive(|c| !is_part(c)) {
         let name = word.trim_end_matches(|c| !is_part(c));
-        let is_called = text[..offset].to_ascii_lowercase_ends_with("defect ");
-        let has_letter = places.defects.iter().any(|defect| name.starts_with(&defect[..1]));
+        let is_called = ends_with_ignoring_case(&text[..offset], "defect ");
+        let has_letter = places
+            .defects
+            .iter()
+            .any(|defect| name.starts_with(&defect[..1]));
         if is_defect(name) && (is_called || has_letter) && !places.defects.contains(name) {
             found.push((offset, format!("no such defect: {name}")));
         }
@@ -309,16 +330,10 @@ fn unknown_defects(_: &str, text: &str, places: &Places) -> Offences {
     found
 }
 
-/// Looks at the end of a text without regard to case.
-trait EndsWith {
-    fn to_ascii_lowercase_ends_with(&self, end: &str) -> bool;
-}
-
-impl EndsWith for str {
-    fn to_ascii_lowercase_ends_with(&self, end: &str) -> bool {
-        let begin = self.len().saturating_sub(end.len());
-        self.get(begin..).is_some_and(|last| last.eq_ignore_ascii_case(end))
-    }
+fn ends_with_ignoring_case(text: &str, end: &str) -> bool {
+    let begin = text.len().saturating_sub(end.len());
+    text.get(begin..)
+        .is_some_and(|last| last.eq_ignore_ascii_case(end))
 }
 
 /// Items of the checklist: `(a).7`.
@@ -366,7 +381,12 @@ fn leads_somewhere(folder: &Path, text: &str, target: &str) -> bool {
 }
 
 fn assert_none(found: &[String]) {
-    assert!(found.is_empty(), "{} offences:\n{}", found.len(), found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "{} offences:\n{}",
+        found.len(),
+        found.join("\n")
+    );
 }
 
 #[test]
@@ -433,5 +453,9 @@ fn leaves_good_citations_alone() {
     for text in good {
         assert_none(&offences("engine/src/good.rs", text, &places));
     }
-    assert_none(&offences("docs/conformance.md", "| §4.0.11 | see §10.3 |", &places));
+    assert_none(&offences(
+        "docs/conformance.md",
+        "| §4.0.11 | see §10.3 |",
+        &places,
+    ));
 }
