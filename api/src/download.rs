@@ -1,4 +1,4 @@
-//! `GET /diagnosiskeys/download/{date}` (wire behaviour §14): the stage *serve*.
+//! `GET /diagnosiskeys/download/{date}` (wire §14): the stage *serve*.
 //!
 //! - *In*: a request of whoever it may be.
 //! - *Out*: the segments of a bundle, shared with everyone else who reads it, never copied.
@@ -72,7 +72,7 @@ pub(crate) fn read_day(text: &str) -> Result<Day, RequestError> {
 }
 
 /// The tag asked for. Blank and the literal `null` count as absent: PL's library may send either
-/// for "none" (client study §2.10). Anything unreadable is the name of no batch.
+/// for "none" (clients §2.10). Anything unreadable is the name of no batch.
 fn wanted_tag(headers: &HeaderMap) -> Option<Box<str>> {
     let sent = headers.get(BATCH_TAG)?;
     let text = String::from_utf8_lossy(sent.as_bytes());
@@ -82,7 +82,7 @@ fn wanted_tag(headers: &HeaderMap) -> Option<Box<str>> {
     }
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log(
     outcome: &Result<Download, DownloadError>,
     participant: &Participant,

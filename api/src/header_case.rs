@@ -1,6 +1,6 @@
 //! Exact spelling of response headers on HTTP/1.1.
 //!
-//! IT looks up `batchTag` and `nextBatchTag` in exactly that spelling (client study §1.4). hyper
+//! IT looks up `batchTag` and `nextBatchTag` in exactly that spelling (clients §1.4). hyper
 //! writes other names with capitals when it is told so, and these two wrong, unless a response
 //! carries the spelling of a request that it has read.
 //! That type is private to hyper, so one request is served in memory at start, and what hyper

@@ -1,4 +1,4 @@
-//! Which path leads where (wire behaviour §1).
+//! Which path leads where (wire §1).
 
 use std::borrow::Cow;
 use std::sync::Arc;

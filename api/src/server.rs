@@ -90,7 +90,7 @@ impl From<&Settings> for ServerSettings {
 /// and 1.2 MiB over HTTP/2, whose window is 1 MiB; 27 participants with a dozen
 /// connections each stay far below.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// A client that stalls is closed within 10 s (design, semantics 14): this and an eighth of it.
+/// A client that stalls is closed within 10 s (decision 14): this and an eighth of it.
 pub const STALL: Duration = Duration::from_secs(8);
 /// As common proxies and servers have it. Only for who was authenticated, and for operators.
 pub const IDLE: Duration = Duration::from_secs(75);

@@ -1,4 +1,4 @@
-//! Logs: one event a line, `key=value` or JSON, the fixed head of the reference (wire behaviour
+//! Logs: one event a line, `key=value` or JSON, the fixed head of the reference (wire
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 

@@ -1,4 +1,4 @@
-//! Callbacks (wire behaviour §16): the subscription API row by row, and deliveries to receivers
+//! Callbacks (wire §16): the subscription API row by row, and deliveries to receivers
 //! that speak real TLS.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -22,7 +22,7 @@ use engine::domain::CertificateKind;
 use engine::{Engine, SystemClock};
 use serde_json::{Value, json};
 
-// §16.1: the subscription API.
+// Wire §16.1: the subscription API.
 
 /// A gateway that delivers nothing, and resolves a receiver to a public address.
 async fn subscriptions_only(installation: &Installation) -> Gateway {
@@ -255,7 +255,7 @@ async fn keeps_one_subscription_of_two_simultaneous_ones_and_bounds_their_number
     assert_eq!(refused.member("code"), "too_many_callbacks");
 }
 
-// §16.3: delivery.
+// Wire §16.3: delivery.
 
 #[tokio::test]
 async fn tells_of_each_batch_in_order_over_mutual_tls() {
@@ -431,7 +431,7 @@ async fn knows_nothing_of_a_disabled_subscription_that_is_removed() {
     assert!(!shown.contains("DE  1"), "{shown}");
 }
 
-// §18.3: what is logged of deliveries.
+// Wire §18.3: what is logged of deliveries.
 
 /// Lines of the log, of all tests of this process.
 #[derive(Clone, Default)]
@@ -518,7 +518,7 @@ async fn logs_the_events_of_deliveries() {
     check("inside", message, 0, refused).await;
 }
 
-// §16.3: whom the gateway trusts.
+// Wire §16.3: whom the gateway trusts.
 
 /// Whether a receiver with this certificate is told by a gateway that tries once.
 async fn is_told(
@@ -678,7 +678,7 @@ async fn shows_its_certificate_of_the_settings() {
     assert_eq!(receiver.told().await.gateway, other.thumbprint());
 }
 
-// §16.2 before each delivery.
+// Wire §16.2 before each delivery.
 
 #[tokio::test]
 async fn connects_to_the_address_that_was_checked() {

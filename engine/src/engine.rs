@@ -394,7 +394,7 @@ fn check(settings: &Settings) -> Result<(), StartError> {
     let (upload, bundle) = (&settings.upload, &settings.bundle);
     let refuse = |text: String| Err(StartError::Setting(text));
     if upload.keys_max == 0 || upload.keys_max > bundle.keys_max {
-        // The reference's own start-up check (wire behaviour §13).
+        // The reference's own start-up check (wire §13).
         return refuse(format!(
             "[upload] keys_max is {}: set it between 1 and [bundle] keys_max, which is {}",
             upload.keys_max, bundle.keys_max

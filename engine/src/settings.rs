@@ -24,7 +24,7 @@ pub struct Settings {
     pub bundle: BundleSettings,
     /// Downloads.
     pub download: DownloadSettings,
-    /// Participants that may sign with SHA-1 (design, semantics 8: CZ and IE do).
+    /// Participants that may sign with SHA-1 (decision 8: CZ and IE do).
     pub legacy_sha1: Vec<Country>,
     /// Threads for the CPU stages; 0 means one a core.
     pub cpu_threads: usize,

@@ -15,8 +15,8 @@ use crate::error::Rejection;
 use crate::limits::KEY_AGE_DAYS_MAX;
 use crate::wire::json::REPORT_TYPES;
 
-/// A rule of one key. In the order in which they are checked (wire behaviour §8; the last two are
-/// ours: design, semantics 14).
+/// A rule of one key. In the order in which they are checked (wire §8; the last two are
+/// ours: decision 14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyRule {
     /// `keyData` is there.

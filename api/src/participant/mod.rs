@@ -3,7 +3,7 @@
 //! - *In*: how the request arrived ([`Arrival`]), its headers, the certificate list of this very
 //!   moment, so that a revocation reaches open connections.
 //! - *Out*: [`Participant`]: country and thumbprint of a listed AUTHENTICATION certificate.
-//! - *Refuses*: the checks of wire behaviour §4 in its order, and certificates outside their
+//! - *Refuses*: the checks of wire §4 in its order, and certificates outside their
 //!   validity (defect A-4 of the reference).
 //! - *Assumes*: on the public port, the TLS handshake proved possession of the certificate's key.
 //! - *Runs on*: a tokio thread; nothing blocks.
@@ -47,7 +47,7 @@ pub(crate) enum AuthenticationError {
     NoClientCertificate,
     /// Identity headers from a peer that is not configured to send them.
     UntrustedPeer,
-    /// A header is missing, or the thumbprint cannot be read (wire behaviour §4, row 2).
+    /// A header is missing, or the thumbprint cannot be read (wire §4.0.2).
     NoForwardedIdentity,
     /// The subject name has no country (row 4).
     NoCountry,
@@ -93,7 +93,7 @@ pub(crate) fn authenticate(
     })
 }
 
-/// The reference's events (wire behaviour §18.3), with what the other side claims to be.
+/// The reference's events (wire §18.3), with what the other side claims to be.
 pub(crate) fn log(
     outcome: &Result<Participant, AuthenticationError>,
     arrival: Arrival,

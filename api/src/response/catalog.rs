@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn knows_what_an_audit_may_meet() {
-        // Wire behaviour §15, and what holds for every request.
+        // Wire §15, and what holds for every request.
         let codes: Vec<_> = refusals_of(Question::Audit)
             .iter()
             .map(|described| (described.status, described.code))

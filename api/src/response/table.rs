@@ -48,7 +48,7 @@ fn route_verdict(error: RouteError) -> Verdict {
     }
 }
 
-/// Wire behaviour §4.
+/// Wire §4.
 fn authentication_verdict(error: AuthenticationError) -> Verdict {
     let forbidden =
         |code, message: &'static str| Verdict::new(StatusCode::FORBIDDEN, code, message);
@@ -80,7 +80,7 @@ fn authentication_verdict(error: AuthenticationError) -> Verdict {
     }
 }
 
-/// Wire behaviour §5.
+/// Wire §5.
 fn negotiation_verdict(error: NegotiationError) -> Verdict {
     match error {
         NegotiationError::ContentType => Verdict::new(
@@ -181,7 +181,7 @@ fn request_verdict(error: &RequestError) -> Verdict {
 /// The reference's text for any body that it cannot read.
 const UNREADABLE: &str = "Failed to read request";
 
-/// Wire behaviour §11.
+/// Wire §11.
 fn rejection_verdict(rejection: Rejection) -> Verdict {
     let bad = |code, message: &'static str| Verdict::new(StatusCode::BAD_REQUEST, code, message);
     match rejection {
@@ -261,7 +261,7 @@ fn overload_verdict(overload: Overload) -> Verdict {
     }
 }
 
-/// A plain 503 or 500, never a 207 full of failures (wire behaviour §12).
+/// A plain 503 or 500, never a 207 full of failures (wire §12).
 fn failure_verdict(failure: &Failure) -> Verdict {
     let unavailable = |code, message: &'static str, wait| {
         Verdict::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
@@ -284,7 +284,7 @@ fn failure_verdict(failure: &Failure) -> Verdict {
     }
 }
 
-/// Wire behaviour §14 and §15.
+/// Wire §14 and §15.
 fn download_verdict(refusal: DownloadRefusal) -> Verdict {
     match refusal {
         DownloadRefusal::DateTooOld => Verdict::new(
@@ -319,7 +319,7 @@ fn download_verdict(refusal: DownloadRefusal) -> Verdict {
     }
 }
 
-/// Wire behaviour §16.1.
+/// Wire §16.1.
 fn callback_verdict(refusal: &CallbackRefusal) -> Verdict {
     let bad = |code, message: &'static str| Verdict::new(StatusCode::BAD_REQUEST, code, message);
     match refusal {

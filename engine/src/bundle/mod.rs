@@ -217,7 +217,7 @@ pub struct DownloadRequest {
     pub format: Format,
 }
 
-/// Why there is nothing to download (wire behaviour §14 and §15).
+/// Why there is nothing to download (wire §14 and §15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadRefusal {
     /// 410 `Requested date is too old!`
@@ -254,7 +254,7 @@ pub enum DownloadError {
     Failure(#[from] crate::Failure),
 }
 
-/// One upload of a download batch as the audit shows it (wire behaviour §15).
+/// One upload of a download batch as the audit shows it (wire §15).
 #[derive(Debug, Clone)]
 pub struct AuditEntry {
     /// Uploader country.

@@ -10,7 +10,7 @@ pub use day::{Day, DayError};
 pub use digest::{ContentDigest, KeyIdentity, Thumbprint, ThumbprintError};
 pub use tag::{BatchTag, BatchTagError, UploadTag, UploadTagError};
 
-/// What a listed certificate is for (wire behaviour: the `type` column of the certificate table).
+/// What a listed certificate is for (wire §4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CertificateKind {
     /// Client certificate of a participant's backend.

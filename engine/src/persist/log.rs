@@ -8,7 +8,7 @@ use crate::bundle::AuditEntry;
 use crate::domain::{ContentDigest, Country, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag};
 use crate::upload::SealedBatch;
 
-/// The only version of both formats (wire behaviour §5: 1.0), as major * 256 + minor.
+/// The only version of both formats (wire §5: 1.0), as major * 256 + minor.
 const FORMAT_VERSION: u64 = 0x100;
 
 /// A row of the log, as far as it decides about later uploads.

@@ -5,7 +5,7 @@
 //! - *Refuses*: nothing. A broken row stays in the list as not intact, so that whoever uses it is
 //!   told why it is refused.
 //! - *Assumes*: rows change seldom; a row's operator signature is checked when the row is loaded
-//!   for the first time, never per request (design, semantics 10).
+//!   for the first time, never per request (decision 10).
 //! - *Runs on*: the thread that loads the list.
 
 mod anchor;
@@ -47,7 +47,7 @@ pub struct ListedCertificate {
     /// The certificate is valid through the second that begins at this instant.
     pub not_after: UnixMillis,
     /// Whether the row is whole: the PEM is a certificate, the thumbprint is its, and the trust
-    /// anchor's signature over the PEM holds (wire behaviour §4.3). Nothing else is ever trusted.
+    /// anchor's signature over the PEM holds (wire §4.3). Nothing else is ever trusted.
     pub intact: bool,
 }
 

@@ -86,7 +86,7 @@ impl VerifiedBatch<'_> {
 /// Verifies a batch.
 ///
 /// # Errors
-/// [`Rejection::Signature`]; [`Rejection::OriginMismatch`] (wire behaviour §11, rows 11 and 12).
+/// [`Rejection::Signature`]; [`Rejection::OriginMismatch`] (wire §11.11 and §11.12).
 pub fn verify<'a>(
     batch: ValidBatch<'a>,
     content: &SignedContent,
