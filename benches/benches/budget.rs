@@ -12,8 +12,8 @@ use engine::decode::decode;
 use engine::dedup::{find_repeats, identify};
 use engine::domain::Seq;
 use engine::validate::{check_origins, validate};
+use engine::verify::CanonicalBytes;
 use engine::verify::{SignatureCheck, check_signature, signed_content};
-use engine::wire::canonical::CanonicalBytes;
 use engine::wire::json;
 
 fn main() {

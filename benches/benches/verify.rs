@@ -9,8 +9,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
 use engine::upload::UploadRequest;
 use engine::validate::validate;
+use engine::verify::CanonicalBytes;
 use engine::verify::{SignatureCheck, check_signature, signed_content};
-use engine::wire::canonical::CanonicalBytes;
 
 fn parts(criterion: &mut Criterion) {
     let mut group = group(criterion, "verify");

@@ -21,7 +21,7 @@ use crate::callbacks::Callbacks;
 use crate::clock::Clock;
 use crate::cpu_pool::CpuPool;
 use crate::domain::{BatchTag, Country, Day};
-use crate::error::{Failure, StartError, UploadError};
+use crate::failure::{Failure, StartError};
 use crate::limits;
 use crate::persist::{
     Checkpoints, Database, ImportState, KeptStore, Store, Submission, Writer, WriterState, migrate,
@@ -30,8 +30,9 @@ use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::{BundleSettings, Settings};
 use crate::statistics::DownloadCounts;
-use crate::trust::{Trust, TrustAnchor, TrustList};
-use crate::upload::{Prepared, Receipt, Reply, Surroundings, UploadRequest, prepare};
+use crate::trust::{Trust, TrustAnchor};
+use crate::trust_list::TrustList;
+use crate::upload::{Prepared, Receipt, Reply, UploadContext, UploadError, UploadRequest, prepare};
 
 /// A running engine. Share it in an [`Arc`]; it stops when it is dropped.
 #[derive(Debug)]
@@ -262,7 +263,7 @@ impl Walk {
         prepare(
             request,
             permit,
-            &Surroundings {
+            &UploadContext {
                 settings: &self.settings.upload,
                 legacy_sha1: &self.settings.legacy_sha1,
                 keys: &self.settings.keys,
@@ -389,35 +390,12 @@ impl Ground {
     }
 }
 
-/// Settings that contradict each other.
+/// Refuses settings that contradict each other.
 fn check(settings: &Settings) -> Result<(), StartError> {
-    let (upload, bundle) = (&settings.upload, &settings.bundle);
-    let refuse = |text: String| Err(StartError::Setting(text));
-    if upload.keys_max == 0 || upload.keys_max > bundle.keys_max {
-        // The reference's own start-up check (wire §13).
-        return refuse(format!(
-            "[upload] keys_max is {}: set it between 1 and [bundle] keys_max, which is {}",
-            upload.keys_max, bundle.keys_max
-        ));
+    match settings.contradiction() {
+        None => Ok(()),
+        Some(contradiction) => Err(StartError::Setting(contradiction.to_string())),
     }
-    if upload.batches_in_flight_max == 0 {
-        return refuse("[upload] batches_in_flight_max is 0: set it to 1 or more".to_owned());
-    }
-    if upload.body_bytes_max > limits::BODY_BYTES_MAX_MAX {
-        return refuse(format!(
-            "[upload] body_bytes_max is {}: set it to {} or less, which a column holds",
-            upload.body_bytes_max,
-            limits::BODY_BYTES_MAX_MAX
-        ));
-    }
-    if upload.body_bytes_max > upload.bytes_in_flight_max / limits::PARTICIPANT_SHARE_DIVISOR {
-        return refuse(format!(
-            "[upload] bytes_in_flight_max is too small for a participant's share to hold one body \
-             of body_bytes_max: set it to {} or more",
-            upload.body_bytes_max * limits::PARTICIPANT_SHARE_DIVISOR
-        ));
-    }
-    Ok(())
 }
 
 /// Migrates and opens the database, and checks that it is ours.

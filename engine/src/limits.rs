@@ -32,6 +32,14 @@ pub const BUNDLE_MAX_DELAY: Duration = Duration::from_secs(2);
 /// Keys in one download batch: the reference's `batching.doclimit`.
 pub const BUNDLE_KEYS_MAX: u32 = 5000;
 
+/// The budget of download batches that are cut for age refills by one in this time, the rhythm in
+/// which the reference cuts; and nobody waits longer for it.
+pub const PACING_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Most that the budget holds. With the refill of a day (288) it is 336 download batches, beside the
+/// full ones: ES, the slowest reader, takes 500 a day.
+pub const PACING_BATCHES_MAX: u32 = 48;
+
 /// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB. Beside
 /// it stands what [`fresh_segments_bytes_max`] says.
 pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;
@@ -215,6 +223,9 @@ pub const CALLBACK_JOBS_MAX: usize = 256;
 /// No claim on a delivery, and no wait for the next attempt, is longer: what says otherwise was
 /// written before the database's clock was set back.
 pub const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest time for which keys can be downloaded: what a phone can still use.
+pub const DOWNLOAD_MAX_AGE_DAYS_MAX: u32 = 14;
 
 /// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
 pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;

@@ -19,8 +19,8 @@ use engine::domain::{CertificateKind, ContentDigest, Country, Thumbprint, UnixMi
 use engine::pki::{Certificate, SignedMessage};
 use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::validate::check_origins;
+use engine::verify::CanonicalBytes;
 use engine::verify::{SignatureCheck, check_signature};
-use engine::wire::canonical::CanonicalBytes;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

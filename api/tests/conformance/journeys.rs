@@ -313,7 +313,9 @@ fn closes_on_bodies_that_break_off(databases: &Databases, kind: Kind) {
 
 fn closes_on_clients_that_stall(databases: &Databases, kind: Kind) {
     let stall = Duration::from_millis(300);
-    let world = World::with(databases, kind, |options| options.server.stall = stall);
+    let world = World::with(databases, kind, |options| {
+        options.server.stall_timeout = stall
+    });
     let upload = Upload::fresh(&world, "DE", 5);
     let head = upload.plain_request().head();
     for sent in [&b""[..], b"POST /diagnos", &head[..head.len() - 2]] {
@@ -327,7 +329,7 @@ fn closes_on_clients_that_stall(databases: &Databases, kind: Kind) {
     assert_eq!(answer.header("Connection"), Some("close"));
     assert!(raw.until_closed() < Duration::from_secs(10));
     // By default, too, it is less than ten seconds.
-    let default = api::server::ServerSettings::default().stall;
+    let default = api::server::ServerSettings::default().stall_timeout;
     assert!(default + default / 8 < Duration::from_secs(10));
 }
 

@@ -8,7 +8,7 @@
 //! arguments; it is not the usual one so that one database server serves all tests and ends with
 //! the last.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod journeys;
 mod personas;

@@ -16,8 +16,8 @@ use engine::limits;
 use engine::pki::{Certificate, SignedMessage};
 use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::validate::validate;
+use engine::verify::CanonicalBytes;
 use engine::verify::{SignatureCheck, SignatureError, check_signature, signed_content};
-use engine::wire::canonical::CanonicalBytes;
 use engine::wire::json;
 
 /// 2021-06-01T12:00:00Z: the certificates of the test vectors are valid then.

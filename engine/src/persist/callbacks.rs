@@ -7,10 +7,8 @@ use std::ops::RangeInclusive;
 
 use super::connection::{Connection, Param, Row, SqlError};
 use super::store::Store;
-use crate::callbacks::{
-    CallbackId, LastFailure, Subscribed, Subscription, SubscriptionState, Summary,
-};
-use crate::domain::{BatchTag, Country, Day, UnixMillis};
+use crate::callbacks::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
+use crate::domain::{BatchTag, CallbackId, Country, Day, UnixMillis};
 use crate::limits;
 
 /// Under which terms deliveries are claimed.
@@ -379,9 +377,11 @@ impl Store {
     }
 }
 
-/// Changes and enables the subscription with this id; false if there is none. Another URL takes a
-/// delivery that is under way back: the new receiver shall hear of that batch, too. One that was
-/// disabled begins behind the newest download batch, like the new one that its owner takes it for.
+/// Changes and enables the subscription with this id; false if there is none. The URL that it has
+/// changes nothing of one that is enabled: whoever repeats its PUT does not end the wait after a
+/// failure. Another URL takes a delivery that is under way back: the new receiver shall hear of that
+/// batch, too. One that was disabled goes on where it was, as when an operator enables it: what was
+/// cut meanwhile and can still be downloaded is told.
 fn change_subscription(
     c: &mut dyn Connection,
     country: Country,
@@ -397,12 +397,15 @@ fn change_subscription(
     let change = "UPDATE callback_subscription SET \
          claim_token = CASE WHEN url = ? THEN claim_token ELSE 0 END, \
          claimed_until_ms = CASE WHEN url = ? THEN claimed_until_ms ELSE 0 END, \
-         delivered_ordinal = CASE WHEN disabled_at_ms IS NULL THEN delivered_ordinal \
-         ELSE (SELECT COALESCE(MAX(ordinal), 0) FROM download_batch) END, \
-         url = ?, changed_at_ms = ?, failed_attempts = 0, next_attempt_at_ms = 0, \
-         disabled_at_ms = NULL WHERE country = ? AND callback_id = ?";
+         failed_attempts = CASE WHEN url = ? AND disabled_at_ms IS NULL \
+         THEN failed_attempts ELSE 0 END, \
+         next_attempt_at_ms = CASE WHEN url = ? AND disabled_at_ms IS NULL \
+         THEN next_attempt_at_ms ELSE 0 END, \
+         url = ?, changed_at_ms = ?, disabled_at_ms = NULL \
+         WHERE country = ? AND callback_id = ?";
     let url = url.into();
-    c.execute(change, &[url, url, url, now.0.into(), country, callback_id])?;
+    let params = [url, url, url, url, url, now.0.into(), country, callback_id];
+    c.execute(change, &params)?;
     Ok(true)
 }
 

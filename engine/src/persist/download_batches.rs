@@ -46,6 +46,13 @@ impl Store {
         self.0.rows(sql, &params, |row| download_batch(&row))
     }
 
+    /// What [`Self::cut`] has written last of the budget of download batches.
+    pub(crate) fn cut_budget(&mut self) -> Result<Option<u64>, SqlError> {
+        let value = self.installation_value(CUT_BUDGET)?;
+        let text = value.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(text.and_then(|text| text.parse().ok()))
+    }
+
     /// Adds download batches behind `after_ordinal`, if the lease still has this token. False if it
     /// has not, or if another gateway was faster: nothing was done.
     pub(crate) fn cut(
@@ -53,6 +60,7 @@ impl Store {
         token: u64,
         after_ordinal: u64,
         batches: &[NewDownloadBatch],
+        budget: u64,
         now: UnixMillis,
     ) -> Result<bool, SqlError> {
         let cut = self.0.transaction(|c| {
@@ -63,6 +71,7 @@ impl Store {
             for (ordinal, batch) in numbered {
                 insert_download_batch(c, ordinal, batch, now)?;
             }
+            write_cut_budget(c, budget)?;
             Ok(true)
         });
         match cut {
@@ -70,6 +79,25 @@ impl Store {
             other => other,
         }
     }
+}
+
+/// The row of `installation` with the budget of download batches.
+const CUT_BUDGET: &str = "cut_budget";
+
+/// A statement that changes nothing has met the same value, or no row.
+fn write_cut_budget(c: &mut dyn Connection, budget: u64) -> Result<(), SqlError> {
+    let value = budget.to_string();
+    let update = "UPDATE installation SET value = ? WHERE name = ?";
+    if c.execute(update, &[value.as_str().into(), CUT_BUDGET.into()])? == 1 {
+        return Ok(());
+    }
+    let find = "SELECT name FROM installation WHERE name = ?";
+    if c.first(find, &[CUT_BUDGET.into()])?.is_some() {
+        return Ok(());
+    }
+    let insert = "INSERT INTO installation (name, value) VALUES (?, ?)";
+    c.execute(insert, &[CUT_BUDGET.into(), value.as_str().into()])
+        .map(|_| ())
 }
 
 pub(super) fn insert_download_batch(

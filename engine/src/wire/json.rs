@@ -24,9 +24,9 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::decode::MalformedBatch;
-use crate::error::Rejection;
-use crate::wire::protobuf::{KeyFields, KeyMessages, read_key, write_key};
+use super::error::{BodyError, MalformedBatch};
+use super::protobuf::{KeyFields, KeyMessages, read_key, write_key};
+use crate::domain::REPORT_TYPES;
 
 /// What precedes the first segment of a JSON batch.
 pub const OPENING: &[u8] = br#"{"keys":["#;
@@ -37,16 +37,6 @@ pub const SEPARATOR: &[u8] = b",";
 /// What follows the last segment of a JSON batch.
 pub const CLOSING: &[u8] = b"]}";
 
-/// Names of `reportType`, by number.
-pub const REPORT_TYPES: [&str; 6] = [
-    "UNKNOWN",
-    "CONFIRMED_TEST",
-    "CONFIRMED_CLINICAL_DIAGNOSIS",
-    "SELF_REPORT",
-    "RECURSIVE",
-    "REVOKED",
-];
-
 /// Standard alphabet; padding may be missing (wire §6.2), whole or in part.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -56,9 +46,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Transcodes a JSON body to the protobuf body that means the same.
 ///
 /// # Errors
-/// [`Rejection::MalformedBatch`], or [`Rejection::TooManyKeys`] as soon as a key beyond `keys_max`
+/// [`BodyError::Malformed`], or [`BodyError::TooManyKeys`] as soon as a key beyond `keys_max`
 /// begins.
-pub fn to_protobuf(body: &[u8], keys_max: u32) -> Result<Vec<u8>, Rejection> {
+pub fn to_protobuf(body: &[u8], keys_max: u32) -> Result<Vec<u8>, BodyError> {
     let text = std::str::from_utf8(body).map_err(|_| MalformedBatch::NotUtf8)?;
     let mut transcoder = Transcoder::new(body.len(), keys_max);
     let mut json = serde_json::Deserializer::from_str(text);
@@ -153,7 +143,7 @@ struct Transcoder {
     keys_max: u32,
     key_count: u32,
     /// Why reading stopped, if it is anything more special than JSON of a wrong shape.
-    rejection: Option<Rejection>,
+    rejection: Option<BodyError>,
     key: KeyBuffers,
 }
 
@@ -187,7 +177,7 @@ impl Transcoder {
 
     fn begin_key<E: serde::de::Error>(&mut self) -> Result<(), E> {
         if self.key_count >= self.keys_max {
-            return Err(self.reject(Rejection::TooManyKeys { max: self.keys_max }));
+            return Err(self.reject(BodyError::TooManyKeys { max: self.keys_max }));
         }
         self.key_count = self.key_count.saturating_add(1);
         self.key.clear();
@@ -198,7 +188,7 @@ impl Transcoder {
         self.key.write(&mut self.out);
     }
 
-    fn reject<E: serde::de::Error>(&mut self, rejection: Rejection) -> E {
+    fn reject<E: serde::de::Error>(&mut self, rejection: BodyError) -> E {
         self.rejection = Some(rejection);
         E::custom("rejected")
     }

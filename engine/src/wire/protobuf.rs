@@ -9,7 +9,7 @@
 use quick_protobuf::sizeofs::{sizeof_int32, sizeof_len, sizeof_uint32};
 use quick_protobuf::{BytesReader, Writer};
 
-use crate::decode::MalformedBatch;
+use super::error::MalformedBatch;
 
 /// Tag of `DiagnosisKeyBatch.keys`: field 1, length-delimited.
 const KEYS: u32 = 0x0a;

@@ -344,7 +344,7 @@ const ROWS: &[Row] = &[
         "(a).20",
         "callbacks: the list, PUT with `url`, DELETE, ids up to 32 characters; a GET with \
          `batchTag` and `date`, 2xx including 202, in order, over mutual TLS",
-        "api/tests/callbacks.rs::tells_of_each_batch_in_order_over_mutual_tls",
+        "api/tests/callbacks.rs::notifies_of_each_batch_in_order_over_mutual_tls",
         None,
     ),
     elsewhere(

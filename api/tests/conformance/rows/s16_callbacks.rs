@@ -17,9 +17,9 @@ const fn but(gateway: &'static str, reason: &'static str) -> Option<Difference> 
 
 const LISTS: &str =
     "api/tests/callbacks.rs::lists_changes_and_removes_the_callers_own_subscriptions";
-const REFUSES: &str = "api/tests/callbacks.rs::refuses_ids_and_urls_that_are_none";
+const REFUSES: &str = "api/tests/callbacks.rs::refuses_invalid_ids_and_urls";
 const CHECKS: &str = "api/src/delivery/url.rs::checks_urls_as_the_reference_does_and_better";
-const TELLS: &str = "api/tests/callbacks.rs::tells_of_each_batch_in_order_over_mutual_tls";
+const TELLS: &str = "api/tests/callbacks.rs::notifies_of_each_batch_in_order_over_mutual_tls";
 
 const ROWS: &[Row] = &[
     // Rows 5 to 7 of the first table of §1.
@@ -104,7 +104,7 @@ const ROWS: &[Row] = &[
     elsewhere(
         "§16.2.4",
         "a name that cannot be resolved for a delivery deletes the subscription",
-        "api/tests/callbacks.rs::takes_a_name_that_cannot_be_resolved_for_a_failed_attempt",
+        "api/tests/callbacks.rs::counts_an_unresolvable_name_as_a_failed_attempt",
         but("a failed attempt", "K-2"),
     ),
     elsewhere(
@@ -124,7 +124,7 @@ const ROWS: &[Row] = &[
     elsewhere(
         "§16.3.3",
         "looks every 300 s; waits 300 s after a failure",
-        "api/src/delivery/mod.rs::doubles_the_wait_up_to_a_bound_and_adds_up_to_a_quarter",
+        "api/src/delivery/mod.rs::doubles_the_wait_up_to_a_bound_with_up_to_a_quarter_of_jitter",
         but(
             "looks every second; waits 300 s, doubled with each failure up to an hour, and up to a \
              quarter more",
@@ -143,21 +143,22 @@ const ROWS: &[Row] = &[
         "api/tests/callbacks.rs::hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again",
         but(
             "it is disabled: not listed and not told any more, and shown to operators with the \
-             reason; a PUT enables it, and it begins like a new one",
-            "K-6: nobody knew why; FI subscribes again only when it finds no subscription",
+             reason; a PUT enables it, and it goes on where it was",
+            "K-6: nobody knew why; FI subscribes again only when it finds no subscription, and \
+             imports what it is told of and nothing else",
         ),
     ),
     elsewhere(
         "§16.3.5a",
         "the deleted subscription is not listed; `PUT` makes a new one, whoever asks first (FI) or \
          not (DE)",
-        "api/tests/callbacks.rs::takes_a_put_of_de_before_during_and_after_an_outage",
+        "api/tests/callbacks.rs::accepts_a_put_of_de_before_during_and_after_an_outage",
         None,
     ),
     elsewhere(
         "§16.3.5b",
         "`DELETE` of the deleted subscription: 404",
-        "api/tests/callbacks.rs::knows_nothing_of_a_disabled_subscription_that_is_removed",
+        "api/tests/callbacks.rs::forgets_a_disabled_subscription_that_is_removed",
         None,
     ),
     elsewhere(
@@ -181,7 +182,7 @@ const ROWS: &[Row] = &[
     elsewhere(
         "§16.3.9",
         "always shows the configured certificate",
-        "api/tests/callbacks.rs::shows_its_certificate_of_the_settings",
+        "api/tests/callbacks.rs::presents_the_configured_certificate",
         None,
     ),
     elsewhere(
@@ -198,7 +199,7 @@ const ROWS: &[Row] = &[
     elsewhere(
         "§16.3.11",
         "no authority vouches for receivers",
-        "api/tests/callbacks.rs::trusts_an_authority_of_the_operator_for_the_host_that_is_named",
+        "api/tests/callbacks.rs::trusts_a_ca_of_the_operator_for_the_host_of_the_url",
         but(
             "an authority of the operator's may, for the host that the URL names",
             "receivers behind a public certificate",

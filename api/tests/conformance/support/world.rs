@@ -326,6 +326,7 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         upload: UploadSettings::default(),
         bundle: BundleSettings {
             max_delay: MAX_DELAY,
+            paced: false,
             clock_skew_max: None,
             ..BundleSettings::default()
         },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::decode::decode;
 use crate::trust::{CertificateRow, TrustAnchor, sign};
-use crate::wire::canonical::CanonicalBytes;
+use crate::verify::canonical::CanonicalBytes;
 
 /// 2027-06-01T12:00:00Z, within the validity of all certificates used here.
 const NOW: UnixMillis = UnixMillis(1_811_851_200_000);

@@ -1,4 +1,4 @@
-//! A refusal as it goes out: a status, a body, perhaps a header.
+//! An error response: a status, a body, perhaps a header.
 
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,13 +7,11 @@ use engine::domain::UnixMillis;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use super::from_static;
-
-/// A refusal as it goes out.
-pub(super) struct Verdict {
+/// An error response.
+pub(super) struct ErrorResponse {
     pub(super) status: StatusCode,
     pub(super) body: ErrorBody,
-    pub(super) extra: Extra,
+    pub(super) header: ErrorHeader,
 }
 
 #[derive(Debug, Serialize)]
@@ -23,13 +21,13 @@ pub(super) struct ErrorBody {
     pub(super) code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key_index: Option<u32>,
-    /// Which rule or which problem.
+    /// Which rule was broken, or which problem it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'static str>,
 }
 
-/// The header that goes with an error.
-pub(super) enum Extra {
+/// The header of an error response.
+pub(super) enum ErrorHeader {
     None,
     Allow(&'static str),
     Accept(&'static str),
@@ -38,13 +36,13 @@ pub(super) enum Extra {
     Close,
 }
 
-impl Extra {
-    pub(super) fn header(&self, now: UnixMillis) -> Option<(HeaderName, HeaderValue)> {
+impl ErrorHeader {
+    pub(super) fn to_header(&self, now: UnixMillis) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Self::None => None,
-            Self::Allow(methods) => Some((header::ALLOW, from_static(methods))),
-            Self::Accept(types) => Some((header::ACCEPT, from_static(types))),
-            Self::Close => Some((header::CONNECTION, from_static("close"))),
+            Self::Allow(methods) => Some((header::ALLOW, HeaderValue::from_static(methods))),
+            Self::Accept(types) => Some((header::ACCEPT, HeaderValue::from_static(types))),
+            Self::Close => Some((header::CONNECTION, HeaderValue::from_static("close"))),
             Self::RetryAfterSeconds(wait) => {
                 Some((header::RETRY_AFTER, HeaderValue::from(whole_seconds(*wait))))
             }
@@ -62,7 +60,7 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).clamp(1, 86_400) as u64
 }
 
-impl Verdict {
+impl ErrorResponse {
     pub(super) fn new(
         status: StatusCode,
         code: &'static str,
@@ -78,7 +76,7 @@ impl Verdict {
         Self {
             status,
             body,
-            extra: Extra::None,
+            header: ErrorHeader::None,
         }
     }
 
@@ -97,8 +95,8 @@ impl Verdict {
         self
     }
 
-    pub(super) fn with(mut self, extra: Extra) -> Self {
-        self.extra = extra;
+    pub(super) fn with(mut self, header: ErrorHeader) -> Self {
+        self.header = header;
         self
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway is told to stop, under load and with uploads that wait for the database.
+//! The gateway gets a shutdown signal, under load and with uploads that wait for the database.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::scene::{PATIENCE, Scene, Setup};
 use crate::seed;
 
-/// Uploads of each participant that wait: under its share of what may be in flight.
+/// Waiting uploads per participant: below its share of the permits.
 const WAITING: usize = 3;
 
 #[test]
@@ -51,7 +51,10 @@ fn answers_every_upload_that_is_in_flight() {
     assert_eq!(status.and_then(|status| status.code()), Some(0));
     for (index, answer) in scene.runtime.block_on(waiting.join_all()) {
         assert_eq!(answer.unwrap().status, 201);
-        scene.world.book.settle(index, &crate::book::Fate::Stored);
+        scene
+            .world
+            .book
+            .record(index, &crate::book::Outcome::Stored);
     }
     gateway.restart().unwrap();
     scene.gateways.push(gateway);
@@ -62,19 +65,19 @@ fn answers_every_upload_that_is_in_flight() {
 
 type Sent = (usize, Result<Answer, ClientError>);
 
-/// Sends uploads on connections of their own; each gives its number and its answer.
+/// Sends uploads, each on its own connection; each yields its number and its answer.
 fn send_uploads(scene: &Scene) -> (Vec<usize>, JoinSet<Sent>) {
     let mut sending = JoinSet::new();
     let mut entered = Vec::new();
-    for party in 0..scene.world.parties.len() {
-        let random = seed::random("in flight", party);
+    for backend in 0..scene.world.backends.len() {
+        let random = seed::random("in flight", backend);
         let mut maker = scene
             .world
-            .maker(party, random, format!("in-flight-{party}"));
+            .maker(backend, random, format!("in-flight-{backend}"));
         for _ in 0..WAITING {
             let (index, upload) = scene.world.book.enter(maker.of_size(10));
             let (world, upload) = (Arc::clone(&scene.world), Arc::clone(&upload));
-            let send = async move { (index, world.lines(party).upload(0, &upload).await) };
+            let send = async move { (index, world.lines(backend).upload(0, &upload).await) };
             sending.spawn_on(send, scene.runtime.handle());
             entered.push(index);
         }
@@ -82,7 +85,7 @@ fn send_uploads(scene: &Scene) -> (Vec<usize>, JoinSet<Sent>) {
     (entered, sending)
 }
 
-/// Uploads that the gateway has admitted and not answered.
+/// Uploads that the gateway has admitted but not answered.
 fn in_flight(scene: &Scene) -> Option<usize> {
     let (_, metrics) = scene.ask_operations(0, "/metrics")?;
     let mut lines = metrics.lines();

@@ -1,37 +1,37 @@
-//! The last word: what every participant has, when all has been downloaded.
+//! The final check: what every participant has when everything has been downloaded.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use engine::domain::{BatchTag, Country};
 
-use crate::book::{Fate, Records, UploadIndex, succeeds};
+use crate::book::{Outcome, Records, UploadIndex, succeeds};
 use crate::uploads::Key;
 
-/// Holds what all participants have downloaded against what was acknowledged, and against each
-/// other. Complaints come in sentences; a summary otherwise.
-pub(crate) fn judge(records: &Records, readers: &[Country]) -> Vec<String> {
-    let mut complaints = judge_chain(records);
+/// Compares what all participants have downloaded with what was acknowledged, and with each other.
+/// Returns complaints.
+pub(crate) fn check(records: &Records, readers: &[Country]) -> Vec<String> {
+    let mut complaints = check_chain(records);
     let present = present(records);
     for &reader in readers {
-        complaints.extend(judge_reader(records, reader, &present));
+        complaints.extend(check_reader(records, reader, &present));
     }
-    complaints.extend(judge_order(records, readers));
-    complaints.extend(judge_keys(records, &present));
+    complaints.extend(check_order(records, readers));
+    complaints.extend(check_keys(records, &present));
     complaints
 }
 
-/// In a few words: how much there was, and how much of it in doubt.
+/// A summary: how many uploads there were, and how many with an unknown outcome.
 pub(crate) fn summary(records: &Records) -> String {
     let present = present(records);
-    let count = |fate: &Fate| {
+    let count = |outcome: &Outcome| {
         let entries = records.uploads.iter();
-        entries.filter(|entry| entry.fate == *fate).count()
+        entries.filter(|entry| entry.outcome == *outcome).count()
     };
     let refused = records.uploads.iter();
-    let refused = refused.filter(|entry| matches!(entry.fate, Fate::Refused(_)));
-    let in_doubt = records.uploads.iter().enumerate();
-    let in_doubt = in_doubt.filter(|(_, entry)| entry.fate == Fate::GivenUp);
-    let there = in_doubt
+    let refused = refused.filter(|entry| matches!(entry.outcome, Outcome::Refused(_)));
+    let unresolved = records.uploads.iter().enumerate();
+    let unresolved = unresolved.filter(|(_, entry)| entry.outcome == Outcome::GivenUp);
+    let there = unresolved
         .filter(|(index, _)| present.contains(index))
         .count();
     let keys = present.iter();
@@ -40,15 +40,15 @@ pub(crate) fn summary(records: &Records) -> String {
         .sum();
     format!(
         "{} uploads stored, {} refused, {} given up of which {there} are there, {keys} keys in {} batches",
-        count(&Fate::Stored),
+        count(&Outcome::Stored),
         refused.count(),
-        count(&Fate::GivenUp),
+        count(&Outcome::GivenUp),
         records.chain.len(),
     )
 }
 
-/// Tags count from 1, without a gap, and each announces the next.
-fn judge_chain(records: &Records) -> Vec<String> {
+/// Tags are numbered from 1 without gaps, and each batch announces the next.
+fn check_chain(records: &Records) -> Vec<String> {
     let mut complaints = Vec::new();
     let tags: Vec<BatchTag> = records.chain.keys().copied().collect();
     if tags.first().is_none_or(|first| first.number != 1) {
@@ -65,7 +65,7 @@ fn judge_chain(records: &Records) -> Vec<String> {
     complaints
 }
 
-/// Uploads that somebody has received.
+/// Uploads that any participant has received.
 fn present(records: &Records) -> HashSet<UploadIndex> {
     let pages = records.pages.values().flat_map(BTreeMap::values);
     pages
@@ -73,9 +73,9 @@ fn present(records: &Records) -> HashSet<UploadIndex> {
         .collect()
 }
 
-/// Everyone has every batch, and in them every upload of the others that is there at all; what was
-/// acknowledged is there.
-fn judge_reader(records: &Records, reader: Country, present: &HashSet<UploadIndex>) -> Vec<String> {
+/// Every participant has every batch, and in them every stored upload of the others; every
+/// acknowledged upload is stored.
+fn check_reader(records: &Records, reader: Country, present: &HashSet<UploadIndex>) -> Vec<String> {
     let mut complaints = Vec::new();
     let pages = &records.pages[&reader];
     let missing = records.chain.keys().filter(|tag| !pages.contains_key(*tag));
@@ -86,23 +86,23 @@ fn judge_reader(records: &Records, reader: Country, present: &HashSet<UploadInde
         .collect();
     for (index, entry) in records.uploads.iter().enumerate() {
         let of_others = entry.upload.country != reader;
-        let due = entry.fate == Fate::Stored || present.contains(&index);
+        let due = entry.outcome == Outcome::Stored || present.contains(&index);
         if of_others && due && !received.contains(&index) {
             complaints.push(format!(
                 "{reader} lacks {} of {}, {:?}",
-                entry.upload.tag, entry.upload.country, entry.fate
+                entry.upload.tag, entry.upload.country, entry.outcome
             ));
         }
     }
     let refused = received.iter().map(|&index| &records.uploads[index]);
-    let refused = refused.filter(|entry| matches!(entry.fate, Fate::Refused(_)));
+    let refused = refused.filter(|entry| matches!(entry.outcome, Outcome::Refused(_)));
     complaints
         .extend(refused.map(|entry| format!("{} was refused and is there", entry.upload.tag)));
     complaints
 }
 
 /// Any two participants have the uploads that both received in the same batches and order.
-fn judge_order(records: &Records, readers: &[Country]) -> Vec<String> {
+fn check_order(records: &Records, readers: &[Country]) -> Vec<String> {
     let mut complaints = Vec::new();
     let places: Vec<Vec<(BatchTag, UploadIndex)>> = readers
         .iter()
@@ -131,8 +131,8 @@ fn places(records: &Records, reader: Country) -> Vec<(BatchTag, UploadIndex)> {
         .collect()
 }
 
-/// No key is there twice.
-fn judge_keys(records: &Records, present: &HashSet<UploadIndex>) -> Vec<String> {
+/// No key is stored twice.
+fn check_keys(records: &Records, present: &HashSet<UploadIndex>) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut owners: HashMap<&Key, UploadIndex> = HashMap::new();
     for &index in present {
