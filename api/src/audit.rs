@@ -1,4 +1,4 @@
-//! `GET /diagnosiskeys/audit/download/{date}/{batchTag}` (wire behaviour §15).
+//! `GET /diagnosiskeys/audit/download/{date}/{batchTag}` (wire §15).
 //!
 //! - *In*: a request, not authenticated yet.
 //! - *Out*: one JSON object per upload of the batch, the caller's own last (repairs FI), ten
@@ -153,7 +153,7 @@ fn iso_time(instant: UnixMillis) -> String {
         .unwrap_or_default()
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log(outcome: &Result<Vec<AuditEntry>, DownloadError>, participant: &Participant, tag: &str) {
     let country = participant.country;
     match outcome {

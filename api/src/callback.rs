@@ -1,4 +1,4 @@
-//! `/diagnosiskeys/callback`: the subscriptions to new download batches (wire behaviour §16.1).
+//! `/diagnosiskeys/callback`: the subscriptions to new download batches (wire §16.1).
 //!
 //! - *In*: a request, not authenticated yet.
 //! - *Out*: the participant's own subscriptions, as they are after the request.
@@ -156,7 +156,7 @@ fn decode(text: &str) -> Result<String, UrlError> {
     decoded.map(Into::into).map_err(|_| UrlError::Unreadable)
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log_refusal(refusal: &CallbackRefusal, participant: &Participant, id: &CallbackId, url: &str) {
     let CallbackRefusal::Url(error) = refusal else {
         return;

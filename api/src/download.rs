@@ -1,4 +1,4 @@
-//! `GET /diagnosiskeys/download/{date}` (wire behaviour §14): the stage *serve*.
+//! `GET /diagnosiskeys/download/{date}` (wire §14): the stage *serve*.
 //!
 //! - *In*: a request, not authenticated yet.
 //! - *Out*: the segments of a bundle, shared by all its readers, never copied.
@@ -64,7 +64,7 @@ async fn ask(gateway: &Gateway, request: DownloadRequest) -> Result<Download, Do
 }
 
 /// The requested tag. Blank and the literal `null` count as absent: PL's library may send either
-/// for "none" (client study §2.10). Anything unreadable matches no batch.
+/// for "none" (clients §2.10). Anything unreadable matches no batch.
 fn requested_tag(headers: &HeaderMap) -> Option<Box<str>> {
     let sent = headers.get(BATCH_TAG)?;
     let text = String::from_utf8_lossy(sent.as_bytes());
@@ -74,7 +74,7 @@ fn requested_tag(headers: &HeaderMap) -> Option<Box<str>> {
     }
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log(
     outcome: &Result<Download, DownloadError>,
     participant: &Participant,

@@ -1,6 +1,6 @@
 //! Exact case of response header names on HTTP/1.1.
 //!
-//! IT looks up `batchTag` and `nextBatchTag` in exactly that case (client study §1.4). hyper can
+//! IT looks up `batchTag` and `nextBatchTag` in exactly that case (clients §1.4). hyper can
 //! write names in title case, which gets these two wrong, unless a response carries the header
 //! case map of a request that hyper has parsed. That map's type is private to hyper. So one request
 //! is parsed in memory at start, and its map is attached to every response. Weighed against

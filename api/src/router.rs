@@ -1,4 +1,4 @@
-//! The routes of all ports (wire behaviour §1).
+//! The routes of all ports (wire §1).
 
 use std::borrow::Cow;
 use std::sync::Arc;

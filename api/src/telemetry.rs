@@ -1,4 +1,4 @@
-//! Logs: one event per line, `key=value` or JSON, the reference's fixed fields (wire behaviour
+//! Logs: one event per line, `key=value` or JSON, the reference's fixed fields (wire
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 

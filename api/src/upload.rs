@@ -1,4 +1,4 @@
-//! `POST /diagnosiskeys/upload` (wire behaviour §11 and §12): the HTTP side of the walk.
+//! `POST /diagnosiskeys/upload` (wire §11 and §12): the HTTP side of the walk.
 //!
 //! - *In*: a request, not authenticated yet.
 //! - *Out*: 201 after the commit, or 207 with the positions of the duplicates.
@@ -110,7 +110,7 @@ fn announced_bytes(body: &Body, bytes_max: usize) -> Result<usize, RequestError>
     }
 }
 
-/// The reference's events (wire behaviour §18.3), one per upload.
+/// The reference's events (wire §18.3), one per upload.
 fn log(outcome: &Result<Receipt, Refusal>, participant: &Participant, tag: &UploadTag) {
     let (country, batch_tag) = (participant.country, tag.as_str());
     match outcome {

@@ -1,4 +1,4 @@
-//! Callbacks (wire behaviour §16): the subscription API row by row, and deliveries to receivers
+//! Callbacks (wire §16): the subscription API row by row, and deliveries to receivers
 //! that speak real TLS.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
@@ -23,7 +23,7 @@ use engine::domain::CertificateKind;
 use engine::{Engine, SystemClock};
 use serde_json::{Value, json};
 
-// §16.1: the subscription API.
+// Wire §16.1: the subscription API.
 
 /// A gateway that delivers nothing, and resolves a receiver to a public address.
 async fn subscriptions_only(installation: &Installation) -> Gateway {
@@ -256,7 +256,7 @@ async fn keeps_one_subscription_of_two_simultaneous_ones_and_bounds_their_number
     assert_eq!(refused.member("code"), "too_many_callbacks");
 }
 
-// §16.3: delivery.
+// Wire §16.3: delivery.
 
 #[tokio::test]
 async fn notifies_of_each_batch_in_order_over_mutual_tls() {
@@ -440,7 +440,7 @@ async fn forgets_a_disabled_subscription_that_is_removed() {
     assert!(!shown.contains("DE  1"), "{shown}");
 }
 
-// §18.3: log events of deliveries.
+// Wire §18.3: log events of deliveries.
 
 /// Lines of the log, of all tests of this process.
 #[derive(Clone, Default)]
@@ -527,7 +527,7 @@ async fn logs_the_events_of_deliveries() {
     check("inside", message, 0, refused).await;
 }
 
-// §16.3: which receivers the gateway trusts.
+// Wire §16.3: which receivers the gateway trusts.
 
 /// Whether a gateway delivers to a receiver with this certificate at the first attempt.
 async fn is_delivered(
@@ -687,7 +687,7 @@ async fn presents_the_configured_certificate() {
     assert_eq!(receiver.told().await.gateway, other.thumbprint());
 }
 
-// §16.2 before each delivery.
+// Wire §16.2 before each delivery.
 
 #[tokio::test]
 async fn connects_to_the_address_that_was_checked() {

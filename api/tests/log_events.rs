@@ -1,4 +1,4 @@
-//! Log lines as an operator reads them: the events of the reference (wire behaviour §18.3) with
+//! Log lines as an operator reads them: the events of the reference (wire §18.3) with
 //! their attributes, and values that cannot inject lines or pairs.
 
 #![allow(clippy::unwrap_used, reason = "tests")]

@@ -34,7 +34,7 @@ async fn describes_exactly_the_routes() {
     let (mut participants, mut operators) = (gateway.proxy().await, gateway.operations().await);
     let operations = description.operations();
     let described: HashSet<_> = operations.iter().map(|one| format!("{one:?}")).collect();
-    // Wire behaviour §1.
+    // Wire §1.
     for expected in [
         "OPTIONS /diagnosiskeys",
         "POST /diagnosiskeys/upload",
@@ -301,7 +301,7 @@ async fn is_well_formed() {
     assert!(null["no_client_certificate"]["value"]["message"].is_null());
     let subscribe = &document["paths"]["/diagnosiskeys/callback/{id}"]["put"];
     let told = &subscribe["callbacks"]["newBatch"]["{$request.query.url}"]["get"]["parameters"];
-    // Wire behaviour §16.3.
+    // Wire §16.3.
     let names: Vec<_> = told
         .as_array()
         .unwrap()

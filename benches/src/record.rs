@@ -26,9 +26,9 @@ use rustls_pki_types::ServerName;
 
 /// Content type, two bytes of version, two bytes of length (RFC 8446 §5.1).
 const HEADER_BYTES: usize = 5;
-/// Plaintext of one record at the most (§5.1).
+/// Plaintext of one record at the most (RFC 8446 §5.1).
 const FRAGMENT_BYTES: usize = 1 << 14;
-/// What follows the header, at the most (§5.2).
+/// What follows the header, at the most (RFC 8446 §5.2).
 const SEALED_BYTES_MAX: usize = FRAGMENT_BYTES + 256;
 /// A buffer to receive into has room for a record.
 pub(crate) const RECORD_BYTES_MAX: usize = HEADER_BYTES + SEALED_BYTES_MAX;
@@ -107,7 +107,7 @@ impl Records {
         let header = *buffer[self.ahead.clone()]
             .first_chunk()
             .expect("was waited for");
-        // Nothing else comes after the handshake (§5.1, §5.2).
+        // Nothing else comes after the handshake (RFC 8446 §5.1, §5.2).
         if ContentType::from(header[0]) != ContentType::ApplicationData {
             return Err(broken(format!("a record of type {} in clear", header[0])));
         }
@@ -179,7 +179,7 @@ fn read_record(stream: &mut TcpStream, record: &mut Vec<u8>) -> io::Result<()> {
 
 type Header = [u8; HEADER_BYTES];
 
-/// The length that a header tells, if a record may have it (§5.2).
+/// The length that a header tells, if a record may have it (RFC 8446 §5.2).
 fn body_bytes(header: Header) -> io::Result<usize> {
     let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
     if length > SEALED_BYTES_MAX {
@@ -211,7 +211,7 @@ impl Direction {
         })
     }
 
-    /// The next one: the record's number, on the right, over the IV (§5.3).
+    /// The next one: the record's number, on the right, over the IV (RFC 8446 §5.3).
     fn nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
         let number = self.sequence.to_be_bytes();
@@ -227,13 +227,13 @@ impl Direction {
         let nonce = self.nonce();
         let opened = self.key.open_in_place(nonce, Aad::from(header), body);
         let inner = opened.map_err(|_| broken("a record that is not what was sealed"))?;
-        // Content, its type, zeros as padding (§5.2, §5.4).
+        // Content, its type, zeros as padding (RFC 8446 §5.2, §5.4).
         let length = inner.iter().rposition(|byte| *byte != 0);
         let length = length.ok_or_else(|| broken("a record of nothing but padding"))?;
         Ok((ContentType::from(inner[length]), length))
     }
 
-    /// Appends a record with this plaintext (§5.2).
+    /// Appends a record with this plaintext (RFC 8446 §5.2).
     fn seal(&mut self, fragment: &[u8], into: &mut Vec<u8>) -> io::Result<()> {
         let length = fragment.len() + 1 + TAG_BYTES;
         let length = u16::try_from(length).expect("a fragment").to_be_bytes();
@@ -253,7 +253,7 @@ impl Direction {
     }
 }
 
-/// Messages after the handshake (§4.6): tickets for another time are of no use here.
+/// Messages after the handshake (RFC 8446 §4.6): tickets for another time are of no use here.
 fn pass_over_tickets(mut messages: &[u8]) -> io::Result<()> {
     while !messages.is_empty() {
         let in_pieces = || broken("a handshake message in pieces");

@@ -1,5 +1,5 @@
 //! Callbacks: who wants to be told of new download batches, and what is due to be told (wire
-//! behaviour §16). Telling them is `api`'s part.
+//! §16). Telling them is `api`'s part.
 //!
 //! - *In*: a participant's subscriptions; what became of an attempt to tell one.
 //! - *Out*: [`Delivery`]s that this gateway has claimed, one a subscription, in the order of the

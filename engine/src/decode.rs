@@ -121,7 +121,7 @@ impl<'a> VisitedCountries<'a> {
 ///
 /// # Errors
 /// [`BodyError::Malformed`], or [`BodyError::TooManyKeys`] as soon as a key beyond `keys_max`
-/// begins (wire behaviour §11, rows 7 and 9).
+/// begins (wire §11.7 and §11.9).
 pub fn decode(body: &[u8], keys_max: u32) -> Result<DecodedBatch<'_>, BodyError> {
     // A key takes at least 40 bytes in practice: one allocation, bounded by the body.
     let capacity = (body.len() / 40).min(keys_max as usize);

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub const UPLOAD_KEYS_MAX: u32 = 5000;
 
 /// Bytes in one upload body. 5000 keys take 300 to 500 KB as protobuf and about 1.7 MB as JSON
-/// with 27 countries each; clients may count on 8 MB (compatibility checklist, row 1).
+/// with 27 countries each; clients may count on 8 MB (clients (a).1).
 pub const UPLOAD_BODY_BYTES_MAX: usize = 8 << 20;
 
 /// Uploads in flight over all participants: an hour's burst of the worst day is 134 full uploads,
@@ -47,7 +47,7 @@ pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;
 /// Days before today that can still be downloaded: the reference's `max-age-in-days`.
 pub const DOWNLOAD_MAX_AGE_DAYS: u32 = 2;
 
-/// A key can be uploaded until this many days after its rolling start (wire behaviour §8, row 3).
+/// A key can be uploaded until this many days after its rolling start (wire §8.3).
 pub const KEY_AGE_DAYS_MAX: u32 = 15;
 
 /// Nesting of a batch signature's BER. Real signatures nest about a dozen deep.

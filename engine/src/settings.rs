@@ -157,7 +157,7 @@ impl BundleSettings {
     }
 }
 
-/// How many download batches may be cut that are not full (decision 7.10).
+/// How many download batches may be cut that are not full (decision 25).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pacing {
     /// The budget refills by one per interval, at least a millisecond; it is also the longest that an

@@ -148,7 +148,7 @@ impl<'a> Walk<'a> {
         let mut verifying = StageTime::of("verify");
         let content = verifying.add(|| crate::verify::signed_content(&valid));
         let key_count = valid.keys().key_count();
-        // The reference looks at the tag before the signature (wire behaviour §11, row 10).
+        // The reference looks at the tag before the signature (wire §11.10).
         let known = self.tag_state(&content);
         if known == TagState::Taken {
             return Err(Rejection::UploadTagTaken { key_count }.into());

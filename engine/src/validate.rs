@@ -13,8 +13,8 @@ use crate::decode::{DecodedBatch, DecodedKey};
 use crate::domain::{Country, REPORT_TYPES, UnixMillis};
 use crate::limits::KEY_AGE_DAYS_MAX;
 
-/// A rule of one key. In the order in which they are checked (wire behaviour §8; the last two are
-/// ours: design, semantics 14).
+/// A rule of one key. In the order in which they are checked (wire §8; the last two are
+/// ours: decision 14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyRule {
     /// `keyData` is there.

@@ -82,13 +82,13 @@ impl Places {
     fn read() -> Self {
         let page = |page: &str| read(&format!("docs/protocol/{page}.md"));
         let sections = PAGES.map(|name| (name.to_owned(), sections(&page(name))));
-        let decisions = headings(&page("decisions"));
+        let (decisions, reference) = (page("decisions"), page("reference"));
+        let numbers = headings(&decisions).filter_map(|heading| decision(&heading));
+        let names = first_cells(&reference).filter(|cell| is_defect(cell));
         Self {
             sections: sections.into(),
-            decisions: decisions.filter_map(|heading| decision(&heading)).collect(),
-            defects: first_cells(&page("reference"))
-                .filter(|cell| is_defect(cell))
-                .collect(),
+            decisions: numbers.collect(),
+            defects: names.collect(),
             rules: sections_of_cells(&read("docs/conformance.md")),
         }
     }
@@ -106,6 +106,7 @@ impl Places {
         let own = path.strip_prefix("docs/protocol/");
         match own.and_then(|page| page.strip_suffix(".md")) {
             Some("README") => self.has("wire", number),
+            Some("wire") => self.has("wire", number) || self.rules.contains(number),
             Some(page) => self.sections.contains_key(page) && self.has(page, number),
             None => false,
         }
@@ -305,8 +306,8 @@ fn cited_numbers(rest: &str) -> Vec<&str> {
         matches!(*word, "and" | "to" | "or") || word.starts_with(|c: char| c.is_ascii_digit())
     });
     words
-        .map(|word| word.trim_end_matches(|c: char| !c.is_ascii_digit()))
-        .filter(|word| !word.is_empty())
+        .filter_map(|word| word.split(|c: char| !c.is_ascii_digit()).next())
+        .filter(|number| !number.is_empty())
         .collect()
 }
 
@@ -316,7 +317,7 @@ fn unknown_defects(_: &str, text: &str, places: &Places) -> Offences {
     let mut offset = 0;
     for word in text.split_inclusive(|c| !is_part(c)) {
         let name = word.trim_end_matches(|c| !is_part(c));
-        let is_called = text[..offset].to_ascii_lowercase_ends_with("defect ");
+        let is_called = ends_with_ignoring_case(&text[..offset], "defect ");
         let has_letter = places
             .defects
             .iter()
@@ -329,17 +330,10 @@ fn unknown_defects(_: &str, text: &str, places: &Places) -> Offences {
     found
 }
 
-/// Looks at the end of a text without regard to case.
-trait EndsWith {
-    fn to_ascii_lowercase_ends_with(&self, end: &str) -> bool;
-}
-
-impl EndsWith for str {
-    fn to_ascii_lowercase_ends_with(&self, end: &str) -> bool {
-        let begin = self.len().saturating_sub(end.len());
-        self.get(begin..)
-            .is_some_and(|last| last.eq_ignore_ascii_case(end))
-    }
+fn ends_with_ignoring_case(text: &str, end: &str) -> bool {
+    let begin = text.len().saturating_sub(end.len());
+    text.get(begin..)
+        .is_some_and(|last| last.eq_ignore_ascii_case(end))
 }
 
 /// Items of the checklist: `(a).7`.

@@ -96,7 +96,7 @@ impl Kind {
         Self::WrongDate,
     ];
 
-    /// The status that answers it (wire behaviour §1 to §11).
+    /// The status that answers it (wire §1 to §11).
     pub const fn status(self) -> u16 {
         match self {
             Self::WrongCertificate => 403,

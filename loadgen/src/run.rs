@@ -200,7 +200,7 @@ async fn work(
 }
 
 /// Sends one upload until it has an answer that settles it. The same tag and content again is a
-/// replay, which the gateway answers like the first time (design, semantics 3).
+/// replay, which the gateway answers like the first time (decision 3).
 pub(crate) async fn deliver(
     connection: &mut Connection,
     upload: PreparedUpload,

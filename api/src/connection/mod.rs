@@ -35,8 +35,8 @@ use crate::{response, telemetry};
 use body::{RequestBody, ResponseBody};
 use watched_io::WatchedIo;
 
-/// Bytes of a header block on HTTP/2: 16 KiB is the least to accept (compatibility checklist,
-/// row 1); a 4096-bit chain in `batchSignature` takes under 20 KB of base64.
+/// Bytes of a header block on HTTP/2: 16 KiB is the least to accept (clients
+/// (a).1); a 4096-bit chain in `batchSignature` takes under 20 KB of base64.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Bytes that hyper buffers of an HTTP/1 connection, per direction: also bounds its header block.
 const BUFFER_BYTES_MAX: usize = 128 << 10;

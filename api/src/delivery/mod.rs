@@ -1,4 +1,4 @@
-//! Delivery: notifies subscribers of new download batches (wire behaviour §16.3).
+//! Delivery: notifies subscribers of new download batches (wire §16.3).
 //!
 //! - *In*: deliveries that the engine has claimed for this gateway.
 //! - *Out*: `GET <url>?batchTag=<tag>&date=<yyyy-MM-dd>` over mutual TLS; the outcome, recorded.
@@ -243,7 +243,7 @@ fn random_fraction() -> f64 {
     f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log(delivery: &Delivery, outcome: &Result<(), AttemptError>) {
     let (country, retry) = (delivery.country(), delivery.failed_attempts());
     let (callback_id, tag) = (delivery.callback_id().as_str(), delivery.batch());

@@ -1,4 +1,4 @@
-//! Callback URLs: which may be subscribed, and which addresses may be connected to (wire behaviour
+//! Callback URLs: which may be subscribed, and which addresses may be connected to (wire
 //! §16.2).
 //!
 //! A name is resolved once and every address is checked; connections are made to the checked
@@ -50,7 +50,7 @@ pub enum UrlError {
 }
 
 impl UrlError {
-    /// The reference's event (wire behaviour §18.3).
+    /// The reference's event (wire §18.3).
     pub(crate) const fn event(self) -> &'static str {
         match self {
             Self::TooLong | Self::Unreadable => "Could not parse URL",
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(checked.map(addresses), expected, "{text}");
     }
 
-    /// Wire behaviour §16.2, row by row.
+    /// Wire §16.2, row by row.
     #[tokio::test]
     async fn checks_urls_as_the_reference_does_and_better() {
         let receiver = Ok(&["93.184.216.34:443"][..]);

@@ -3,8 +3,8 @@
 //! - *In*: the `Content-Type` and `Accept` headers.
 //! - *Out*: a [`Format`], or the `Content-Type` of a JSON response.
 //! - *Refuses*: other types and other versions ([`NegotiationError`]), before any side effect.
-//!   The refusal is logged here, as the reference's event (wire behaviour §18.3).
-//! - *Assumes*: the participant is authenticated (the reference negotiates first; wire behaviour
+//!   The refusal is logged here, as the reference's event (wire §18.3).
+//! - *Assumes*: the participant is authenticated (the reference negotiates first; wire
 //!   §3 says why it should not).
 //! - *Runs on*: a tokio thread; work is linear in the headers' length, which the listener bounds.
 
@@ -55,7 +55,7 @@ pub(crate) enum VersionError {
     Incompatible,
 }
 
-/// The format of an upload body (wire behaviour §5.1).
+/// The format of an upload body (wire §5.1).
 ///
 /// # Errors
 /// In the reference's order: type, presence of a version, its shape, its value.
@@ -77,7 +77,7 @@ fn sent_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     Ok(format)
 }
 
-/// The `Content-Type` of a JSON response to an upload or an audit (wire behaviour §5.2): the
+/// The `Content-Type` of a JSON response to an upload or an audit (wire §5.2): the
 /// version is not checked, but echoed when the accepted range names ours.
 ///
 /// # Errors
@@ -105,7 +105,7 @@ fn accepted_json(headers: &HeaderMap) -> Result<&'static str, NegotiationError> 
     })
 }
 
-/// The format of a download (wire behaviour §5.2). Absent, `*/*` and unversioned mean version
+/// The format of a download (wire §5.2). Absent, `*/*` and unversioned mean version
 /// 1.0, protobuf when both match equally; otherwise the client's order by specificity, then quality.
 ///
 /// # Errors
@@ -250,7 +250,7 @@ fn excluded(ranges: &[MediaType<'_>], format: Format) -> bool {
     named.any(|range| range.quality() == 0)
 }
 
-/// Checks `major.minor`. Only the same version is compatible (wire behaviour §5).
+/// Checks `major.minor`. Only the same version is compatible (wire §5).
 fn check_version(text: &str) -> Result<(), VersionError> {
     let mut parts = text.split('.');
     let (Some(major), Some(minor), None) = (parts.next(), parts.next(), parts.next()) else {

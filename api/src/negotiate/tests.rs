@@ -28,7 +28,7 @@ fn check_json(accept: &[&str], expected: Result<&str, NegotiationError>) {
     assert_eq!(json_answer(&headers), expected, "{accept:?}");
 }
 
-/// Wire behaviour §5.1, and what each client of the compatibility study sends.
+/// Wire §5.1, and what each client sends (clients §1.1).
 #[test]
 fn accepts_the_content_types_of_all_clients() {
     for sent in [
@@ -90,7 +90,7 @@ fn checks_the_version_of_a_content_type() {
     );
 }
 
-/// Wire behaviour §5.2, first paragraph; compatibility checklist, row 4.
+/// Wire §5.2; clients (a).4.
 #[test]
 fn gives_json_whenever_it_is_acceptable() {
     check_json(&[], Ok(PLAIN_JSON));
@@ -131,7 +131,7 @@ fn refuses_when_json_is_not_acceptable() {
     }
 }
 
-/// Wire behaviour §5.2, the table of downloads, with its betters.
+/// Wire §5.2, the table of downloads.
 #[test]
 fn chooses_the_format_of_a_download() {
     let (protobuf, json) = (Ok(Format::Protobuf), Ok(Format::Json));

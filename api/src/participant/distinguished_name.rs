@@ -1,4 +1,4 @@
-//! The country of a subject name that a proxy forwards as text (wire behaviour §4.2).
+//! The country of a subject name that a proxy forwards as text (wire §4.2).
 //!
 //! Parses RFC 4514 (escapes, hexadecimal pairs, `#` strings, `+`, any order), the older forms with
 //! `;` and quotes, blanks, `/C=DE/O=x`, and any of these percent-encoded. Malformed parts are
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(found.as_deref(), expected, "{header:?}");
     }
 
-    /// Wire behaviour §4.2, row by row, and more.
+    /// Wire §4.2, row by row, and more.
     #[test]
     fn finds_the_country_in_the_reference_s_table() {
         for header in [
@@ -163,7 +163,7 @@ mod tests {
         check("C=,O=x", None);
     }
 
-    /// What clients send (client study §1.6).
+    /// What clients send (clients §1.6).
     #[test]
     fn finds_the_country_in_what_clients_send() {
         check("C=ES", Some("ES"));

@@ -7,7 +7,7 @@ pub(crate) enum AuthenticationError {
     NoClientCertificate,
     /// Identity headers from a peer that is not configured to send them.
     UntrustedPeer,
-    /// A header is missing, or the thumbprint cannot be parsed (wire behaviour §4, row 2).
+    /// A header is missing, or the thumbprint cannot be parsed (wire §4.0.2).
     NoForwardedIdentity,
     /// The subject name has no country (row 4).
     NoCountry,
@@ -22,7 +22,7 @@ pub(crate) enum AuthenticationError {
 }
 
 impl AuthenticationError {
-    /// The reference's event (wire behaviour §18.3), or one like it.
+    /// The reference's event (wire §18.3), or one like it.
     pub(super) const fn event(self) -> &'static str {
         match self {
             Self::NoClientCertificate | Self::NoForwardedIdentity => {

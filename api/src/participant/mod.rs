@@ -3,7 +3,7 @@
 //! - *In*: how the request arrived ([`Arrival`]), its headers, the current certificate list, so
 //!   that a revocation reaches open connections.
 //! - *Out*: [`Participant`]: country and thumbprint of a listed AUTHENTICATION certificate.
-//! - *Refuses*: whatever fails the checks of wire behaviour §4, in its order, and certificates
+//! - *Refuses*: whatever fails the checks of wire §4, in its order, and certificates
 //!   outside their validity (defect A-4 of the reference).
 //! - *Assumes*: on the public port, the TLS handshake proved possession of the certificate's key.
 //! - *Runs on*: a tokio thread; nothing blocks.
@@ -75,7 +75,7 @@ pub(crate) fn authenticate(
     })
 }
 
-/// The reference's events (wire behaviour §18.3), with the identity that the peer claims.
+/// The reference's events (wire §18.3), with the identity that the peer claims.
 pub(crate) fn log(
     outcome: &Result<Participant, AuthenticationError>,
     arrival: Arrival,

@@ -1,4 +1,4 @@
-//! Identity from the headers of a proxy that terminates TLS (wire behaviour §4).
+//! Identity from the headers of a proxy that terminates TLS (wire §4).
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 

@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn lists_the_refusals_of_audits() {
-        // Wire behaviour §15, and what holds for every request.
+        // Wire §15, and what holds for every request.
         let codes: Vec<_> = refusals_of(RequestKind::Audit)
             .iter()
             .map(|described| (described.status, described.code))

@@ -46,7 +46,7 @@ impl ErrorHeader {
             Self::RetryAfterSeconds(wait) => {
                 Some((header::RETRY_AFTER, HeaderValue::from(whole_seconds(*wait))))
             }
-            // CZ understands this form (compatibility checklist, row 21).
+            // CZ understands this form (clients (a).21).
             Self::RetryAfterDate(wait) => {
                 let at = UNIX_EPOCH + Duration::from_secs(now.seconds() + whole_seconds(*wait));
                 let date = HeaderValue::try_from(httpdate::fmt_http_date(at));

@@ -55,7 +55,7 @@ pub(crate) fn code(refusal: &Refusal) -> &'static str {
     error_response(refusal).body.code
 }
 
-/// 201, or 207 with the three arrays (wire behaviour §11, row 15, and §12).
+/// 201, or 207 with the three arrays (wire §11.15 and §12).
 pub(crate) fn receipt(
     receipt: &Receipt,
     tag: &UploadTag,
@@ -80,7 +80,7 @@ pub(crate) fn receipt(
     }
 }
 
-/// 200 with a bundle (wire behaviour §14).
+/// 200 with a bundle (wire §14).
 pub(crate) fn bundle(
     tag: BatchTag,
     next: Option<BatchTag>,
@@ -141,7 +141,7 @@ pub(crate) fn options(allow: &'static str) -> Response<Body> {
     response
 }
 
-/// 200 to `OPTIONS /diagnosiskeys` (wire behaviour §1.1): also lists the media types of uploads.
+/// 200 to `OPTIONS /diagnosiskeys` (wire §1.1): also lists the media types of uploads.
 pub(crate) fn capabilities() -> Response<Body> {
     let mut response = options("POST,GET,OPTIONS");
     let accepted = "application/json; version=1.0, application/protobuf; version=1.0";

@@ -48,7 +48,7 @@ fn route_response(error: RouteError) -> ErrorResponse {
     }
 }
 
-/// Wire behaviour §4.
+/// Wire §4.
 fn authentication_response(error: AuthenticationError) -> ErrorResponse {
     let forbidden =
         |code, message: &'static str| ErrorResponse::new(StatusCode::FORBIDDEN, code, message);
@@ -80,7 +80,7 @@ fn authentication_response(error: AuthenticationError) -> ErrorResponse {
     }
 }
 
-/// Wire behaviour §5.
+/// Wire §5.
 fn negotiation_response(error: NegotiationError) -> ErrorResponse {
     match error {
         NegotiationError::ContentType => ErrorResponse::new(
@@ -184,7 +184,7 @@ fn request_response(error: &RequestError) -> ErrorResponse {
 /// The reference's text for any body that it cannot parse.
 const UNREADABLE: &str = "Failed to read request";
 
-/// Wire behaviour §11.
+/// Wire §11.
 fn rejection_response(rejection: Rejection) -> ErrorResponse {
     let bad =
         |code, message: &'static str| ErrorResponse::new(StatusCode::BAD_REQUEST, code, message);
@@ -265,7 +265,7 @@ fn overload_response(overload: Overload) -> ErrorResponse {
     }
 }
 
-/// A plain 503 or 500, never a 207 full of failures (wire behaviour §12).
+/// A plain 503 or 500, never a 207 full of failures (wire §12).
 fn failure_response(failure: &Failure) -> ErrorResponse {
     let unavailable = |code, message: &'static str, wait| {
         ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
@@ -288,7 +288,7 @@ fn failure_response(failure: &Failure) -> ErrorResponse {
     }
 }
 
-/// Wire behaviour §14 and §15.
+/// Wire §14 and §15.
 fn download_response(refusal: DownloadRefusal) -> ErrorResponse {
     match refusal {
         DownloadRefusal::DateTooOld => ErrorResponse::new(
@@ -323,7 +323,7 @@ fn download_response(refusal: DownloadRefusal) -> ErrorResponse {
     }
 }
 
-/// Wire behaviour §16.1.
+/// Wire §16.1.
 fn callback_response(refusal: &CallbackRefusal) -> ErrorResponse {
     let bad =
         |code, message: &'static str| ErrorResponse::new(StatusCode::BAD_REQUEST, code, message);

@@ -41,7 +41,7 @@ fn header(refusal: impl Into<Refusal>, name: &str) -> Option<String> {
     Some(value.to_str().unwrap().to_owned())
 }
 
-/// Wire behaviour §4, rows 2 to 6.
+/// Wire §4.0.2 to §4.0.6.
 #[tokio::test]
 async fn answers_authentication_errors_as_the_reference_does() {
     use AuthenticationError as Error;
@@ -99,7 +99,7 @@ async fn answers_authentication_errors_as_the_reference_does() {
     }
 }
 
-/// Wire behaviour §5.1 and §5.2.
+/// Wire §5.1 and §5.2.
 #[tokio::test]
 async fn answers_negotiation_errors_as_the_reference_does() {
     use NegotiationError as Error;
@@ -140,7 +140,7 @@ async fn answers_negotiation_errors_as_the_reference_does() {
     );
 }
 
-/// Wire behaviour §8 and §11.
+/// Wire §8 and §11.
 #[tokio::test]
 async fn answers_rejected_uploads_as_the_reference_does() {
     let upload = |rejection: Rejection| Refusal::Upload(rejection.into());
@@ -263,7 +263,7 @@ async fn answers_unreadable_requests() {
     assert_eq!(stalled.as_deref(), Some("close"));
 }
 
-/// Wire behaviour §14 and §15.
+/// Wire §14 and §15.
 #[tokio::test]
 async fn answers_refused_downloads_with_the_exact_texts() {
     use DownloadRefusal as Error;

@@ -73,7 +73,7 @@ impl From<&Settings> for ServerSettings {
 /// and 1.2 MiB over HTTP/2, whose window is 1 MiB; 27 participants with a dozen connections each
 /// stay far below.
 const CONNECTIONS_MAX: usize = 1024;
-/// A stalled client is disconnected within 10 s (design, semantics 14): this and an eighth of it.
+/// A stalled client is disconnected within 10 s (decision 14): this and an eighth of it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(8);
 /// As in common proxies and servers. Only after authentication, and for operators.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);

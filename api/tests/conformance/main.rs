@@ -1,5 +1,5 @@
 //! The protocol as clients see it, on SQLite and on MariaDB: a test for every row of the tables of
-//! the wire behaviour and of the compatibility checklist (`rows`), journeys through the gateway
+//! the protocol (wire §1 to §16) and of the checklist (clients §3; `rows`), journeys through the gateway
 //! (`journeys`), and the eleven national backends that were written for the reference
 //! (`personas`), each with the bytes that it sends.
 //!

@@ -1,6 +1,6 @@
 //! Why there is nothing to download.
 
-/// Why there is nothing to download (wire behaviour §14 and §15).
+/// Why there is nothing to download (wire §14 and §15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadRefusal {
     /// 410 `Requested date is too old!`

@@ -231,7 +231,7 @@ impl Serve {
         }
     }
 
-    /// The oldest day that can be asked for (wire behaviour §14, row 4).
+    /// The oldest day that can be asked for (wire §14.4).
     fn oldest_day(&self, today: Day) -> Day {
         today.minus_days(self.max_age_days)
     }
@@ -550,7 +550,7 @@ fn answer_error<T>(
 }
 
 /// Lists a batch's uploads: in order, the caller's own last (FI slices the whole list without
-/// skipping its own, wire behaviour §15).
+/// skipping its own, wire §15).
 fn read_audit(
     country: Country,
     batch: &DownloadBatch,

@@ -83,7 +83,7 @@ impl<'a> UniqueBatch<'a> {
 ///
 /// # Errors
 /// The positions in the request of all duplicates, ascending: of a key that occurs twice, the
-/// later one (wire behaviour §12). Where they may not be all, the batch goes on to the writer.
+/// later one (wire §12). Where they may not be all, the batch goes on to the writer.
 pub fn dedup<'a>(
     batch: VerifiedBatch<'a>,
     canonical: &CanonicalBytes,

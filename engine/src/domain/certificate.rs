@@ -6,7 +6,7 @@ use super::country::Country;
 use super::digest::Thumbprint;
 use super::instant::UnixMillis;
 
-/// What a listed certificate is for (wire behaviour: the `type` column of the certificate table).
+/// What a listed certificate is for (wire §4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CertificateKind {
     /// Client certificate of a participant's backend.

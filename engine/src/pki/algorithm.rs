@@ -1,4 +1,4 @@
-//! Signature algorithms (design, semantics 8): which are read, and which key verifies what.
+//! Signature algorithms (decision 8): which are read, and which key verifies what.
 
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::signature::{self, RsaParameters, RsaPssSaltLength, VerificationAlgorithm};

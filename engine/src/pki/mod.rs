@@ -3,7 +3,7 @@
 //! - *In*: the decoded batch signature, a certificate's PEM or DER.
 //! - *Out*: [`Certificate`], [`SignedMessage`], public keys that verify.
 //! - *Refuses*: what is not one well-formed structure, or is nested deeper, larger or made of more
-//!   elements than `limits` allows; algorithms outside design, semantics 8.
+//!   elements than `limits` allows; algorithms outside decision 8.
 //! - *Assumes*: nothing. All work is bounded by the size of the input, which is bounded first.
 //! - *Runs on*: a CPU job (batch signatures), the thread that loads the certificate list.
 //!

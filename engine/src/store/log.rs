@@ -7,7 +7,7 @@ use super::session::Store;
 use crate::database::{Connection, Row, SqlError};
 use crate::domain::{ContentDigest, Country, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag};
 
-/// The only version of both formats (wire behaviour §5: 1.0), as major * 256 + minor.
+/// The only version of both formats (wire §5: 1.0), as major * 256 + minor.
 pub(crate) const FORMAT_VERSION: u64 = 0x100;
 
 /// A row of the log, as far as it decides about later uploads.
@@ -39,7 +39,7 @@ pub(crate) struct SealedUpload {
     pub(crate) sealed: Vec<u8>,
 }
 
-/// One upload of a download batch as the audit shows it (wire behaviour §15).
+/// One upload of a download batch as the audit shows it (wire §15).
 #[derive(Debug, Clone)]
 pub struct AuditEntry {
     /// Uploader country.

@@ -17,7 +17,7 @@ pub struct ListedCertificate {
     /// The certificate is valid through the second that begins at this instant.
     pub not_after: UnixMillis,
     /// Whether the row is whole: the PEM is a certificate, the thumbprint is its, and the trust
-    /// anchor's signature over the PEM holds (wire behaviour §4.3). Nothing else is ever trusted.
+    /// anchor's signature over the PEM holds (wire §4.3). Nothing else is ever trusted.
     pub intact: bool,
 }
 

@@ -5,7 +5,7 @@
 //! - *Refuses*: nothing. A broken row stays in the list as not intact, so that whoever uses it is
 //!   told why it is refused.
 //! - *Assumes*: rows change seldom; a row's operator signature is checked when the row is loaded
-//!   for the first time, never per request (design, semantics 10).
+//!   for the first time, never per request (decision 10).
 //! - *Runs on*: the thread that loads the list.
 
 mod anchor;

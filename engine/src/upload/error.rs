@@ -34,7 +34,7 @@ pub enum Rejection {
         /// Most keys that an upload may have.
         max: u32,
     },
-    /// A key breaks a rule of wire behaviour §8 (or of design, semantics 14).
+    /// A key breaks a rule of wire §8 (or of decision 14).
     #[error("key {index}: {rule}")]
     InvalidKey {
         /// Zero-based position in the request.
@@ -45,10 +45,10 @@ pub enum Rejection {
     /// The batch signature is not acceptable.
     #[error("signature: {0}")]
     Signature(#[from] SignatureError),
-    /// A key originates elsewhere than in the uploader's country (wire behaviour §11, row 12).
+    /// A key originates elsewhere than in the uploader's country (wire §11.12).
     #[error("{0}")]
     OriginMismatch(#[from] OriginMismatch),
-    /// The country has used this tag for other content (wire behaviour §11, row 10).
+    /// The country has used this tag for other content (wire §11.10).
     #[error("upload tag is taken")]
     UploadTagTaken {
         /// How many keys the upload had.

@@ -1,4 +1,4 @@
-//! Canonical text and its order (wire behaviour §9): what a batch signature covers, and what makes
+//! Canonical text and its order (wire §9): what a batch signature covers, and what makes
 //! the identity of a key.
 //!
 //! Per key: eight fields in base64, each followed by a dot. Per batch: the texts ordered by *their*

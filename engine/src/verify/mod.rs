@@ -112,7 +112,7 @@ pub enum VerifyError {
 /// Verifies a batch.
 ///
 /// # Errors
-/// [`VerifyError`] (wire behaviour §11, rows 11 and 12).
+/// [`VerifyError`] (wire §11.11 and §11.12).
 pub fn verify<'a>(
     batch: ValidBatch<'a>,
     content: &SignedContent,

@@ -3,7 +3,7 @@
 //! - *In*: [`SignatureCheck`]: the header as sent, the ordered canonical text and its SHA-256, the
 //!   keys, the certificate list, the clock.
 //! - *Out*: the signer's [`Thumbprint`].
-//! - *Refuses*: [`SignatureError`], for the first of these that does not hold (wire behaviour §10):
+//! - *Refuses*: [`SignatureError`], for the first of these that does not hold (wire §10):
 //!   base64, CMS, one signer, its certificate inside, valid now, listed for its country, intact,
 //!   not revoked, all keys of its country, the signature itself.
 //! - *Assumes*: whoever calls compares the country with the uploader's
@@ -68,7 +68,7 @@ pub enum SignatureError {
         /// Zero-based position in the request.
         index: u32,
     },
-    /// A signature or digest algorithm, or a kind of key, outside design, semantics 8.
+    /// A signature or digest algorithm, or a kind of key, outside decision 8.
     #[error("the signature algorithm is not supported")]
     UnsupportedAlgorithm,
     /// MD5; or SHA-1, and the operator has not allowed it for this participant.
@@ -290,7 +290,7 @@ fn direct_hashes(algorithm: SignatureAlgorithm, content_hash: Hash) -> Vec<Hash>
 
 /// Hashes that a signature over signed attributes may have been made with. The reference goes by
 /// `signatureAlgorithm` if that names a hash, OpenSSL by `digestAlgorithm`: IE's client needs the
-/// one (wire behaviour §10), whoever was tested against OpenSSL may need the other.
+/// one (wire §10), whoever was tested against OpenSSL may need the other.
 fn attribute_hashes(algorithm: SignatureAlgorithm, content_hash: Hash) -> Vec<Hash> {
     match (algorithm.scheme, algorithm.hash) {
         (_, None) => vec![content_hash],

@@ -1,4 +1,4 @@
-//! JSON bodies (wire behaviour §6): read into the protobuf body that means the same, and written
+//! JSON bodies (wire §6): read into the protobuf body that means the same, and written
 //! from protobuf segments.
 //!
 //! - *In*: a JSON body, or a segment that this gateway encoded.
@@ -37,7 +37,7 @@ pub const SEPARATOR: &[u8] = b",";
 /// What follows the last segment of a JSON batch.
 pub const CLOSING: &[u8] = b"]}";
 
-/// Standard alphabet; padding may be missing (wire behaviour §6.2), whole or in part.
+/// Standard alphabet; padding may be missing (wire §6.2), whole or in part.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -63,7 +63,7 @@ pub fn to_protobuf(body: &[u8], keys_max: u32) -> Result<Vec<u8>, BodyError> {
 }
 
 /// Appends the keys of an encoded protobuf segment as JSON objects joined with commas, all eight
-/// members always (wire behaviour §6, "Better"). Nothing for a segment without keys.
+/// members always (wire §6.1). Nothing for a segment without keys.
 ///
 /// # Panics
 /// When `protobuf_segment` is not what [`write_key`] makes.

@@ -1,4 +1,4 @@
-//! `eu.interop.DiagnosisKeyBatch` in protobuf (wire behaviour §7): reading one key borrowing from
+//! `eu.interop.DiagnosisKeyBatch` in protobuf (wire §7): reading one key borrowing from
 //! the body, and writing keys with their defaults left out.
 //!
 //! A body is a sequence of encoded `keys` fields; such sequences can be concatenated, which is

@@ -11,7 +11,7 @@ use super::tally::Moment;
 use crate::client::Connection;
 use crate::run::{Attempt, Outcome, deliver};
 
-/// What a repeated key is answered with (design, semantics 1).
+/// What a repeated key is answered with (decision 1).
 const DUPLICATE: u16 = 207;
 
 /// Takes from the member's lane until it is closed and empty.

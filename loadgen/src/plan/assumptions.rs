@@ -142,7 +142,7 @@ static DEFINITIONS: &[Definition] = &[
         SHARE,
         Origin::Fixed(
             1.0 / 24.0,
-            "sizing: backends upload on the full hour; one hour's keys arrive at once",
+            "sizing §3: backends upload on the full hour; one hour's keys arrive at once",
         ),
         "share of a day's keys that arrives in one burst",
     ),
@@ -159,7 +159,7 @@ static DEFINITIONS: &[Definition] = &[
         POSITIVE,
         Origin::Fixed(
             60.0,
-            "sizing: 40 to 100 bytes by the number of visited countries",
+            "sizing §1: 40 to 100 bytes by the number of visited countries",
         ),
         "a key in protobuf, on the wire and in a bundle",
     ),
@@ -197,7 +197,7 @@ static DEFINITIONS: &[Definition] = &[
         INGEST_WITHIN_S,
         "s",
         POSITIVE,
-        Origin::Fixed(10.0, "sizing: a burst is absorbed in seconds"),
+        Origin::Fixed(10.0, "sizing §3: a burst is absorbed in seconds"),
         "the burst is to be stored within",
     ),
     row(
@@ -324,7 +324,7 @@ static DEFINITIONS: &[Definition] = &[
         CACHE_HOURS,
         "hours",
         ANY,
-        Origin::Fixed(24.0, "sizing: some backends download once a day"),
+        Origin::Fixed(24.0, "sizing §3: some backends download once a day"),
         "how old a bundle may be and still come from memory",
     ),
     row(

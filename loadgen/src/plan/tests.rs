@@ -1,4 +1,4 @@
-//! Expected values are worked out by hand from the inputs of the sizing, which the profiles quote.
+//! Expected values are worked out by hand from the inputs of sizing §1, which the profiles quote.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +79,7 @@ fn takes_the_volumes_of_the_worst_day_from_the_sizing() {
     close(load.identities, 241.5e6); // 15 days
     close(load.identities_held, 273.7e6); // and two more by retention
     close(load.keys_downloadable, 48.3e6); // 3 days
-    // The sizing designs for 28 participants, 27 copies: 26 GB.
+    // Sizing §1 designs for 28 participants, 27 copies: 26 GB.
     let load = plan_of("worst-day", &["participants=28"]).load;
     close(load.bytes_out_per_day, 26.082e9);
 }

@@ -114,7 +114,7 @@ impl Scene {
         (1..=3).map(batch).collect()
     }
 
-    /// What the audit says of an upload (wire behaviour §15), thumbprints from OpenSSL.
+    /// What the audit says of an upload (wire §15), thumbprints from OpenSSL.
     fn entry(&self, upload: &PreparedUpload) -> Value {
         let country = upload.spec.country.to_string();
         let (uploader, vouched_uploader) = self.pki.vouched(&country, "authentication");

@@ -1,6 +1,6 @@
 //! The national backends that were written for the reference, each with the bytes that it sends
 //! over a socket of its own: header names and their order, media types, tags, signatures, paging,
-//! and what it makes of the answers (client study §1 and §2).
+//! and what it makes of the answers (clients §1 and §2).
 //!
 //! What a library adds by itself (`User-Agent`, `Connection`) is typical of its version.
 

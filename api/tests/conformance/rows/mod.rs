@@ -1,10 +1,9 @@
 //! Every row of the protocol's tables: what the reference does, what this gateway does, and the
 //! test of it.
 //!
-//! A row is named by its section and its place there: `§11.9` is the ninth row of section 11 of
-//! the wire behaviour. Where a section has subsections, `§4.0.5` is the fifth row before the first
-//! of them, and `§4.2.5` the fifth row of subsection 4.2. `(a).7` is item 7 of the compatibility
-//! checklist of the client study.
+//! A row is named by its section and its place there: `§11.9` is the ninth row of wire §11. Where a
+//! section has subsections, `§4.0.5` is the fifth row before the first of them, and `§4.2.5` the fifth
+//! row of subsection 4.2. `(a).7` is item 7 of the checklist (clients §3).
 
 mod checklist;
 mod document;

@@ -84,7 +84,7 @@ fn countries(list: &[&str]) -> Vec<String> {
 
 #[test]
 fn reads_the_example_of_the_protocol() {
-    // The text is the reference's output (wire behaviour §6.1) but for the key data.
+    // The text is the reference's output (wire §6.1) but for the key data.
     accepts(
         r#""keyData": "q83vq83vq83vq83vq83vqw==","rollingStartIntervalNumber": 2668000,"rollingPeriod": 144,"transmissionRiskLevel": 3,"visitedCountries": ["DE","FR"],"origin": "IT","reportType": "CONFIRMED_TEST","days_since_onset_of_symptoms": -3"#,
         Key {
