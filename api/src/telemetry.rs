@@ -580,7 +580,7 @@ mod tests {
         let failure = engine::Failure::Database(error);
         assert_eq!(
             chain(&failure),
-            "the database is not available: storing: refused: refused"
+            "the database is not available: storing failed: refused"
         );
     }
 

@@ -103,7 +103,7 @@ pub enum CallbackError {
     #[error("the gateway is at its limit")]
     Overload(#[from] Overload),
     /// Ours and unexpected.
-    #[error("{0}")]
+    #[error(transparent)]
     Failure(#[from] Failure),
 }
 

@@ -106,7 +106,7 @@ pub enum ImportError {
     NotAServer,
     /// The source cannot be read.
     #[error(
-        "cannot read the reference database: {0}; check its address and that it is of release 1.1.3"
+        "cannot read the reference database: check its address and that it is of release 1.1.3"
     )]
     Source(#[source] DatabaseError),
     /// The password cannot be one.
@@ -140,13 +140,13 @@ pub enum ImportError {
     #[error("a gateway works on {0}: stop it first (and wait {seconds} seconds if it was killed)", seconds = limits::LEASE_TTL.as_secs())]
     Served(String),
     /// The trust anchor cannot be used.
-    #[error("{0}: check [trust_anchor] certificate")]
+    #[error("[trust_anchor] certificate cannot be used")]
     TrustAnchor(#[from] TrustAnchorError),
     /// The target cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Target(#[from] StartError),
     /// The target failed.
-    #[error("{0}; run efgs import again, which begins anew")]
+    #[error("the import has stopped: run efgs import again, which begins anew")]
     Write(#[source] DatabaseError),
 }
 

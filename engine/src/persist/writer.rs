@@ -32,7 +32,7 @@ use super::submission::{Submission, answer, refuse_all};
 use crate::database::{Database, SqlError, UniqueIndex};
 use crate::dedup::{IdentitySetWriter, RecentIdentities, TagIndex, TagState};
 use crate::domain::{Day, KeyIdentity, Seq, UnixMillis};
-use crate::failure::{DatabaseError, StartError};
+use crate::failure::{DatabaseError, StartError, chain};
 use crate::fair_queue::FairQueue;
 use crate::limits;
 use crate::stage::took;
@@ -296,7 +296,7 @@ impl Writer {
             return;
         }
         let uploads = group.len();
-        tracing::error!(stage = "persist", uploads, error = %failure, "error inserting keys");
+        tracing::error!(stage = "persist", uploads, error = %chain(failure), "error inserting keys");
         refuse_all(group, failure);
     }
 
