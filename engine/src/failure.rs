@@ -35,9 +35,7 @@ pub struct DatabaseError {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The database cannot be reached or refuses us.
-    #[error(
-        "cannot open the database {database}: check [database] url and that the server runs"
-    )]
+    #[error("cannot open the database {database}: check [database] url and that the server runs")]
     Unreachable {
         /// The database, without its password.
         database: String,
