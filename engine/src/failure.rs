@@ -5,7 +5,7 @@
 pub enum Failure {
     /// The database did not answer or answered with an error. Nothing of the upload is stored, unless
     /// the database went away in the middle of its commit and is not back yet: then it is stored
-    /// whole or not at all, and who sends it again learns which (a replay is answered as stored).
+    /// whole or not at all, and an upload that is sent again is answered accordingly (a replay as stored).
     #[error("the database is not available")]
     Database(#[source] DatabaseError),
     /// The gateway stopped before the outcome was known to it.

@@ -153,7 +153,7 @@ impl Connection for MysqlConnection {
     }
 
     fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        let seconds = limits::MIGRATION_PATIENCE.as_secs();
+        let seconds = limits::MIGRATION_WAIT_MAX.as_secs();
         let sql = format!("SELECT GET_LOCK('efgs_migrate', {seconds})");
         let locked: Option<Option<u64>> = self.use_driver(|driver| driver.query_first(sql))?;
         match locked.flatten() {

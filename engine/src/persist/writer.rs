@@ -135,7 +135,7 @@ impl Writer {
             next_keys: GroupKeys::default(),
             forgotten_before: None,
             unavailable_since: None,
-            retry_for: limits::DATABASE_PATIENCE,
+            retry_for: limits::DATABASE_RETRY_MAX,
             deferred: VecDeque::new(),
         })
     }
@@ -312,7 +312,7 @@ impl Writer {
         let since = self
             .unavailable_since
             .map_or(begun, |since| since.min(begun));
-        since.elapsed() < self.retry_for && arrived.elapsed() < limits::CONTENTION_PATIENCE
+        since.elapsed() < self.retry_for && arrived.elapsed() < limits::CONTENTION_RETRY_MAX
     }
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
@@ -534,7 +534,7 @@ impl Writer {
 }
 
 fn unavailable() -> DatabaseError {
-    let source = format!("no answer within {:?}", limits::DATABASE_PATIENCE).into();
+    let source = format!("no answer within {:?}", limits::DATABASE_RETRY_MAX).into();
     DatabaseError {
         doing: "storing uploads",
         source,

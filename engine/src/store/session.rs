@@ -1,10 +1,10 @@
-//! An open connection with the statements of the product, in SQL that both databases share. Each
+//! An open connection with the product's statements, in SQL that both databases share. Each
 //! table's are in a file of their own.
 
 use super::migrate::version;
 use crate::database::{Connection, Database, SqlError, Timeouts};
 
-/// An open connection with the statements of the product.
+/// An open connection with the product's statements.
 #[derive(Debug)]
 pub(crate) struct Store(pub(super) Box<dyn Connection>);
 

@@ -82,7 +82,7 @@ pub(crate) struct DownloadCount {
 const MILLIS_PER_DAY: u64 = 86_400_000;
 
 impl Store {
-    /// Adds counted downloads, all or none: a statement a country, more if there are very many.
+    /// Adds counted downloads, all or none: one statement per country, more if there are very many.
     pub(crate) fn add_downloads(
         &mut self,
         counts: &BTreeMap<DownloadPlace, DownloadCount>,
