@@ -37,7 +37,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
     let format = negotiate::upload_format(&parts.headers)?;
-    let json_type = negotiate::json_answer(&parts.headers)?;
+    negotiate::json_answer(&parts.headers)?;
     let tag = upload_tag(&parts.headers)?;
     let batch_signature = batch_signature(&parts.headers)?;
     let outcome = receive(gateway, parts, body, |body| UploadRequest {
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
     });
     let outcome = outcome.await;
     log(&outcome, &participant, &tag);
-    Ok(response::receipt(&outcome?, &tag, json_type))
+    Ok(response::receipt(&outcome?, &tag))
 }
 
 /// From admission to the receipt.

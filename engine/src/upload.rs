@@ -123,7 +123,7 @@ const fn replay(key_count: u32) -> Prepared {
     })
 }
 
-/// An upload on its way, and the instant at which it is judged.
+/// An upload on its way through the stages, and the instant that they see.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     request: &'a UploadRequest,

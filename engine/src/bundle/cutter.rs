@@ -209,7 +209,7 @@ impl Bundler {
         self.cuts.store(false, Ordering::Release);
     }
 
-    /// Learns of download batches that another gateway has cut.
+    /// Reads the download batches that another gateway has cut.
     fn refresh(&mut self) -> Result<(), SqlError> {
         let today = self.clock.now().day();
         self.serve.refresh(self.state.store(), today)
