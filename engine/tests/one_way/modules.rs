@@ -75,7 +75,7 @@ impl Crate {
         };
         for inner in mods {
             let name = inner.ident.to_string();
-            let path = [module.as_slice(), &[name.clone()]].concat();
+            let path = [module.as_slice(), std::slice::from_ref(&name)].concat();
             found.defined.insert(name.clone());
             match &inner.content {
                 Some((_, items)) => {
