@@ -47,6 +47,7 @@ const BUNDLE_KEYS_MAX: Name = Name("bundle", "keys_max");
 const BUNDLE_CACHE_BYTES_MAX: Name = Name("bundle", "cache_bytes_max");
 const DOWNLOAD_MAX_AGE_DAYS: Name = Name("download", "max_age_days");
 const SIGNATURES_LEGACY_SHA1: Name = Name("signatures", "legacy_sha1");
+const SIGNATURES_PSS: Name = Name("signatures", "pss");
 const LOG_FORMAT: Name = Name("log", "format");
 const LOG_LEVEL: Name = Name("log", "level");
 const ENGINE_CPU_THREADS: Name = Name("engine", "cpu_threads");
@@ -255,7 +256,8 @@ fn read_engine(source: &Source) -> Result<EngineSettings, SettingsError> {
         upload,
         bundle,
         download: read_download(source)?,
-        legacy_sha1: read_legacy_sha1(source)?,
+        legacy_sha1: read_countries(source, SIGNATURES_LEGACY_SHA1)?,
+        pss: read_countries(source, SIGNATURES_PSS)?,
         cpu_threads: source.number(ENGINE_CPU_THREADS, 0..=1024, 0)?,
     })
 }
@@ -421,12 +423,12 @@ fn read_header(
     }
 }
 
-fn read_legacy_sha1(source: &Source) -> Result<Vec<Country>, SettingsError> {
-    let given = source.list(SIGNATURES_LEGACY_SHA1)?.unwrap_or_default();
+fn read_countries(source: &Source, name: Name) -> Result<Vec<Country>, SettingsError> {
+    let given = source.list(name)?.unwrap_or_default();
     let countries: Result<Vec<Country>, _> = given.into_iter().map(Country::parse).collect();
     countries.map_err(|_| {
         source.error(
-            SIGNATURES_LEGACY_SHA1,
+            name,
             "must list two-letter countries, as in [\"CZ\", \"IE\"]",
         )
     })

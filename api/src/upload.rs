@@ -282,6 +282,9 @@ impl SignatureFacts {
             SignatureError::BrokenRow(thumbprint) => {
                 about("invalid signing certificate signature", thumbprint)
             }
+            SignatureError::OtherCountry(thumbprint) => {
+                about("signing certificate of another country", thumbprint)
+            }
             SignatureError::RevokedCertificate(thumbprint) => {
                 about("certificate is revoked", thumbprint)
             }
@@ -296,6 +299,7 @@ impl SignatureFacts {
             | SignatureError::NoCountry
             | SignatureError::UnsupportedAlgorithm
             | SignatureError::WeakDigest
+            | SignatureError::PssNotAllowed
             | SignatureError::WeakKey
             | SignatureError::SignedAttributes
             | SignatureError::SigningTime

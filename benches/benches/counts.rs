@@ -27,7 +27,7 @@ use engine::domain::{ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprin
 use engine::error::Overload;
 use engine::upload::{SealedBatch, UploadRequest};
 use engine::validate::{ValidBatch, check_origins, validate};
-use engine::verify::{SignatureCheck, check_signature, signed_content};
+use engine::verify::{Exceptions, SignatureCheck, check_signature, signed_content};
 use engine::wire::canonical::CanonicalBytes;
 use engine::wire::json;
 use gungraun::{
@@ -189,7 +189,7 @@ fn signature(signed: Signed) -> Thumbprint {
         signed_bytes: content.signed_bytes(),
         content: content.digest(),
         keys: signed.batch.keys(),
-        sha1_allowed: false,
+        exceptions: Exceptions::default(),
         trust: &signed.ground.trust,
         now: NOON,
     };

@@ -265,6 +265,7 @@ impl Walk {
             &Surroundings {
                 settings: &self.settings.upload,
                 legacy_sha1: &self.settings.legacy_sha1,
+                pss: &self.settings.pss,
                 keys: &self.settings.keys,
                 trust: &self.trust.current(),
                 set: &self.writer.set,

@@ -26,6 +26,8 @@ pub struct Settings {
     pub download: DownloadSettings,
     /// Participants that may sign with SHA-1 (design, semantics 8: CZ and IE do).
     pub legacy_sha1: Vec<Country>,
+    /// Participants that may sign with RSA-PSS, which verifiers built like the reference do not know.
+    pub pss: Vec<Country>,
     /// Threads for the CPU stages; 0 means one a core.
     pub cpu_threads: usize,
 }

@@ -64,6 +64,8 @@ pub struct Surroundings<'a> {
     pub settings: &'a UploadSettings,
     /// Participants that may sign with SHA-1.
     pub legacy_sha1: &'a [Country],
+    /// Participants that may sign with RSA-PSS.
+    pub pss: &'a [Country],
     /// Makes identities, and seals.
     pub keys: &'a Keys,
     /// The certificate list.

@@ -1,10 +1,12 @@
 //! The signed batches of `fixtures/vectors`: made by BouncyCastle, OpenSSL and by hand, with the
 //! verdicts of a suite that knows nothing of this code.
 //!
-//! `EFGS_VECTORS` names another folder of the same format. What a folder does not hold is skipped.
+//! `EFGS_VECTORS` names another folder of the same format, `EFGS_MUTANTS` another list of mutants of
+//! its cases. What a folder does not hold is skipped.
 
 #![allow(clippy::unwrap_used, reason = "a test: what cannot be read fails it")]
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use engine::domain::{CertificateKind, ContentDigest, Country, Thumbprint, UnixMi
 use engine::pki::{Certificate, SignedMessage};
 use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::validate::check_origins;
-use engine::verify::{SignatureCheck, check_signature};
+use engine::verify::{Exceptions, SignatureCheck, check_signature};
 use engine::wire::canonical::CanonicalBytes;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -33,9 +35,14 @@ use policy::{Decision, POLICY};
 type Verdict = Result<(), &'static str>;
 
 fn folder() -> PathBuf {
+    named_or_fixture("EFGS_VECTORS", "vectors")
+}
+
+/// The path that an environment variable names, else the project's own.
+fn named_or_fixture(variable: &str, fixture: &str) -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let Some(named) = std::env::var_os("EFGS_VECTORS") else {
-        return package.join("tests/fixtures/vectors");
+    let Some(named) = std::env::var_os(variable) else {
+        return package.join("tests/fixtures").join(fixture);
     };
     let named = PathBuf::from(named);
     // Tests run in the package's folder; a relative name is meant from where cargo was called.
@@ -184,7 +191,11 @@ impl Case {
             signed_bytes: &signed_bytes,
             content: &ContentDigest(content.as_ref().try_into().unwrap()),
             keys: &batch,
-            sha1_allowed: false,
+            // BouncyCastle's own provider knows PSS.
+            exceptions: Exceptions {
+                sha1: false,
+                pss: true,
+            },
             trust,
             now: self.verification_time(),
         };
@@ -403,6 +414,70 @@ fn refuses_every_malformed_body() {
             failures.push(format!("{file}: {verdict:?}, expected {expected:?}"));
         }
     }
+    assert_none(&failures);
+}
+
+/// A signature with one changed identifier octet: the case that it is made from, where, and which
+/// bits.
+struct Mutant<'a> {
+    case: &'a str,
+    offset: usize,
+    mask: u8,
+}
+
+impl<'a> Mutant<'a> {
+    /// Reads a line of the list; nothing for comments.
+    fn read(line: &'a str) -> Option<Self> {
+        if line.is_empty() || line.starts_with('#') {
+            return None;
+        }
+        let columns: Vec<_> = line.split('\t').collect();
+        let &[case, offset, mask] = columns.as_slice() else {
+            panic!("not case, offset and mask: {line}");
+        };
+        Some(Self {
+            case,
+            offset: offset.parse().unwrap(),
+            mask: u8::from_str_radix(mask, 16).unwrap(),
+        })
+    }
+
+    fn applied_to(&self, case: &Case) -> Vec<u8> {
+        let mut signature = STANDARD.decode(&case.batch_signature).unwrap();
+        signature[self.offset] ^= self.mask;
+        signature
+    }
+}
+
+#[test]
+fn refuses_every_changed_identifier_octet_that_bouncy_castle_refuses() {
+    let folder = folder();
+    let list = text(&named_or_fixture("EFGS_MUTANTS", "mutants.tsv"));
+    let trust = trust(&folder);
+    let cases: HashMap<_, _> = Case::all(&folder)
+        .into_iter()
+        .map(|case| (case.id.clone(), case))
+        .collect();
+    let (mut failures, mut run) = (Vec::new(), 0);
+    for mutant in list.lines().filter_map(Mutant::read) {
+        let Some(case) = cases.get(mutant.case) else {
+            panic!("no case {} in {}", mutant.case, folder.display());
+        };
+        run += 1;
+        let verdict = case.judge(&STANDARD.encode(mutant.applied_to(case)), &trust);
+        let as_it_should = matches!(
+            verdict,
+            Err("malformed_cms" | "signer_cert_not_found" | "unsupported_algorithm")
+        );
+        if !as_it_should {
+            let Mutant { case, offset, mask } = mutant;
+            failures.push(format!("{case} at {offset} ^ {mask:02x}: {verdict:?}"));
+        }
+    }
+    report(&format!(
+        "mutants: {} refused of {run}",
+        run - failures.len()
+    ));
     assert_none(&failures);
 }
 

@@ -249,6 +249,8 @@ private_key = "pki/gateway-callback.key"
 # [signatures]
 # Participants that still sign with SHA-1.
 # legacy_sha1 = ["CZ", "IE"]
+# Participants that sign with RSA-PSS. Verifiers built like the reference do not know it.
+# pss = []
 
 # [log]
 # "text" or "json", on standard error.

@@ -200,7 +200,8 @@ fn rejection_verdict(rejection: Rejection) -> Verdict {
                 .because(rule_code(rule))
         }
         Rejection::Signature(error) => {
-            let verdict = bad("invalid_signature", "Invalid signature").because(error.code());
+            let message = signature_message(error);
+            let verdict = bad("invalid_signature", message).because(error.code());
             if let SignatureError::ForeignOrigin { index } = error {
                 return verdict.at_key(index);
             }
@@ -215,6 +216,19 @@ fn rejection_verdict(rejection: Rejection) -> Verdict {
             "batch_tag_taken",
             "BatchTag already exists.",
         ),
+    }
+}
+
+/// The reference's text, and who can help.
+fn signature_message(error: SignatureError) -> &'static str {
+    if error == SignatureError::WeakDigest {
+        "Invalid signature: MD5 is never accepted, SHA-1 only if the gateway's operator allows it \
+         for the participant ([signatures] legacy_sha1)"
+    } else if error == SignatureError::PssNotAllowed {
+        "Invalid signature: RSA-PSS is only accepted if the gateway's operator allows it for the \
+         participant ([signatures] pss)"
+    } else {
+        "Invalid signature"
     }
 }
 

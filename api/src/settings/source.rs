@@ -66,7 +66,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "deliveries_max",
         ],
     ),
-    ("signatures", &["legacy_sha1"]),
+    ("signatures", &["legacy_sha1", "pss"]),
     ("log", &["format", "level"]),
     ("engine", &["cpu_threads"]),
 ];

@@ -2,14 +2,16 @@
 //!
 //! - *In*: [`ValidBatch`] and its [`SignedContent`].
 //! - *Out*: [`VerifiedBatch`].
-//! - *Refuses*: signatures ([`SignatureError`]); keys that originate outside the uploader's
-//!   country.
+//! - *Refuses*: signatures ([`SignatureError`]), those by another country's certificate included;
+//!   keys that originate outside the uploader's country.
 //! - *Assumes*: the certificate list holds checked rows; the clock is right.
 //! - *Runs on*: a CPU job.
 
 mod signature;
 
-pub use signature::{SignatureCheck, SignatureError, ValiditySeconds, check_signature};
+pub use signature::{
+    Exceptions, SignatureCheck, SignatureError, Signer, ValiditySeconds, check_signature,
+};
 
 use crate::domain::{ContentDigest, Thumbprint, UnixMillis};
 use crate::error::Rejection;
@@ -99,14 +101,22 @@ pub fn verify<'a>(
         signed_bytes: content.signed_bytes(),
         content: &content.digest,
         keys: batch.keys(),
-        sha1_allowed: around.legacy_sha1.contains(&request.country),
+        exceptions: Exceptions {
+            sha1: around.legacy_sha1.contains(&request.country),
+            pss: around.pss.contains(&request.country),
+        },
         trust: around.trust,
         now,
     })?;
     check_origins(batch.keys(), request.country)?;
+    // An upload without keys has no origins that would tell.
+    if signer.country != request.country {
+        let other = SignatureError::OtherCountry(signer.thumbprint);
+        return Err(Rejection::Signature(other));
+    }
     Ok(VerifiedBatch {
         batch,
-        signer,
+        signer: signer.thumbprint,
         content: content.digest,
     })
 }

@@ -60,7 +60,10 @@ fn judge(
         signed_bytes: &signed_bytes,
         content: &ContentDigest(content.as_ref().try_into().unwrap()),
         keys: &keys,
-        sha1_allowed,
+        exceptions: Exceptions {
+            sha1: sha1_allowed,
+            pss: false,
+        },
         trust: &listing(&[(country, pem)]),
         now: NOW,
     };
@@ -111,20 +114,18 @@ fn verifies_sha1_with_every_curve() {
     // after the origins, so the certificates are asked directly.
     let content = fixture("vectors/001-bc-rsa2048-sha256-attrs-ber/canonical.bin");
     for name in ["cz-sha1-p256", "sha1-p384", "sha1-p521"] {
-        let message = SignedMessage::parse(&legacy(name)).unwrap();
+        let signature = legacy(name);
+        let message = SignedMessage::parse(&signature).unwrap();
         let certificate = message.signer_certificate().unwrap();
         let attributes = message.signed_attributes().unwrap();
-        let candidates = |sha1_allowed| Candidates {
-            algorithm: SignatureAlgorithm {
+        let over = |bytes: &[u8], sha1_allowed| {
+            let signature = SignatureValue {
                 scheme: Scheme::Ecdsa,
-                hash: Some(Hash::Sha1),
-            },
-            certificate: &certificate,
-            signature: message.signature(),
-            sha1_allowed,
-        };
-        let over = |bytes: &[u8], allowed| {
-            candidates(allowed).verify(&[Hash::Sha1], |hash| hash.digest(bytes))
+                certificate: &certificate,
+                bytes: message.signature(),
+                sha1_allowed,
+            };
+            signature.verify(Hash::Sha1, || Hash::Sha1.digest(bytes))
         };
         assert_eq!(over(attributes, true), Ok(()), "{name}");
         assert_eq!(
@@ -137,10 +138,14 @@ fn verifies_sha1_with_every_curve() {
 }
 
 #[test]
-fn goes_by_the_hash_that_was_used_when_the_algorithms_disagree() {
-    // OpenSSL verifies these two; no hash that is not allowed is involved in the check.
-    check("named-sha1-made-with-sha256", Ok(()), Ok(()));
-    check("named-md5-made-with-sha256", Ok(()), Ok(()));
+fn goes_by_the_hash_that_the_signature_algorithm_names_over_signed_attributes() {
+    // OpenSSL verifies these two, by digestAlgorithm; BouncyCastle refuses them.
+    for (name, allowed) in [
+        ("named-sha1-made-with-sha256", SignatureError::Wrong),
+        ("named-md5-made-with-sha256", SignatureError::WeakDigest),
+    ] {
+        check(name, Err(allowed), Err(SignatureError::WeakDigest));
+    }
 }
 
 #[test]
