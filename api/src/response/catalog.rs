@@ -357,6 +357,7 @@ fn every_key_rule() -> Vec<KeyRule> {
         KeyRule::RiskLevel => KeyRule::RiskLevel,
         KeyRule::ReportType => KeyRule::ReportType,
         KeyRule::CountryText => KeyRule::CountryText,
+        KeyRule::CountriesLength => KeyRule::CountriesLength,
     ]
 }
 

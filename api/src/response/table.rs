@@ -252,6 +252,7 @@ const fn rule_code(rule: KeyRule) -> &'static str {
         KeyRule::RiskLevel => "risk_level",
         KeyRule::ReportType => "report_type",
         KeyRule::CountryText => "country_text",
+        KeyRule::CountriesLength => "countries_length",
     }
 }
 
