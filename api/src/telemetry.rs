@@ -573,7 +573,7 @@ mod tests {
     fn tells_an_error_with_its_causes() {
         let inner = io::Error::other("refused");
         let source = Box::new(inner);
-        let error = engine::error::DatabaseError {
+        let error = engine::DatabaseError {
             doing: "storing",
             source,
         };

@@ -12,8 +12,7 @@ use engine::decode::decode;
 use engine::dedup::{find_repeats, identify};
 use engine::domain::Seq;
 use engine::validate::{check_origins, validate};
-use engine::verify::{Exceptions, SignatureCheck, check_signature, signed_content};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 use engine::wire::json;
 
 fn main() {

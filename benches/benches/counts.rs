@@ -19,16 +19,15 @@ use std::hint::black_box;
 use benches::{
     ECDSA_P256, FULL, Ground, NOON, RSA_2048, random_identities, recorded_upload, spread_download,
 };
+use engine::Overload;
 use engine::admission::{Admission, Permit};
 use engine::bundle::Download;
 use engine::decode::{DecodedBatch, decode};
 use engine::dedup::{IdentitySetWriter, find_repeats, identify};
 use engine::domain::{ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprint};
-use engine::error::Overload;
 use engine::upload::{SealedBatch, UploadRequest};
 use engine::validate::{ValidBatch, check_origins, validate};
-use engine::verify::{Exceptions, SignatureCheck, check_signature, signed_content};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 use engine::wire::json;
 use gungraun::{
     Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,

@@ -9,8 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
 use engine::upload::UploadRequest;
 use engine::validate::validate;
-use engine::verify::{Exceptions, SignatureCheck, check_signature, signed_content};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 
 fn parts(criterion: &mut Criterion) {
     let mut group = group(criterion, "verify");

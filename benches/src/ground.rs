@@ -8,7 +8,7 @@ use engine::domain::Seq;
 use engine::seal::Keys;
 use engine::settings::UploadSettings;
 use engine::trust::Trust;
-use engine::upload::{Prepared, SealedBatch, Surroundings, UploadRequest, prepare};
+use engine::upload::{Prepared, SealedBatch, UploadContext, UploadRequest, prepare};
 
 use crate::{NOON, certificate_list, random_identities, scaled};
 
@@ -65,7 +65,7 @@ impl Ground {
     /// # Panics
     /// When it is not ready to be stored then.
     pub fn walk(&self, request: &UploadRequest) -> Box<SealedBatch> {
-        let around = Surroundings {
+        let around = UploadContext {
             settings: &self.settings,
             legacy_sha1: &[],
             pss: &[],

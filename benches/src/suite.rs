@@ -13,7 +13,7 @@ use benches::site::{MAX_DELAY_MS, Running, Sent, Site, in_threads, quantile, sen
 use benches::{Backend, ECDSA_P256, FULL, Ground, RSA_2048};
 use engine::decode::decode;
 use engine::upload::UploadRequest;
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use loadgen::local::MariaDb;
 
 use crate::download::{self, Cut, Nginx};

@@ -3,7 +3,7 @@
 use crate::callbacks::{CallbackId, SubscriptionState};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::{CertificateKind, Country, Day, Thumbprint};
-use crate::error::{DatabaseError, StartError};
+use crate::failure::{DatabaseError, StartError};
 use crate::persist::{Database, Store, known_version, migrate};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;

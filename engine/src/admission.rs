@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use metrics::gauge;
 
 use crate::domain::Country;
-use crate::error::{Overload, OverloadBound};
 use crate::limits;
+use crate::overload::{Overload, OverloadBound};
 
 /// Gives out permits, refuses at once, never waits.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::domain::Country;
-use crate::error::StartError;
-use crate::turns::Turns;
+use crate::failure::StartError;
+use crate::fair_queue::FairQueue;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -17,7 +17,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub(crate) struct CpuPool {
     threads: ThreadPool,
-    waiting: Arc<Mutex<Turns<Job>>>,
+    waiting: Arc<Mutex<FairQueue<Job>>>,
 }
 
 impl CpuPool {
@@ -59,7 +59,7 @@ impl CpuPool {
     }
 }
 
-fn lock(waiting: &Mutex<Turns<Job>>) -> std::sync::MutexGuard<'_, Turns<Job>> {
+fn lock(waiting: &Mutex<FairQueue<Job>>) -> std::sync::MutexGuard<'_, FairQueue<Job>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! - *In*: a protobuf body (JSON is transcoded to protobuf before, [`crate::wire::json`]).
 //! - *Out*: [`DecodedBatch`], which borrows key data and origins from the body.
-//! - *Refuses*: what is no `DiagnosisKeyBatch` ([`MalformedBatch`]); more keys than allowed, at
-//!   the first key too many.
+//! - *Refuses*: what is no `DiagnosisKeyBatch` ([`BodyError`]); more keys than allowed, at the
+//!   first key too many.
 //! - *Assumes*: admission has bounded the size of the body.
 //! - *Runs on*: a CPU job.
 
@@ -12,32 +12,12 @@
 use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
-use crate::error::Rejection;
 use crate::limits;
+use crate::wire::BodyError;
 use crate::wire::protobuf::{
     KeyFields, KeyMessages, TwoLetterCountries, field_bytes, read_key_until, read_own_key,
     write_key,
 };
-
-/// Why a body is no batch of diagnosis keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum MalformedBatch {
-    /// The body ends inside a field, or a length reaches beyond its message.
-    #[error("the body is truncated or a length is wrong")]
-    Truncated,
-    /// A field tag or a skipped field is not well formed.
-    #[error("a field is not well formed")]
-    Field,
-    /// Text is not UTF-8.
-    #[error("text is not UTF-8")]
-    NotUtf8,
-    /// The body is no JSON document of the expected shape.
-    #[error("the body is not JSON of the expected shape")]
-    Json,
-    /// `keyData` in JSON is not standard base64 (legacy message `Invalid Base64 in JSON object`).
-    #[error("keyData is not base64")]
-    Base64,
-}
 
 /// One key of a [`DecodedBatch`].
 #[derive(Debug, Clone)]
@@ -163,9 +143,9 @@ impl<'a> VisitedCountries<'a> {
 /// Decodes a protobuf body.
 ///
 /// # Errors
-/// [`Rejection::MalformedBatch`], or [`Rejection::TooManyKeys`] as soon as a key beyond `keys_max`
+/// [`BodyError::Malformed`], or [`BodyError::TooManyKeys`] as soon as a key beyond `keys_max`
 /// begins (wire behaviour §11, rows 7 and 9).
-pub fn decode(body: &[u8], keys_max: u32) -> Result<DecodedBatch<'_>, Rejection> {
+pub fn decode(body: &[u8], keys_max: u32) -> Result<DecodedBatch<'_>, BodyError> {
     // A key takes at least 40 bytes in practice: one allocation, bounded by the body.
     let capacity = (body.len() / 40).min(keys_max as usize);
     let mut keys = Vec::with_capacity(capacity);
@@ -175,7 +155,7 @@ pub fn decode(body: &[u8], keys_max: u32) -> Result<DecodedBatch<'_>, Rejection>
     let mut own_bytes: usize = 0;
     while let Some(message) = messages.next_message()? {
         if keys.len() >= keys_max as usize {
-            return Err(Rejection::TooManyKeys { max: keys_max });
+            return Err(BodyError::TooManyKeys { max: keys_max });
         }
         let key = match read_own_key(message) {
             Some((fields, countries)) => {
@@ -207,7 +187,7 @@ const fn is_plain(character: u8) -> bool {
 }
 
 /// Reads a key that may be written in any way.
-fn decode_key<'a>(message: &'a [u8], joined: &mut String) -> Result<DecodedKey<'a>, Rejection> {
+fn decode_key<'a>(message: &'a [u8], joined: &mut String) -> Result<DecodedKey<'a>, BodyError> {
     let start = joined.len();
     let (mut first, mut plain, mut too_long) = (true, true, false);
     let fields = read_key_until(message, |country| {
@@ -258,7 +238,7 @@ mod tests {
         body.push(0xff);
         assert_eq!(
             decode(&body, 2).unwrap_err(),
-            Rejection::TooManyKeys { max: 2 }
+            BodyError::TooManyKeys { max: 2 }
         );
     }
 

@@ -21,7 +21,7 @@ use crate::callbacks::Callbacks;
 use crate::clock::Clock;
 use crate::cpu_pool::CpuPool;
 use crate::domain::{BatchTag, Country, Day};
-use crate::error::{Failure, StartError, UploadError};
+use crate::failure::{Failure, StartError};
 use crate::limits;
 use crate::persist::{
     Checkpoints, Database, ImportState, KeptStore, Store, Submission, Writer, WriterState, migrate,
@@ -30,8 +30,9 @@ use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::{BundleSettings, Settings};
 use crate::statistics::DownloadCounts;
-use crate::trust::{Trust, TrustAnchor, TrustList};
-use crate::upload::{Prepared, Receipt, Reply, Surroundings, UploadRequest, prepare};
+use crate::trust::{Trust, TrustAnchor};
+use crate::trust_list::TrustList;
+use crate::upload::{Prepared, Receipt, Reply, UploadContext, UploadError, UploadRequest, prepare};
 
 /// A running engine. Share it in an [`Arc`]; it stops when it is dropped.
 #[derive(Debug)]
@@ -262,7 +263,7 @@ impl Walk {
         prepare(
             request,
             permit,
-            &Surroundings {
+            &UploadContext {
                 settings: &self.settings.upload,
                 legacy_sha1: &self.settings.legacy_sha1,
                 pss: &self.settings.pss,

@@ -33,7 +33,7 @@ use crate::domain::{
     BatchTag, CertificateKind, Country, Day, Seq, Thumbprint, UnixMillis, UploadTag,
 };
 use crate::engine::agree_on_keys;
-use crate::error::{DatabaseError, StartError};
+use crate::failure::{DatabaseError, StartError};
 use crate::limits;
 use crate::persist::{
     Database, DownloadBatchRow, ImportState, Reference, ReferenceBatch, ReferenceCertificate,

@@ -107,13 +107,13 @@ pub enum DatabaseUrl {
 }
 
 impl FromStr for DatabaseUrl {
-    type Err = crate::StartError;
+    type Err = crate::failure::StartError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             Some(("mysql", rest)) if rest.starts_with("//") => Ok(Self::Mysql(text.to_owned())),
-            _ => Err(crate::StartError::Setting(
+            _ => Err(crate::failure::StartError::Setting(
                 "[database] url must be sqlite:PATH or mysql://USER:PASSWORD@HOST:PORT/NAME"
                     .to_owned(),
             )),

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::bundle::Download;
 use crate::domain::{BatchTag, Country, Day, UnixMillis};
 use crate::limits;
 
@@ -93,13 +92,8 @@ pub(crate) struct DownloadCounts(Mutex<Counts>);
 
 impl DownloadCounts {
     /// Counts an answer.
-    pub(crate) fn count(&self, day: Day, download: &Download) {
-        let place = DownloadPlace {
-            country: download.reader,
-            day,
-            batch: download.batch.tag,
-        };
-        let keys = u64::from(download.key_count());
+    pub(crate) fn count(&self, place: DownloadPlace, keys: u32) {
+        let keys = u64::from(keys);
         add(
             &mut self.lock(),
             place,

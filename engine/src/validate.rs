@@ -10,10 +10,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::decode::{Countries, DecodedBatch, DecodedKey};
-use crate::domain::{Country, UnixMillis};
-use crate::error::Rejection;
+use crate::domain::{Country, REPORT_TYPES, UnixMillis};
 use crate::limits::KEY_AGE_DAYS_MAX;
-use crate::wire::json::REPORT_TYPES;
 
 /// A rule of one key. In the order in which they are checked (wire behaviour §8; the last three are
 /// ours: design, semantics 14).
@@ -56,6 +54,16 @@ impl fmt::Display for KeyRule {
     }
 }
 
+/// A key breaks a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("key {index}: {rule}")]
+pub struct InvalidKey {
+    /// Zero-based position in the request.
+    pub index: u32,
+    /// The first rule that it breaks.
+    pub rule: KeyRule,
+}
+
 /// A key does not originate in the expected country.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("key {index} does not originate in {expected}")]
@@ -94,12 +102,12 @@ const REPORT_TYPE_MAX: i32 = REPORT_TYPES.len() as i32 - 1;
 /// Checks all keys against the clock.
 ///
 /// # Errors
-/// [`Rejection::InvalidKey`] for the first offending key.
-pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, Rejection> {
+/// [`InvalidKey`] for the first offending key.
+pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, InvalidKey> {
     let starts = rolling_starts(now);
     for (index, key) in (0..).zip(batch.keys()) {
         if let Err(rule) = check_key(key, &starts) {
-            return Err(Rejection::InvalidKey { index, rule });
+            return Err(InvalidKey { index, rule });
         }
     }
     Ok(ValidBatch(batch))
@@ -180,7 +188,7 @@ mod tests {
         days_since_onset: 3,
     };
 
-    fn judge(key: &KeyFields<'_>, countries: &[&str]) -> Result<(), Rejection> {
+    fn judge(key: &KeyFields<'_>, countries: &[&str]) -> Result<(), InvalidKey> {
         let mut body = Vec::new();
         write_key(&mut body, &VALID, ["FR"].into_iter());
         write_key(&mut body, key, countries.iter().copied());
@@ -188,7 +196,7 @@ mod tests {
     }
 
     fn check(key: KeyFields<'_>, broken: Option<KeyRule>) {
-        let expected = broken.map_or(Ok(()), |rule| Err(Rejection::InvalidKey { index: 1, rule }));
+        let expected = broken.map_or(Ok(()), |rule| Err(InvalidKey { index: 1, rule }));
         assert_eq!(judge(&key, &["FR", "IT"]), expected, "{key:?}");
     }
 
@@ -310,7 +318,7 @@ mod tests {
 
     #[test]
     fn rejects_country_text_whose_canonical_form_is_ambiguous() {
-        let broken = Err(Rejection::InvalidKey {
+        let broken = Err(InvalidKey {
             index: 1,
             rule: KeyRule::CountryText,
         });
@@ -329,7 +337,7 @@ mod tests {
 
     #[test]
     fn rejects_more_than_287_characters_of_visited_countries() {
-        let broken = Err(Rejection::InvalidKey {
+        let broken = Err(InvalidKey {
             index: 1,
             rule: KeyRule::CountriesLength,
         });

@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use engine::decode;
 use engine::domain::{Country, Day, UnixMillis, UploadTag};
-use engine::wire::canonical::CanonicalBytes;
-use engine::{Rejection, decode};
+use engine::verify::CanonicalBytes;
+use engine::wire::BodyError;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::keys::{KeyGenerator, Seed};
@@ -117,7 +118,7 @@ impl PreparedUpload {
         body: Vec<u8>,
         participant: &Participant,
         at: UnixMillis,
-    ) -> Result<Self, Rejection> {
+    ) -> Result<Self, BodyError> {
         let signed_bytes = signed_bytes(&body)?;
         let encoding = match spec.index % 2 {
             0 => Encoding::Der,
@@ -138,7 +139,7 @@ impl PreparedUpload {
 ///
 /// # Errors
 /// When the body is no batch of diagnosis keys.
-pub fn signed_bytes(body: &[u8]) -> Result<Vec<u8>, Rejection> {
+pub fn signed_bytes(body: &[u8]) -> Result<Vec<u8>, BodyError> {
     Ok(CanonicalBytes::of(&decode::decode(body, u32::MAX)?).signed_bytes())
 }
 

@@ -132,7 +132,7 @@ fn key_properties() -> Value {
         },
         "reportType": {
             "type": "string",
-            "enum": engine::wire::json::REPORT_TYPES,
+            "enum": engine::domain::REPORT_TYPES,
         },
         "days_since_onset_of_symptoms": {
             "type": "integer",

@@ -1,14 +1,14 @@
 //! Every refusal there is, and which question may meet it: what the API description tells of
 //! errors is read off here, so that it cannot say anything else than the gateway does.
 
+use engine::DatabaseError;
 use engine::bundle::{DownloadError, DownloadRefusal};
 use engine::callbacks::CallbackError;
-use engine::decode::MalformedBatch;
 use engine::domain::{Country, Thumbprint};
-use engine::error::DatabaseError;
 use engine::seal::UnsealError;
 use engine::validate::{KeyRule, OriginMismatch};
 use engine::verify::{SignatureError, ValiditySeconds};
+use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 
 use super::verdict::Extra;

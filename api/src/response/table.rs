@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use engine::bundle::{DownloadError, DownloadRefusal};
 use engine::callbacks::CallbackError;
-use engine::decode::MalformedBatch;
 use engine::validate::KeyRule;
 use engine::verify::SignatureError;
+use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 use http::StatusCode;
 

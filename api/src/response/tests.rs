@@ -1,11 +1,11 @@
 use std::time::Duration;
 
+use engine::DatabaseError;
 use engine::bundle::{DownloadError, DownloadRefusal};
-use engine::decode::MalformedBatch;
 use engine::domain::Country;
-use engine::error::DatabaseError;
 use engine::validate::{KeyRule, OriginMismatch};
 use engine::verify::SignatureError;
+use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};

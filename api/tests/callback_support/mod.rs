@@ -21,7 +21,7 @@ use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Format, Thumbprint, UploadTag};
 use engine::settings::DatabaseUrl;
 use engine::upload::UploadRequest;
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, SystemClock};
 use http::HeaderName;

@@ -16,7 +16,7 @@ use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock};
 use http::HeaderName;

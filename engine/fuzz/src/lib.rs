@@ -17,9 +17,9 @@ use engine::pki::{Certificate, SignedMessage};
 use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::validate::validate;
 use engine::verify::{
-    Exceptions, SignatureCheck, SignatureError, Signer, check_signature, signed_content,
+    CanonicalBytes, Exceptions, SignatureCheck, SignatureError, Signer, check_signature,
+    signed_content,
 };
-use engine::wire::canonical::CanonicalBytes;
 use engine::wire::json;
 
 /// 2021-06-01T12:00:00Z: the certificates of the test vectors are valid then.

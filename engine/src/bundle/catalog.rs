@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{DownloadBatch, DownloadRefusal};
+use super::download_batch::DownloadBatch;
+use super::refusal::DownloadRefusal;
 use crate::domain::{BatchTag, Day};
 
 /// All download batches young enough to be served, in order. Behind a lock that is held for a

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
-use super::{DownloadBatch, Serve};
+use super::download_batch::DownloadBatch;
+use super::serve::Serve;
 use crate::clock::Clock;
 use crate::domain::{BatchTag, Day, Seq, UnixMillis};
 use crate::limits;

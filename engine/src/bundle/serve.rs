@@ -8,20 +8,21 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::catalog::Found;
-use super::{
-    AuditEntry, Bundle, BundleCache, BundleKey, Catalog, Download, DownloadBatch, DownloadError,
-    DownloadRefusal, DownloadRequest, FreshSegments,
-};
+use super::cache::BundleCache;
+use super::catalog::{Catalog, Found};
+use super::download::{Download, DownloadRequest};
+use super::download_batch::{Bundle, BundleKey, DownloadBatch};
+use super::fresh::FreshSegments;
+use super::refusal::{DownloadError, DownloadRefusal};
 use crate::clock::Clock;
 use crate::domain::{BatchTag, Country, Day, Format};
-use crate::error::{Failure, Overload, OverloadBound, StartError};
+use crate::failure::{DatabaseError, Failure, StartError};
 use crate::limits;
-use crate::persist::{Database, DownloadBatchRow, KeptStore, SqlError, Store};
-use crate::seal::Keys;
+use crate::overload::{Overload, OverloadBound};
+use crate::persist::{AuditEntry, Database, DownloadBatchRow, KeptStore, SqlError, Store};
+use crate::seal::{Keys, seal_context};
 use crate::stage::timed;
-use crate::statistics::DownloadCounts;
-use crate::upload::seal_context;
+use crate::statistics::{DownloadCounts, DownloadPlace};
 
 /// Who waits for a download.
 pub(crate) type DownloadReply = Box<dyn FnOnce(Result<Download, DownloadError>) + Send>;
@@ -305,7 +306,12 @@ impl Serve {
     /// An answer, counted.
     fn answer(&self, found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
         let download = Download::new(found.batch, found.next, bundle, reader);
-        self.counts.count(self.clock.now().day(), &download);
+        let place = DownloadPlace {
+            country: download.reader,
+            day: self.clock.now().day(),
+            batch: download.batch.tag,
+        };
+        self.counts.count(place, download.key_count());
         download
     }
 
@@ -375,7 +381,7 @@ impl Serve {
             self.refuse(job, || {
                 let source = "not connected".into();
                 let doing = "connecting for a download";
-                Failure::Database(crate::error::DatabaseError { doing, source }).into()
+                Failure::Database(DatabaseError { doing, source }).into()
             });
         }
     }
@@ -485,10 +491,7 @@ impl Serve {
             );
             let doing = "reading a bundle";
             let source = source.into();
-            return Err(Failure::Database(crate::error::DatabaseError {
-                doing,
-                source,
-            }));
+            return Err(Failure::Database(DatabaseError { doing, source }));
         }
         Ok(Bundle {
             format: Format::Protobuf,
@@ -511,7 +514,7 @@ impl Serve {
                 Err(Failure::Unseal(error)) => Err(Failure::Unseal(*error).into()),
                 Err(error) => {
                     let (doing, source) = ("reading a bundle", error.to_string().into());
-                    Err(Failure::Database(crate::error::DatabaseError { doing, source }).into())
+                    Err(Failure::Database(DatabaseError { doing, source }).into())
                 }
             });
         }

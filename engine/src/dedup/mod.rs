@@ -19,8 +19,7 @@ pub use tags::{TagIndex, TagState};
 
 use crate::domain::{KeyIdentity, Seq};
 use crate::seal::Keys;
-use crate::verify::VerifiedBatch;
-use crate::wire::canonical::CanonicalBytes;
+use crate::verify::{CanonicalBytes, VerifiedBatch};
 
 /// A verified batch all of whose keys are new, as far as a CPU job can tell. Only [`dedup`] makes
 /// one.

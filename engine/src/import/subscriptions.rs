@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{ChainBatch, ImportError, Note, Run, UrlCheck, reading};
-use crate::callbacks::CallbackId;
-use crate::domain::{BatchTag, Country};
+use crate::domain::{BatchTag, CallbackId, Country};
 use crate::limits;
 use crate::persist::{ImportedSubscription, ReferenceSubscription};
 

@@ -7,10 +7,8 @@ use std::ops::RangeInclusive;
 
 use super::connection::{Connection, Param, Row, SqlError};
 use super::store::Store;
-use crate::callbacks::{
-    CallbackId, LastFailure, Subscribed, Subscription, SubscriptionState, Summary,
-};
-use crate::domain::{BatchTag, Country, Day, UnixMillis};
+use crate::callbacks::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
+use crate::domain::{BatchTag, CallbackId, Country, Day, UnixMillis};
 use crate::limits;
 
 /// Under which terms deliveries are claimed.

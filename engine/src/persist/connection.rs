@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::DatabaseError;
+use crate::failure::DatabaseError;
 
 /// A value in or out. Text travels as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 
 use super::connection::{Connection, Row, SqlError};
 use super::store::{Store, country, number_32};
-use crate::bundle::AuditEntry;
 use crate::domain::{ContentDigest, Country, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag};
 use crate::upload::SealedBatch;
 
@@ -38,6 +37,23 @@ pub(crate) struct SealedUpload {
     pub(crate) country: Country,
     pub(crate) tag: UploadTag,
     pub(crate) sealed: Vec<u8>,
+}
+
+/// One upload of a download batch as the audit shows it (wire behaviour §15).
+#[derive(Debug, Clone)]
+pub struct AuditEntry {
+    /// Uploader country.
+    pub country: Country,
+    /// When the upload was stored.
+    pub uploaded_at: UnixMillis,
+    /// The authentication certificate it was uploaded with.
+    pub uploader: Thumbprint,
+    /// The certificate it was signed with.
+    pub signer: Thumbprint,
+    /// Number of keys.
+    pub key_count: u32,
+    /// The batch signature as received.
+    pub batch_signature: Box<str>,
 }
 
 const INSERT_UPLOAD: &str = "INSERT INTO upload_log (seq, created_at_ms, country, upload_tag, \

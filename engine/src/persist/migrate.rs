@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, SqlError};
 use super::{Database, Pace};
-use crate::error::StartError;
+use crate::failure::StartError;
 
 /// All migrations; the position in the list, from 1, is the schema version.
 const MIGRATIONS: [&str; 4] = [

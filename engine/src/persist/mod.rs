@@ -39,6 +39,7 @@ pub(crate) use download_batches::{DownloadBatchRow, NewDownloadBatch};
 pub(crate) use import::ImportState;
 pub(crate) use kept::KeptStore;
 pub(crate) use leases::Lease;
+pub use log::AuditEntry;
 pub(crate) use log::{LogEntry, UploadMeta, UploadRow};
 pub(crate) use migrate::{known_version, migrate};
 pub(crate) use reference::{
@@ -52,7 +53,7 @@ pub(crate) use writer::{Submission, Writer, WriterState};
 use connection::Connection;
 use crossbeam::channel::Sender;
 
-use crate::error::StartError;
+use crate::failure::StartError;
 use crate::settings::DatabaseUrl;
 
 /// Where connections come from.

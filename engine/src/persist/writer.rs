@@ -31,11 +31,11 @@ use super::{Database, LogEntry, Store};
 use crate::bundle::FreshSegments;
 use crate::dedup::{IdentitySet, IdentitySetWriter, RecentIdentities, TagIndex, TagState};
 use crate::domain::{Day, KeyIdentity, Seq};
-use crate::error::{DatabaseError, Failure, Rejection, StartError, UploadError};
+use crate::failure::{DatabaseError, Failure, StartError};
+use crate::fair_queue::FairQueue;
 use crate::limits;
 use crate::stage::took;
-use crate::turns::Turns;
-use crate::upload::{Receipt, Reply, SealedBatch};
+use crate::upload::{Receipt, Rejection, Reply, SealedBatch, UploadError};
 
 /// An upload on its last way, and who waits for it.
 pub(crate) struct Submission {
@@ -103,7 +103,7 @@ pub(crate) struct Writer {
     /// Of the group that is being settled, and perhaps of uploads that were once in it.
     settling: Members,
     /// What came in and is in no group yet; participants take turns.
-    waiting: Turns<Submission>,
+    waiting: FairQueue<Submission>,
     /// The next group, and its members. Judged, as far as it could be.
     gathered: Vec<Submission>,
     gathered_members: Members,
@@ -180,7 +180,7 @@ impl Writer {
             not_inserted: Vec::new(),
             committer: Committer::start().map_err(StartError::Threads)?,
             settling: Members::default(),
-            waiting: Turns::default(),
+            waiting: FairQueue::default(),
             gathered: Vec::new(),
             gathered_members: Members::default(),
             forgotten_before: None,

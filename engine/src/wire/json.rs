@@ -30,10 +30,10 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::decode::MalformedBatch;
-use crate::error::Rejection;
+use super::error::{BodyError, MalformedBatch};
+use super::protobuf::{KeyFields, write_key};
+use crate::domain::REPORT_TYPES;
 use crate::limits;
-use crate::wire::protobuf::{KeyFields, write_key};
 
 pub use write::write_segment;
 
@@ -46,16 +46,6 @@ pub const SEPARATOR: &[u8] = b",";
 /// What follows the last segment of a JSON batch.
 pub const CLOSING: &[u8] = b"]}";
 
-/// Names of `reportType`, by number.
-pub const REPORT_TYPES: [&str; 6] = [
-    "UNKNOWN",
-    "CONFIRMED_TEST",
-    "CONFIRMED_CLINICAL_DIAGNOSIS",
-    "SELF_REPORT",
-    "RECURSIVE",
-    "REVOKED",
-];
-
 /// Standard alphabet; padding may be missing (wire behaviour §6.2), whole or in part.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -66,9 +56,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// countries is the last one, with one country too many: reading stops there.
 ///
 /// # Errors
-/// [`Rejection::MalformedBatch`], or [`Rejection::TooManyKeys`] as soon as a key beyond `keys_max`
+/// [`BodyError::Malformed`], or [`BodyError::TooManyKeys`] as soon as a key beyond `keys_max`
 /// begins.
-pub fn to_protobuf(body: &[u8], keys_max: u32) -> Result<Vec<u8>, Rejection> {
+pub fn to_protobuf(body: &[u8], keys_max: u32) -> Result<Vec<u8>, BodyError> {
     let text = std::str::from_utf8(body).map_err(|_| MalformedBatch::NotUtf8)?;
     let mut transcoder = Transcoder::new(body.len(), keys_max);
     let mut json = serde_json::Deserializer::from_str(text);
@@ -93,7 +83,7 @@ struct Transcoder {
 
 /// Why reading stopped, if not for JSON of another shape.
 enum Stop {
-    Rejected(Rejection),
+    Rejected(BodyError),
     TooManyCountries,
 }
 
@@ -127,7 +117,7 @@ impl Transcoder {
 
     fn begin_key<E: serde::de::Error>(&mut self) -> Result<(), E> {
         if self.key_count >= self.keys_max {
-            let too_many = Rejection::TooManyKeys { max: self.keys_max };
+            let too_many = BodyError::TooManyKeys { max: self.keys_max };
             return Err(self.stop(Stop::Rejected(too_many)));
         }
         self.key_count = self.key_count.saturating_add(1);

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use quick_protobuf::sizeofs::{sizeof_int32, sizeof_len, sizeof_uint32};
 use quick_protobuf::{BytesReader, Writer};
 
-use crate::decode::MalformedBatch;
+use super::error::MalformedBatch;
 use crate::limits;
 
 /// Tag of `DiagnosisKeyBatch.keys`: field 1, length-delimited.

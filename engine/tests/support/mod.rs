@@ -16,7 +16,7 @@ use engine::domain::{CertificateKind, Country, Day, Format, Thumbprint, UnixMill
 use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
 use engine::upload::{Receipt, UploadRequest};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock, StartError, UploadError};
 use loadgen::local::MariaDb;

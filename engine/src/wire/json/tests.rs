@@ -63,7 +63,7 @@ const NOTHING: Key = Key {
 };
 
 /// Reads a body with the members of one key.
-fn read(members: &str) -> Result<Key, Rejection> {
+fn read(members: &str) -> Result<Key, BodyError> {
     let body = format!(r#"{{"keys":[{{{members}}}]}}"#);
     let protobuf = to_protobuf(body.as_bytes(), 1)?;
     let mut keys = keys_of(&protobuf);
@@ -332,7 +332,7 @@ fn reads_an_empty_object_as_an_empty_batch() {
 #[test]
 fn stops_at_the_first_key_too_many() {
     let body = br#"{"keys":[{},{},{"keyData":"!"#;
-    let refused = Rejection::TooManyKeys { max: 2 };
+    let refused = BodyError::TooManyKeys { max: 2 };
     assert_eq!(to_protobuf(body, 2), Err(refused));
 }
 

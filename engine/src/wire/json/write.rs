@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
-use super::{REPORT_TYPES, SEPARATOR};
+use super::SEPARATOR;
+use crate::domain::REPORT_TYPES;
 use crate::wire::protobuf::{KeyFields, KeyMessages, read_key};
 
 /// Appends the keys of an encoded protobuf segment as JSON objects joined with commas, all eight

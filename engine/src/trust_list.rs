@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
-use super::{Trust, TrustAnchor};
 use crate::limits;
 use crate::persist::{Database, KeptStore, SqlError, Store};
+use crate::trust::{Trust, TrustAnchor};
 
 /// The current [`Trust`], and how to renew it.
 #[derive(Debug)]
