@@ -27,8 +27,7 @@ use engine::dedup::{IdentitySetWriter, find_repeats, identify};
 use engine::domain::{ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprint};
 use engine::upload::{SealedBatch, UploadRequest};
 use engine::validate::{ValidBatch, check_origins, validate};
-use engine::verify::CanonicalBytes;
-use engine::verify::{SignatureCheck, check_signature, signed_content};
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 use engine::wire::json;
 use gungraun::{
     Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
@@ -189,7 +188,7 @@ fn signature(signed: Signed) -> Thumbprint {
         signed_bytes: content.signed_bytes(),
         content: content.digest(),
         keys: signed.batch.keys(),
-        sha1_allowed: false,
+        exceptions: Exceptions::default(),
         trust: &signed.ground.trust,
         now: NOON,
     };

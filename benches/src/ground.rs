@@ -68,6 +68,7 @@ impl Ground {
         let around = UploadContext {
             settings: &self.settings,
             legacy_sha1: &[],
+            pss: &[],
             keys: &self.keys,
             trust: &self.trust,
             set: self.set.shared(),

@@ -176,6 +176,7 @@ pub(crate) fn settings(
         },
         download: DownloadSettings::default(),
         legacy_sha1: Vec::new(),
+        pss: Vec::new(),
         cpu_threads: 0,
     }
 }
