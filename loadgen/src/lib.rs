@@ -42,6 +42,7 @@ pub mod participants;
 pub mod plan;
 pub mod profiles;
 pub mod progress;
+pub mod protocol;
 pub mod quantity;
 pub mod record;
 pub mod report;

@@ -3,14 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use engine::decode;
 use engine::domain::{Country, Day, UnixMillis, UploadTag};
-use engine::verify::CanonicalBytes;
-use engine::wire::BodyError;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::keys::{KeyGenerator, Seed};
 use crate::participants::Participant;
+use crate::protocol::{Malformed, signed_bytes};
 use crate::signer::Encoding;
 
 /// One upload before its keys are made.
@@ -118,7 +116,7 @@ impl PreparedUpload {
         body: Vec<u8>,
         participant: &Participant,
         at: UnixMillis,
-    ) -> Result<Self, BodyError> {
+    ) -> Result<Self, Malformed> {
         let signed_bytes = signed_bytes(&body)?;
         let encoding = match spec.index % 2 {
             0 => Encoding::Der,
@@ -133,14 +131,6 @@ impl PreparedUpload {
             signed_digest,
         })
     }
-}
-
-/// What is signed of a body: canonical texts in signing order.
-///
-/// # Errors
-/// When the body is no batch of diagnosis keys.
-pub fn signed_bytes(body: &[u8]) -> Result<Vec<u8>, BodyError> {
-    Ok(CanonicalBytes::of(&decode::decode(body, u32::MAX)?).signed_bytes())
 }
 
 /// SHA-256.

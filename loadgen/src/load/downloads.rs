@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::wire::protobuf::KeyMessages;
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::time::sleep;
@@ -12,6 +11,7 @@ use tokio::time::sleep;
 use super::stream::Running;
 use super::tally::Moment;
 use crate::client::{Answer, Connection};
+use crate::protocol;
 use crate::run::first_line;
 use crate::scenario::Arrivals;
 
@@ -197,10 +197,6 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
 
 /// Counts keys without reading them: what they are is for `loadgen verify` to judge.
 fn count_keys(body: &[u8]) -> u64 {
-    let mut messages = KeyMessages::new(body);
-    let mut count = 0;
-    while let Ok(Some(_)) = messages.next_message() {
-        count += 1;
-    }
-    count
+    let messages = protocol::messages(body).map_while(Result::ok);
+    messages.fold(0, |count, _| count + 1)
 }

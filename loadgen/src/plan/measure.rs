@@ -17,12 +17,12 @@ use engine::clock::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
-use super::assumptions::{
+use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+use super::definitions::{
     COMMIT_MS, DATABASE_BASE, DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_BASE,
     GATEWAY_NS_BYTE, GATEWAY_NS_KEY, GATEWAY_US_UPLOAD, Name, REBUILD_NS_KEY, SET_BYTES_KEY,
     UPLOAD_P50_MS, UPLOAD_P99_MS, WRITER_NS_KEY, WRITTEN_BYTES_KEY,
 };
-use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
 use super::fetch::{FetchError, fetch};
 use super::usage::{Usage, disk_bytes, metric, metrics};
 use crate::client::{Caller, Protocol, SetupError, Target};
