@@ -103,7 +103,7 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
 }
 
 /// A batch, or nothing for now (no batch yet, overload, a broken connection), or an error for good.
-fn check(
+fn classify(
     country: Country,
     answer: Result<Answer, ClientError>,
     patient: bool,

@@ -138,7 +138,11 @@ pub async fn verify(
 
 /// Holds what the participants received against what they should have received, and against each
 /// other. Pure.
-pub fn check(expected: &Expected, deliveries: Vec<Delivery>, ignore_unknown: bool) -> Verdict {
+pub fn check_deliveries(
+    expected: &Expected,
+    deliveries: Vec<Delivery>,
+    ignore_unknown: bool,
+) -> Verdict {
     let mut delivered: Vec<_> = deliveries.into_iter().map(Delivery::finish).collect();
     delivered.sort_by_key(|delivered| delivered.country);
     if expected.is_unrecorded() {
