@@ -15,7 +15,7 @@ struct Frame {
 }
 
 /// Depth first: a step back to a state that is still on the way there closes a circle.
-pub fn has_cycle(protocol: &Protocol) -> bool {
+pub(crate) fn has_cycle(protocol: &Protocol) -> bool {
     let mut is_on_the_way = HashMap::new();
     let mut way: Vec<Frame> = Vec::new();
     for state in protocol.init_states() {

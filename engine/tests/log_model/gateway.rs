@@ -10,7 +10,7 @@ use crate::state::{
 impl Protocol {
     /// Whether the database is the one that the gateway knows: the row at its position, and the
     /// newest download batch.
-    pub fn is_remembered(&self, database: &Database, gateway: &Gateway) -> bool {
+    pub(crate) fn is_remembered(&self, database: &Database, gateway: &Gateway) -> bool {
         let known = gateway.batches.as_slice();
         let has_batches = !self.rules.has(Rule::CheckCoversBatches)
             || database.batches.get(..known.len()) == Some(known);
@@ -20,14 +20,14 @@ impl Protocol {
 
 /// A gateway at work on the state.
 #[derive(Debug)]
-pub struct Step<'a> {
+pub(crate) struct Step<'a> {
     state: &'a mut State,
     name: Name,
     protocol: &'a Protocol,
 }
 
 impl<'a> Step<'a> {
-    pub fn new(state: &'a mut State, name: Name, protocol: &'a Protocol) -> Self {
+    pub(crate) fn new(state: &'a mut State, name: Name, protocol: &'a Protocol) -> Self {
         Self {
             state,
             name,
@@ -95,7 +95,7 @@ impl<'a> Step<'a> {
         };
     }
 
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         if let Work::Sent(_, append) = &self.own().work {
             let append = append.clone();
             self.state.database.late.push(append);
@@ -103,7 +103,7 @@ impl<'a> Step<'a> {
         self.end(Run::Down);
     }
 
-    pub fn lose_connection(&mut self, late: Late) {
+    pub(crate) fn lose_connection(&mut self, late: Late) {
         let name = self.name;
         if self.state.database.locked_by == Some(name) {
             self.state.database.locked_by = None;
@@ -128,13 +128,13 @@ impl<'a> Step<'a> {
         own.cut = None;
     }
 
-    pub fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         self.own().is_connected = true;
         self.follow();
     }
 
     /// Reads the log behind the own position.
-    pub fn follow(&mut self) {
+    pub(crate) fn follow(&mut self) {
         if !self.check() {
             return;
         }
@@ -159,7 +159,7 @@ impl<'a> Step<'a> {
         own.file.epoch = own.epoch;
     }
 
-    pub fn judge(&mut self) {
+    pub(crate) fn judge(&mut self) {
         let Work::Judge(request) = self.own().work else {
             return;
         };
@@ -217,7 +217,7 @@ impl<'a> Step<'a> {
         own.lost_races = 0;
     }
 
-    pub fn execute(&mut self) {
+    pub(crate) fn execute(&mut self) {
         let Work::Sent(request, append) = std::mem::take(&mut self.own().work) else {
             return;
         };
@@ -230,7 +230,7 @@ impl<'a> Step<'a> {
         self.own().work = Work::Answered(request, append, outcome);
     }
 
-    pub fn receive(&mut self) {
+    pub(crate) fn receive(&mut self) {
         let Work::Answered(request, append, outcome) = self.own().work.clone() else {
             return;
         };
@@ -267,7 +267,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    pub fn take_lease(&mut self) {
+    pub(crate) fn take_lease(&mut self) {
         if !self.check() {
             return;
         }
@@ -292,7 +292,7 @@ impl<'a> Step<'a> {
     }
 
     /// One transaction, if everything in it holds.
-    pub fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         let name = self.name;
         let own = self.own();
         let newest = own.batches.last().map_or(0, |batch| batch.number);
@@ -333,7 +333,7 @@ impl<'a> Step<'a> {
         self.own().cut = Some(batch);
     }
 
-    pub fn serve_cut(&mut self) {
+    pub(crate) fn serve_cut(&mut self) {
         if let Some(batch) = self.own().cut.take() {
             self.own().batches.push(batch);
             self.serve(batch);
@@ -341,7 +341,7 @@ impl<'a> Step<'a> {
     }
 
     /// Reads what other gateways have cut, or this one before it lost its connection.
-    pub fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         if !self.check() {
             return;
         }
@@ -400,7 +400,7 @@ impl<'a> Step<'a> {
     }
 
     /// Rebuilds everything from the database, if that is not older than the file.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let database = &self.state.database;
         let file = &self.state.gateways[usize::from(self.name)].file;
         if self.rules().has(Rule::StateFile) && !self.reaches(file) {

@@ -11,26 +11,26 @@ use crate::state::{
 };
 
 /// Lost races after which the log is claimed (`limits::LOST_RACES_MAX` in the small).
-pub const LOST_RACES_MAX: u8 = 1;
+pub(crate) const LOST_RACES_MAX: u8 = 1;
 
 /// What participants send, how many gateways there are, what may go wrong, which rules hold.
 #[derive(Debug, Clone)]
-pub struct Protocol {
-    pub gateways: u8,
-    pub requests: Vec<Upload>,
+pub(crate) struct Protocol {
+    pub(crate) gateways: u8,
+    pub(crate) requests: Vec<Upload>,
     /// Whether download batches are cut.
-    pub cuts: bool,
+    pub(crate) cuts: bool,
     /// Whether each request goes to a gateway of its own, or to any.
-    pub is_pinned: bool,
+    pub(crate) is_pinned: bool,
     /// What has happened already.
-    pub begun: &'static [Action],
-    pub faults: Faults,
-    pub rules: Rules,
+    pub(crate) begun: &'static [Action],
+    pub(crate) faults: Faults,
+    pub(crate) rules: Rules,
 }
 
 /// Everything that can happen. What ends in a `Name` is done by or to that gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// A participant's request arrives.
     Send(u8, Name),
     /// Judges an upload: answers it from memory, or sends the insert.
@@ -65,14 +65,14 @@ pub enum Action {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Late {
+pub(crate) enum Late {
     Executed,
     Lost,
 }
 
 /// A restore, or a failover to what lacks the last commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Back {
+pub(crate) struct Back {
     rows: usize,
     batches: usize,
     /// To before the lease was taken last.
@@ -127,7 +127,7 @@ impl Model for Protocol {
 
 impl Protocol {
     /// What happens by itself, sooner or later.
-    pub fn progress(&self, state: &State, actions: &mut Vec<Action>) {
+    pub(crate) fn progress(&self, state: &State, actions: &mut Vec<Action>) {
         for (name, gateway) in (0..).zip(&state.gateways) {
             match gateway.run {
                 Run::Up => self.gateway_steps(state, name, gateway, actions),

@@ -5,7 +5,7 @@ use stateright::{Expectation, Model, Property};
 use crate::model::{LOST_RACES_MAX, Protocol};
 use crate::state::{Batch, Request, Run, Sight, State, UPLOADS, covered, length};
 
-pub fn all() -> Vec<Property<Protocol>> {
+pub(crate) fn all() -> Vec<Property<Protocol>> {
     let mut all = promises();
     let sight = |&(name, is_seen): &(&'static str, fn(&Protocol, &State) -> bool)| Property {
         expectation: Expectation::Sometimes,
@@ -58,7 +58,7 @@ fn promises() -> Vec<Property<Protocol>> {
 }
 
 /// What the scenarios together must show: a name, and where it is seen.
-pub const SIGHTS: [(&str, fn(&Protocol, &State) -> bool); 9] = [
+pub(crate) const SIGHTS: [(&str, fn(&Protocol, &State) -> bool); 9] = [
     ("a replay", |_, state| {
         state.seen.sight == Some(Sight::Replay)
     }),

@@ -3,7 +3,7 @@
 
 /// A rule of the protocol. The comment says what happens without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// A position that is taken takes no second row. Without: the later insert replaces the row.
     PrimaryKey,
     /// Who has lost a race judges again. Without: sends the same upload at the next position.
@@ -52,7 +52,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::PrimaryKey,
         Self::JudgeAgain,
         Self::LookForOwnRow,
@@ -78,7 +78,7 @@ impl Rule {
 
 impl Rule {
     /// A scenario that shows what the rule is for: the first in which something breaks without it.
-    pub const fn scenario(self) -> &'static str {
+    pub(crate) const fn scenario(self) -> &'static str {
         match self {
             Self::PrimaryKey | Self::JudgeAgain | Self::LookForOwnRow => "retries",
             Self::LockOnTail => "races",
@@ -102,12 +102,12 @@ impl Rule {
 
 /// The rules in force: all, or all but one.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Rules {
-    pub without: Option<Rule>,
+pub(crate) struct Rules {
+    pub(crate) without: Option<Rule>,
 }
 
 impl Rules {
-    pub fn has(self, rule: Rule) -> bool {
+    pub(crate) fn has(self, rule: Rule) -> bool {
         self.without != Some(rule)
     }
 }

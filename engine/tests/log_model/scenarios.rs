@@ -5,8 +5,8 @@ use crate::rules::Rules;
 use crate::state::{A, B, C, D, Faults, Upload};
 
 #[derive(Debug)]
-pub struct Scenario {
-    pub name: &'static str,
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
     gateways: u8,
     requests: &'static [Upload],
     cuts: bool,
@@ -16,7 +16,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    pub fn protocol(&self, rules: Rules) -> Protocol {
+    pub(crate) fn protocol(&self, rules: Rules) -> Protocol {
         Protocol {
             gateways: self.gateways,
             requests: self.requests.to_vec(),
@@ -47,12 +47,12 @@ fn is_long() -> bool {
 
 /// Whether a scenario is looked at for circles, one state after the other: two gateways and
 /// a database that goes back take too long for every day.
-pub fn is_small(scenario: &Scenario) -> bool {
+pub(crate) fn is_small(scenario: &Scenario) -> bool {
     is_long() || scenario.gateways == 1 || scenario.faults.going_back == 0
 }
 
 /// The short ones, or with `EFGS_MODEL=long` the long ones, too.
-pub fn all() -> Vec<Scenario> {
+pub(crate) fn all() -> Vec<Scenario> {
     let mut scenarios = short();
     if is_long() {
         scenarios.extend(long());
@@ -101,7 +101,7 @@ const fn begun(scenario: Scenario, begun: &'static [Action]) -> Scenario {
     Scenario { begun, ..scenario }
 }
 
-pub fn short() -> Vec<Scenario> {
+pub(crate) fn short() -> Vec<Scenario> {
     vec![
         scenario("retries", 2, &[A, A, B], false, [0, 1, 0, 0]),
         scenario("races", 2, &[A, C, D], false, [0, 0, 0, 0]),
