@@ -80,14 +80,18 @@ pub(crate) fn unsigned_parts(message: &[u8], certificate: &[u8]) -> Vec<Part> {
     parts
 }
 
-/// All certificates but the first that is the signer's.
+/// All certificates but the signer's. If that is there twice, either copy will do.
 fn other_certificates(message: &[u8], set: &Element, certificate: &[u8]) -> Vec<Part> {
-    let mut others = children(message, set);
+    let all = children(message, set);
     let is_signers = |member: &Element| message[member.whole.clone()] == *certificate;
-    let at = others.iter().position(is_signers);
-    others.remove(at.expect("the signer's certificate is inside"));
-    let part = |other: Element| ("another certificate", other.whole);
-    others.into_iter().map(part).collect()
+    let copies = all.iter().filter(|member| is_signers(member)).count();
+    assert!(copies > 0, "the signer's certificate is inside");
+    let others = all
+        .into_iter()
+        .filter(|member| copies > 1 || !is_signers(member));
+    others
+        .map(|other| ("another certificate", other.whole))
+        .collect()
 }
 
 fn parts_of_signer(message: &[u8], signer: &Element, content_type: Range<usize>) -> Vec<Part> {

@@ -176,8 +176,12 @@ fn replace(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
             out.extend_from_slice(whole);
         } else {
             let contents = replace(contents, from, to);
-            let length = u16::try_from(contents.len()).unwrap().to_be_bytes();
-            out.extend_from_slice(&[identifier, 0x82, length[0], length[1]]);
+            out.push(identifier);
+            match u16::try_from(contents.len()).unwrap().to_be_bytes() {
+                [0, short @ 0..0x80] => out.push(short),
+                [0, low] => out.extend_from_slice(&[0x81, low]),
+                [high, low] => out.extend_from_slice(&[0x82, high, low]),
+            }
             out.extend_from_slice(&contents);
         }
     }
