@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
+use super::error::LocalError;
 use super::process::Process;
-use super::{LocalError, READY_WITHIN, tail};
+use super::program::{READY_WITHIN, tail};
 use crate::client::Target;
 
 /// How long a gateway may take to drain when it is told to end.
