@@ -1,10 +1,10 @@
-//! `GET /diagnosiskeys/audit/download/{date}/{batchTag}` (wire behaviour §15).
+//! `GET /diagnosiskeys/audit/download/{date}/{batchTag}` (wire §15).
 //!
-//! - *In*: a request of whoever it may be.
+//! - *In*: a request, not authenticated yet.
 //! - *Out*: one JSON object per upload of the batch, the caller's own last (repairs FI), ten
-//!   members each, none of them null (FI refuses the whole answer otherwise).
-//! - *Refuses*: in this order: who is nobody, media types, a date that is none, and whatever the
-//!   engine refuses.
+//!   members each, none of them null (FI refuses the whole response otherwise).
+//! - *Refuses*: in this order: unauthenticated requests, media types, an invalid date, and whatever
+//!   the engine refuses.
 //! - *Assumes*: the engine has put the entries in order.
 //! - *Runs on*: a tokio thread.
 
@@ -21,11 +21,12 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use tokio::sync::oneshot;
 
-use crate::download::read_day;
+use crate::error_chain::error_chain;
+use crate::gateway::Gateway;
+use crate::negotiate;
 use crate::participant::Participant;
+use crate::request_date::read_day;
 use crate::response::{self, Refusal};
-use crate::router::Gateway;
-use crate::{negotiate, telemetry};
 
 /// Answers an audit.
 ///
@@ -61,7 +62,7 @@ async fn ask(
     gateway
         .engine
         .audit(participant.country, day, tag, move |outcome| {
-            // Fails when the participant has hung up.
+            // Fails when the participant has disconnected.
             let _ = sender.send(outcome);
         });
     receiver
@@ -69,7 +70,7 @@ async fn ask(
         .unwrap_or(Err(DownloadError::Failure(Failure::ShuttingDown)))
 }
 
-/// An entry as it goes out. Members that are unknown are empty, never null.
+/// An entry as it is sent. Unknown members are empty, never null.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShownEntry<'a> {
@@ -91,15 +92,15 @@ impl<'a> ShownEntry<'a> {
         let signer = trust.find(&entry.signer, CertificateKind::Signing);
         Self::with_certificates(
             entry,
-            Vouched::new(&entry.uploader, uploader.map(AsRef::as_ref)),
-            Vouched::new(&entry.signer, signer.map(AsRef::as_ref)),
+            SignedCertificate::new(&entry.uploader, uploader.map(AsRef::as_ref)),
+            SignedCertificate::new(&entry.signer, signer.map(AsRef::as_ref)),
         )
     }
 
     fn with_certificates(
         entry: &'a AuditEntry,
-        uploader: Vouched<'a>,
-        signer: Vouched<'a>,
+        uploader: SignedCertificate<'a>,
+        signer: SignedCertificate<'a>,
     ) -> Self {
         Self {
             country: entry.country.as_str(),
@@ -116,21 +117,21 @@ impl<'a> ShownEntry<'a> {
     }
 }
 
-/// A certificate and who vouches for it. Revocation is not considered: what was uploaded with it
-/// must stay verifiable.
-struct Vouched<'a> {
+/// A certificate and the operator's signature over it. Revocation is not considered: what was
+/// uploaded with it must stay verifiable.
+struct SignedCertificate<'a> {
     pem: &'a str,
     legacy_thumbprint: String,
     operator_signature: &'a str,
 }
 
-impl<'a> Vouched<'a> {
+impl<'a> SignedCertificate<'a> {
     fn new(thumbprint: &Thumbprint, listed: Option<&'a ListedCertificate>) -> Self {
         let row = listed
             .filter(|listed| listed.intact)
             .map(|listed| &listed.row);
         if row.is_none() {
-            let message = "a certificate of an upload is not on the list any more";
+            let message = "the certificate of an upload is no longer listed";
             tracing::warn!(certVerifyThumbprint = %thumbprint, "{message}");
         }
         Self {
@@ -152,17 +153,17 @@ fn iso_time(instant: UnixMillis) -> String {
         .unwrap_or_default()
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log(outcome: &Result<Vec<AuditEntry>, DownloadError>, participant: &Participant, tag: &str) {
     let country = participant.country;
     match outcome {
         Ok(_) => tracing::info!(%country, batchTag = tag, "Requested Audit Information"),
         Err(DownloadError::Refused(refusal)) => log_refusal(*refusal, participant, tag),
         Err(DownloadError::Overload(overload)) => {
-            tracing::info!(%country, reason = %overload, "audit not taken");
+            tracing::info!(%country, reason = %overload, "audit refused");
         }
         Err(DownloadError::Failure(failure)) => {
-            let exception = telemetry::chain(failure);
+            let exception = error_chain(failure);
             tracing::error!(%country, exception, "audit failed");
         }
     }
@@ -221,8 +222,8 @@ mod tests {
 
     fn show(uploader: Option<&ListedCertificate>, signer: Option<&ListedCertificate>) -> Value {
         let entry = entry();
-        let uploader = Vouched::new(&entry.uploader, uploader);
-        let signer = Vouched::new(&entry.signer, signer);
+        let uploader = SignedCertificate::new(&entry.uploader, uploader);
+        let signer = SignedCertificate::new(&entry.signer, signer);
         serde_json::to_value(ShownEntry::with_certificates(&entry, uploader, signer)).unwrap()
     }
 
@@ -230,7 +231,7 @@ mod tests {
     const UPLOADED: &str = "2020-10-06T09:12:33.120Z";
 
     #[test]
-    fn shows_ten_members() {
+    fn shows_all_ten_members() {
         let uploader = listed(CertificateKind::Authentication, true);
         let signer = listed(CertificateKind::Signing, true);
         let pem = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_no_null_when_a_certificate_is_gone_or_tampered() {
+    fn shows_no_null_when_a_certificate_is_missing_or_tampered_with() {
         let tampered = listed(CertificateKind::Signing, false);
         let shown = show(None, Some(&tampered));
         assert!(

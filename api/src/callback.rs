@@ -1,58 +1,31 @@
-//! `/diagnosiskeys/callback`: who wants to be told of new download batches (wire behaviour §16.1).
+//! `/diagnosiskeys/callback`: the subscriptions to new download batches (wire §16.1).
 //!
-//! - *In*: a request of whoever it may be.
+//! - *In*: a request, not authenticated yet.
 //! - *Out*: the participant's own subscriptions, as they are after the request.
-//! - *Refuses*: in this order: who is nobody, media types, an id or a URL that is none, a URL that
-//!   leads where callbacks must not go, one subscription too many.
-//! - *Assumes*: nothing of the URL; it is checked again before each delivery.
-//! - *Runs on*: a tokio thread that only waits.
-
-use std::sync::Arc;
+//! - *Refuses*: in this order: unauthenticated requests, media types, an invalid id or URL, a URL
+//!   that callbacks must not connect to, one subscription too many.
+//! - *Assumes*: nothing about the URL; it is checked again before each delivery.
+//! - *Runs on*: a tokio thread, which only waits.
 
 use axum::body::Body;
+use engine::Failure;
 use engine::callbacks::{CallbackError, CallbackId, Subscribed, Subscription};
-use engine::{Failure, Overload, OverloadBound};
 use http::request::Parts;
 use http::{HeaderMap, Response, header};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
-use crate::delivery::{UrlError, UrlPolicy};
+use crate::delivery::{UrlError, redact_url};
+use crate::error_chain::error_chain;
+use crate::gateway::Gateway;
+use crate::negotiate;
 use crate::participant::Participant;
-use crate::response::{self, CallbackRefusal, Refusal, RequestError};
-use crate::router::{Gateway, abandon};
-use crate::upload::read_body;
-use crate::{negotiate, telemetry};
+use crate::request_body::read_body;
+use crate::response::{self, CallbackRefusal, Refusal};
 
-/// Bytes of a form: the longest URL takes 256 characters of up to four bytes, percent-encoded.
+/// Bytes of a form: the longest URL has 256 characters of up to four bytes, percent-encoded.
 const FORM_BYTES_MAX: usize = 8 << 10;
-/// URLs that are being checked, over all participants: their hosts are resolved, which may take
-/// seconds. Fewer than the resolver's own bound, so that deliveries find room there.
-const CHECKS_MAX: usize = 16;
-
-/// Checks URLs, a bounded number at a time.
-#[derive(Debug)]
-pub(crate) struct UrlChecks {
-    policy: Arc<UrlPolicy>,
-    permits: Semaphore,
-}
-
-impl UrlChecks {
-    pub(crate) fn new(policy: Arc<UrlPolicy>) -> Self {
-        Self {
-            policy,
-            permits: Semaphore::new(CHECKS_MAX),
-        }
-    }
-
-    async fn check(&self, url: &str) -> Result<(), CallbackRefusal> {
-        let full = |_| Overload::at(OverloadBound::Callbacks);
-        let _permit = self.permits.try_acquire().map_err(full)?;
-        self.policy.check(url).await?;
-        Ok(())
-    }
-}
 
 /// Lists the participant's enabled subscriptions.
 ///
@@ -130,15 +103,15 @@ async fn ask<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let (sender, receiver) = oneshot::channel();
     ask(Box::new(move |answer| {
-        // Fails when the participant has hung up; what is stored stays stored.
+        // Fails when the participant has disconnected; what is stored stays stored.
         let _ = sender.send(answer);
     }));
     let answer = receiver.await;
     let answer = answer.unwrap_or_else(|_| Err(Failure::ShuttingDown.into()));
     answer.map_err(|error| {
         if let CallbackError::Failure(failure) = &error {
-            let exception = telemetry::chain(failure);
-            tracing::error!(exception, "callback subscriptions are not available");
+            let exception = error_chain(failure);
+            tracing::error!(exception, "callback subscriptions are unavailable");
         }
         CallbackRefusal::Error(error).into()
     })
@@ -149,18 +122,14 @@ fn callback_id(text: &str) -> Result<CallbackId, CallbackRefusal> {
 }
 
 /// The parameter `url`: in the query, else in a form.
-async fn url(gateway: &Gateway, parts: &Parts, mut body: Body) -> Result<String, Refusal> {
+async fn url(gateway: &Gateway, parts: &Parts, body: Body) -> Result<String, Refusal> {
     if let Some(url) = parameter(parts.uri.query().unwrap_or_default(), "url") {
         return Ok(url?);
     }
     if !is_form(&parts.headers) {
         return Err(CallbackRefusal::MissingUrl.into());
     }
-    let form = read_body(&mut body, FORM_BYTES_MAX, &gateway.patience).await;
-    if form == Err(RequestError::BodyStalled) {
-        abandon(parts);
-    }
-    let form = form?;
+    let form = read_body(parts, body, FORM_BYTES_MAX, &gateway.timeouts).await?;
     let form = str::from_utf8(&form).unwrap_or_default();
     Ok(parameter(form, "url").ok_or(CallbackRefusal::MissingUrl)??)
 }
@@ -187,19 +156,19 @@ fn decode(text: &str) -> Result<String, UrlError> {
     decoded.map(Into::into).map_err(|_| UrlError::Unreadable)
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log_refusal(refusal: &CallbackRefusal, participant: &Participant, id: &CallbackId, url: &str) {
     let CallbackRefusal::Url(error) = refusal else {
         return;
     };
     let (country, message) = (participant.country, error.event());
-    let uri: Option<http::Uri> = url.parse().ok();
+    let (url, uri) = (redact_url(url), url.parse::<http::Uri>().ok());
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or("");
     tracing::info!(%country, callbackId = id.as_str(), url, host, "{message}");
 }
 
-/// A subscription as it goes out. DE looks for a member `id`, which the reference does not send
-/// either, and subscribes again each time it does not find it: there is none.
+/// A subscription as it is sent. DE looks for a member `id`, which the reference does not send
+/// either, and subscribes again whenever it is missing: so it is missing here, too.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShownSubscription<'a> {

@@ -1,9 +1,9 @@
-//! `GET /diagnosiskeys/download/{date}` (wire behaviour §14): the stage *serve*.
+//! `GET /diagnosiskeys/download/{date}` (wire §14): the stage *serve*.
 //!
-//! - *In*: a request of whoever it may be.
-//! - *Out*: the segments of a bundle, shared with everyone else who reads it, never copied.
-//! - *Refuses*: in this order: who is nobody, media types, a date that is none, and whatever the
-//!   engine refuses.
+//! - *In*: a request, not authenticated yet.
+//! - *Out*: the segments of a bundle, shared by all its readers, never copied.
+//! - *Refuses*: in this order: unauthenticated requests, media types, an invalid date, and whatever
+//!   the engine refuses.
 //! - *Assumes*: the engine answers warm requests on the calling thread.
 //! - *Runs on*: a tokio thread.
 
@@ -15,16 +15,17 @@ use axum::body::Body;
 use bytes::Bytes;
 use engine::Failure;
 use engine::bundle::{Download, DownloadError, DownloadRefusal, DownloadRequest};
-use engine::domain::Day;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
+use crate::error_chain::error_chain;
+use crate::gateway::Gateway;
+use crate::negotiate;
 use crate::participant::Participant;
-use crate::response::{self, BATCH_TAG, Refusal, RequestError};
-use crate::router::Gateway;
-use crate::{negotiate, telemetry};
+use crate::request_date::read_day;
+use crate::response::{self, BATCH_TAG, Refusal};
 
 /// Answers a download.
 ///
@@ -40,7 +41,7 @@ pub(crate) async fn answer(
     let request = DownloadRequest {
         country: participant.country,
         date: read_day(date)?,
-        tag: wanted_tag(&parts.headers),
+        tag: requested_tag(&parts.headers),
         format,
     };
     let outcome = ask(gateway, request.clone()).await;
@@ -54,7 +55,7 @@ pub(crate) async fn answer(
 async fn ask(gateway: &Gateway, request: DownloadRequest) -> Result<Download, DownloadError> {
     let (sender, receiver) = oneshot::channel();
     gateway.engine.download(request, move |outcome| {
-        // Fails when the participant has hung up.
+        // Fails when the participant has disconnected.
         let _ = sender.send(outcome);
     });
     receiver
@@ -62,18 +63,9 @@ async fn ask(gateway: &Gateway, request: DownloadRequest) -> Result<Download, Do
         .unwrap_or(Err(DownloadError::Failure(Failure::ShuttingDown)))
 }
 
-/// The date in a path.
-///
-/// # Errors
-/// [`RequestError::InvalidDate`], with at most 32 characters of what was sent.
-pub(crate) fn read_day(text: &str) -> Result<Day, RequestError> {
-    let shortened = || text.chars().take(32).collect::<String>().into();
-    Day::parse_iso(text).map_err(|_| RequestError::InvalidDate(shortened()))
-}
-
-/// The tag asked for. Blank and the literal `null` count as absent: PL's library may send either
-/// for "none" (client study §2.10). Anything unreadable is the name of no batch.
-fn wanted_tag(headers: &HeaderMap) -> Option<Box<str>> {
+/// The requested tag. Blank and the literal `null` count as absent: PL's library may send either
+/// for "none" (clients §2.10). Anything unreadable matches no batch.
+fn requested_tag(headers: &HeaderMap) -> Option<Box<str>> {
     let sent = headers.get(BATCH_TAG)?;
     let text = String::from_utf8_lossy(sent.as_bytes());
     match text.trim() {
@@ -82,7 +74,7 @@ fn wanted_tag(headers: &HeaderMap) -> Option<Box<str>> {
     }
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log(
     outcome: &Result<Download, DownloadError>,
     participant: &Participant,
@@ -96,10 +88,10 @@ fn log(
         }
         Err(DownloadError::Refused(refusal)) => log_refusal(*refusal, participant, request),
         Err(DownloadError::Overload(overload)) => {
-            tracing::info!(%country, reason = %overload, "download not taken");
+            tracing::info!(%country, reason = %overload, "download refused");
         }
         Err(DownloadError::Failure(failure)) => {
-            let exception = telemetry::chain(failure);
+            let exception = error_chain(failure);
             tracing::error!(%country, exception, "download failed");
         }
     }
@@ -129,7 +121,7 @@ fn log_refusal(refusal: DownloadRefusal, participant: &Participant, request: &Do
     }
 }
 
-/// Pieces of a body whose total is known.
+/// Segments of a body whose total size is known.
 trait Segments {
     fn count(&self) -> usize;
     fn segment(&self, index: usize) -> Bytes;
@@ -150,7 +142,7 @@ impl Segments for Download {
     }
 }
 
-/// A response body made of shared segments: no copy, and one allocation whatever the size.
+/// A response body made of shared segments: no copy, and one allocation whatever its size.
 #[derive(Debug)]
 struct SegmentBody<S> {
     segments: S,
@@ -208,26 +200,18 @@ mod tests {
     fn tag(value: &[u8]) -> Option<Box<str>> {
         let mut headers = HeaderMap::new();
         headers.insert(BATCH_TAG, HeaderValue::from_bytes(value).unwrap());
-        wanted_tag(&headers)
+        requested_tag(&headers)
     }
 
     #[test]
-    fn takes_blank_and_null_for_no_tag() {
-        assert_eq!(wanted_tag(&HeaderMap::new()), None);
+    fn treats_blank_and_null_as_no_tag() {
+        assert_eq!(requested_tag(&HeaderMap::new()), None);
         assert_eq!(tag(b""), None);
         assert_eq!(tag(b" \t"), None);
         assert_eq!(tag(b"null"), None);
         assert_eq!(tag(b"20201006-1").as_deref(), Some("20201006-1"));
         assert_eq!(tag(b"nullx").as_deref(), Some("nullx"));
         assert_eq!(tag(b"\xff").as_deref(), Some("\u{fffd}"));
-    }
-
-    #[test]
-    fn shortens_what_it_repeats_of_a_bad_date() {
-        assert!(read_day("2020-10-06").is_ok());
-        let long = "é".repeat(500);
-        let expected = RequestError::InvalidDate("é".repeat(32).into());
-        assert_eq!(read_day(&long), Err(expected));
     }
 
     impl Segments for Vec<&'static [u8]> {
@@ -245,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gives_segments_as_they_are_and_leaves_out_empty_ones() {
+    async fn yields_segments_without_copying_and_skips_empty_ones() {
         static FIRST: &[u8] = b"abc";
         let mut body = SegmentBody::new(vec![&b""[..], FIRST, b"", b"de", b""]);
         assert_eq!(body.size_hint().exact(), Some(5));
@@ -257,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_at_once_when_there_is_nothing_for_the_reader() {
+    async fn ends_at_once_when_there_is_no_key_for_the_reader() {
         let body = SegmentBody::new(vec![&b""[..]]);
         assert!(body.is_end_stream());
         assert_eq!(body.size_hint().exact(), Some(0));

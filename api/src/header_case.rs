@@ -1,11 +1,10 @@
-//! Exact spelling of response headers on HTTP/1.1.
+//! Exact case of response header names on HTTP/1.1.
 //!
-//! IT looks up `batchTag` and `nextBatchTag` in exactly that spelling (client study §1.4). hyper
-//! writes other names with capitals when it is told so, and these two wrong, unless a response
-//! carries the spelling of a request that it has read.
-//! That type is private to hyper, so one request is served in memory at start, and what hyper
-//! learnt from it goes with every response. Weighed against rewriting the bytes as they leave:
-//! that would have to parse HTTP a second time on the way out.
+//! IT looks up `batchTag` and `nextBatchTag` in exactly that case (clients §1.4). hyper can
+//! write names in title case, which gets these two wrong, unless a response carries the header
+//! case map of a request that hyper has parsed. That map's type is private to hyper. So one request
+//! is parsed in memory at start, and its map is attached to every response. Weighed against
+//! rewriting the bytes as they leave, which would have to parse HTTP a second time.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,24 +18,24 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
-/// The headers that the reference does not begin each word of with a capital, as it spells them. Few:
-/// they are copied for every response.
+/// Header names of the reference that are not in title case. Only these: the map is copied for
+/// every response.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\
     batchTag: x\r\n\
     nextBatchTag: x\r\n\r\n";
 
-/// What hyper needs to spell the headers of a response.
+/// hyper's header case map, as a request extension.
 #[derive(Debug, Clone)]
-pub(crate) struct Spelling(Arc<Extensions>);
+pub(crate) struct HeaderCase(Arc<Extensions>);
 
-impl Spelling {
-    /// Learns the spelling from a request that is served in memory.
+impl HeaderCase {
+    /// Obtains the map by letting hyper parse a request in memory.
     ///
     /// # Errors
-    /// When hyper does not take the request: a change of hyper that the tests would show first.
-    pub(crate) async fn learn() -> io::Result<Self> {
-        let (mut ours, theirs) = tokio::io::duplex(4096);
-        ours.write_all(REQUEST).await?;
+    /// When hyper rejects the request, as only a changed hyper would: the tests would show it first.
+    pub(crate) async fn from_hyper() -> io::Result<Self> {
+        let (mut client, server) = tokio::io::duplex(4096);
+        client.write_all(REQUEST).await?;
         let (sender, mut receiver) = mpsc::channel(1);
         let service = service_fn(move |request: Request<Incoming>| {
             let _ = sender.try_send(request.extensions().clone());
@@ -46,14 +45,14 @@ impl Spelling {
             .preserve_header_case(true)
             .keep_alive(false)
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(theirs), service)
+            .serve_connection(TokioIo::new(server), service)
             .await
             .map_err(io::Error::other)?;
-        let learnt = receiver.try_recv().map_err(io::Error::other)?;
-        Ok(Self(Arc::new(learnt)))
+        let extensions = receiver.try_recv().map_err(io::Error::other)?;
+        Ok(Self(Arc::new(extensions)))
     }
 
-    /// Lets hyper spell this response so. Not for HTTP/2, where names are lower case by law.
+    /// Attaches the map to a response. Not for HTTP/2, where names must be in lower case.
     pub(crate) fn apply<B>(&self, response: &mut Response<B>) {
         response.extensions_mut().extend((*self.0).clone());
     }

@@ -1,12 +1,12 @@
-//! Whether a peer of a TLS handshake has the key of the certificate that it shows.
+//! Verifies that a TLS peer has the key of the certificate that it presents.
 //!
-//! - *In*: what was signed, the certificate, the signature.
-//! - *Out*: nothing; it holds.
-//! - *Refuses*: a wrong signature; a certificate or a key that cannot be read; algorithms that TLS
+//! - *In*: the signed message, the certificate, the signature.
+//! - *Out*: nothing; the signature is valid.
+//! - *Refuses*: a wrong signature; a certificate or a key that cannot be parsed; algorithms that TLS
 //!   does not pair with the key.
-//! - *Assumes*: nothing of the certificate but its key. rustls reads all of it by the rules of the
-//!   web, and so lets nobody in with X.509 version 1, an unknown critical extension or a negative
-//!   serial number; here the certificate list decides who is who.
+//! - *Assumes*: nothing about the certificate but its key. rustls validates all of it by the Web
+//!   PKI's rules, and so rejects X.509 version 1, unknown critical extensions and negative serial
+//!   numbers; here the certificate list decides who is trusted.
 //! - *Runs on*: the tokio thread of the handshake.
 
 use engine::pki::{Certificate, SubjectKey};
@@ -15,8 +15,8 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved};
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 
-/// Checks a signature of a TLS 1.2 handshake. Its scheme names no curve: the key decides which of
-/// the scheme's algorithms it is.
+/// Verifies a signature of a TLS 1.2 handshake. Its scheme does not name a curve: the key decides
+/// which of the scheme's algorithms applies.
 ///
 /// # Errors
 /// See the module.
@@ -31,10 +31,10 @@ pub(crate) fn verify_tls12(
     let (_, candidates) = schemes
         .find(|(scheme, _)| *scheme == signature.scheme)
         .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-    let suits = candidates
+    let matching = candidates
         .iter()
         .find(|algorithm| algorithm.public_key_alg_id().as_ref() == key.algorithm);
-    let verified = suits.is_some_and(|algorithm| {
+    let verified = matching.is_some_and(|algorithm| {
         let signature = signature.signature();
         algorithm
             .verify_signature(key.key, message, signature)
@@ -47,7 +47,7 @@ pub(crate) fn verify_tls12(
     }
 }
 
-/// Checks a signature of a TLS 1.3 handshake.
+/// Verifies a signature of a TLS 1.3 handshake.
 ///
 /// # Errors
 /// See the module.

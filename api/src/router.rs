@@ -1,4 +1,4 @@
-//! Which path leads where (wire behaviour §1).
+//! The routes of all ports (wire §1).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,78 +6,19 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use engine::{Clock, Engine};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, header};
 use http_body::Body as _;
 use percent_encoding::percent_decode_str;
 use tower::Service as _;
 
-use crate::callback::UrlChecks;
-use crate::connection::{InFlight, Patience};
-use crate::openapi::describe::{self, Operation};
-use crate::participant::{self, Arrival, AuthenticationError, Participant, ProxyTrust};
+use crate::gateway::Gateway;
+use crate::openapi::describe;
+use crate::openapi::endpoint::Endpoint;
 use crate::response::{self, Refusal, RouteError};
 use crate::{audit, callback, download, upload};
 
-/// What every request may need.
-#[derive(Debug)]
-pub(crate) struct Gateway {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// Set when the proxy port is open.
-    pub(crate) proxy_trust: Option<ProxyTrust>,
-    pub(crate) url_checks: UrlChecks,
-    pub(crate) body_bytes_max: usize,
-    pub(crate) patience: Patience,
-}
-
-impl Gateway {
-    /// Who asks; the outcome is logged, and the connection of somebody may rest.
-    ///
-    /// # Errors
-    /// [`AuthenticationError`].
-    pub(crate) fn authenticate(&self, parts: &Parts) -> Result<Participant, AuthenticationError> {
-        let arrival = parts.extensions.get::<Arrival>().copied();
-        // A request that came through no door of ours is nobody's.
-        let arrival = arrival.unwrap_or(Arrival::Operations);
-        let trust = self.engine.trust();
-        let proxy_trust = self.proxy_trust.as_ref();
-        let now = self.clock.now();
-        let headers = &parts.headers;
-        let outcome = participant::authenticate(arrival, headers, proxy_trust, &trust, now);
-        participant::log(&outcome, arrival, headers, proxy_trust);
-        if let (Ok(_), Some(in_flight)) = (&outcome, parts.extensions.get::<Arc<InFlight>>()) {
-            in_flight.note_authenticated();
-        }
-        outcome
-    }
-
-    /// The answer to a refusal.
-    pub(crate) fn refuse(&self, refusal: &Refusal) -> Response<Body> {
-        response::refuse(refusal, self.clock.now())
-    }
-}
-
-/// Marks the rest of a request's body as not worth draining.
-pub(crate) fn abandon(parts: &Parts) {
-    if let Some(in_flight) = parts.extensions.get::<Arc<InFlight>>() {
-        in_flight.abandon();
-    }
-}
-
-/// A path that a port knows, and what it is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Endpoint {
-    /// Parameters stand in braces.
-    pub(crate) path: &'static str,
-    /// The methods that it takes, as `Allow` lists them.
-    pub(crate) methods: &'static str,
-    /// What the API description says of its methods; HEAD and OPTIONS speak for themselves.
-    pub(crate) operations: &'static [fn() -> Operation],
-}
-
-/// What participants ask for.
+/// What a path of the participants' ports leads to.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Capabilities,
@@ -88,7 +29,7 @@ enum Target {
     Callback,
 }
 
-/// What the public and the proxy port know.
+/// The paths of the public and the proxy port.
 const ENDPOINTS: [(Target, Endpoint); 6] = [
     (
         Target::Capabilities,
@@ -140,7 +81,7 @@ const ENDPOINTS: [(Target, Endpoint); 6] = [
     ),
 ];
 
-/// What the public and the proxy port know, for the API description.
+/// The paths of the public and the proxy port, for the API description.
 pub(crate) fn endpoints() -> [Endpoint; 6] {
     ENDPOINTS.map(|(_, endpoint)| endpoint)
 }
@@ -158,7 +99,7 @@ impl Target {
     }
 }
 
-/// Who answers on a port.
+/// The routes of a port.
 #[derive(Debug, Clone)]
 pub(crate) enum Routes {
     /// The public and the proxy port.
@@ -179,12 +120,12 @@ impl Routes {
     }
 }
 
-/// Answers a participant, and records how long that takes by route and status.
+/// Answers a participant's request, and records the time by route and status.
 ///
-/// Six paths need no router of a library: axum's, with a layer to measure, took a tenth of the
+/// Six paths do not need a router library: axum's, with a layer for metrics, took a tenth of the
 /// instructions of a small download.
 async fn answer(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let (mut parts, body) = request.into_parts();
     merge_slashes(&mut parts.uri);
     let Some((target, endpoint, parameters)) = find(parts.uri.path()) else {
@@ -193,9 +134,9 @@ async fn answer(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
     let answered = dispatch(gateway, target, &endpoint, &parameters, &parts, body).await;
     let mut response = answered.unwrap_or_else(|refusal| gateway.refuse(&refusal));
     if parts.method == Method::HEAD {
-        leave_out_body(&mut response);
+        omit_body(&mut response);
     }
-    record(target.label(), &response, begun);
+    record(target.label(), &response, started);
     response
 }
 
@@ -210,7 +151,7 @@ async fn dispatch(
     match (target, &parts.method) {
         (Target::Capabilities, &Method::OPTIONS) => Ok(response::capabilities()),
         (_, &Method::OPTIONS) => Ok(response::options(endpoint.methods)),
-        // Large, and rare beside downloads.
+        // A large future, and rare compared to downloads.
         (Target::Upload, &Method::POST) => Box::pin(upload::answer(gateway, parts, body)).await,
         (Target::Download, &(Method::GET | Method::HEAD)) => {
             download::answer(gateway, parts, first).await
@@ -230,10 +171,10 @@ async fn dispatch(
     }
 }
 
-/// What stands where a path has braces; what is no UTF-8 is empty.
+/// The values of a path's parameters; empty where they are not UTF-8.
 type Parameters<'a> = [Cow<'a, str>; 2];
 
-/// What a path leads to, with and without a slash at its end: FI posts to `…/upload/`.
+/// Finds a path's target, with or without a trailing slash: FI posts to `…/upload/`.
 fn find(path: &str) -> Option<(Target, Endpoint, Parameters<'_>)> {
     let path = path.strip_suffix('/').unwrap_or(path);
     ENDPOINTS.into_iter().find_map(|(target, endpoint)| {
@@ -242,8 +183,8 @@ fn find(path: &str) -> Option<(Target, Endpoint, Parameters<'_>)> {
     })
 }
 
-/// The parameters of a path that is of this pattern. In a pattern they come last, and in a path none
-/// of them is empty as it is sent.
+/// The parameters of a path that matches the pattern. Parameters are the last segments of a
+/// pattern, and never empty in a path.
 fn matching<'a>(pattern: &str, path: &'a str) -> Option<Parameters<'a>> {
     let mut parameters = Parameters::default();
     let Some((literal, names)) = pattern.split_once('{') else {
@@ -259,8 +200,8 @@ fn matching<'a>(pattern: &str, path: &'a str) -> Option<Parameters<'a>> {
     segments.next().is_none().then_some(parameters)
 }
 
-/// HEAD: the same head, and the length of what is not sent.
-fn leave_out_body(response: &mut Response<Body>) {
+/// HEAD: the same header, with the length of the omitted body.
+fn omit_body(response: &mut Response<Body>) {
     let length = response.body().size_hint().exact();
     if let Some(length) = length {
         let headers = response.headers_mut();
@@ -269,15 +210,14 @@ fn leave_out_body(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-fn record(label: &'static str, response: &Response<Body>, begun: Instant) {
+fn record(label: &'static str, response: &Response<Body>, started: Instant) {
     let status = response.status().as_u16().to_string();
     metrics::histogram!("efgs_request_seconds", "route" => label, "status" => status)
-        .record(begun.elapsed().as_secs_f64());
+        .record(started.elapsed().as_secs_f64());
 }
 
-/// One slash wherever there are several in a path: IT, NL, CH and IE put theirs behind a configured
-/// base URL, which may end in a slash. Before routing: a parameter of a path would take
-/// nothing between two slashes for its value.
+/// Merges repeated slashes in a path: IT, NL, CH and IE append theirs to a configured base URL, which
+/// may end in a slash. Done before routing, else two slashes would enclose an empty parameter.
 fn merge_slashes(uri: &mut Uri) {
     if uri.path().contains("//") {
         *uri = with_single_slashes(uri);
@@ -297,7 +237,7 @@ fn with_single_slashes(uri: &Uri) -> Uri {
     }
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = path.parse().ok();
-    // It was one before, and has no new characters.
+    // It was a valid path before, and no character was added.
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
@@ -306,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_paths_with_and_without_a_slash_at_the_end() {
+    fn finds_paths_with_and_without_a_trailing_slash() {
         let found = |path: &str| {
             find(path).map(|(target, _, [first, second])| {
                 (target.label(), first.into_owned(), second.into_owned())
@@ -342,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_no_other_paths() {
+    fn finds_no_other_paths() {
         for path in [
             "",
             "/",
@@ -363,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_several_slashes_of_a_path_for_one() {
+    fn merges_repeated_slashes_of_a_path() {
         for (uri, expected) in [
             ("//diagnosiskeys///upload//", "/diagnosiskeys/upload/"),
             (
@@ -375,8 +315,8 @@ mod tests {
             ("///", "/"),
             ("*", "*"),
         ] {
-            let made = with_single_slashes(&uri.parse().unwrap());
-            assert_eq!(made.to_string(), expected);
+            let merged = with_single_slashes(&uri.parse().unwrap());
+            assert_eq!(merged.to_string(), expected);
         }
     }
 }

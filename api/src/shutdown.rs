@@ -1,10 +1,10 @@
-//! When to stop.
+//! The shutdown signals of the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What tells the gateway to stop: SIGTERM or SIGINT, from the moment that this is made.
+/// SIGTERM and SIGINT, from the moment this is created.
 #[derive(Debug)]
 pub struct StopSignals {
     terminate: Signal,
@@ -12,10 +12,10 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// Begins to watch. Needs a tokio runtime.
+    /// Registers the signal handlers. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the operating system takes no signal handler.
+    /// When the operating system accepts no signal handler.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

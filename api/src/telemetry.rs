@@ -1,11 +1,10 @@
-//! Logs: one event a line, `key=value` or JSON, the fixed head of the reference (wire behaviour
+//! Logs: one event per line, `key=value` or JSON, the reference's fixed fields (wire
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 
 mod output;
 mod trace;
 
-use std::error::Error;
 use std::fmt::{self, Write as _};
 
 use engine::{Clock, SystemClock};
@@ -21,16 +20,16 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::settings::{LogFormat, LogSettings};
 
-pub(crate) use output::measure;
-pub use output::{LogEnd, say_last};
+pub(crate) use output::update_metrics;
+pub use output::{LogGuard, print_final};
 pub(crate) use trace::request_span;
 
-/// Why logs cannot be written. The text says what to do.
+/// Why logging cannot be installed. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter cannot be read.
+    /// The filter cannot be parsed.
     #[error(
-        "[log] filter {filter:?} cannot be read ({reason}): write it as info or info,api=debug"
+        "[log] filter {filter:?} cannot be parsed ({reason}): write it as info or info,api=debug"
     )]
     Filter {
         /// The filter.
@@ -39,25 +38,25 @@ pub enum TelemetryError {
         reason: String,
     },
     /// Another subscriber is installed.
-    #[error("logs are installed already")]
+    #[error("logging is already installed")]
     Installed,
 }
 
-/// Writes this process's logs to standard error, its panics among them. Nobody waits for whoever reads
-/// there: lines beyond a bound are dropped and counted.
+/// Writes this process's log, including panics, to standard error. A slow reader blocks nothing:
+/// lines beyond a bound are dropped and counted.
 ///
 /// # Errors
 /// [`TelemetryError`].
-pub fn install(settings: &LogSettings) -> Result<LogEnd, TelemetryError> {
-    let (writer, end) = output::standard_error();
+pub fn install(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
+    let (writer, guard) = output::standard_error();
     let subscriber = subscriber(settings, writer)?;
     let installed = tracing::subscriber::set_global_default(subscriber);
     installed.map_err(|_| TelemetryError::Installed)?;
     std::panic::set_hook(Box::new(output::log_panic));
-    Ok(end)
+    Ok(guard)
 }
 
-/// What turns events into lines and gives them to a writer.
+/// A subscriber that formats events as lines for a writer.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`].
@@ -81,8 +80,7 @@ where
     Ok(subscriber.finish())
 }
 
-/// An instant of a certificate as ISO 8601, from seconds since the Unix epoch; empty when it is
-/// beyond the calendar.
+/// Seconds since the Unix epoch as ISO 8601; empty when they are out of range.
 pub(crate) fn utc_seconds(seconds: i64) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
     let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
@@ -90,21 +88,10 @@ pub(crate) fn utc_seconds(seconds: i64) -> String {
         .unwrap_or_default()
 }
 
-/// An error and what caused it, on one line.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// Longest value in a line, in characters: clients choose some of them.
 const VALUE_CHARACTERS_MAX: usize = 1000;
 
-/// Formats what a span says about itself as pairs of a line.
+/// Formats the fields of a span as pairs of a line.
 struct SpanFormat(LogFormat);
 
 impl<'a> FormatFields<'a> for SpanFormat {
@@ -120,7 +107,7 @@ impl<'a> FormatFields<'a> for SpanFormat {
 /// Formats an event as a line.
 struct LineFormat {
     format: LogFormat,
-    /// The host and the process, as they stand in every line.
+    /// The fields of host and process, formatted once for every line.
     origin: String,
 }
 
@@ -158,7 +145,7 @@ where
         line.begin();
         line.text("timestamp", &timestamp(&SystemClock));
         line.text("level", level(*metadata.level()));
-        line.written_pairs(&self.origin);
+        line.formatted_pairs(&self.origin);
         line.ids(context);
         line.text("thread", thread.name().unwrap_or("unnamed"));
         line.text("class", metadata.target());
@@ -180,8 +167,8 @@ const fn level(level: Level) -> &'static str {
     }
 }
 
-/// `2020-10-06 09:12:33.120`, UTC. By hand: it is in every line, where the general way of formatting
-/// takes a fifth of the work.
+/// `2020-10-06 09:12:33.120`, UTC. Formatted by hand: it is in every line, where the general
+/// formatter takes a fifth of the time.
 fn timestamp(clock: &dyn Clock) -> String {
     let nanoseconds = i128::from(clock.now().0) * 1_000_000;
     let Ok(time) = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds) else {
@@ -204,7 +191,7 @@ fn timestamp(clock: &dyn Clock) -> String {
     text
 }
 
-/// What an event says about itself: all its values in one text, one after another.
+/// The fields of an event: all values concatenated in one text.
 #[derive(Debug)]
 struct Attributes {
     text: String,
@@ -215,7 +202,7 @@ struct Attributes {
 struct Value {
     name: &'static str,
     kind: ValueKind,
-    /// Where it ends in the text; it begins where the one before it ends.
+    /// Its end in the text; it begins where the previous one ends.
     end: usize,
 }
 
@@ -227,7 +214,7 @@ enum ValueKind {
 }
 
 impl Default for Attributes {
-    /// Room for what a usual event says.
+    /// Capacity for a typical event.
     fn default() -> Self {
         Self {
             text: String::with_capacity(256),
@@ -238,7 +225,7 @@ impl Default for Attributes {
 
 impl Attributes {
     fn format(&mut self, field: &Field, kind: ValueKind, value: fmt::Arguments<'_>) {
-        // A value that cannot be written is left out.
+        // A value that cannot be formatted is left out.
         let _ = self.text.write_fmt(value);
         self.end(field, kind);
     }
@@ -260,7 +247,7 @@ impl Attributes {
         })
     }
 
-    /// The text of that name, empty when there is none.
+    /// The value of a field, empty when it is absent.
     fn text_of(&self, wanted: &str) -> &str {
         let mut named = self.iter().filter(|(name, _, _)| *name == wanted);
         named.next().map_or("", |(_, _, text)| text)
@@ -297,7 +284,7 @@ struct Line {
     pairs_count: u32,
 }
 
-/// Room for a usual line, in bytes.
+/// Capacity for a typical line.
 const LINE_BYTES: usize = 512;
 
 impl Line {
@@ -323,7 +310,7 @@ impl Line {
         }
     }
 
-    /// The ids of the request that is being answered, empty outside of any.
+    /// The ids of the current request, empty outside of requests.
     fn ids<S, N>(&mut self, context: &FmtContext<'_, S, N>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -334,20 +321,20 @@ impl Line {
             let extensions = span.extensions();
             let formatted = extensions.get::<FormattedFields<N>>();
             if let Some(pairs) = formatted.filter(|pairs| !pairs.fields.is_empty()) {
-                return self.written_pairs(&pairs.fields);
+                return self.formatted_pairs(&pairs.fields);
             }
         }
         self.text("traceId", "");
         self.text("spanId", "");
     }
 
-    /// Pairs that were written as such before.
-    fn written_pairs(&mut self, pairs: &str) {
+    /// Appends pairs that are already formatted.
+    fn formatted_pairs(&mut self, pairs: &str) {
         self.separate();
         self.text.push_str(pairs);
     }
 
-    /// All but those that stand in the head of a line.
+    /// Appends all attributes except those among the fixed fields.
     fn pairs(&mut self, attributes: &Attributes) {
         for (name, kind, value) in attributes.iter() {
             match (name, kind) {
@@ -410,7 +397,7 @@ fn is_plain(value: &str) -> bool {
     (1..=VALUE_CHARACTERS_MAX).contains(&value.len()) && value.bytes().all(plain)
 }
 
-/// Escapes as JSON does, and whatever some reader might take for the end of a line.
+/// Escapes as JSON does, and whatever a reader might interpret as the end of a line.
 fn push_escaped(line: &mut String, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.find(needs_escape) {
@@ -482,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_head_and_then_the_attributes() {
+    fn writes_the_fixed_fields_and_then_the_attributes() {
         let line = written(LogFormat::Text, || {
             tracing::info!(
                 batchTag = "20201006-1",
@@ -502,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_no_value_begin_a_line_or_a_pair() {
+    fn escapes_values_that_could_inject_a_line_or_a_pair() {
         let hostile = "x\", level=ERROR\r\nlevel=ERROR\u{2028}\u{85}\u{1b}[31m\\";
         let line = written(LogFormat::Text, || {
             tracing::info!(dnString = hostile, "Unknown client certificate");
@@ -529,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn joins_the_lines_of_a_request_by_its_ids() {
+    fn correlates_the_lines_of_a_request_by_its_ids() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let lines = written(format, || {
                 for _ in 0..2 {
@@ -563,29 +550,14 @@ mod tests {
     }
 
     #[test]
-    fn gives_the_time_in_utc() {
+    fn formats_the_time_in_utc() {
         // `date -u -d @1601975553.12`
         let clock = ManualClock::new(UnixMillis(1_601_975_553_120));
         assert_eq!(timestamp(&clock), "2020-10-06 09:12:33.120");
     }
 
     #[test]
-    fn tells_an_error_with_its_causes() {
-        let inner = io::Error::other("refused");
-        let source = Box::new(inner);
-        let error = engine::error::DatabaseError {
-            doing: "storing",
-            source,
-        };
-        let failure = engine::Failure::Database(error);
-        assert_eq!(
-            chain(&failure),
-            "the database is not available: storing: refused: refused"
-        );
-    }
-
-    #[test]
-    fn refuses_a_filter_that_it_cannot_read() {
+    fn refuses_an_invalid_filter() {
         let settings = LogSettings {
             format: LogFormat::Text,
             level: "api=loud".to_owned(),

@@ -1,7 +1,7 @@
-//! TLS of the public port: any client certificate is let in that proves possession of its key.
+//! TLS of the public port: accepts every client certificate whose key the client proves to possess.
 //!
-//! Whether it is listed is decided per request ([`crate::participant`]), with a JSON answer, so
-//! that an unlisted or revoked participant reads why, and self-signed certificates work.
+//! Whether it is listed is decided per request ([`crate::participant`]), with a JSON response, so
+//! that an unlisted or revoked participant learns why, and self-signed certificates work.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// Reads the PEM.
+    /// Parses the PEM.
     ///
     /// # Errors
     /// [`TlsError::NoCertificate`], [`TlsError::NoPrivateKey`].
-    pub(crate) fn read(
+    pub(crate) fn parse(
         &self,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
         let chain = CertificateDer::pem_slice_iter(self.certificate_chain_pem.as_bytes());
@@ -52,14 +52,14 @@ impl fmt::Debug for TlsSettings {
 /// Why TLS cannot be offered. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The chain is empty or no PEM.
+    /// The chain is empty or not PEM.
     #[error("the TLS certificate file holds no PEM certificate: put the gateway's chain there")]
     NoCertificate,
-    /// The key is missing or no PEM.
+    /// The key is missing or not PEM.
     #[error("the TLS key file holds no PEM private key: put the key of the certificate there")]
     NoPrivateKey,
-    /// The two do not go together, or the key is of a kind that TLS has no use for.
-    #[error("the TLS certificate and key cannot be used together: {0}")]
+    /// The two do not match, or TLS does not support this kind of key.
+    #[error("the TLS certificate and key cannot be used together")]
     Unusable(#[from] Error),
 }
 
@@ -68,7 +68,7 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`].
 pub(crate) fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
-    let (chain, key) = settings.read()?;
+    let (chain, key) = settings.parse()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = PossessionVerifier::new(&provider);
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -79,10 +79,10 @@ pub(crate) fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsE
     Ok(config)
 }
 
-/// SHA-256 of the certificate that a client showed.
+/// SHA-256 of the certificate that a client presented.
 pub(crate) fn client_thumbprint(connection: &rustls::ServerConnection) -> Option<Thumbprint> {
-    let shown = connection.peer_certificates()?.first()?;
-    Some(thumbprint(shown))
+    let presented = connection.peer_certificates()?.first()?;
+    Some(thumbprint(presented))
 }
 
 pub(crate) fn thumbprint(certificate: &CertificateDer<'_>) -> Thumbprint {
@@ -90,8 +90,8 @@ pub(crate) fn thumbprint(certificate: &CertificateDer<'_>) -> Thumbprint {
     Thumbprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
-/// Asks for the proof that the client has the key of the certificate it shows; nothing else
-/// ([`possession`]). What is no certificate has no key to prove, and fails the handshake.
+/// Verifies that the client has the key of the certificate it presents, and nothing else
+/// ([`possession`]). Anything but a certificate has no key, and fails the handshake.
 #[derive(Debug)]
 struct PossessionVerifier {
     algorithms: WebPkiSupportedAlgorithms,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_missing() {
+    fn names_what_is_missing() {
         let good = self_signed();
         let without_chain = TlsSettings {
             certificate_chain_pem: String::new(),

@@ -1,8 +1,8 @@
 //! Hostile requests through a socket: media types, names, thumbprints, tags, dates, signatures,
-//! bodies, URLs and headers, seeded. Every answer is a described one and comes soon, none is a 5xx, and
-//! the gateway works on.
+//! bodies, URLs and headers, seeded. Every response is a described one, in time and not a 5xx, and the
+//! gateway keeps working.
 //!
-//! `EFGS_SEED` and `EFGS_FUZZ_SECONDS` say which and how long.
+//! `EFGS_SEED` and `EFGS_FUZZ_SECONDS` set the seed and the duration.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,11 +29,11 @@ use rand_chacha::ChaCha8Rng;
 use description::{Description, Port};
 use support::{Gateway, Raw, TODAY, Upload, get, signed_upload, thumbprint};
 
-/// Longest that an answer may take, on a busy machine.
-const SOON: Duration = Duration::from_secs(5);
+/// Time limit of a response, on a busy machine.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest body of an error.
 const ERROR_BYTES_MAX: usize = 2000;
-/// Sequences of requests at a time, each on a connection of its own.
+/// Concurrent sequences of requests, each on its own connection.
 const SEQUENCES: u64 = 4;
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -42,11 +42,11 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_whatever_comes() {
+async fn survives_hostile_requests() {
     let seed = number("EFGS_SEED", 1);
     let seconds = number("EFGS_FUZZ_SECONDS", 2);
     println!("hostile http: EFGS_SEED={seed}");
-    let gateway = Gateway::start_with(|_, server| server.callback.resolver = Arc::new(Somewhere));
+    let gateway = Gateway::start_with(|_, server| server.resolver = Arc::new(Somewhere));
     let gateway = Arc::new(gateway.await);
     let description = Arc::new(Description::of(&gateway).await);
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -63,7 +63,7 @@ async fn answers_whatever_comes() {
         }
     }
     println!("hostile http: answers by status {answers:?}");
-    // The requests are close enough to good ones to be let in.
+    // Enough requests are close to valid ones.
     for status in [201, 400, 403, 404, 405, 406, 415] {
         assert!(answers.contains_key(&status), "{status}: {answers:?}");
     }
@@ -73,7 +73,7 @@ async fn answers_whatever_comes() {
     assert_eq!(stored.status(), 201, "{stored:?}");
 }
 
-/// Knows an address for about every host, at once and without asking anyone.
+/// Resolves nearly every host, without a lookup.
 #[derive(Debug)]
 struct Somewhere;
 
@@ -88,7 +88,7 @@ impl Resolve for Somewhere {
     }
 }
 
-/// Asks until time is over; counts answers by status.
+/// Sends requests until the time is over; counts responses by status.
 async fn attack(
     gateway: Arc<Gateway>,
     description: Arc<Description>,
@@ -103,7 +103,7 @@ async fn attack(
         let request = attacker.request();
         let begun = Instant::now();
         let status = ask(&mut raw, &description, &request).await;
-        assert!(begun.elapsed() < SOON, "{request:?}");
+        assert!(begun.elapsed() < RESPONSE_TIME_MAX, "{request:?}");
         let status = status.unwrap_or_else(|why| panic!("request {count}: {why}: {request:?}"));
         *answers.entry(status).or_default() += 1;
         if attacker.random.random_bool(0.02) || status == 0 {
@@ -113,7 +113,7 @@ async fn attack(
     answers
 }
 
-/// The status; 0 when the HTTP library has refused and closed.
+/// The status; 0 when the HTTP library has closed the connection.
 async fn ask(raw: &mut Raw, description: &Description, request: &Request) -> Result<u16, String> {
     raw.write(&request.bytes).await;
     let answer = raw.answer(request.method == "HEAD").await;
@@ -125,7 +125,7 @@ async fn ask(raw: &mut Raw, description: &Description, request: &Request) -> Res
         return Err(format!("an error of {} bytes", answer.body.len()));
     }
     description
-        .judge(Port::Participants, request.method, &request.path, &answer)
+        .check(Port::Participants, request.method, &request.path, &answer)
         .map_err(|why| format!("{why}: {answer:?}"))?;
     let closes = answer.header("Content-Type").is_none() && status >= 400;
     let closes = closes || answer.header("Connection") == Some("close");
@@ -144,14 +144,14 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// Makes requests from good ones.
+/// Mutates valid requests.
 struct Attacker {
     random: ChaCha8Rng,
     uploads: Vec<Upload>,
     thumbprint: String,
 }
 
-/// How often a part is left as it is.
+/// How often a part is left unchanged.
 const LEFT_ALONE: f64 = 0.8;
 
 impl Attacker {
@@ -217,7 +217,7 @@ impl Attacker {
         ("PUT", format!("{path}?url={}", self.in_path(&url)))
     }
 
-    /// Writes the headers; gives the body that they announce.
+    /// Writes the headers; returns the body that they announce.
     fn headers(&mut self, out: &mut Vec<u8>, method: &str) -> Vec<u8> {
         let thumbprint = self.thumbprint.clone();
         let thumbprint = self.perhaps(&THUMBPRINTS, thumbprint.as_bytes());
@@ -265,7 +265,7 @@ impl Attacker {
         }
         for (name, value) in headers {
             out.extend_from_slice(format!("{name}: ").as_bytes());
-            // A line's end would begin another header, or the body.
+            // A line break would begin another header, or the body.
             out.extend(value.into_iter().filter(|byte| !b"\r\n".contains(byte)));
             out.extend_from_slice(b"\r\n");
         }
@@ -279,7 +279,7 @@ impl Attacker {
         if self.random.random_bool(0.2) {
             return self.changed(good.as_bytes());
         }
-        // Below the base64, where it is read as CMS.
+        // Inside the base64, where it is parsed as CMS.
         let der = STANDARD.decode(good).unwrap();
         STANDARD.encode(self.changed(&der)).into_bytes()
     }
@@ -293,7 +293,7 @@ impl Attacker {
         self.perhaps(&TAGS, b"20210601-1")
     }
 
-    /// As a segment of a path: percent-encoded, now and then only as far as HTTP needs it.
+    /// As a path segment: percent-encoded, sometimes only as far as HTTP requires.
     fn in_path(&mut self, bytes: &[u8]) -> String {
         let everything = self.random.random_bool(0.5);
         let mut out = String::new();
@@ -309,7 +309,7 @@ impl Attacker {
         out
     }
 
-    /// The good value as a rule, else one of the list or a changed one.
+    /// Usually the valid value, else one of the list or a mutated one.
     fn perhaps(&mut self, others: &[&'static [u8]], good: &[u8]) -> Vec<u8> {
         if self.random.random_bool(LEFT_ALONE) {
             return good.to_vec();
@@ -330,11 +330,11 @@ impl Attacker {
         *values.choose(&mut self.random).unwrap()
     }
 
-    /// One to four changes.
+    /// One to four mutations.
     fn changed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for _ in 0..self.random.random_range(1..=4) {
-            // The end is as special as any piece.
+            // The end is a special position.
             let at = match self.random.random_range(0..4) {
                 0 => bytes.len(),
                 _ => self.random.random_range(0..=bytes.len()),
@@ -360,7 +360,7 @@ impl Attacker {
     }
 }
 
-/// What is special somewhere.
+/// Special values.
 const PIECES: [&[u8]; 43] = [
     b";q=nan",
     b";version=\"",

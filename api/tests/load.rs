@@ -1,5 +1,5 @@
-//! Scenarios of `loadgen` against a real gateway: what is hostile, slow or repeated is answered as
-//! the scenario expects, and everything else arrives.
+//! Scenarios of `loadgen` against a real gateway: hostile, slow and repeated requests get the
+//! responses that the scenario expects, and everything else is delivered.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -110,7 +110,7 @@ async fn refuses_whatever_is_hostile_and_every_repeated_key_and_delivers_the_res
     let repeated = uploads.refused[&207];
     assert_eq!(uploads.due, 39, "every tenth of a second for four");
     assert_eq!(uploads.uploads + repeated, 39);
-    // Half of them, give or take four deviations of 3.
+    // Half of them, within four standard deviations of 3.
     assert!((8..32).contains(&repeated), "{repeated}");
     let hostile = &mix.streams["hostile"].refused;
     assert_eq!(
@@ -121,13 +121,13 @@ async fn refuses_whatever_is_hostile_and_every_repeated_key_and_delivers_the_res
     for (status, count) in [(403, 2), (404, 2), (413, 4), (415, 2), (400, 29)] {
         assert_eq!(hostile.get(&status), Some(&count), "{status}");
     }
-    // Everybody has the keys of the three others.
+    // Every participant has the keys of the three others.
     let delivered = mix.all.download_keys + delivery.all.download_keys;
     assert_eq!(delivered, 3 * delivery.stored_keys);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn serves_the_slow_and_closes_on_the_too_slow() {
+async fn serves_slow_readers_and_disconnects_too_slow_ones() {
     let text = format!(
         r#"{ORIGINALS}
         [[phases]]

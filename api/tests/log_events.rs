@@ -1,5 +1,5 @@
-//! Log lines as an operator reads them: the events of the reference (wire behaviour §18.3) with
-//! their attributes, and values that cannot pretend to be anything else.
+//! Log lines as an operator reads them: the events of the reference (wire §18.3) with
+//! their attributes, and values that cannot inject lines or pairs.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use support::{Gateway, Raw, TODAY, Upload, forwarded, get, signed_upload, thumbprint, vector};
 
-/// Keeps lines.
+/// Collects lines.
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -46,7 +46,7 @@ impl Sink {
         telemetry::subscriber(&LogSettings { format, level }, self.clone()).unwrap()
     }
 
-    /// What was written since this was asked last.
+    /// What was written since the last call.
     fn take(&self) -> String {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap());
         String::from_utf8(bytes).unwrap()
@@ -63,14 +63,14 @@ struct Journey {
 impl Journey {
     async fn begin() -> Self {
         let log = Sink::default();
-        // For all threads, so that what the engine's say is heard too.
+        // For all threads, including the engine's.
         tracing::subscriber::set_global_default(log.subscriber(LogFormat::Json)).unwrap();
         let gateway = Gateway::start().await;
         let raw = gateway.proxy().await;
         Self { gateway, raw, log }
     }
 
-    /// What a request makes the gateway log: its events, joined by their trace.
+    /// The events that a request causes, correlated by their trace id.
     async fn logged(&mut self, head: &str, body: &[u8]) -> Vec<Value> {
         self.log.take();
         self.raw.ask(head, body).await;
@@ -201,7 +201,7 @@ async fn uploads(journey: &mut Journey) {
     let parent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
     let head = upload.head("DE", "tag-1") + parent;
     let lines = journey.logged(&head, &upload.body).await;
-    // The stages run on other threads, and belong to the request all the same.
+    // The stages run on other threads, but their events belong to the request.
     for (message, attributes) in [
         (
             "Successful validation of diagnosis keys",
@@ -284,6 +284,15 @@ async fn signatures(journey: &mut Journey) {
             "error verifying batch signature",
             json!({"reason": "signature_invalid", "exception": "the signature does not verify"}),
         ),
+        (
+            "590-sha1-attrs",
+            "error verifying batch signature",
+            json!({
+                "reason": "weak_digest",
+                "level": "WARN",
+                "setting": "[signatures] legacy_sha1",
+            }),
+        ),
     ] {
         let mut attributes = attributes;
         attributes["batchTag"] = json!("s");
@@ -302,7 +311,7 @@ async fn downloads(journey: &mut Journey) {
         assert!(Instant::now() < deadline);
         tokio::task::yield_now().await;
     }
-    // All of it is DE's own.
+    // All keys are DE's own.
     let found = json!({"batchTag": "20210601-1", "numKeys": 0, "country": "DE"});
     journey
         .get(&download, "", "Successful Batch Download", found)
@@ -354,7 +363,7 @@ async fn callbacks(journey: &mut Journey) {
             "Callback URL must use https",
         ),
         (
-            "https://a.example/%3Fq",
+            "https://user:word@a.example/%3Fq=secret",
             "a.example",
             "URL must not contain any parameters",
         ),
@@ -366,12 +375,15 @@ async fn callbacks(journey: &mut Journey) {
     ] {
         let path = format!("PUT /diagnosiskeys/callback/1?url={url}");
         let head = format!("{path} HTTP/1.1\r\nHost: gateway\r\n{}", forwarded("DE"));
-        let attributes = json!({"url": url.replace("%3F", "?"), "host": host});
+        // Neither user information nor query is logged.
+        let logged = url.replace("user:word@", "");
+        let logged = logged.split("%3F").next().unwrap();
+        let attributes = json!({"url": logged, "host": host});
         journey.check(&head, b"", message, attributes).await;
     }
 }
 
-/// What is revoked is refused some time later.
+/// A revoked certificate is refused some time later.
 async fn revocations(journey: &mut Journey) {
     let signing = "5de1809c416802b51df9e57fb38adba9f1408d807e2ede3c5d4d8bd8ffaa28aa";
     journey.gateway.revoke(signing);
@@ -396,7 +408,7 @@ async fn revocations(journey: &mut Journey) {
         .await;
 }
 
-/// What a line begins with, in this order.
+/// The fixed fields of a line, in this order.
 const HEAD: [&str; 10] = [
     "timestamp",
     "level",
@@ -410,7 +422,7 @@ const HEAD: [&str; 10] = [
     "exception",
 ];
 
-/// Reads a line of `key=value` pairs; panics when it is none.
+/// Parses a line of `key=value` pairs; panics when it is invalid.
 fn pairs(line: &str) -> Vec<(String, String)> {
     let mut rest = line;
     let mut pairs = Vec::new();
@@ -444,7 +456,7 @@ fn pairs(line: &str) -> Vec<(String, String)> {
     }
 }
 
-/// Whatever stands in headers and paths, of those who are somebody and of those who are not.
+/// Hostile values in headers and paths, of authenticated and unauthenticated requests.
 async fn send_hostile_values(gateway: &Gateway) {
     // Path and query are decoded before they are logged.
     let forged =
@@ -471,7 +483,7 @@ async fn send_hostile_values(gateway: &Gateway) {
     ] {
         gateway.proxy().await.get(&request).await;
     }
-    // Headers cannot hold a line's end, but the rest.
+    // Headers cannot contain line breaks, but everything else.
     let forged = "x\", forged=yes, level=ERROR\\\t\u{2028}\u{85}";
     let path = format!("/diagnosiskeys/download/{TODAY}");
     for request in [
@@ -495,7 +507,7 @@ async fn send_hostile_values(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn lets_no_value_pretend_to_be_a_line_or_a_pair() {
+async fn prevents_log_injection() {
     let log = Sink::default();
     // For this thread only, on which the gateway's tasks run.
     let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Text));
@@ -520,12 +532,12 @@ async fn lets_no_value_pretend_to_be_a_line_or_a_pair() {
         assert!(["INFO", "DEBUG"].contains(&pairs[1].1.as_str()), "{line}");
         held += u32::from(line.contains("forged=yes"));
     }
-    // The values are there, as values: tag, media types, names, thumbprint, URL.
+    // The values are logged, as values: tag, media types, names, thumbprint, URL.
     assert!(held >= 5, "{text}");
 }
 
 #[tokio::test]
-async fn tells_nothing_secret() {
+async fn logs_no_secrets() {
     let log = Sink::default();
     let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Json));
     let gateway = Gateway::start().await;

@@ -1,6 +1,6 @@
-//! The log's way out of the real binary: through a pipe that nobody reads, and to its end.
+//! The log of the real binary: through a pipe that nobody reads, and its flush at the end.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod cli_support;
 
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use cli_support::{Gateway, Installation};
 
-/// Who asks without an identity is refused, and the log says so in a line.
+/// An unauthenticated request: it is refused, and logged in one line.
 const REFUSED: &str = "GET /diagnosiskeys/download/2020-10-06 HTTP/1.1\r\nHost: gateway\r\n\r\n";
 const EVENT: &str = "No thumbprint or distinguish name";
 
-/// Sends requests and reads until there are as many answers.
+/// Sends requests and reads that many responses.
 fn ask(address: SocketAddr, request: &str, count: usize) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
@@ -64,7 +64,7 @@ fn start(installation: &Installation) -> (Gateway, SocketAddr, SocketAddr) {
 }
 
 #[test]
-fn nobody_waits_for_a_log_that_nobody_reads() {
+fn serves_while_nobody_reads_the_log() {
     let installation = Installation::new("DE,IT");
     let (gateway, proxy, operations) = start(&installation);
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -85,7 +85,7 @@ fn nobody_waits_for_a_log_that_nobody_reads() {
 }
 
 #[test]
-fn an_orderly_end_writes_every_line() {
+fn flushes_the_log_at_a_graceful_shutdown() {
     let installation = Installation::new("DE,IT");
     let (gateway, proxy, operations) = start(&installation);
     ask(proxy, REFUSED, 100);
@@ -97,7 +97,7 @@ fn an_orderly_end_writes_every_line() {
 }
 
 #[test]
-fn an_end_on_an_error_writes_every_line_before_the_error() {
+fn flushes_the_log_before_a_final_error() {
     let installation = Installation::new("DE,IT");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut serve = installation.serve();

@@ -1,4 +1,4 @@
-//! What `/metrics` tells. One test, since a process has one recorder.
+//! The metrics at `/metrics`. One test, since a process has one recorder.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -27,7 +27,7 @@ fn stage_count(text: &str, stage: &str) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn counts_from_the_start_each_stage_once_an_upload_and_each_refusal() {
+async fn counts_each_stage_once_per_upload_and_each_refusal_from_the_start() {
     let gateway = Gateway::start().await;
     let mut operations = gateway.operations().await;
     let before = metrics(&mut operations).await;

@@ -1,4 +1,4 @@
-//! The API description against the routes that the gateway really has, and what it really answers.
+//! The API description, compared to the actual routes and responses.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use description::{Description, METHODS, Operation, Port};
 use support::{Gateway, Raw, RawAnswer, TODAY, forwarded, get, signed_upload};
 
-/// A path of a template, with a date or an id that is none: it is refused by the route, not by the router.
+/// A path of a template, with an invalid date or id: refused by the route, not by the router.
 fn path_of(operation: &Operation<'_>) -> String {
     let path = operation.path.replace("{date}", "x");
     let path = path.replace("{batchTag}", "20210601-1");
@@ -28,13 +28,13 @@ async fn ask(raw: &mut Raw, method: &str, path: &str) -> RawAnswer {
 }
 
 #[tokio::test]
-async fn describes_the_routes_that_there_are() {
+async fn describes_exactly_the_routes() {
     let gateway = Gateway::start().await;
     let description = Description::of(&gateway).await;
     let (mut participants, mut operators) = (gateway.proxy().await, gateway.operations().await);
     let operations = description.operations();
     let described: HashSet<_> = operations.iter().map(|one| format!("{one:?}")).collect();
-    // Wire behaviour §1.
+    // Wire §1.
     for expected in [
         "OPTIONS /diagnosiskeys",
         "POST /diagnosiskeys/upload",
@@ -57,8 +57,8 @@ async fn describes_the_routes_that_there_are() {
             let answer = ask(raw, operation.method, &path).await;
             let status = answer.status();
             assert!(![404, 405].contains(&status), "{operation:?}: {answer:?}");
-            let judged = description.judge(operation.port, operation.method, &path, &answer);
-            assert_eq!(judged, Ok(()), "{operation:?}: {answer:?}");
+            let checked = description.check(operation.port, operation.method, &path, &answer);
+            assert_eq!(checked, Ok(()), "{operation:?}: {answer:?}");
         }
     }
 }
@@ -86,14 +86,14 @@ async fn refuses_methods_that_are_not_described() {
             assert_eq!(answer.status(), 405, "{method} {path}");
             let allowed = answer.header("Allow").unwrap().split(',').collect();
             assert_eq!(described, allowed, "{method} {path}");
-            let judged = description.judge(first.port, method, &path_of(first), &answer);
-            assert_eq!(judged, Ok(()), "{method} {path}: {answer:?}");
+            let checked = description.check(first.port, method, &path_of(first), &answer);
+            assert_eq!(checked, Ok(()), "{method} {path}: {answer:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn has_nothing_on_either_port_that_is_not_described() {
+async fn serves_no_undescribed_path_on_either_port() {
     let gateway = Gateway::start().await;
     let description = Description::of(&gateway).await;
     let described: HashSet<&str> = description.paths().collect();
@@ -119,12 +119,12 @@ async fn has_nothing_on_either_port_that_is_not_described() {
             let answer = ask(raw, "GET", path).await;
             if !described.contains(path) {
                 assert_eq!(answer.status(), 404, "{path}: {answer:?}");
-                let judged = description.judge(port, "GET", path, &answer);
-                assert_eq!(judged, Ok(()), "{path}");
+                let checked = description.check(port, "GET", path, &answer);
+                assert_eq!(checked, Ok(()), "{path}");
             }
         }
     }
-    // What one port knows, the other does not.
+    // No path exists on both ports.
     for (raw, path) in [
         (&mut participants, "/openapi.json"),
         (&mut operators, "/diagnosiskeys"),
@@ -137,9 +137,9 @@ async fn has_nothing_on_either_port_that_is_not_described() {
     }
 }
 
-/// Journeys that meet many of the statuses; each answer is one of those described.
+/// Journeys that get many of the statuses; each response is one of those described.
 #[tokio::test]
-async fn describes_what_journeys_meet() {
+async fn describes_the_responses_of_journeys() {
     let gateway = Gateway::start().await;
     let description = Description::of(&gateway).await;
     let mut raw = gateway.proxy().await;
@@ -147,7 +147,7 @@ async fn describes_what_journeys_meet() {
     let mut check = |method: &str, path: &str, answer: &RawAnswer, status: u16| {
         assert_eq!(answer.status(), status, "{answer:?}");
         assert_eq!(
-            description.judge(Port::Participants, method, path, answer),
+            description.check(Port::Participants, method, path, answer),
             Ok(()),
             "{answer:?}"
         );
@@ -254,8 +254,8 @@ async fn describes_what_journeys_meet() {
     assert_eq!(met, BTreeSet::from(expected));
 }
 
-/// What the standard demands beyond JSON: references that lead somewhere, names that are used once,
-/// parameters for what stands in braces.
+/// What the standard requires beyond JSON: valid references, unique names, a parameter for each pair
+/// of braces.
 #[tokio::test]
 async fn is_well_formed() {
     let gateway = Gateway::start().await;
@@ -301,7 +301,7 @@ async fn is_well_formed() {
     assert!(null["no_client_certificate"]["value"]["message"].is_null());
     let subscribe = &document["paths"]["/diagnosiskeys/callback/{id}"]["put"];
     let told = &subscribe["callbacks"]["newBatch"]["{$request.query.url}"]["get"]["parameters"];
-    // Wire behaviour §16.3.
+    // Wire §16.3.
     let names: Vec<_> = told
         .as_array()
         .unwrap()
@@ -314,7 +314,7 @@ async fn is_well_formed() {
 }
 
 #[tokio::test]
-async fn shows_a_page_that_loads_nothing_from_elsewhere() {
+async fn serves_a_page_without_external_resources() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.operations().await;
     let page = raw.get("GET /docs HTTP/1.1\r\nHost: gateway\r\n\r\n").await;

@@ -1,5 +1,5 @@
-//! Who is let in by the public port: whoever has the key of a listed certificate, whatever else the
-//! certificate says.
+//! The public port accepts every client that has the key of a listed certificate, whatever else the
+//! certificate contains.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use support::{Gateway, TODAY, read};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// The odd certificates and their keys.
+/// The unusual certificates and their keys.
 const ODD: [(&str, &str); 3] = [
     ("v1-p256", "DE-p256"),
     ("v1-rsa", "DE-special"),
@@ -26,7 +26,7 @@ fn odd(name: &str) -> String {
     read(&format!("../odd-certificates/{name}.pem"))
 }
 
-/// A certificate with a key, whether it is its own or not: rustls would not put them together.
+/// A certificate with a key that may not match, a combination that rustls would refuse.
 fn shown(pem: &str, key: &str) -> CertifiedKey {
     let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()];
     let key = read(&format!("keys/TEST-ONLY-{key}.key.pem"));
@@ -35,7 +35,7 @@ fn shown(pem: &str, key: &str) -> CertifiedKey {
     CertifiedKey::new(chain, key)
 }
 
-/// Asks for today's first batch; gives the answer, which may never come.
+/// Requests today's first batch; there may be no response.
 async fn ask(
     gateway: &Gateway,
     version: &'static SupportedProtocolVersion,
@@ -51,7 +51,7 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn lets_in_certificates_that_the_rules_of_the_web_refuse() {
+async fn accepts_certificates_that_the_web_pki_rejects() {
     let gateway = Gateway::start().await;
     for (name, key) in ODD {
         for version in rustls::ALL_VERSIONS {
@@ -75,14 +75,14 @@ async fn lets_in_certificates_that_the_rules_of_the_web_refuse() {
                 }
                 assert!(listed.elapsed() < Duration::from_secs(60), "{name}");
             };
-            // There is no batch, and that is all that is wrong.
+            // There is no batch: the request was authenticated.
             assert!(answer.starts_with("HTTP/1.1 404 "), "{name}: {answer}");
         }
     }
 }
 
 #[tokio::test]
-async fn lets_nobody_in_without_the_key() {
+async fn rejects_clients_without_the_key() {
     let gateway = Gateway::start().await;
     for (certificate, key) in [
         (odd("v1-p256"), "DE-authentication"),
@@ -90,7 +90,7 @@ async fn lets_nobody_in_without_the_key() {
         (odd("v1-rsa"), "DE-rsa3072"),
         (odd("v1-rsa"), "DE-p256"),
         (odd("critical-extension"), "ES-authentication"),
-        // A curve that is not named is no curve of ours, even with the right key.
+        // Explicit curve parameters are refused, even with the right key.
         (odd("explicit-parameters"), "DE-p256"),
         (read("pki/DE/DE-authentication.pem"), "ES-authentication"),
         (read("pki/DE/DE-authentication.pem"), "DE-p256"),

@@ -21,7 +21,7 @@ fn download_path() -> String {
     format!("/diagnosiskeys/download/{TODAY}")
 }
 
-/// Asks until the answer has this status; fails after 30 seconds.
+/// Repeats a request until the response has this status; fails after 30 seconds.
 async fn await_status(raw: &mut support::Raw, request: &str, status: u16) -> support::RawAnswer {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -35,7 +35,7 @@ async fn await_status(raw: &mut support::Raw, request: &str, status: u16) -> sup
 }
 
 #[tokio::test]
-async fn spells_response_headers_exactly_on_http1() {
+async fn preserves_response_header_case_on_http1() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let upload = signed_upload("DE", 0..3);
@@ -79,7 +79,7 @@ async fn gives_the_uploader_an_empty_body_and_head_none() {
     assert_eq!(answer.header("batchTag"), Some("20210601-1"));
     let length = upload.body.len().to_string();
     assert_eq!(answer.header("Content-Length"), Some(length.as_str()));
-    // Nothing of the body came: the next answer begins where it should.
+    // No body was sent: the next response begins where it should.
     assert_eq!(raw.get(CAPABILITIES).await.status(), 200);
 }
 
@@ -138,7 +138,7 @@ async fn routes_with_and_without_a_trailing_slash() {
 }
 
 #[tokio::test]
-async fn refuses_bad_downloads_with_legacy_texts() {
+async fn refuses_invalid_downloads_with_legacy_texts() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let base = "/diagnosiskeys/download";
@@ -217,7 +217,7 @@ async fn refuses_bad_downloads_with_legacy_texts() {
 #[tokio::test]
 async fn audits_with_ten_members_and_the_own_upload_last() {
     let gateway = Gateway::start_with(|settings, _| {
-        // Cut when both uploads are there, and not before.
+        // Cut when both uploads are stored, and not before.
         settings.bundle.max_delay = Duration::from_secs(3600);
         settings.bundle.keys_max = 4;
         settings.upload.keys_max = 4;
@@ -259,7 +259,7 @@ async fn download(connection: &mut Connection) -> loadgen::client::Answer {
 }
 
 async fn ask_for_download(connection: &mut Connection, method: Method) -> loadgen::client::Answer {
-    // Forwarded headers mean nothing here: DE, ES, DK and NO send them always.
+    // Identity headers are ignored here: DE, ES, DK and NO always send them.
     let claim = |name: &'static str, value: &str| {
         (
             HeaderName::from_static(name),
@@ -287,7 +287,7 @@ async fn check_mutual_tls(protocol: Protocol) {
     let answer = download(&mut connection).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.body, upload.body);
-    // On HTTP/2 nothing but our own code keeps the body back.
+    // On HTTP/2 only our own code suppresses the body.
     let head = ask_for_download(&mut connection, Method::HEAD).await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(
@@ -332,9 +332,9 @@ async fn authenticates_by_the_certificate_of_the_handshake_on_http2() {
     check_mutual_tls(Protocol::Http2).await;
 }
 
-/// Over TLS 1.2 and 1.3; the handshake succeeds, so that the reason can be read.
+/// Over TLS 1.2 and 1.3; the handshake succeeds, so that the client can read the reason.
 #[tokio::test]
-async fn answers_who_shows_no_certificate() {
+async fn explains_a_missing_client_certificate() {
     let gateway = Gateway::start().await;
     for version in rustls::ALL_VERSIONS {
         let mut stream = gateway.tls_without_certificate(version).await;
@@ -363,7 +363,7 @@ async fn refuses_expired_certificates() {
 }
 
 #[tokio::test]
-async fn says_nothing_to_who_forwards_no_identity() {
+async fn gives_no_reason_without_a_forwarded_identity() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let head = "GET /diagnosiskeys/download/nonsense HTTP/1.1\r\nHost: gateway\r\n\
@@ -393,7 +393,7 @@ async fn answers_a_refused_upload_and_keeps_the_connection() {
     let head = upload.head("DE", "");
     let answer = raw.ask(&head, &upload.body).await;
     assert_eq!(answer.json()["code"], "batch_tag_invalid");
-    // The body was not asked for, and the next request is understood all the same.
+    // The body was not asked for, and the next request is still understood.
     let big = vec![0; 2 << 20];
     let head = format!(
         "POST /diagnosiskeys/upload HTTP/1.1\r\nHost: gateway\r\n{}\
@@ -485,7 +485,7 @@ async fn checks_an_upload_in_the_documented_order() {
 }
 
 #[tokio::test]
-async fn takes_an_empty_protobuf_body_for_an_empty_batch() {
+async fn accepts_an_empty_protobuf_body_as_an_empty_batch() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let empty = signed_upload("DE", 0..0);
@@ -510,7 +510,7 @@ async fn refuses_bodies_above_the_bound_announced_or_not() {
 }
 
 #[tokio::test]
-async fn takes_headers_of_64_kilobytes_and_no_endless_ones() {
+async fn accepts_headers_of_64_kilobytes_but_not_endless_ones() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let long = format!("X-Filler: {}\r\n", "x".repeat(64 << 10));
@@ -523,14 +523,14 @@ async fn takes_headers_of_64_kilobytes_and_no_endless_ones() {
     assert_eq!(raw.answer(true).await.status(), 431);
 }
 
-/// A gateway that loses its patience after half a second.
-async fn impatient() -> Gateway {
-    Gateway::start_with(|_, server| server.stall = Duration::from_millis(500)).await
+/// A gateway with a stall timeout of half a second.
+async fn short_timeouts() -> Gateway {
+    Gateway::start_with(|_, server| server.stall_timeout = Duration::from_millis(500)).await
 }
 
 #[tokio::test]
-async fn closes_on_stalled_heads_and_bodies() {
-    let gateway = impatient().await;
+async fn disconnects_stalled_headers_and_bodies() {
+    let gateway = short_timeouts().await;
     let upload = signed_upload("DE", 0..3);
     let head = upload.head("DE", "t");
     for sent in ["", "P", "POST /diagnosiskeys/upl", head.as_str()] {
@@ -551,12 +551,12 @@ async fn closes_on_stalled_heads_and_bodies() {
 }
 
 #[tokio::test]
-async fn closes_on_a_second_head_that_stalls_but_lets_a_participant_rest() {
-    let gateway = impatient().await;
+async fn disconnects_a_stalled_second_header_but_keeps_participants_alive() {
+    let gateway = short_timeouts().await;
     let request = get(&download_path(), "DE", "");
     let mut raw = gateway.proxy().await;
     assert_eq!(raw.get(&request).await.status(), 404);
-    // Another connection stalls and is closed meanwhile; this one rests as long.
+    // Another connection stalls and is closed meanwhile; this one is idle just as long.
     let mut stalling = gateway.proxy().await;
     stalling.write("GET ").await;
     stalling.until_closed().await;
@@ -570,13 +570,13 @@ async fn closes_on_a_second_head_that_stalls_but_lets_a_participant_rest() {
 }
 
 #[tokio::test]
-async fn lets_no_connection_rest_of_who_is_nobody() {
-    let gateway = impatient().await;
-    let nobody = format!("GET {} HTTP/1.1\r\nHost: gateway\r\n\r\n", download_path());
+async fn closes_idle_unauthenticated_connections() {
+    let gateway = short_timeouts().await;
+    let unauthenticated = format!("GET {} HTTP/1.1\r\nHost: gateway\r\n\r\n", download_path());
     for (request, status) in [
         (CAPABILITIES, 200),
         ("GET / HTTP/1.1\r\nHost: gateway\r\n\r\n", 404),
-        (nobody.as_str(), 403),
+        (unauthenticated.as_str(), 403),
     ] {
         let mut raw = gateway.proxy().await;
         assert_eq!(raw.get(request).await.status(), status, "{request}");
@@ -594,8 +594,8 @@ async fn lets_no_connection_rest_of_who_is_nobody() {
 }
 
 #[tokio::test]
-async fn closes_on_a_tls_handshake_that_stalls() {
-    let gateway = impatient().await;
+async fn disconnects_a_stalled_tls_handshake() {
+    let gateway = short_timeouts().await;
     let mut raw = support::Raw::connect(gateway.addresses.public.unwrap()).await;
     raw.write([0x16, 3, 1]).await;
     let waited = raw.until_closed().await;
@@ -603,10 +603,10 @@ async fn closes_on_a_tls_handshake_that_stalls() {
 }
 
 #[tokio::test]
-async fn closes_on_a_reader_that_takes_nothing() {
-    let gateway = impatient().await;
+async fn disconnects_a_client_that_stops_reading() {
+    let gateway = short_timeouts().await;
     let mut raw = gateway.proxy().await;
-    // More answers than the socket buffers of both sides hold, and none is read.
+    // More responses than the socket buffers of both sides hold, and none is read.
     let requests = get("/diagnosiskeys/download/bad", "DE", "").repeat(64);
     let mut closed = false;
     for _ in 0..2000 {
@@ -625,7 +625,7 @@ async fn throttles_a_participant_that_takes_more_than_its_share() {
         Gateway::start_with(|settings, _| settings.upload.batches_in_flight_max = 8).await;
     let upload = signed_upload("DE", 0..3);
     let mut held = Vec::new();
-    // A quarter of 8 is 2: two bodies on their way fill the share.
+    // A quarter of 8 is 2: two bodies in transit fill the share.
     let refused = loop {
         let mut raw = gateway.proxy().await;
         raw.write(format!(
@@ -656,7 +656,7 @@ async fn throttles_a_participant_that_takes_more_than_its_share() {
 }
 
 #[tokio::test]
-async fn holds_no_more_than_came_of_a_body_of_unannounced_length() {
+async fn holds_a_permit_for_the_received_bytes_of_a_body_of_unknown_length() {
     let gateway = Gateway::start().await;
     let lock = gateway.lock_database();
     let mut waiting = Vec::new();
@@ -684,7 +684,7 @@ async fn holds_no_more_than_came_of_a_body_of_unannounced_length() {
 }
 
 #[tokio::test]
-async fn finishes_what_is_in_flight_before_it_stops() {
+async fn finishes_requests_in_flight_before_shutdown() {
     let gateway = Gateway::start().await;
     let upload = signed_upload("DE", 0..3);
     let mut raw = gateway.proxy().await;
@@ -707,7 +707,7 @@ async fn finishes_what_is_in_flight_before_it_stops() {
 }
 
 #[tokio::test]
-async fn shows_operators_how_it_is() {
+async fn serves_health_status_and_metrics_to_operators() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.operations().await;
     let mut ask = async |path: &str| {
@@ -728,7 +728,7 @@ async fn shows_operators_how_it_is() {
 }
 
 #[tokio::test]
-async fn says_in_one_sentence_which_port_is_taken() {
+async fn names_the_port_that_is_in_use() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let error = Gateway::try_start(|_, server| server.operations_listen = Some(address)).await;
@@ -751,7 +751,7 @@ async fn says_in_one_sentence_which_port_is_taken() {
 }
 
 #[tokio::test]
-async fn refuses_to_believe_anyone() {
+async fn refuses_to_trust_any_peer_as_a_proxy() {
     let open = "0.0.0.0:0".parse().unwrap();
     let error = Gateway::try_start(|_, server| {
         server.proxy.as_mut().unwrap().listen = open;

@@ -12,8 +12,7 @@ use engine::decode::decode;
 use engine::dedup::{find_repeats, identify};
 use engine::domain::Seq;
 use engine::validate::{check_origins, validate};
-use engine::verify::{SignatureCheck, check_signature, signed_content};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 use engine::wire::json;
 
 fn main() {
@@ -36,7 +35,7 @@ fn steps(fixture: &StageFixture, code: &str) -> Vec<(&'static str, Duration)> {
         signed_bytes: content.signed_bytes(),
         content: content.digest(),
         keys: valid.keys(),
-        sha1_allowed: false,
+        exceptions: Exceptions::default(),
         trust: &fixture.trust,
         now: NOON,
     };

@@ -20,16 +20,15 @@ use benches::{
     ECDSA_P256, FULL, NOON, RSA_2048, StageFixture, random_identities, recorded_upload,
     spread_download,
 };
+use engine::Overload;
 use engine::admission::{Admission, Permit};
 use engine::bundle::Download;
 use engine::decode::{DecodedBatch, decode};
 use engine::dedup::{IdentitySetWriter, find_repeats, identify};
 use engine::domain::{ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprint};
-use engine::error::Overload;
 use engine::upload::{SealedBatch, UploadRequest};
 use engine::validate::{ValidBatch, check_origins, validate};
-use engine::verify::{SignatureCheck, check_signature, signed_content};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 use engine::wire::json;
 use gungraun::{
     Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
@@ -190,7 +189,7 @@ fn signature(signed: Signed) -> Thumbprint {
         signed_bytes: content.signed_bytes(),
         content: content.digest(),
         keys: signed.batch.keys(),
-        sha1_allowed: false,
+        exceptions: Exceptions::default(),
         trust: &signed.fixture.trust,
         now: NOON,
     };

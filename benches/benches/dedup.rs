@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
 use engine::dedup::{find_repeats, identify};
 use engine::domain::Seq;
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 
 fn probes(criterion: &mut Criterion) {
     let mut group = group(criterion, "dedup");

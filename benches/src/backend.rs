@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use engine::decode::decode;
 use engine::domain::{Country, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::upload::UploadRequest;
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use engine::wire::json;
 use loadgen::keys::{KeyGenerator, Seed};
 use loadgen::participants::Participant;

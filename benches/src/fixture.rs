@@ -8,7 +8,7 @@ use engine::domain::Seq;
 use engine::seal::Keys;
 use engine::settings::UploadSettings;
 use engine::trust::Trust;
-use engine::upload::{Prepared, SealedBatch, Surroundings, UploadRequest, prepare};
+use engine::upload::{Prepared, SealedBatch, UploadContext, UploadRequest, prepare};
 
 use crate::inputs::{NOON, random_identities, scaled};
 use crate::installation::certificate_list;
@@ -66,9 +66,10 @@ impl StageFixture {
     /// # Panics
     /// When it is not ready to be stored then.
     pub fn walk(&self, request: &UploadRequest) -> Box<SealedBatch> {
-        let context = Surroundings {
+        let context = UploadContext {
             settings: &self.settings,
             legacy_sha1: &[],
+            pss: &[],
             keys: &self.keys,
             trust: &self.trust,
             set: self.set.shared(),

@@ -170,10 +170,13 @@ pub(crate) fn settings(
             max_delay: Duration::from_millis(100),
             keys_max: shape.bundle_keys,
             cache_bytes_max: shape.cache_bytes_max,
+            paced: false,
             clock_skew_max: None,
+            ..BundleSettings::default()
         },
         download: DownloadSettings::default(),
         legacy_sha1: Vec::new(),
+        pss: Vec::new(),
         cpu_threads: 0,
     }
 }

@@ -2,12 +2,13 @@
 
 use crate::callbacks::{CallbackId, SubscriptionState};
 use crate::clock::{Clock, SystemClock};
+use crate::database::Database;
 use crate::domain::{CertificateKind, Country, Day, Thumbprint};
-use crate::error::{DatabaseError, StartError};
-use crate::persist::{Database, Store, known_version, migrate};
+use crate::failure::{DatabaseError, StartError};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
 use crate::statistics::Statistics;
+use crate::store::{Store, known_version, migrate};
 use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
 
 /// An open database for administration.
@@ -42,7 +43,7 @@ pub enum CertificateError {
     #[error("the certificate's subject does not name the country {0}")]
     Country(Country),
     /// The trust anchor cannot be used.
-    #[error("{0}: check [trust_anchor] certificate")]
+    #[error("[trust_anchor] certificate cannot be used")]
     TrustAnchor(#[from] TrustAnchorError),
     /// A row with this thumbprint and kind exists.
     #[error("the certificate is listed already")]
@@ -51,7 +52,7 @@ pub enum CertificateError {
     #[error("no certificate with thumbprint {0} is listed")]
     Unknown(Thumbprint),
     /// The database failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Database(#[from] DatabaseError),
 }
 
@@ -63,7 +64,7 @@ impl Admin {
     pub fn open(database: &DatabaseUrl) -> Result<Self, StartError> {
         let database = Database::new(database.clone());
         let unreachable = |error| database.unreachable(error);
-        let mut store = database.patient_store().map_err(unreachable)?;
+        let mut store = Store::open_for_long_statements(&database).map_err(unreachable)?;
         let (found, known) = (
             store.schema_version().map_err(unreachable)?,
             known_version(),
@@ -98,9 +99,8 @@ impl Admin {
     pub fn schema_version(database: &DatabaseUrl) -> Result<(u32, u32), StartError> {
         let database = Database::new(database.clone());
         let unreachable = |error| database.unreachable(error);
-        let found = database
-            .patient_store()
-            .and_then(|mut store| store.schema_version());
+        let found =
+            Store::open_for_long_statements(&database).and_then(|mut store| store.schema_version());
         Ok((found.map_err(unreachable)?, known_version()))
     }
 

@@ -1,13 +1,13 @@
-//! Callbacks: who wants to be told of new download batches, and what is due to be told (wire
-//! behaviour §16). Telling them is `api`'s part.
+//! Callbacks: subscriptions to new download batches, and which notifications are due (wire
+//! §16). Telling them is `api`'s part.
 //!
 //! - *In*: a participant's subscriptions; what became of an attempt to tell one.
-//! - *Out*: [`Delivery`]s that this gateway has claimed, one a subscription, in the order of the
+//! - *Out*: [`Delivery`]s that this gateway has claimed, one per subscription, in the order of the
 //!   download batches.
 //! - *Refuses*: subscriptions beyond [`limits::CALLBACKS_PER_COUNTRY_MAX`]; requests beyond what
 //!   may wait.
-//! - *Assumes*: URLs were checked. Download batches are numbered in order, so that a cursor a
-//!   subscription is all that there is to remember.
+//! - *Assumes*: URLs were checked. Download batches are numbered in order, so that one cursor
+//!   per subscription is all that there is to remember.
 //! - *Runs on*: the `callbacks` thread, with a connection that it opens when it is first needed.
 //!
 //! Any number of gateways deliver side by side: a claim is one conditional UPDATE, made out to a
@@ -15,124 +15,25 @@
 //! slow finds another token and moves nothing. So a batch is told at least once, and twice only
 //! if a gateway was lost, or cut off from the database, between telling and recording it.
 //!
-//! Weighed against: a task a batch and subscriber (the reference's way: rows to chain, to lock and
+//! Weighed against: one task per batch and subscriber (the reference's way: rows to chain, to lock and
 //! to clean up, written while cutting), and one delivering gateway under a lease (a slow receiver
 //! of one gateway's would be everybody's).
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::clock::Clock;
-use crate::domain::{BatchTag, Country, Day, UnixMillis};
-use crate::error::{DatabaseError, Failure, Overload, OverloadBound};
+use crate::database::{Database, SqlError};
+use crate::domain::{BatchTag, Country, Day};
+pub use crate::domain::{CallbackId, CallbackIdError};
+use crate::failure::{DatabaseError, Failure};
 use crate::limits;
-use crate::persist::{ClaimTerms, Database, DueDelivery, KeptStore, SqlError, Store};
-
-/// A participant's own name for a subscription: 1 to 32 characters, compared as exact bytes,
-/// unique per country.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CallbackId(Box<str>);
-
-/// The text is no callback id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a callback id has 1 to 32 characters")]
-pub struct CallbackIdError;
-
-impl CallbackId {
-    /// Longest id, in characters (the reference's column; DE uses all of it).
-    pub const CHARACTERS_MAX: usize = 32;
-
-    /// Checks and takes an id.
-    ///
-    /// # Errors
-    /// When it is empty, longer than 32 characters, or has a control character.
-    pub fn parse(text: &str) -> Result<Self, CallbackIdError> {
-        let characters = text.chars().take(Self::CHARACTERS_MAX + 1).count();
-        let fits = (1..=Self::CHARACTERS_MAX).contains(&characters);
-        if fits && !text.chars().any(char::is_control) {
-            Ok(Self(text.into()))
-        } else {
-            Err(CallbackIdError)
-        }
-    }
-
-    /// The id as sent.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for CallbackId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A subscription, as its owner sees it: while it is enabled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
-    /// Its name.
-    pub callback_id: CallbackId,
-    /// Whom to tell.
-    pub url: Box<str>,
-}
-
-/// A subscription, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubscriptionState {
-    /// Whose.
-    pub country: Country,
-    /// Its name.
-    pub callback_id: CallbackId,
-    /// Whom to tell.
-    pub url: Box<str>,
-    /// Since when it is disabled, if it is.
-    pub disabled_at: Option<UnixMillis>,
-    /// Attempts in a row that failed.
-    pub failed_attempts: u32,
-    /// The last of them.
-    pub last_failure: Option<LastFailure>,
-    /// The download batch to be told next, if there is one that can still be downloaded.
-    pub next_batch: Option<BatchTag>,
-    /// When that is to be tried at the earliest; the epoch for at once.
-    pub next_attempt_at: UnixMillis,
-    /// How many download batches are to be told.
-    pub batches_behind: u64,
-}
-
-/// Why a subscriber was not told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastFailure {
-    /// When, by the database's clock.
-    pub at: UnixMillis,
-    /// What was wrong, at most [`limits::CALLBACK_REASON_CHARACTERS_MAX`] characters.
-    pub reason: Box<str>,
-}
-
-/// What became of a wish to subscribe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subscribed {
-    /// The subscription is as wished, and enabled.
-    Taken,
-    /// The country has as many subscriptions as it may have; nothing was done.
-    TooMany,
-}
-
-/// All subscriptions in numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Subscriptions that are told of new download batches.
-    pub active: u64,
-    /// Subscriptions that failed too often.
-    pub disabled: u64,
-    /// How many download batches the furthest active one is behind. Those too old to be
-    /// downloaded count until it moves on.
-    pub batches_behind_max: u64,
-}
+use crate::overload::{Overload, OverloadBound};
+use crate::store::{CachedStore, ClaimTerms, DueDelivery, Store};
+pub use crate::store::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
 
 /// A batch to tell one subscriber of; this gateway holds the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,7 +103,7 @@ pub enum CallbackError {
     #[error("the gateway is at its limit")]
     Overload(#[from] Overload),
     /// Ours and unexpected.
-    #[error("{0}")]
+    #[error(transparent)]
     Failure(#[from] Failure),
 }
 
@@ -225,7 +126,7 @@ impl Callbacks {
     ) -> (Self, CallbackWorker) {
         let (sender, jobs) = bounded(limits::CALLBACK_JOBS_MAX);
         let link = Link {
-            connection: KeptStore::new(database.clone()),
+            connection: CachedStore::new(database.clone()),
         };
         let callbacks = Self {
             jobs: Mutex::new(Some(sender)),
@@ -254,8 +155,8 @@ impl Callbacks {
     }
 
     /// Adds a subscription, which begins behind the newest download batch; or changes the one with
-    /// this id, which goes on where it was. One that is disabled is not there for its owner: it is
-    /// enabled, and begins like a new one. It makes room, too, for one beyond the bound.
+    /// this id, which goes on where it was. One that is disabled is not listed to its owner: a PUT
+    /// enables it, and it goes on where it was, too. It makes room for one beyond the bound.
     pub fn subscribe(
         &self,
         country: Country,
@@ -415,7 +316,7 @@ where
 
 /// The thread's connection.
 struct Link {
-    connection: KeptStore,
+    connection: CachedStore,
 }
 
 /// Attempts at a statement that others are in the way of, or whose connection had gone stale.
@@ -493,9 +394,10 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::persist::faulty::{Fault, Moment};
-    use crate::persist::migrate;
+    use crate::database::faulty::{Fault, Moment};
+    use crate::domain::UnixMillis;
     use crate::settings::DatabaseUrl;
+    use crate::store::migrate;
 
     fn database(folder: &tempfile::TempDir) -> Database {
         let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
@@ -547,7 +449,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = database(&folder);
         let id = CallbackId::parse("1").unwrap();
-        let mut store = database.store().unwrap();
+        let mut store = Store::open(&database).unwrap();
         let subscribed = store.subscribe(de(), &id, "https://de", UnixMillis(0));
         assert_eq!(subscribed.unwrap(), Subscribed::Taken);
         let commits = AtomicU64::new(0);

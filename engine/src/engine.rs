@@ -1,7 +1,7 @@
 //! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
 //!
-//! Threads: `cpu-N` (rayon, one a core), `writer` (the set) with `commit` (its connection), `bundler` (its
-//! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection), `retention`
+//! Threads: `cpu-N` (rayon, one per core), `writer` (the set) with `commit` (its connection), `bundler` (its
+//! connection, the lease), `reader-N` (one connection each), `callbacks` (its connection), `retention`
 //! (its connection, another lease), `trust`, and with SQLite `checkpoint`. Shutdown: no new work, so
 //! that readers and callbacks end with what waits for them; CPU jobs end, the writer drains, the
 //! bundler follows; then retention writes the last statistics, and the others end.
@@ -15,23 +15,25 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::admission::{Admission, Permit};
 use crate::bundle::{
-    AuditEntry, Bundler, Download, DownloadError, DownloadRequest, FreshSegments, Serve,
+    AuditEntry, Bundler, BundlerFeed, Download, DownloadError, DownloadRequest, FreshSegments,
+    Serve,
 };
 use crate::callbacks::Callbacks;
 use crate::clock::Clock;
 use crate::cpu_pool::CpuPool;
+use crate::database::{Checkpoints, Database};
 use crate::domain::{BatchTag, Country, Day};
-use crate::error::{Failure, StartError, UploadError};
+use crate::failure::{Failure, StartError};
 use crate::limits;
-use crate::persist::{
-    Checkpoints, Database, ImportState, KeptStore, Store, Submission, Writer, WriterState, migrate,
-};
+use crate::persist::{Submission, Writer, WriterState};
 use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::{BundleSettings, Settings};
 use crate::statistics::DownloadCounts;
-use crate::trust::{Trust, TrustAnchor, TrustList};
-use crate::upload::{Prepared, Receipt, Reply, Surroundings, UploadRequest, prepare};
+use crate::store::{CachedStore, ImportState, Store, migrate};
+use crate::trust::{Trust, TrustAnchor};
+use crate::trust_list::TrustList;
+use crate::upload::{Prepared, Receipt, Reply, UploadContext, UploadError, UploadRequest, prepare};
 
 /// A running engine. Share it in an [`Arc`]; it stops when it is dropped.
 #[derive(Debug)]
@@ -46,12 +48,12 @@ pub struct Engine {
     cuts: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Ends with its sender, after all others.
-    background: Mutex<Option<Background>>,
+    backbootstrap: Mutex<Option<Backbootstrap>>,
     failed: Arc<AtomicBool>,
 }
 
 /// Threads that end when the sender is dropped.
-type Background = (Sender<()>, Vec<JoinHandle<()>>);
+type Backbootstrap = (Sender<()>, Vec<JoinHandle<()>>);
 
 /// What CPU jobs share.
 #[derive(Debug)]
@@ -87,47 +89,47 @@ impl Engine {
     /// [`StartError`]: one sentence that says what to do.
     pub fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         check(&settings)?;
-        let (ground, store) = Ground::open(&settings, &clock)?;
-        let serve = Arc::clone(&ground.serve);
-        let started = Self::start_on(ground, store, settings, clock);
-        // Readers share what holds their queue: without a word they would wait for ever.
+        let (bootstrap, store) = Bootstrap::open(&settings, &clock)?;
+        let serve = Arc::clone(&bootstrap.serve);
+        let started = Self::start_on(bootstrap, store, settings, clock);
+        // Readers share what holds their queue: they would wait for ever if they were not stopped.
         started.inspect_err(|_| serve.stop_readers())
     }
 
     fn start_on(
-        ground: Ground,
+        bootstrap: Bootstrap,
         store: Store,
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let cpu = CpuPool::start(settings.cpu_threads)?;
         let (wake_bundler, wakes) = bounded(1);
-        let writer = ground.writer(store, wake_bundler)?;
+        let writer = bootstrap.writer(store, wake_bundler)?;
         let state = Arc::clone(writer.state());
         let cuts = Arc::new(AtomicBool::new(false));
-        let bundler = ground.bundler(&state, &cuts, &clock, settings.bundle);
-        let (stop_background, stop) = bounded(0);
+        let bundler = bootstrap.bundler(&state, &cuts, &clock, settings.bundle);
+        let (stop_backbootstrap, stop) = bounded(0);
         let max_age_days = settings.download.max_age_days;
-        let retention = ground.retention(&state, &clock, max_age_days, stop.clone());
+        let retention = bootstrap.retention(&state, &clock, max_age_days, stop.clone());
         let (callbacks, worker) =
-            Callbacks::new(&ground.database, Arc::clone(&clock), max_age_days);
-        // One place a permit: a job that has a permit never waits to hand its batch over.
+            Callbacks::new(&bootstrap.database, Arc::clone(&clock), max_age_days);
+        // One place per permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
 
         let failed = Arc::new(AtomicBool::new(false));
-        let mut threads = ground.serve.start_readers(&ground.database)?;
+        let mut threads = bootstrap.serve.start_readers(&bootstrap.database)?;
         threads.push(spawn("callbacks", &failed, move || worker.run())?);
         threads.push(spawn("writer", &failed, move || writer.run(&queue))?);
         threads.push(spawn("bundler", &failed, move || bundler.run(&wakes))?);
-        let mut background = vec![spawn("retention", &failed, move || retention.run())?];
-        if let Some(checkpoints) = ground.checkpoints {
+        let mut backbootstrap = vec![spawn("retention", &failed, move || retention.run())?];
+        if let Some(checkpoints) = bootstrap.checkpoints {
             let stop = stop.clone();
             let work = move || checkpoints.run(&stop);
-            background.push(spawn("checkpoint", &failed, work)?);
+            backbootstrap.push(spawn("checkpoint", &failed, work)?);
         }
-        let (trust, database) = (Arc::clone(&ground.trust), ground.database);
+        let (trust, database) = (Arc::clone(&bootstrap.trust), bootstrap.database);
         let follow = move || trust.follow(&database, &stop);
-        background.push(spawn("trust", &failed, follow)?);
+        backbootstrap.push(spawn("trust", &failed, follow)?);
 
         let upload = &settings.upload;
         Ok(Self {
@@ -135,17 +137,17 @@ impl Engine {
             cpu,
             walk: Arc::new(Walk {
                 settings,
-                trust: ground.trust,
+                trust: bootstrap.trust,
                 writer: Arc::clone(&state),
                 clock,
             }),
             writer: state,
             submissions: Mutex::new(Some(submissions)),
-            serve: ground.serve,
+            serve: bootstrap.serve,
             callbacks,
             cuts,
             threads: Mutex::new(threads),
-            background: Mutex::new(Some((stop_background, background))),
+            backbootstrap: Mutex::new(Some((stop_backbootstrap, backbootstrap))),
             failed,
         })
     }
@@ -239,12 +241,12 @@ impl Engine {
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         threads.into_iter().for_each(join);
-        let background = self
-            .background
+        let backbootstrap = self
+            .backbootstrap
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some((stop, threads)) = background {
+        if let Some((stop, threads)) = backbootstrap {
             drop(stop);
             threads.into_iter().for_each(join);
         }
@@ -262,9 +264,10 @@ impl Walk {
         prepare(
             request,
             permit,
-            &Surroundings {
+            &UploadContext {
                 settings: &self.settings.upload,
                 legacy_sha1: &self.settings.legacy_sha1,
+                pss: &self.settings.pss,
                 keys: &self.settings.keys,
                 trust: &self.trust.current(),
                 set: &self.writer.set,
@@ -296,8 +299,8 @@ fn hand_over(
     }
 }
 
-/// What stands before anything runs: the database, and what was read from it.
-struct Ground {
+/// What threads are started with: the database, and what was read from it.
+struct Bootstrap {
     database: Database,
     checkpoints: Option<Checkpoints>,
     trust: Arc<TrustList>,
@@ -306,7 +309,7 @@ struct Ground {
     serve: Arc<Serve>,
 }
 
-impl Ground {
+impl Bootstrap {
     /// Also gives the connection that all of it was read on.
     fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<(Self, Store), StartError> {
         let mut database = Database::new(settings.database.clone());
@@ -331,7 +334,7 @@ impl Ground {
         ));
         let refreshed = serve.refresh(&mut store, clock.now().day());
         refreshed.map_err(|error| database.unreachable(error))?;
-        let ground = Self {
+        let bootstrap = Self {
             database,
             checkpoints,
             trust,
@@ -339,15 +342,15 @@ impl Ground {
             downloads,
             serve,
         };
-        Ok((ground, store))
+        Ok((bootstrap, store))
     }
 
     /// The writer, with the set that it reads.
     fn writer(&self, mut store: Store, wake_bundler: Sender<()>) -> Result<Writer, StartError> {
         let since = oldest_identity(&mut store);
         let since = since.map_err(|error| self.database.unreachable(error))?;
-        let (database, fresh) = (self.database.clone(), Arc::clone(&self.fresh));
-        Writer::start(database, &mut store, since, fresh, wake_bundler)
+        let feed = BundlerFeed::new(Arc::clone(&self.fresh), wake_bundler);
+        Writer::start(self.database.clone(), &mut store, since, Box::new(feed))
     }
 
     fn bundler(
@@ -377,7 +380,7 @@ impl Ground {
         stop: Receiver<()>,
     ) -> Retention {
         Retention {
-            connection: KeptStore::new(self.database.clone()),
+            connection: CachedStore::new(self.database.clone()),
             writer: Arc::clone(writer),
             downloads: Arc::clone(&self.downloads),
             clock: Arc::clone(clock),
@@ -389,42 +392,19 @@ impl Ground {
     }
 }
 
-/// Settings that contradict each other.
+/// Refuses settings that contradict each other.
 fn check(settings: &Settings) -> Result<(), StartError> {
-    let (upload, bundle) = (&settings.upload, &settings.bundle);
-    let refuse = |text: String| Err(StartError::Setting(text));
-    if upload.keys_max == 0 || upload.keys_max > bundle.keys_max {
-        // The reference's own start-up check (wire behaviour §13).
-        return refuse(format!(
-            "[upload] keys_max is {}: set it between 1 and [bundle] keys_max, which is {}",
-            upload.keys_max, bundle.keys_max
-        ));
+    match settings.contradiction() {
+        None => Ok(()),
+        Some(contradiction) => Err(StartError::Setting(contradiction.to_string())),
     }
-    if upload.batches_in_flight_max == 0 {
-        return refuse("[upload] batches_in_flight_max is 0: set it to 1 or more".to_owned());
-    }
-    if upload.body_bytes_max > limits::BODY_BYTES_MAX_MAX {
-        return refuse(format!(
-            "[upload] body_bytes_max is {}: set it to {} or less, which a column holds",
-            upload.body_bytes_max,
-            limits::BODY_BYTES_MAX_MAX
-        ));
-    }
-    if upload.body_bytes_max > upload.bytes_in_flight_max / limits::PARTICIPANT_SHARE_DIVISOR {
-        return refuse(format!(
-            "[upload] bytes_in_flight_max is too small for a participant's share to hold one body \
-             of body_bytes_max: set it to {} or more",
-            upload.body_bytes_max * limits::PARTICIPANT_SHARE_DIVISOR
-        ));
-    }
-    Ok(())
 }
 
 /// Migrates and opens the database, and checks that it is ours.
 fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     migrate(database)?;
     let unreachable = |error| database.unreachable(error);
-    let mut store = database.patient_store().map_err(unreachable)?;
+    let mut store = Store::open_for_long_statements(database).map_err(unreachable)?;
     let row_bytes = limits::row_bytes_max(settings.upload.body_bytes_max, settings.upload.keys_max);
     if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
         return Err(StartError::Unsuitable(unsuitable));

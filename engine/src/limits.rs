@@ -9,8 +9,12 @@ use std::time::Duration;
 /// Keys in one upload: the reference's `maximum-upload-batch-size`.
 pub const UPLOAD_KEYS_MAX: u32 = 5000;
 
+/// Characters of one key's visited countries, joined with commas: what the reference can store (its
+/// column holds 400 characters of ciphertext in base64). 96 countries of two letters.
+pub const VISITED_COUNTRIES_CHARACTERS_MAX: usize = 287;
+
 /// Bytes in one upload body. 5000 keys take 300 to 500 KB as protobuf and about 1.7 MB as JSON
-/// with 27 countries each; clients may count on 8 MB (compatibility checklist, row 1).
+/// with 27 countries each; clients may count on 8 MB (clients (a).1).
 pub const UPLOAD_BODY_BYTES_MAX: usize = 8 << 20;
 
 /// Uploads in flight over all participants: an hour's burst of the worst day is 134 full uploads,
@@ -32,6 +36,14 @@ pub const BUNDLE_MAX_DELAY: Duration = Duration::from_secs(2);
 /// Keys in one download batch: the reference's `batching.doclimit`.
 pub const BUNDLE_KEYS_MAX: u32 = 5000;
 
+/// The budget of download batches that are cut for age refills by one in this time, the rhythm in
+/// which the reference cuts; and nobody waits longer for it.
+pub const PACING_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Most that the budget holds. With the refill of a day (288) it is 336 download batches, beside the
+/// full ones: ES, the slowest reader, takes 500 a day.
+pub const PACING_BATCHES_MAX: u32 = 48;
+
 /// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB. Beside
 /// it stands what [`fresh_segments_bytes_max`] says.
 pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;
@@ -39,7 +51,7 @@ pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;
 /// Days before today that can still be downloaded: the reference's `max-age-in-days`.
 pub const DOWNLOAD_MAX_AGE_DAYS: u32 = 2;
 
-/// A key can be uploaded until this many days after its rolling start (wire behaviour §8, row 3).
+/// A key can be uploaded until this many days after its rolling start (wire §8.3).
 pub const KEY_AGE_DAYS_MAX: u32 = 15;
 
 /// Nesting of a batch signature's BER. Real signatures nest about a dozen deep.
@@ -86,10 +98,10 @@ pub const LOST_RACES_MAX: u32 = 4;
 
 /// How long an upload waits for a database that is away before it is answered with an error. Rides
 /// out the change of a cluster's node; below the shortest client time-out (IT: 10 s).
-pub const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
+pub const DATABASE_RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// How long an upload waits while other gateways are faster; below the shortest client time-out.
-pub const CONTENTION_PATIENCE: Duration = Duration::from_secs(8);
+pub const CONTENTION_RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// How far the clock of the gateway that cuts may be from the database's: the names of download
 /// batches are made of days, and never go back.
@@ -104,7 +116,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// How long to wait for another gateway that migrates.
-pub const MIGRATION_PATIENCE: Duration = Duration::from_secs(60);
+pub const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A server ends the session of a gateway that says nothing for so long: whatever became of the
 /// gateway, its transaction and its locks are gone then.
@@ -175,7 +187,7 @@ pub const LEASE_TTL: Duration = Duration::from_secs(3);
 /// Between renewals of the lease.
 pub const LEASE_RENEWAL: Duration = Duration::from_millis(750);
 
-/// Shortest time between two cuts: a commit each, beside those of the uploads.
+/// Shortest time between two cuts: each is a commit, beside those of the uploads.
 pub const CUT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Between looks at the download batches that another gateway has cut.
@@ -216,6 +228,9 @@ pub const CALLBACK_JOBS_MAX: usize = 256;
 /// written before the database's clock was set back.
 pub const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Longest time for which keys can be downloaded: what a phone can still use.
+pub const DOWNLOAD_MAX_AGE_DAYS_MAX: u32 = 14;
+
 /// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
 pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;
 
@@ -236,10 +251,10 @@ const _: () = assert!(
     CONNECTION_IDLE_MAX.as_secs() < SESSION_IDLE_MAX.as_secs(),
     "a session ends after the gateway has stopped using it"
 );
-const _: () = assert!(DATABASE_PATIENCE.as_secs() < CONTENTION_PATIENCE.as_secs());
-const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_PATIENCE.as_secs());
+const _: () = assert!(DATABASE_RETRY_MAX.as_secs() < CONTENTION_RETRY_MAX.as_secs());
+const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_RETRY_MAX.as_secs());
 const _: () = assert!(
-    MIGRATION_PATIENCE.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),
+    MIGRATION_WAIT_MAX.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),
     "who waits for a lock is not taken for lost"
 );
 const _: () = assert!(LONG_ANSWER_TIMEOUT.as_secs() < LONG_SESSION_IDLE_MAX.as_secs());

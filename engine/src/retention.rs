@@ -20,15 +20,17 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::clock::Clock;
+use crate::database::SqlError;
 use crate::domain::{Day, UnixMillis};
 use crate::limits;
-use crate::persist::{KeptStore, Lease, SqlError, Step, Store, WriterState};
+use crate::persist::WriterState;
 use crate::statistics::DownloadCounts;
+use crate::store::{CachedStore, Lease, Step, Store};
 
 /// The retention thread's own.
 #[derive(Debug)]
 pub(crate) struct Retention {
-    pub(crate) connection: KeptStore,
+    pub(crate) connection: CachedStore,
     pub(crate) writer: Arc<WriterState>,
     pub(crate) downloads: Arc<DownloadCounts>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -263,22 +265,22 @@ mod tests {
     use loadgen::local::MariaDb;
 
     use super::*;
-    use crate::bundle::FreshSegments;
+    use crate::bundle::{BundlerFeed, FreshSegments};
     use crate::clock::SystemClock;
+    use crate::database::Database;
     use crate::domain::{BatchTag, Country};
-    use crate::persist::{Database, Writer, migrate};
-    use crate::statistics::{DownloadCount, DownloadPlace};
+    use crate::persist::Writer;
+    use crate::store::{DownloadCount, DownloadPlace, migrate};
 
     fn retention(database: &Database) -> (Retention, crossbeam::channel::Sender<()>) {
         migrate(database).unwrap();
         let (wake, _wakes) = crossbeam::channel::bounded(1);
-        let fresh = Arc::new(FreshSegments::new(0));
-        let mut store = database.store().unwrap();
-        let writer =
-            Writer::start(database.clone(), &mut store, UnixMillis(0), fresh, wake).unwrap();
+        let feed = Box::new(BundlerFeed::new(Arc::new(FreshSegments::new(0)), wake));
+        let mut store = Store::open(database).unwrap();
+        let writer = Writer::start(database.clone(), &mut store, UnixMillis(0), feed).unwrap();
         let (stop_when_dropped, stop) = crossbeam::channel::bounded(0);
         let retention = Retention {
-            connection: KeptStore::new(database.clone()),
+            connection: CachedStore::new(database.clone()),
             writer: Arc::clone(writer.state()),
             downloads: Arc::default(),
             clock: Arc::new(SystemClock),
@@ -311,7 +313,9 @@ mod tests {
             downloads.put_back([(place, one)].into());
         };
         let written = || {
-            let found = database.store().unwrap().statistics(place.day, place.day);
+            let found = Store::open(&database)
+                .unwrap()
+                .statistics(place.day, place.day);
             found.unwrap().days.first().map_or(0, |day| day.downloads)
         };
         retention.tick();

@@ -23,8 +23,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use siphasher::sip128::SipHasher24;
 
-use crate::StartError;
-use crate::domain::KeyIdentity;
+use crate::domain::{Country, KeyIdentity, UploadTag};
 
 /// Bytes of a secret: 256 bits.
 const SECRET_BYTES: usize = 32;
@@ -48,10 +47,15 @@ pub enum UnsealError {
     Broken,
 }
 
+/// Why the keys of an installation cannot be read: one sentence, without any part of the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeysError(String);
+
 /// The secret keys of an installation: one identity key, and a ring of sealing keys of which the
 /// newest seals.
 ///
-/// Written as text, a line a key: `identity BASE64`, `sealing ID BASE64`, `standby ID BASE64`; each
+/// Written as text, one line per key: `identity BASE64`, `sealing ID BASE64`, `standby ID BASE64`; each
 /// 32 bytes; `#` begins a comment; the sealing key with the highest id seals. A standby key opens
 /// and does not seal: all gateways have to know a key before one of them seals with it.
 #[derive(Clone)]
@@ -75,8 +79,8 @@ impl Keys {
     ///
     /// # Errors
     /// One sentence that says what is wrong, without any part of the text.
-    pub fn parse(text: &str) -> Result<Self, StartError> {
-        let keys = KeyText::parse(text).map_err(StartError::Setting)?;
+    pub fn parse(text: &str) -> Result<Self, KeysError> {
+        let keys = KeyText::parse(text).map_err(KeysError)?;
         let ring = keys.ring.iter();
         Ok(Self(Arc::new(KeysInner {
             hasher: IdentityHasher::new(&keys.identity),
@@ -105,8 +109,8 @@ impl Keys {
     ///
     /// # Errors
     /// When the text cannot be read, or its highest id is the last one possible.
-    pub fn add_sealing_key_text(text: &str) -> Result<String, StartError> {
-        let keys = KeyText::parse(text).map_err(StartError::Setting)?;
+    pub fn add_sealing_key_text(text: &str) -> Result<String, KeysError> {
+        let keys = KeyText::parse(text).map_err(KeysError)?;
         let last = keys.ring.last_key_value();
         match last.and_then(|(_, key)| key.standby_line) {
             Some(line) => Ok(promote(text, line)),
@@ -119,8 +123,8 @@ impl Keys {
     ///
     /// # Errors
     /// When the text cannot be read, or its highest id is the last one possible.
-    pub fn add_standby_key_text(text: &str) -> Result<String, StartError> {
-        let keys = KeyText::parse(text).map_err(StartError::Setting)?;
+    pub fn add_standby_key_text(text: &str) -> Result<String, KeysError> {
+        let keys = KeyText::parse(text).map_err(KeysError)?;
         append_key(text, &keys, "standby")
     }
 
@@ -338,10 +342,10 @@ impl KeyText {
 }
 
 /// Appends a fresh key with the next id.
-fn append_key(text: &str, keys: &KeyText, role: &str) -> Result<String, StartError> {
+fn append_key(text: &str, keys: &KeyText, role: &str) -> Result<String, KeysError> {
     let last = keys.ring.last_key_value().map_or(0, |(&id, _)| id);
     let id = last.checked_add(1).ok_or_else(|| {
-        StartError::Setting("the encryption keys have no id left for another key".to_owned())
+        KeysError("the encryption keys have no id left for another key".to_owned())
     })?;
     let separator = if text.ends_with('\n') { "" } else { "\n" };
     let secret = random_secret_text();
@@ -374,6 +378,11 @@ fn shape(line: usize) -> String {
          `standby ID BASE64`, with 32 bytes in base64",
         line.saturating_add(1)
     )
+}
+
+/// What a seal is bound to: a row's key data cannot be moved to another row.
+pub(crate) fn seal_context(country: Country, tag: &UploadTag) -> Vec<u8> {
+    [country.as_str().as_bytes(), tag.as_str().as_bytes()].concat()
 }
 
 #[cfg(test)]

@@ -1,9 +1,17 @@
-//! What the engine is told at start. `api` reads it from the configuration file.
+//! What the engine is told at start.
+//!
+//! The sections `[upload]`, `[bundle]` and `[download]` of the configuration file are the types
+//! below: their documentation is the text of the template that `efgs init` writes, and their
+//! defaults and ranges hold everywhere.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
 
 use crate::domain::Country;
 use crate::limits;
@@ -24,73 +32,173 @@ pub struct Settings {
     pub bundle: BundleSettings,
     /// Downloads.
     pub download: DownloadSettings,
-    /// Participants that may sign with SHA-1 (design, semantics 8: CZ and IE do).
+    /// Participants that may sign with SHA-1.
     pub legacy_sha1: Vec<Country>,
-    /// Threads for the CPU stages; 0 means one a core.
+    /// Participants that may sign with RSA-PSS, which verifiers built like the reference do not know.
+    pub pss: Vec<Country>,
+    /// Threads for the CPU stages; 0 means one per core.
     pub cpu_threads: usize,
 }
 
-/// `[upload]`
-#[derive(Debug, Clone, Copy)]
+impl Settings {
+    /// The first setting that another one rules out.
+    pub fn contradiction(&self) -> Option<Contradiction> {
+        let (upload, bundle) = (&self.upload, &self.bundle);
+        if upload.keys_max > bundle.keys_max {
+            // The reference refuses this, too, when it starts.
+            return Some(Contradiction {
+                section: "upload",
+                key: "keys_max",
+                must: format!(
+                    "must not be greater than [bundle] keys_max, which is {}: an upload is never split",
+                    bundle.keys_max
+                ),
+            });
+        }
+        let (body, shares) = (upload.body_bytes_max, limits::PARTICIPANT_SHARE_DIVISOR);
+        if body > upload.bytes_in_flight_max / shares {
+            return Some(Contradiction {
+                section: "upload",
+                key: "bytes_in_flight_max",
+                must: format!(
+                    "must be at least {shares} times [upload] body_bytes_max, which is {body}: a participant's share must hold a whole body"
+                ),
+            });
+        }
+        None
+    }
+}
+
+/// A setting that another one rules out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Its section.
+    pub section: &'static str,
+    /// Its name there.
+    pub key: &'static str,
+    /// What it must be, and why.
+    pub must: String,
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {} {}", self.section, self.key, self.must)
+    }
+}
+
+/// Limits for uploads.
+#[derive(Debug, Clone, Copy, SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct UploadSettings {
-    /// Most keys in one upload (reference: `maximum-upload-batch-size`).
+    /// Most keys in one upload.
+    #[default(limits::UPLOAD_KEYS_MAX)]
+    #[schemars(range(min = 1, max = 100_000))]
     pub keys_max: u32,
-    /// Largest body, in bytes.
+    /// Largest body of an upload, in bytes.
+    #[default(limits::UPLOAD_BODY_BYTES_MAX)]
+    #[schemars(range(min = 1024, max = limits::BODY_BYTES_MAX_MAX))]
     pub body_bytes_max: usize,
-    /// Uploads in flight, over all participants.
+    /// Most uploads in flight, over all participants; one participant may have a quarter of them.
+    #[default(limits::BATCHES_IN_FLIGHT_MAX)]
+    #[schemars(range(min = limits::PARTICIPANT_SHARE_DIVISOR, max = 100_000))]
     pub batches_in_flight_max: usize,
-    /// Body bytes in flight, over all participants.
+    /// Most bytes of bodies in flight, over all participants; one participant may have a quarter
+    /// of them.
+    #[default(limits::BYTES_IN_FLIGHT_MAX)]
+    #[schemars(range(min = 1024, max = 1_u64 << 40))]
     pub bytes_in_flight_max: usize,
 }
 
-impl Default for UploadSettings {
-    fn default() -> Self {
-        Self {
-            keys_max: limits::UPLOAD_KEYS_MAX,
-            body_bytes_max: limits::UPLOAD_BODY_BYTES_MAX,
-            batches_in_flight_max: limits::BATCHES_IN_FLIGHT_MAX,
-            bytes_in_flight_max: limits::BYTES_IN_FLIGHT_MAX,
-        }
-    }
-}
-
-/// `[bundle]`
-#[derive(Debug, Clone, Copy)]
+/// Cutting of download batches.
+#[derive(Debug, Clone, Copy, SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct BundleSettings {
-    /// Longest wait of an upload before a download batch is cut.
+    /// Longest wait of an upload before others can download it, in milliseconds.
+    #[default(limits::BUNDLE_MAX_DELAY)]
+    #[serde(rename = "max_delay_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 1, max = 3_600_000))]
     pub max_delay: Duration,
-    /// Most keys in a download batch (reference: `batching.doclimit`).
+    /// Most keys in a download batch.
+    #[default(limits::BUNDLE_KEYS_MAX)]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub keys_max: u32,
-    /// Memory for encoded bundles, in bytes; uploads that wait to be cut may take a quarter as much
-    /// again.
+    /// Memory for encoded download batches, in bytes; uploads that wait to be cut may take a
+    /// quarter as much again.
+    #[default(limits::BUNDLE_CACHE_BYTES_MAX)]
+    #[schemars(range(min = 1 << 20, max = 1_u64 << 40))]
     pub cache_bytes_max: usize,
-    /// How far the clock may be from the database's; nothing for simulated time.
+    /// Whether download batches that are not full are paced, so that no day has more than the
+    /// slowest client reads.
+    #[default(true)]
+    pub paced: bool,
+    /// Most download batches that may be cut before they are full when nothing was cut for long.
+    #[default(limits::PACING_BATCHES_MAX)]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub paced_batches_max: u32,
+    /// In which time one more may be cut, in milliseconds; an upload waits for it no longer.
+    #[default(limits::PACING_INTERVAL)]
+    #[serde(rename = "paced_interval_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 1, max = 86_400_000))]
+    pub paced_interval: Duration,
+    /// How far the clock may be from the database's; nothing for simulated time. Not configurable.
+    #[default(Some(limits::CLOCK_SKEW_MAX))]
+    #[serde(skip)]
     pub clock_skew_max: Option<Duration>,
 }
 
-impl Default for BundleSettings {
-    fn default() -> Self {
-        Self {
-            max_delay: limits::BUNDLE_MAX_DELAY,
-            keys_max: limits::BUNDLE_KEYS_MAX,
-            cache_bytes_max: limits::BUNDLE_CACHE_BYTES_MAX,
-            clock_skew_max: Some(limits::CLOCK_SKEW_MAX),
+impl BundleSettings {
+    /// The pace of download batches that are not full; nothing if they are not paced.
+    pub const fn pacing(&self) -> Option<Pacing> {
+        match self.paced {
+            true => Some(Pacing {
+                interval: self.paced_interval,
+                batches_max: self.paced_batches_max,
+            }),
+            false => None,
         }
     }
 }
 
-/// `[download]`
-#[derive(Debug, Clone, Copy)]
+/// How many download batches may be cut that are not full (decision 25).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pacing {
+    /// The budget refills by one per interval, at least a millisecond; it is also the longest that an
+    /// upload waits for it.
+    pub interval: Duration,
+    /// Most download batches that the budget holds; at least 1.
+    pub batches_max: u32,
+}
+
+/// Downloads.
+#[derive(Debug, Clone, Copy, SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct DownloadSettings {
-    /// Days before today that can still be asked for (reference: `max-age-in-days`).
+    /// Days before today whose download batches can still be asked for.
+    #[default(limits::DOWNLOAD_MAX_AGE_DAYS)]
+    #[schemars(range(min = 0, max = limits::DOWNLOAD_MAX_AGE_DAYS_MAX))]
     pub max_age_days: u32,
 }
 
-impl Default for DownloadSettings {
-    fn default() -> Self {
-        Self {
-            max_age_days: limits::DOWNLOAD_MAX_AGE_DAYS,
-        }
+/// Durations as whole milliseconds, in configuration files.
+pub mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    /// Writes a duration.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(wait: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Reads a duration.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }
 
@@ -104,17 +212,19 @@ pub enum DatabaseUrl {
     Mysql(String),
 }
 
-impl FromStr for DatabaseUrl {
-    type Err = crate::StartError;
+/// The text names no database that the gateway can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the database must be sqlite:PATH or mysql://USER:PASSWORD@HOST:PORT/NAME")]
+pub struct DatabaseUrlError;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
         match text.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             Some(("mysql", rest)) if rest.starts_with("//") => Ok(Self::Mysql(text.to_owned())),
-            _ => Err(crate::StartError::Setting(
-                "[database] url must be sqlite:PATH or mysql://USER:PASSWORD@HOST:PORT/NAME"
-                    .to_owned(),
-            )),
+            _ => Err(DatabaseUrlError),
         }
     }
 }

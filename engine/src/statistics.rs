@@ -10,80 +10,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::bundle::Download;
-use crate::domain::{BatchTag, Country, Day, UnixMillis};
 use crate::limits;
-
-/// What was counted in a range of days.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// By day and country, ascending; only where there is something.
-    pub days: Vec<CountryDay>,
-    /// By day, ascending.
-    pub cleanups: Vec<Cleanup>,
-}
-
-/// What a country did on a day, in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CountryDay {
-    /// The day.
-    pub day: Day,
-    /// The participant.
-    pub country: Country,
-    /// Uploads that were stored.
-    pub uploads: u64,
-    /// Keys in them.
-    pub uploaded_keys: u64,
-    /// Different download batches that were answered.
-    pub batches: u64,
-    /// Downloads that were answered, repeats included.
-    pub downloads: u64,
-    /// Keys in them.
-    pub downloaded_keys: u64,
-}
-
-impl CountryDay {
-    pub(crate) const fn new(day: Day, country: Country) -> Self {
-        Self {
-            day,
-            country,
-            uploads: 0,
-            uploaded_keys: 0,
-            batches: 0,
-            downloads: 0,
-            downloaded_keys: 0,
-        }
-    }
-}
-
-/// A day's retention: how many keys were stored in download batches before and after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cleanup {
-    /// The day, in UTC.
-    pub day: Day,
-    /// When something was last deleted; when it was looked for, if nothing was.
-    pub cleaned_at: UnixMillis,
-    /// Keys before.
-    pub keys_before: u64,
-    /// Keys whose data was deleted.
-    pub keys_deleted: u64,
-    /// Keys after.
-    pub keys_after: u64,
-}
-
-/// What downloads are counted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct DownloadPlace {
-    pub(crate) country: Country,
-    pub(crate) day: Day,
-    pub(crate) batch: BatchTag,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct DownloadCount {
-    pub(crate) downloads: u64,
-    pub(crate) keys: u64,
-}
+pub use crate::store::{Cleanup, CountryDay, Statistics};
+use crate::store::{DownloadCount, DownloadPlace};
 
 type Counts = BTreeMap<DownloadPlace, DownloadCount>;
 
@@ -93,13 +22,8 @@ pub(crate) struct DownloadCounts(Mutex<Counts>);
 
 impl DownloadCounts {
     /// Counts an answer.
-    pub(crate) fn count(&self, day: Day, download: &Download) {
-        let place = DownloadPlace {
-            country: download.reader,
-            day,
-            batch: download.batch.tag,
-        };
-        let keys = u64::from(download.key_count());
+    pub(crate) fn count(&self, place: DownloadPlace, keys: u32) {
+        let keys = u64::from(keys);
         add(
             &mut self.lock(),
             place,
@@ -133,17 +57,4 @@ fn add(counts: &mut Counts, place: DownloadPlace, more: DownloadCount) {
     let count = counts.entry(place).or_default();
     count.downloads += more.downloads;
     count.keys += more.keys;
-}
-
-/// Counts uploads and their keys by day and country.
-pub(crate) fn add_uploads(
-    uploads: impl Iterator<Item = (Day, Country, u64)>,
-) -> BTreeMap<(Day, Country), (u64, u64)> {
-    let mut counts = BTreeMap::new();
-    for (day, country, keys) in uploads {
-        let count: &mut (u64, u64) = counts.entry((day, country)).or_default();
-        count.0 += 1;
-        count.1 += keys;
-    }
-    counts
 }

@@ -1,5 +1,9 @@
 //! The spine: one upload, stage after stage, then the hand-over to persist.
 
+mod error;
+
+pub use error::{Rejection, UploadError};
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -9,14 +13,13 @@ use crate::clock::Clock;
 use crate::decode::decode;
 use crate::dedup::{IdentitySet, Probe, TagIndex, TagState, UniqueBatch, dedup};
 use crate::domain::{ContentDigest, Country, Format, Thumbprint, UnixMillis, UploadTag};
-use crate::error::{Rejection, UploadError};
-use crate::seal::Keys;
+use crate::seal::{Keys, seal_context};
 use crate::settings::UploadSettings;
 use crate::stage::{StageTime, timed};
 use crate::trust::Trust;
 use crate::validate::{ValidBatch, validate};
-use crate::verify::{SignedContent, VerifiedBatch, verify};
-use crate::wire::json;
+use crate::verify::{Exceptions, SignedContent, VerifiedBatch, VerifyContext, verify};
+use crate::wire::{BodyError, json};
 
 /// An authenticated upload, as it came in.
 #[derive(Debug)]
@@ -59,11 +62,13 @@ pub(crate) type Reply = Box<dyn FnOnce(Result<Receipt, UploadError>) + Send>;
 
 /// What the stages need to know beside the upload itself.
 #[derive(Debug)]
-pub struct Surroundings<'a> {
+pub struct UploadContext<'a> {
     /// Bounds of uploads.
     pub settings: &'a UploadSettings,
     /// Participants that may sign with SHA-1.
     pub legacy_sha1: &'a [Country],
+    /// Participants that may sign with RSA-PSS.
+    pub pss: &'a [Country],
     /// Makes identities, and seals.
     pub keys: &'a Keys,
     /// The certificate list.
@@ -92,16 +97,16 @@ pub enum Prepared {
 pub fn prepare(
     request: &UploadRequest,
     permit: Permit,
-    around: &Surroundings<'_>,
+    context: &UploadContext<'_>,
 ) -> Result<Prepared, UploadError> {
     let walk = Walk {
         request,
-        around,
-        now: around.clock.now(),
+        context,
+        now: context.clock.now(),
     };
     let mut decoding = StageTime::of("decode");
     let body = decoding.add(|| walk.protobuf_body())?;
-    let decoded = decoding.add(|| decode(&body, around.settings.keys_max))?;
+    let decoded = decoding.add(|| decode(&body, context.settings.keys_max))?;
     drop(decoding);
     let valid = timed("validate", || validate(decoded, walk.now))?;
     walk.log_validated(&valid);
@@ -120,20 +125,20 @@ const fn replay(key_count: u32) -> Prepared {
     })
 }
 
-/// An upload on its way, and the instant at which it is judged.
+/// An upload on its way through the stages, and the instant that they see.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     request: &'a UploadRequest,
-    around: &'a Surroundings<'a>,
+    context: &'a UploadContext<'a>,
     now: UnixMillis,
 }
 
 impl<'a> Walk<'a> {
-    fn protobuf_body(&self) -> Result<Cow<'a, [u8]>, Rejection> {
+    fn protobuf_body(&self) -> Result<Cow<'a, [u8]>, BodyError> {
         let body = &self.request.body;
         match self.request.format {
             Format::Protobuf => Ok(Cow::Borrowed(body)),
-            Format::Json => json::to_protobuf(body, self.around.settings.keys_max).map(Cow::Owned),
+            Format::Json => json::to_protobuf(body, self.context.settings.keys_max).map(Cow::Owned),
         }
     }
 
@@ -145,13 +150,22 @@ impl<'a> Walk<'a> {
         let mut verifying = StageTime::of("verify");
         let content = verifying.add(|| crate::verify::signed_content(&valid));
         let key_count = valid.keys().key_count();
-        // The reference looks at the tag before the signature (wire behaviour §11, row 10).
+        // The reference looks at the tag before the signature (wire §11.10).
         let known = self.tag_state(&content);
         if known == TagState::Taken {
             return Err(Rejection::UploadTagTaken { key_count }.into());
         }
-        let verify = || verify(valid, &content, self.request, self.around, self.now);
-        let verified = verifying.add(verify)?;
+        let context = VerifyContext {
+            country: self.request.country,
+            batch_signature: &self.request.batch_signature,
+            exceptions: Exceptions {
+                sha1: self.context.legacy_sha1.contains(&self.request.country),
+                pss: self.context.pss.contains(&self.request.country),
+            },
+            trust: self.context.trust,
+            now: self.now,
+        };
+        let verified = verifying.add(|| verify(valid, &content, &context))?;
         self.log_verified(&verified);
         let is_new = known != TagState::SameContent;
         Ok(is_new.then_some((verified, content)))
@@ -165,7 +179,7 @@ impl<'a> Walk<'a> {
         permit: Permit,
     ) -> Result<Prepared, UploadError> {
         let key_count = verified.key_count();
-        let (keys, set) = (self.around.keys, self.around.set);
+        let (keys, set) = (self.context.keys, self.context.set);
         match timed("dedup", || dedup(verified, content.canonical(), keys, set)) {
             Ok(unique) => {
                 let sealed = timed("seal", || self.seal(unique, permit));
@@ -182,7 +196,7 @@ impl<'a> Walk<'a> {
 
     fn tag_state(&self, content: &SignedContent) -> TagState {
         let (country, tag) = (self.request.country, &self.request.tag);
-        self.around.tags.state(country, tag, content.digest())
+        self.context.tags.state(country, tag, content.digest())
     }
 
     /// Seal: encode once, encrypt once.
@@ -201,7 +215,7 @@ impl<'a> Walk<'a> {
             key_count: verified.key_count(),
             created_at: self.now,
             probe,
-            sealed: self.around.keys.seal(&segment, &context),
+            sealed: self.context.keys.seal(&segment, &context),
             segment: Bytes::from(segment),
             permit,
         }
@@ -255,9 +269,4 @@ impl SealedBatch {
             + self.batch_signature.len()
             + 256
     }
-}
-
-/// What a seal is bound to: a row's key data cannot be moved to another row.
-pub(crate) fn seal_context(country: Country, tag: &UploadTag) -> Vec<u8> {
-    [country.as_str().as_bytes(), tag.as_str().as_bytes()].concat()
 }

@@ -9,14 +9,12 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::decode::{DecodedBatch, DecodedKey};
-use crate::domain::{Country, UnixMillis};
-use crate::error::Rejection;
+use crate::decode::{Countries, DecodedBatch, DecodedKey};
+use crate::domain::{Country, REPORT_TYPES, UnixMillis};
 use crate::limits::KEY_AGE_DAYS_MAX;
-use crate::wire::json::REPORT_TYPES;
 
-/// A rule of one key. In the order in which they are checked (wire behaviour §8; the last two are
-/// ours: design, semantics 14).
+/// A rule of one key. In the order in which they are checked (wire §8; the last three are
+/// ours: decision 14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyRule {
     /// `keyData` is there.
@@ -32,9 +30,12 @@ pub enum KeyRule {
     RiskLevel,
     /// The report type is one of the enumeration.
     ReportType,
-    /// No visited country contains a comma, and countries and origin are ASCII: else different
-    /// keys would have the same canonical text.
+    /// Countries and origin are ASCII, and no visited country contains a comma or a control
+    /// character.
     CountryText,
+    /// The visited countries, joined with commas, have at most 287 characters, which is what the
+    /// reference can store. Decoding stops where they have more, so this comes first.
+    CountriesLength,
 }
 
 /// What the rule says, as the reference words it where it has the rule.
@@ -47,9 +48,20 @@ impl fmt::Display for KeyRule {
             Self::RollingPeriod => "Invalid rolling period.",
             Self::RiskLevel => "Invalid transmission risk level.",
             Self::ReportType => "Invalid report type.",
-            Self::CountryText => "Countries must be ASCII without comma.",
+            Self::CountryText => "Countries must be ASCII without commas and control characters.",
+            Self::CountriesLength => "The visited countries have more than 287 characters.",
         })
     }
+}
+
+/// A key breaks a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("key {index}: {rule}")]
+pub struct InvalidKey {
+    /// Zero-based position in the request.
+    pub index: u32,
+    /// The first rule that it breaks.
+    pub rule: KeyRule,
 }
 
 /// A key does not originate in the expected country.
@@ -90,12 +102,12 @@ const REPORT_TYPE_MAX: i32 = REPORT_TYPES.len() as i32 - 1;
 /// Checks all keys against the clock.
 ///
 /// # Errors
-/// [`Rejection::InvalidKey`] for the first offending key.
-pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, Rejection> {
+/// [`InvalidKey`] for the first offending key.
+pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, InvalidKey> {
     let starts = rolling_starts(now);
     for (index, key) in (0..).zip(batch.keys()) {
         if let Err(rule) = check_key(key, &starts) {
-            return Err(Rejection::InvalidKey { index, rule });
+            return Err(InvalidKey { index, rule });
         }
     }
     Ok(ValidBatch(batch))
@@ -127,6 +139,10 @@ fn rolling_starts(now: UnixMillis) -> RangeInclusive<u64> {
 fn check_key(key: &DecodedKey<'_>, starts: &RangeInclusive<u64>) -> Result<(), KeyRule> {
     let fields = &key.fields;
     let rule = |holds: bool, rule: KeyRule| if holds { Ok(()) } else { Err(rule) };
+    rule(
+        key.countries != Countries::TooLong,
+        KeyRule::CountriesLength,
+    )?;
     rule(!fields.key_data.is_empty(), KeyRule::KeyDataPresent)?;
     rule(fields.key_data.len() == 16, KeyRule::KeyDataLength)?;
     rule(
@@ -146,7 +162,7 @@ fn check_key(key: &DecodedKey<'_>, starts: &RangeInclusive<u64>) -> Result<(), K
         (0..=REPORT_TYPE_MAX).contains(&fields.report_type),
         KeyRule::ReportType,
     )?;
-    rule(key.has_plain_countries, KeyRule::CountryText)
+    rule(key.countries == Countries::Plain, KeyRule::CountryText)
 }
 
 #[cfg(test)]
@@ -172,7 +188,7 @@ mod tests {
         days_since_onset: 3,
     };
 
-    fn judge(key: &KeyFields<'_>, countries: &[&str]) -> Result<(), Rejection> {
+    fn judge(key: &KeyFields<'_>, countries: &[&str]) -> Result<(), InvalidKey> {
         let mut body = Vec::new();
         write_key(&mut body, &VALID, ["FR"].into_iter());
         write_key(&mut body, key, countries.iter().copied());
@@ -180,7 +196,7 @@ mod tests {
     }
 
     fn check(key: KeyFields<'_>, broken: Option<KeyRule>) {
-        let expected = broken.map_or(Ok(()), |rule| Err(Rejection::InvalidKey { index: 1, rule }));
+        let expected = broken.map_or(Ok(()), |rule| Err(InvalidKey { index: 1, rule }));
         assert_eq!(judge(&key, &["FR", "IT"]), expected, "{key:?}");
     }
 
@@ -302,11 +318,11 @@ mod tests {
 
     #[test]
     fn rejects_country_text_whose_canonical_form_is_ambiguous() {
-        let broken = Err(Rejection::InvalidKey {
+        let broken = Err(InvalidKey {
             index: 1,
             rule: KeyRule::CountryText,
         });
-        for countries in [["DE,FR", "IT"].as_slice(), &["É"], &[","]] {
+        for countries in [["DE,FR", "IT"].as_slice(), &["É"], &[","], &["D\u{1}"]] {
             assert_eq!(judge(&VALID, countries), broken, "{countries:?}");
         }
         assert_eq!(judge(&VALID, &[]), Ok(()));
@@ -317,6 +333,18 @@ mod tests {
             },
             Some(KeyRule::CountryText),
         );
+    }
+
+    #[test]
+    fn rejects_more_than_287_characters_of_visited_countries() {
+        let broken = Err(InvalidKey {
+            index: 1,
+            rule: KeyRule::CountriesLength,
+        });
+        assert_eq!(judge(&VALID, &["FR"; 96]), Ok(()));
+        assert_eq!(judge(&VALID, &["FR"; 97]), broken);
+        assert_eq!(judge(&VALID, &[&"x".repeat(287)]), Ok(()));
+        assert_eq!(judge(&VALID, &[&"x".repeat(288)]), broken);
     }
 
     #[test]

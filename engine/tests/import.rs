@@ -18,7 +18,7 @@ use engine::domain::{CertificateKind, Country, Day, Format, UnixMillis};
 use engine::import::{ImportError, ImportRequest, Imported, Note, UrlCheck, import};
 use engine::settings::DatabaseUrl;
 use engine::upload::{Receipt, UploadRequest};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyMessages, read_key};
 use engine::{Engine, StartError};
 use loadgen::local::MariaDb;

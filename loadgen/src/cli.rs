@@ -16,10 +16,10 @@ use engine::domain::{Day, DayError};
 use loadgen::client::{Caller, Protocol, Target};
 use loadgen::config::Config;
 use loadgen::demo::{self, DemoOptions, demo};
+use loadgen::load::{RunOptions, send_prepared};
 use loadgen::participants::{self, Participant};
 use loadgen::profiles::{Profile, Profiles};
 use loadgen::record::{Record, RecordWriter};
-use loadgen::run::RunOptions;
 use loadgen::scenario::Scenario;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
@@ -250,7 +250,15 @@ impl RunArgs {
             timeout: Duration::from_secs(self.place.timeout_seconds),
             retry_for: Duration::from_secs(self.retry_seconds),
         };
-        let report = steps::upload(&scene.callers, uploads, &options, record.transpose()?).await?;
+        let record = record.transpose()?;
+        let sending = send_prepared(
+            scene.participants,
+            &scene.callers,
+            uploads,
+            &options,
+            record,
+        );
+        let report = sending.await?;
         writeln!(
             stdout(),
             "{}, seed {}\n{report}",

@@ -194,7 +194,7 @@ impl Caller {
     }
 }
 
-/// What a proxy that ends TLS tells the gateway (wire behaviour §4).
+/// What a proxy that ends TLS tells the gateway (wire §4).
 fn identity_headers(country: Country, identity: &Identity) -> HeaderMap {
     let thumbprint = Thumbprint(sha256(&identity.chain[0])).to_string();
     let name = format!("C={country}");

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::KeyGenerator;
 use crate::participants::Participant;
+use crate::protocol::signed_bytes;
 use crate::signer::Encoding;
-use crate::workload::signed_bytes;
 
 /// A way to misbehave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Kind {
         Self::WrongDate,
     ];
 
-    /// The status that answers it (wire behaviour §1 to §11).
+    /// The status that answers it (wire §1 to §11).
     pub const fn status(self) -> u16 {
         match self {
             Self::WrongCertificate => 403,

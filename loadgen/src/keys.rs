@@ -1,9 +1,9 @@
 //! Diagnosis keys from a seed, written straight into protobuf bodies. The same seed gives the same
 //! keys, on any machine, in any order of asking.
 //!
-//! A person shares the keys of the last 14 days (spec: sizing), each from midnight to midnight.
+//! A person shares the keys of the last 14 days (sizing §1), each from midnight to midnight.
 //! Half of the people visited up to three countries, half four to fourteen: 60 bytes a key on
-//! average, as the sizing assumes.
+//! average, as sizing §1 assumes.
 
 use engine::domain::{Country, Day};
 use rand::{Rng, RngCore, SeedableRng};

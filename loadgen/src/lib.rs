@@ -15,7 +15,6 @@
 //! | [`hostile`] | requests that no participant should send |
 //! | [`load`] | runs scenarios and measures them second by second |
 //! | [`find_limit`] | the rate at which an objective breaks |
-//! | [`run`] | uploads from all participants at once |
 //! | [`record`] | what was sent and answered, as JSON lines |
 //! | [`results`] | what a run measured, as JSON lines, for plans and reports |
 //! | [`plan`] | capacity plans from volumes and unit costs |
@@ -42,11 +41,11 @@ pub mod participants;
 pub mod plan;
 pub mod profiles;
 pub mod progress;
+pub mod protocol;
 pub mod quantity;
 pub mod record;
 pub mod report;
 pub mod results;
-pub mod run;
 pub mod scenario;
 pub mod schedule;
 pub mod signer;

@@ -1,5 +1,5 @@
 //! Batch signatures as national backends make them: detached CMS `SignedData` over the signed
-//! bytes of a batch (wire behaviour §9 and §10).
+//! bytes of a batch (wire §9 and §10).
 
 use std::fmt;
 

@@ -4,12 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use engine::domain::{Country, Day, UnixMillis, UploadTag};
-use engine::wire::canonical::CanonicalBytes;
-use engine::{Rejection, decode};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::keys::{KeyGenerator, Seed};
 use crate::participants::Participant;
+use crate::protocol::{Malformed, signed_bytes};
 use crate::signer::Encoding;
 
 /// One upload before its keys are made.
@@ -117,7 +116,7 @@ impl PreparedUpload {
         body: Vec<u8>,
         participant: &Participant,
         at: UnixMillis,
-    ) -> Result<Self, Rejection> {
+    ) -> Result<Self, Malformed> {
         let signed_bytes = signed_bytes(&body)?;
         let encoding = match spec.index % 2 {
             0 => Encoding::Der,
@@ -132,14 +131,6 @@ impl PreparedUpload {
             signed_digest,
         })
     }
-}
-
-/// What is signed of a body: canonical texts in signing order.
-///
-/// # Errors
-/// When the body is no batch of diagnosis keys.
-pub fn signed_bytes(body: &[u8]) -> Result<Vec<u8>, Rejection> {
-    Ok(CanonicalBytes::of(&decode::decode(body, u32::MAX)?).signed_bytes())
 }
 
 /// SHA-256.

@@ -1,4 +1,4 @@
-//! `efgs callback`: who is told of new download batches.
+//! `efgs callback`: subscriptions to new download batches.
 
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
@@ -8,16 +8,16 @@ use engine::domain::{Country, UnixMillis};
 use engine::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
-use super::certificates::instant;
-use super::{ConfigArguments, say};
+use super::config::ConfigArguments;
+use super::output::{instant, say};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CallbackCommand {
     List(ListArguments),
-    /// Enable a subscription that has failed too often
+    /// Enable a subscription that was disabled
     ///
-    /// It goes on where it was, as far as that can still be downloaded. Running gateways follow
-    /// within a second or two.
+    /// Delivery continues where it stopped, as far as the download batches can still be downloaded.
+    /// Running gateways follow within two seconds.
     #[command(
         after_help = "Example:\n  efgs callback enable --config demo/efgs.toml --country DE 1"
     )]
@@ -34,17 +34,18 @@ pub(super) enum CallbackCommand {
     Remove(Named),
 }
 
-/// Show all callback subscriptions and how they fare
+/// Show all callback subscriptions and their state
 ///
-/// Country, id, state, what is told next and when, how many download batches wait to be told, the
-/// URL, and why the last attempt failed. A subscription is disabled when six attempts in a row have
-/// failed: its participant does not find it any more, and begins anew when it subscribes again.
+/// Country, id, state, the next download batch to announce and when, how many are pending, the URL,
+/// and why the last attempt failed. A subscription is disabled when too many attempts in a row have
+/// failed (`[callback] attempts_max`): its participant no longer sees it, and a new PUT of it goes on
+/// where it was.
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLE)]
 pub(super) struct ListArguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// How to write
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -56,9 +57,9 @@ Examples:
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A line a subscription
+    /// One line per subscription
     Table,
-    /// A list of objects
+    /// A JSON array of objects
     Json,
 }
 
@@ -86,7 +87,7 @@ pub(super) fn run(command: &CallbackCommand) -> anyhow::Result<()> {
 
 fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?;
-    let max_age_days = settings.download()?.max_age_days;
+    let max_age_days = settings.download().max_age_days;
     let mut admin = Admin::open(&settings.database)?;
     let states = admin.subscriptions(SystemClock.now().day(), max_age_days)?;
     match arguments.format {

@@ -1,4 +1,4 @@
-//! `efgs cert`: who may connect and sign.
+//! `efgs cert`: the participants' certificates.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,10 @@ use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::pki::Certificate;
 use engine::trust::{CertificateRow, ListedCertificate};
 use engine::{Clock as _, SystemClock};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use super::config::ConfigArguments;
 use super::files::read;
-use super::{ConfigArguments, say};
+use super::output::{instant, say};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CertCommand {
@@ -24,15 +23,16 @@ pub(super) enum CertCommand {
     Revoke(RevokeArguments),
     /// Check every listed certificate against the trust anchor
     ///
-    /// Ends with status 1 if the trust anchor does not vouch for one of them.
+    /// Ends with status 1 if the signature of one of them is missing or wrong.
     #[command(after_help = "Example:\n  efgs cert verify --config demo/efgs.toml")]
     Verify(ConfigArguments),
 }
 
-/// List a certificate, so that its owner may connect, sign or be called back
+/// Add a certificate, so that its owner can connect, sign uploads or receive callbacks
 ///
-/// The trust anchor vouches for the exact bytes of the PEM file, with RSA or ECDSA and SHA-256. The
-/// file must be as `openssl x509` writes it; with --trust-anchor-key it is written so first. Running gateways follow within 5 seconds.
+/// The trust anchor signs the exact bytes of the PEM file, with RSA or ECDSA and SHA-256. The file
+/// must be as `openssl x509` writes it; with --trust-anchor-key it is converted first. Running
+/// gateways use it within 5 seconds.
 #[derive(Debug, Args)]
 #[command(after_help = ADD_EXAMPLE)]
 pub(super) struct AddArguments {
@@ -52,7 +52,7 @@ pub(super) struct AddArguments {
 }
 
 const ADD_EXAMPLE: &str = "\
-Example: sign elsewhere, list here
+Example: sign on another machine, add here
   openssl x509 -in from-de.pem -out de.pem
   openssl dgst -sha256 -sign trust-anchor.key de.pem | base64 -w0 > de.sig
   efgs cert add --config demo/efgs.toml --country DE --kind signing \\
@@ -65,12 +65,12 @@ struct Voucher {
     /// File with the trust anchor's signature over the PEM file, in base64
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
-    /// Private key of the trust anchor, to sign on the spot
+    /// Private key of the trust anchor, to sign now
     #[arg(long, value_name = "KEY")]
     trust_anchor_key: Option<PathBuf>,
 }
 
-/// Revoke a certificate: running gateways refuse it within 5 seconds
+/// Revoke a certificate; running gateways refuse it within 5 seconds
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  efgs cert revoke --config demo/efgs.toml \
     5de1809c416802b51df9e57fb38adba9f1408d807e2ede3c5d4d8bd8ffaa28aa")]
@@ -207,14 +207,6 @@ fn state(certificate: &ListedCertificate, now: UnixMillis) -> String {
         None if now > ends => format!("expired {}", instant(ends)),
         None => format!("valid until {}", instant(ends)),
     }
-}
-
-/// RFC 3339, UTC, in seconds.
-pub(super) fn instant(at: UnixMillis) -> String {
-    let seconds = i64::try_from(at.seconds()).unwrap_or(i64::MAX);
-    let instant = OffsetDateTime::from_unix_timestamp(seconds).ok();
-    let text = instant.and_then(|instant| instant.format(&Rfc3339).ok());
-    text.unwrap_or_else(|| "at no time".to_owned())
 }
 
 #[cfg(test)]

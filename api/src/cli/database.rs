@@ -4,16 +4,17 @@ use anyhow::bail;
 use clap::Subcommand;
 use engine::admin::Admin;
 
-use super::{ConfigArguments, say};
+use super::config::ConfigArguments;
+use super::output::say;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DbCommand {
-    /// Bring the database's schema up to date
+    /// Migrate the database to the current schema
     ///
-    /// Gateways do it themselves when they start; this does it beforehand.
+    /// Gateways do this when they start; this command does it beforehand.
     #[command(after_help = "Example:\n  efgs db migrate --config demo/efgs.toml")]
     Migrate(ConfigArguments),
-    /// Say which schema the database has
+    /// Show the schema version of the database
     ///
     /// Ends with status 1 if it is not the one that this program needs.
     #[command(after_help = "Example:\n  efgs db status --config demo/efgs.toml")]

@@ -1,33 +1,45 @@
-//! `efgs import`: what a reference server has, for a gateway to go on with.
+//! `efgs import`: takes over the database of a reference server.
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use api::delivery::check_url;
 use clap::Args;
 use engine::import::{ImportRequest, Imported, UrlCheck, import};
 use engine::settings::DatabaseUrl;
 use engine::{Clock as _, SystemClock};
 
+use super::config::ConfigArguments;
 use super::files::read;
-use super::{ConfigArguments, say};
+use super::output::say;
 
-/// Take over the database of a reference server (release 1.1.3)
+/// Import the database of a reference server (release 1.1.3)
 ///
-/// Stop the reference first. Its certificates, its callback subscriptions as far as their URLs would
-/// be accepted now, its download batches with their names and links, and all keys that it still has
-/// go into the database of the configuration, which must be fresh:
-/// without certificates and uploads. A participant that is half through a day's downloads goes on
-/// with its next tag. Prints counts, and a line for whatever is different afterwards. When it
-/// fails, run it again: it begins anew, and no gateway starts on half an import.
+/// Stop the reference server first. Imports its certificates, its callback subscriptions as far as
+/// their URLs would be accepted now, its download batches with their names and links, and all keys
+/// that it still has. The database of the configuration must be empty: no certificates, no uploads.
+/// A participant that is in the middle of a day's downloads continues with its next tag. Prints
+/// counts, and a line for whatever is different afterwards. If it fails, run it again: it starts
+/// over, and no gateway starts on an incomplete import.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct ImportArguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// The reference's database, as mysql://USER:PASSWORD@HOST:PORT/NAME
-    #[arg(long, value_name = "URL")]
-    from: DatabaseUrl,
+    ///
+    /// On a shared machine, give it by the environment or by --from-file.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "EFGS_IMPORT_FROM",
+        hide_env_values = true,
+        required_unless_present = "from_file"
+    )]
+    from: Option<DatabaseUrl>,
+    /// File that contains the URL of the reference's database; used instead of --from
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
     /// File with the password of the reference's encrypted columns (efgs.dbEncryption.password)
     #[arg(long, value_name = "FILE")]
     password_file: PathBuf,
@@ -37,9 +49,19 @@ pub(super) struct ImportArguments {
 }
 
 const EXAMPLE: &str = "\
-Example: look first, then do it
-  efgs import --config efgs.toml --from mysql://efgs:secret@db:3306/efgs --password-file old-password --dry-run
-  efgs import --config efgs.toml --from mysql://efgs:secret@db:3306/efgs --password-file old-password";
+Example: check first, then import
+  efgs import --config efgs.toml --from-file old-url --password-file old-password --dry-run
+  efgs import --config efgs.toml --from-file old-url --password-file old-password";
+
+impl ImportArguments {
+    fn source(&self) -> anyhow::Result<DatabaseUrl> {
+        match (&self.from_file, &self.from) {
+            (Some(file), _) => Ok(read(file)?.trim().parse()?),
+            (None, Some(url)) => Ok(url.clone()),
+            (None, None) => bail!("name the reference's database with --from-file or --from"),
+        }
+    }
+}
 
 pub(super) fn run(arguments: &ImportArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?;
@@ -53,7 +75,7 @@ pub(super) fn run(arguments: &ImportArguments) -> anyhow::Result<()> {
         checked.map_err(|error| error.to_string())
     };
     let imported = import(&ImportRequest {
-        from: &arguments.from,
+        from: &arguments.source()?,
         password: password.trim_end_matches(['\r', '\n']),
         into: &settings.database,
         keys: &settings.keys()?,
@@ -86,7 +108,7 @@ fn lines(imported: &Imported) -> [String; 4] {
             imported.download_batches, imported.uploads, imported.keys
         ),
         format!(
-            "{} uploads that wait for a download batch, {} keys",
+            "{} uploads not yet in a download batch, {} keys",
             imported.waiting_uploads, imported.waiting_keys
         ),
     ]

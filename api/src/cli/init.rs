@@ -1,10 +1,10 @@
 //! `efgs init`: everything that a gateway needs to start on this machine.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use api::settings::{Given, template};
 use clap::Args;
 use engine::admin::{Admin, sign_with_trust_anchor};
 use engine::domain::Country;
@@ -12,28 +12,40 @@ use engine::seal::Keys;
 use engine::settings::DatabaseUrl;
 use engine::{Clock as _, SystemClock};
 
-use super::files::{Readable, make_folder, write};
+use super::files::{Readable, make_folder, read, write};
+use super::output::say;
 use super::pki::{self, EU_MEMBERS, Subject};
-use super::say;
 
-/// Make a folder with all that a gateway needs: configuration, keys, certificates for everybody
+/// Create a folder with all that a gateway needs: configuration, keys and certificates
 ///
-/// Writes DIR/efgs.toml, a DIR/loadgen.toml to go with it, fresh encryption keys, and a development
-/// PKI below DIR/pki: a trust anchor, a server certificate for localhost, one that the gateway
-/// shows to the receivers of callbacks, and certificates for each participant, which are
-/// onboarded. Nothing of it is fit for real use but the form.
+/// Writes DIR/efgs.toml, DIR/loadgen.toml, new encryption keys, and a development PKI to DIR/pki: a
+/// trust anchor, a server certificate for localhost, a certificate for delivering callbacks, and
+/// certificates for each participant, which are added to the database. The PKI is for development
+/// and tests only.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct InitArguments {
-    /// Folder to make; must not hold an efgs.toml or encryption keys yet
+    /// Folder to create; must not contain an efgs.toml or encryption keys yet
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Countries that take part, separated by commas [default: the 27 members of the EU]
+    /// Participating countries, separated by commas [default: the 27 members of the EU]
     #[arg(long, value_name = "CC,…", value_delimiter = ',', value_parser = Country::parse)]
     participants: Vec<Country>,
     /// Database: sqlite:PATH (relative to DIR) or mysql://USER:PASSWORD@HOST:PORT/NAME
-    #[arg(long, value_name = "URL", default_value = "sqlite:efgs.sqlite")]
+    ///
+    /// It is written to DIR/efgs.toml, which only its owner can read. On a shared machine, give a
+    /// password by the environment or by --database-file.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "sqlite:efgs.sqlite",
+        env = "EFGS__DATABASE__URL",
+        hide_env_values = true
+    )]
     database: String,
+    /// File that contains the database URL; used instead of --database
+    #[arg(long, value_name = "FILE")]
+    database_file: Option<PathBuf>,
     /// Where participants connect
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
@@ -42,8 +54,10 @@ pub(super) struct InitArguments {
 const EXAMPLE: &str = "\
 Examples:
   efgs init --dir demo
-  efgs init --dir demo --participants DE,IT,FR \\
-    --database mysql://efgs:secret@127.0.0.1:3306/efgs";
+  efgs init --dir demo --participants DE,IT,FR --database-file database-url";
+
+/// Participants whose national backends sign with SHA-1.
+const SIGN_WITH_SHA1: [&str; 2] = ["CZ", "IE"];
 
 pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let dir = &arguments.dir;
@@ -58,7 +72,8 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     }
     let participants = participants(arguments)?;
     make_folder(dir)?;
-    let mut admin = open_database(arguments)?;
+    let url = database_url(arguments)?;
+    let mut admin = open_database(dir, &url)?;
     let identities = pki::make(&participants, SystemClock.now())?;
     write_pki(dir, &identities)?;
     onboard(&mut admin, &identities)?;
@@ -71,9 +86,10 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let load = load_configuration(arguments);
     write(&dir.join("loadgen.toml"), &load, Readable::All)?;
     // The configuration comes last: with it the folder is whole.
-    write(&config, &configuration(arguments), Readable::Owner)?;
+    let configuration = configuration(arguments.listen, &url, &participants);
+    write(&config, &configuration, Readable::Owner)?;
     say(format_args!(
-        "made {} for {} participants, with their certificates in {}",
+        "created {} for {} participants, with their certificates in {}",
         config.display(),
         participants.len(),
         dir.join("pki").display()
@@ -96,9 +112,16 @@ fn participants(arguments: &InitArguments) -> anyhow::Result<Vec<Country>> {
     Ok(chosen)
 }
 
-fn open_database(arguments: &InitArguments) -> anyhow::Result<Admin> {
-    let database = match arguments.database.parse()? {
-        DatabaseUrl::Sqlite(path) => DatabaseUrl::Sqlite(arguments.dir.join(path)),
+fn database_url(arguments: &InitArguments) -> anyhow::Result<String> {
+    match &arguments.database_file {
+        Some(file) => Ok(read(file)?.trim().to_owned()),
+        None => Ok(arguments.database.clone()),
+    }
+}
+
+fn open_database(dir: &Path, url: &str) -> anyhow::Result<Admin> {
+    let database = match url.parse()? {
+        DatabaseUrl::Sqlite(path) => DatabaseUrl::Sqlite(dir.join(path)),
         DatabaseUrl::Mysql(url) => DatabaseUrl::Mysql(url),
     };
     Admin::migrate(&database)?;
@@ -142,30 +165,28 @@ fn onboard(admin: &mut Admin, identities: &Identities) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The configuration file, with a word on every setting.
-fn configuration(arguments: &InitArguments) -> String {
-    let text = |value: &str| toml::Value::from(value).to_string();
-    let mut out = String::from(HEAD);
-    let listen = text(&arguments.listen.to_string());
-    let url = text(&arguments.database);
-    let written = write!(
-        out,
-        r#"
-[public]
-# Where participants connect, with mutual TLS; "off" for none.
-listen = {listen}
-certificate = "pki/server.pem"
-private_key = "pki/server.key"
-
-[database]
-# sqlite:PATH, or mysql://USER:PASSWORD@HOST:PORT/NAME, which several gateways can share. The
-# connection to a server is not encrypted: same host, private network, or a TLS proxy as stunnel.
-url = {url}
-"#
-    );
-    written.expect("a string takes whatever is written to it");
-    out.push_str(TAIL);
-    out
+/// The configuration file.
+fn configuration(listen: SocketAddr, database: &str, participants: &[Country]) -> String {
+    let mut given = vec![
+        Given("public", "listen", listen.to_string().into()),
+        Given("database", "url", database.into()),
+    ];
+    for (section, key, file) in [
+        ("public", "certificate", "pki/server.pem"),
+        ("public", "private_key", "pki/server.key"),
+        ("encryption", "key_file", "keys"),
+        ("trust_anchor", "certificate", "pki/trust-anchor.pem"),
+        ("callback", "certificate", "pki/gateway-callback.pem"),
+        ("callback", "private_key", "pki/gateway-callback.key"),
+    ] {
+        given.push(Given(section, key, file.into()));
+    }
+    let mut legacy: Vec<&str> = participants.iter().map(Country::as_str).collect();
+    legacy.retain(|country| SIGN_WITH_SHA1.contains(country));
+    if !legacy.is_empty() {
+        given.push(Given("signatures", "legacy_sha1", legacy.into()));
+    }
+    template(&given)
 }
 
 /// What `loadgen run --config` reads.
@@ -181,99 +202,32 @@ fn load_configuration(arguments: &InitArguments) -> String {
     )
 }
 
-const HEAD: &str = "\
-# Configuration of an EFGS gateway, for development: see `efgs serve --help`.
-# Relative paths begin at this file's folder. Settings that are commented out show their default.
-# The environment overrides each of them, as EFGS__DATABASE__URL does for [database] url.
-";
-
-const TAIL: &str = r#"
-[encryption]
-# Keys that seal stored diagnosis keys. Without this file nobody can read them: keep a copy.
-key_file = "keys"
-
-[trust_anchor]
-# Vouches for every certificate that `efgs cert add` lists.
-certificate = "pki/trust-anchor.pem"
-
-[operations]
-# Health, metrics and dashboard. For operators only: there is no authentication.
-listen = "127.0.0.1:9090"
-
-# [proxy]
-# Where a proxy that terminates TLS connects; it says in headers who its client is.
-# listen = "127.0.0.1:8080"
-# Whom to believe: addresses and networks. On a loopback address they may be left out.
-# trusted_peers = ["10.0.0.7", "10.1.0.0/16"]
-# thumbprint_header = "X-SSL-Client-SHA256"
-# distinguished_name_header = "X-SSL-Client-DN"
-
-[callback]
-# What the gateway shows to the receivers of callbacks; without it, it delivers none.
-certificate = "pki/gateway-callback.pem"
-private_key = "pki/gateway-callback.key"
-# Authorities that may vouch for receivers by host name, beside the receivers' listed certificates.
-# ca_file = ""
-# Where callbacks may lead though it is no public address, as 10.1.0.0/16 and receiver.internal.
-# allowed_networks = []
-# allowed_hosts = []
-# http://HOST:PORT of a proxy that takes CONNECT to addresses; its password has a file of its own.
-# proxy_url = "off"
-# proxy_user = ""
-# proxy_password_file = ""
-# interval_ms = 1000
-# connect_timeout_ms = 10000
-# read_timeout_ms = 10000
-# Attempts in a row after which a subscription is disabled; the wait between them doubles.
-# attempts_max = 6
-# retry_wait_ms = 300000
-# retry_wait_max_ms = 3600000
-# deliveries_max = 64
-
-# [upload]
-# keys_max = 5000
-# body_bytes_max = 8388608
-# batches_in_flight_max = 200
-# bytes_in_flight_max = 67108864
-
-# [bundle]
-# Longest wait of an upload before others can download it.
-# max_delay_ms = 2000
-# keys_max = 5000
-# Memory for encoded download batches; uploads that wait for one may take a quarter as much again.
-# cache_bytes_max = 268435456
-
-# [download]
-# max_age_days = 2
-
-# [signatures]
-# Participants that still sign with SHA-1.
-# legacy_sha1 = ["CZ", "IE"]
-
-# [log]
-# "text" or "json", on standard error.
-# format = "text"
-# level = "info"
-
-# [engine]
-# Threads for decoding and verifying; 0 means one a core.
-# cpu_threads = 0
-"#;
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use api::settings::Settings;
-    use clap::Parser as _;
+    use clap::Parser;
 
     use super::*;
-    use crate::cli::{Arguments, Command};
+
+    #[derive(Parser)]
+    struct Parsed {
+        #[command(flatten)]
+        init: InitArguments,
+    }
 
     fn parse(arguments: &[&str]) -> InitArguments {
-        let arguments = ["efgs", "init", "--dir", "x"].iter().chain(arguments);
-        match Arguments::try_parse_from(arguments).unwrap().command {
-            Command::Init(arguments) => arguments,
-            other => panic!("{other:?}"),
-        }
+        Parsed::parse_from(["init", "--dir", "x"].iter().chain(arguments)).init
+    }
+
+    /// What `init` writes for these participants.
+    fn written(participants: &[&str]) -> String {
+        let countries = participants
+            .iter()
+            .map(|country| Country::parse(country).unwrap());
+        let listen = "127.0.0.1:8443".parse().unwrap();
+        configuration(listen, "sqlite:efgs.sqlite", &countries.collect::<Vec<_>>())
     }
 
     #[test]
@@ -296,8 +250,7 @@ mod tests {
     #[test]
     fn writes_a_configuration_that_can_be_read() {
         let database = r#"mysql://u:"p\@h:1/d"#;
-        let configuration = configuration(&parse(&["--listen", "[::1]:1", "--database", database]));
-        let folder = folder(&configuration);
+        let folder = folder(&configuration("[::1]:1".parse().unwrap(), database, &[]));
         let settings = Settings::load(&folder.path().join("efgs.toml"), []).unwrap();
         assert_eq!(settings.public.unwrap().listen.to_string(), "[::1]:1");
         assert_eq!(
@@ -306,30 +259,48 @@ mod tests {
         );
     }
 
-    /// What the comments call a default is the default.
+    #[test]
+    fn permits_sha1_to_those_who_need_it() {
+        let legacy = |participants| {
+            let folder = folder(&written(participants));
+            let settings = Settings::load(&folder.path().join("efgs.toml"), []).unwrap();
+            format!("{:?}", settings.engine.legacy_sha1)
+        };
+        assert_eq!(legacy(&["AT", "CZ", "DE", "IE"]), "[CZ, IE]");
+        assert_eq!(legacy(&["CZ", "DE"]), "[CZ]");
+        assert_eq!(legacy(&["DE"]), "[]");
+    }
+
+    /// What a comment calls the default is the default: each line alone, uncommented.
     #[test]
     fn shows_the_defaults_in_comments() {
-        let shown = configuration(&parse(&[]));
-        let uncommented: String = shown
+        let shown = written(&[]);
+        let folder = folder(&shown);
+        let path = folder.path().join("efgs.toml");
+        let load = || format!("{:?}", Settings::load(&path, []).unwrap());
+        let with_defaults = load();
+        let is_setting = |line: &&str| line.starts_with("# ") && line.contains(" = ");
+        let commented: Vec<&str> = shown.lines().filter(is_setting).collect();
+        let all: BTreeSet<&str> = commented.iter().copied().collect();
+        assert!(
+            all.contains("# legacy_sha1 = []") && commented.len() > 25,
+            "{shown}"
+        );
+        for (number, _) in shown
             .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(setting) if setting.contains(" = ") || setting.starts_with('[') => setting,
-                _ => line,
-            })
-            .filter(|line| !line.starts_with("trusted_peers") && !line.starts_with("legacy_sha1"))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let (commented, uncommented) = (folder(&shown), folder(&uncommented));
-        let load = |folder: &tempfile::TempDir| {
-            let mut settings = Settings::load(&folder.path().join("efgs.toml"), []).unwrap();
-            settings.engine.database = DatabaseUrl::Sqlite("x".into());
-            settings.engine.trust_anchor_pem.clear();
-            settings
-        };
-        let (with_defaults, mut spelled_out) = (load(&commented), load(&uncommented));
-        let proxy = spelled_out.proxy.take().unwrap();
-        assert_eq!(proxy.thumbprint_header, "x-ssl-client-sha256");
-        assert_eq!(proxy.distinguished_name_header, "x-ssl-client-dn");
-        assert_eq!(format!("{with_defaults:?}"), format!("{spelled_out:?}"));
+            .enumerate()
+            .filter(|(_, line)| is_setting(line))
+        {
+            let uncommented = shown
+                .lines()
+                .enumerate()
+                .map(|(at, line)| match at == number {
+                    true => line.trim_start_matches("# "),
+                    false => line,
+                });
+            let uncommented = uncommented.collect::<Vec<_>>().join("\n");
+            std::fs::write(&path, &uncommented).unwrap();
+            assert_eq!(load(), with_defaults, "{uncommented}");
+        }
     }
 }

@@ -3,25 +3,27 @@
 use clap::{Args, Subcommand};
 use engine::seal::Keys;
 
+use super::config::ConfigArguments;
 use super::files::{Readable, read, write};
-use super::{ConfigArguments, say};
+use super::output::say;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyCommand {
     Rotate(RotateArguments),
 }
 
-/// Seal with another key from now on; what is stored stays readable
+/// Encrypt with a new key from now on; stored data stays readable
 ///
-/// Writes the key file; a gateway reads it when it starts. When several gateways share a database,
-/// all of them must know a key before one of them seals with it: rotate with --standby, give the
-/// file to all and restart them one by one, then rotate without it, and do the same again.
+/// Changes the key file, which gateways read when they start. When several gateways share a
+/// database, all of them must know a key before one of them encrypts with it: rotate with
+/// --standby, copy the file to all and restart them one by one; then rotate without it, and copy
+/// and restart again.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct RotateArguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// Only add a key that the next rotation will put to use
+    /// Only add a key, which the next rotation will activate
     #[arg(long)]
     standby: bool,
 }

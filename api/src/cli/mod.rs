@@ -1,25 +1,22 @@
-//! The command line. Every command explains itself with `--help` and an example; what goes wrong
-//! ends with status 1 and one sentence on standard error that says what to do.
+//! The command line. Every command has `--help` with an example; a failure ends with status 1 and
+//! one line on standard error that says what to do.
 
 mod callbacks;
 mod certificates;
+mod config;
 mod database;
 mod files;
 mod import;
 mod init;
 mod keys;
+mod output;
 mod pki;
 mod serve;
 mod stats;
 
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use anyhow::Context as _;
-use api::settings::{AdminSettings, environment};
-use clap::{Args, Parser, Subcommand};
-
-/// Gateway for diagnosis keys: signed batches in, verified bundles out
+/// Federation gateway for diagnosis keys: verifies signed uploads, serves download batches
 #[derive(Debug, Parser)]
 #[command(name = "efgs", version, arg_required_else_help = true, after_help = EXAMPLE)]
 pub(crate) struct Arguments {
@@ -36,40 +33,26 @@ Example: a gateway for all participants, on this machine
 enum Command {
     Init(init::InitArguments),
     Serve(serve::ServeArguments),
-    /// Say who may connect and sign
+    /// Manage the participants' certificates
     #[command(subcommand)]
     Cert(certificates::CertCommand),
-    /// See who is told of new download batches, and look after it
+    /// Manage callback subscriptions
     #[command(subcommand)]
     Callback(callbacks::CallbackCommand),
-    /// Look after the database
+    /// Manage the database schema
     #[command(subcommand)]
     Db(database::DbCommand),
-    /// Look after the encryption keys
+    /// Manage the encryption keys
     #[command(subcommand)]
     Key(keys::KeyCommand),
     Stats(stats::StatsArguments),
     Import(import::ImportArguments),
 }
 
-/// Which configuration.
-#[derive(Debug, Args)]
-struct ConfigArguments {
-    /// Configuration file
-    #[arg(long, value_name = "FILE", default_value = "efgs.toml")]
-    config: PathBuf,
-}
-
-impl ConfigArguments {
-    fn load(&self) -> anyhow::Result<AdminSettings> {
-        Ok(AdminSettings::load(&self.config, environment())?)
-    }
-}
-
-/// Does what the arguments say.
+/// Runs the command.
 ///
 /// # Errors
-/// One sentence that says what to do.
+/// What went wrong, and what to do.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Init(arguments) => init::run(&arguments),
@@ -81,13 +64,6 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
     }
-}
-
-/// Writes a line to standard output.
-fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    let written = writeln!(out, "{line}").and_then(|()| out.flush());
-    written.context("cannot write to standard output: is it still there?")
 }
 
 #[cfg(test)]

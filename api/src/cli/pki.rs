@@ -3,7 +3,7 @@
 //! each participant, with RSA and P-256 keys mixed. For demonstrations and tests, not for use.
 //!
 //! The trust anchor is self-signed, RSA and SHA-256: the one combination that every backend that
-//! checks it can check (wire behaviour §4.3).
+//! checks it can check (wire §4.3).
 
 use std::collections::BTreeMap;
 use std::num::NonZero;

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use api::server::{self, BoundAddresses, ServerSettings};
-use api::settings::{Settings, environment, variables};
+use api::settings::{self, Settings, environment};
 use api::shutdown::StopSignals;
 use api::telemetry;
 use clap::Args;
 use engine::{Clock, Engine, SystemClock};
 
-use super::{ConfigArguments, say};
+use super::config::ConfigArguments;
+use super::output::say;
 
 /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C)
 ///
 /// Prints the addresses that it listens on, then `ready`; log lines go to standard error. The
-/// environment overrides the configuration file: `EFGS__PUBLIC__LISTEN` stands for
-/// `[public] listen`, and so on for every setting.
+/// environment overrides the configuration file: `EFGS__PUBLIC__LISTEN` sets `[public] listen`, and
+/// so on for every setting.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE, after_long_help = settings_help())]
 pub(super) struct ServeArguments {
@@ -32,12 +33,8 @@ Examples:
 
 /// The example, and every setting.
 fn settings_help() -> String {
-    let mut help = format!("{EXAMPLE}\n\nSettings, as `efgs init` explains them in its efgs.toml:");
-    for variable in variables() {
-        help.push_str("\n  ");
-        help.push_str(&variable);
-    }
-    help
+    let settings = settings::help();
+    format!("{EXAMPLE}\n\nSettings, with their defaults and environment variables:\n{settings}")
 }
 
 pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {

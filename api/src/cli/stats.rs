@@ -1,4 +1,4 @@
-//! `efgs stats`: who has uploaded and downloaded how much.
+//! `efgs stats`: uploads and downloads by day and country.
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -8,13 +8,14 @@ use engine::statistics::{Cleanup, CountryDay};
 use engine::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
-use super::{ConfigArguments, say};
+use super::config::ConfigArguments;
+use super::output::say;
 
-/// Show what was uploaded and downloaded, by day and country
+/// Show uploads and downloads by day and country
 ///
-/// Days are in UTC. Uploads are exact at any time; downloads of the last few seconds are still to
-/// come, and those of the last five seconds are lost when a gateway is killed. `batches` counts
-/// different download batches, `downloads` all that were answered.
+/// Days are in UTC. Uploads are always exact; downloads are counted with a delay of up to five
+/// seconds, and those not counted yet are lost when a gateway is killed. `batches` counts distinct
+/// download batches, `downloads` all downloads that were answered.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct StatsArguments {
@@ -26,10 +27,10 @@ pub(super) struct StatsArguments {
     /// Last day [default: today]
     #[arg(long, value_name = "DAY", value_parser = Day::parse_iso)]
     to: Option<Day>,
-    /// How to write
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Show instead how many keys were deleted for their age, by day
+    /// Show the number of keys deleted for their age, by day, instead
     #[arg(long)]
     cleanups: bool,
 }
@@ -42,11 +43,11 @@ Examples:
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Columns for reading
+    /// Aligned columns
     Table,
-    /// Comma-separated values with a heading
+    /// Comma-separated values with a header line
     Csv,
-    /// A list of objects
+    /// A JSON array of objects
     Json,
 }
 

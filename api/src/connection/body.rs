@@ -1,5 +1,5 @@
-//! Bodies on their way through a connection: a request body that is drained when it is refused
-//! unread, a response body that tells how it is taken.
+//! The bodies of a connection: a request body that is drained when it is refused unread, and a
+//! response body that reports its progress to the watchdog.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,21 +12,22 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::pulse::InFlight;
+use crate::watchdog::InFlight;
 
-/// Most bytes of a refused body that are read to be thrown away. A peer that gets its answer
-/// while it still sends would see a reset instead of the answer.
+/// How many bytes of a refused body are read and discarded. A peer that is still sending when its
+/// connection closes may see a reset instead of the response.
 const DRAIN_BYTES_MAX: u64 = 16 << 20;
-/// Longest time for the same.
+/// How long a refused body is drained.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
 
-/// A request body. Dropped before its end, it is drained, so that the answer arrives and the
-/// connection can be kept.
+/// A request body. When it is dropped before its end, the rest is drained, so that the response
+/// arrives and the connection stays usable.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
     in_flight: Arc<InFlight>,
-    /// A peer that waits for `100 Continue` has not sent its body and is not to be asked for it.
+    /// False for a peer that waits for `100 Continue`: it has not sent its body, and draining would
+    /// ask for it.
     drain: bool,
 }
 
@@ -75,7 +76,7 @@ impl Drop for RequestBody {
         let Some(incoming) = self.incoming.take() else {
             return;
         };
-        if incoming.is_end_stream() || !self.drain || self.in_flight.is_abandoned() {
+        if incoming.is_end_stream() || !self.drain || self.in_flight.is_body_abandoned() {
             return;
         }
         let too_long = incoming.size_hint().lower() > DRAIN_BYTES_MAX;
@@ -85,7 +86,7 @@ impl Drop for RequestBody {
     }
 }
 
-/// Reads and drops, while the answer is being written.
+/// Reads and discards, while the response is being written.
 async fn drain(mut incoming: Incoming, _in_flight: Arc<InFlight>) {
     let mut drained_bytes = 0;
     let all = async {
@@ -96,12 +97,13 @@ async fn drain(mut incoming: Incoming, _in_flight: Arc<InFlight>) {
             }
         }
     };
-    // Either way the body is dropped now; what is left of it closes the connection.
+    // Complete or not, the body is dropped now; if something is left of it, hyper closes the
+    // connection.
     let _ = tokio::time::timeout(DRAIN_TIME_MAX, all).await;
 }
 
-/// A response body. On HTTP/2 it comes in small parts, so that taking one is a sign of life: a
-/// part is asked for when the peer's window has room for the parts before it.
+/// A response body. On HTTP/2 it is split into small parts, so that each poll is a sign of life: a
+/// part is polled when the peer's window has room for those before it.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     inner: Body,
@@ -139,7 +141,7 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if let Some(in_flight) = &self.in_flight {
-            in_flight.note_taken(Instant::now());
+            in_flight.note_polled(Instant::now());
         }
         if !self.rest.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(self.next_part()))));
@@ -179,12 +181,12 @@ impl Drop for ResponseBody {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pulse::Pulse;
     use super::*;
+    use crate::watchdog::Watchdog;
 
     fn body(bytes: &[u8], http2: bool) -> ResponseBody {
-        let pulse = Arc::new(Pulse::new(Instant::now(), false));
-        let in_flight = pulse.begin(http2);
+        let watchdog = Arc::new(Watchdog::new(Instant::now(), false));
+        let in_flight = watchdog.begin_request(http2);
         ResponseBody::new(Body::from(bytes.to_vec()), in_flight, http2)
     }
 
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn goes_whole_on_http1_and_in_parts_on_http2() {
+    async fn is_sent_whole_on_http1_and_in_parts_on_http2() {
         let bytes = vec![7; 70_000];
         assert_eq!(body(&bytes, true).size_hint().exact(), Some(70_000));
         assert_eq!(part_lengths(body(&bytes, false)).await, [70_000]);

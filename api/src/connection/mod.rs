@@ -1,13 +1,13 @@
 //! One connection: HTTP/1.1 or HTTP/2, watched from its first byte to its last.
 //!
-//! - *In*: an accepted stream, after TLS where there is TLS, and how it arrived.
-//! - *Out*: requests to the routes, answers with exactly spelled headers.
-//! - *Refuses*: headers above the bounds (431, by hyper), peers that stall ([`pulse`]).
+//! - *In*: an accepted stream, after the TLS handshake if there is one, and how it arrived.
+//! - *Out*: requests to the routes; responses with exact header case.
+//! - *Refuses*: header blocks above the bounds (431, by hyper), peers that stall
+//!   ([`crate::watchdog`]).
 //! - *Assumes*: the listener holds a permit for the connection.
-//! - *Runs on*: a tokio task of its own.
+//! - *Runs on*: a tokio task per connection.
 
 mod body;
-mod pulse;
 mod watched_io;
 
 use std::convert::Infallible;
@@ -25,47 +25,47 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use crate::header_case::Spelling;
+use crate::header_case::HeaderCase;
 use crate::participant::Arrival;
 use crate::router::Routes;
+use crate::timeouts::Timeouts;
+use crate::watchdog::{Status, Watchdog};
 use crate::{response, telemetry};
 
 use body::{RequestBody, ResponseBody};
-pub(crate) use pulse::{InFlight, Patience};
-use pulse::{Pulse, Verdict};
 use watched_io::WatchedIo;
 
-/// Bytes of a header block on HTTP/2: 16 KiB is the least to accept (compatibility checklist,
-/// row 1); a 4096-bit chain in `batchSignature` takes under 20 KB of base64.
+/// Bytes of a header block on HTTP/2: 16 KiB is the least to accept (clients
+/// (a).1); a 4096-bit chain in `batchSignature` takes under 20 KB of base64.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Bytes that hyper buffers of an HTTP/1 connection, per direction: also bounds its header block.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
-/// Requests at a time on one HTTP/2 connection.
+/// Concurrent requests on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 /// HTTP/2 upload window of a stream and of a connection: bounds what a peer may send unread.
 const WINDOW_BYTES: u32 = 1 << 20;
 
-/// Between the word to stop and the goodbye on a connection: a request that was on its way, or in
-/// the system's buffers, arrives and is answered.
+/// Between the shutdown signal and the graceful close of a connection: a request that is already
+/// on its way, or in the system's buffers, still arrives and is answered.
 const LINGER: Duration = Duration::from_millis(100);
 
 /// What all connections of a gateway share.
 #[derive(Debug)]
 pub(crate) struct Connections {
     builder: Builder<TokioExecutor>,
-    spelling: Spelling,
-    pub(crate) patience: Patience,
+    header_case: HeaderCase,
+    pub(crate) timeouts: Timeouts,
 }
 
 impl Connections {
-    pub(crate) fn new(spelling: Spelling, patience: Patience) -> Self {
+    pub(crate) fn new(header_case: HeaderCase, timeouts: Timeouts) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
-            // Pulse does this, and tells a header from idleness.
+            // The watchdog does this, and distinguishes a slow header from an idle connection.
             .header_read_timeout(None)
-            // The two that are spelled in another way: `Spelling`.
+            // `HeaderCase` sees to the two names that are not in title case.
             .title_case_headers(true)
             .max_buf_size(BUFFER_BYTES_MAX);
         builder
@@ -79,43 +79,43 @@ impl Connections {
             .keep_alive_timeout(Duration::from_secs(10));
         Self {
             builder,
-            spelling,
-            patience,
+            header_case,
+            timeouts,
         }
     }
 
-    /// Serves a stream until it ends, stalls, or everything stops.
+    /// Serves a stream until it ends, stalls, or the server shuts down.
     pub(crate) async fn serve<S>(
         &self,
         stream: S,
         arrival: Arrival,
         routes: Routes,
-        stop: watch::Receiver<bool>,
+        shutdown: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let may_rest = matches!(arrival, Arrival::Operations);
-        let pulse = Arc::new(Pulse::new(Instant::now(), may_rest));
-        let stream = TokioIo::new(WatchedIo::new(stream, Arc::clone(&pulse)));
-        let answering = Arc::new(Answering {
+        let keep_alive = matches!(arrival, Arrival::Operations);
+        let watchdog = Arc::new(Watchdog::new(Instant::now(), keep_alive));
+        let stream = TokioIo::new(WatchedIo::new(stream, Arc::clone(&watchdog)));
+        let context = Arc::new(ConnectionContext {
             arrival,
-            pulse: Arc::clone(&pulse),
+            watchdog: Arc::clone(&watchdog),
             routes,
-            spelling: self.spelling.clone(),
-            stopping: stop.clone(),
+            header_case: self.header_case.clone(),
+            shutdown: shutdown.clone(),
         });
-        let service = service_fn(move |request| Arc::clone(&answering).answer(request));
+        let service = service_fn(move |request| Arc::clone(&context).answer(request));
         let connection = pin!(self.builder.serve_connection(stream, service));
-        watch(connection, &pulse, &self.patience, stop).await;
+        drive(connection, &watchdog, &self.timeouts, shutdown).await;
     }
 }
 
-/// Drives a connection and looks at its pulse.
-async fn watch<S, F>(
+/// Drives a connection to its end and checks its watchdog.
+async fn drive<S, F>(
     mut connection: Pin<&mut Connection<'_, TokioIo<WatchedIo<S>>, F, TokioExecutor>>,
-    pulse: &Pulse,
-    patience: &Patience,
-    mut stop: watch::Receiver<bool>,
+    watchdog: &Watchdog,
+    timeouts: &Timeouts,
+    mut shutdown: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: hyper::service::Service<
@@ -126,9 +126,9 @@ async fn watch<S, F>(
         + 'static,
     F::Future: Send + 'static,
 {
-    let mut tick = tokio::time::interval(patience.tick);
-    let mut leaving = false;
-    let mut time_to_leave = pin!(time_to_leave(&mut stop));
+    let mut check = tokio::time::interval(timeouts.check_interval);
+    let mut closing = false;
+    let mut shutdown = pin!(linger_after_shutdown(&mut shutdown));
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -137,68 +137,70 @@ async fn watch<S, F>(
                 }
                 return;
             }
-            _ = tick.tick() => match pulse.verdict(Instant::now(), patience) {
-                Verdict::Fine => {}
-                Verdict::Idle if !leaving => {
-                    leaving = true;
+            _ = check.tick() => match watchdog.status(Instant::now(), timeouts) {
+                Status::Ok => {}
+                Status::Idle if !closing => {
+                    closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                Verdict::Idle => return,
-                Verdict::Stalled => {
+                Status::Idle => return,
+                Status::Stalled => {
                     metrics::counter!("efgs_connections_stalled_total").increment(1);
-                    tracing::debug!("closing a connection whose peer stalls");
+                    tracing::debug!("closing a stalled connection");
                     return;
                 }
             },
-            () = time_to_leave.as_mut(), if !leaving => {
-                leaving = true;
+            () = shutdown.as_mut(), if !closing => {
+                closing = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
     }
 }
 
-/// Comes a moment after everything stops.
-async fn time_to_leave(stop: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone: it stops as well.
-    let _ = stop.wait_for(|stop| *stop).await;
+/// Completes [`LINGER`] after the shutdown signal.
+async fn linger_after_shutdown(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone, which is a shutdown as well.
+    let _ = shutdown.wait_for(|shutdown| *shutdown).await;
     tokio::time::sleep(LINGER).await;
 }
 
-/// What the requests of a connection are answered with: shared by them alone, not with those of other
-/// connections on other cores.
-struct Answering {
+/// What the requests of one connection need. Not shared between connections, so that cores do not
+/// contend for it.
+struct ConnectionContext {
     arrival: Arrival,
-    pulse: Arc<Pulse>,
+    watchdog: Arc<Watchdog>,
     routes: Routes,
-    spelling: Spelling,
-    stopping: watch::Receiver<bool>,
+    header_case: HeaderCase,
+    shutdown: watch::Receiver<bool>,
 }
 
-impl Answering {
+impl ConnectionContext {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let http2 = request.version() >= Version::HTTP_2;
-        let in_flight = self.pulse.begin(http2);
-        let expects = request.headers().contains_key(header::EXPECT);
+        let in_flight = self.watchdog.begin_request(http2);
+        let expects_continue = request.headers().contains_key(header::EXPECT);
         let mut request = request.map(|incoming| {
             if incoming.is_end_stream() {
                 return Body::empty();
             }
-            Body::new(RequestBody::new(incoming, Arc::clone(&in_flight), !expects))
+            let drain = !expects_continue;
+            Body::new(RequestBody::new(incoming, Arc::clone(&in_flight), drain))
         });
         request.extensions_mut().insert(self.arrival);
         request.extensions_mut().insert(Arc::clone(&in_flight));
         let span = telemetry::request_span(self.arrival, request.headers());
         let mut response = self.routes.answer(request).instrument(span).await;
         if !http2 {
-            self.spelling.apply(&mut response);
-            // Whether the peer will send its body now or not, nobody can tell.
-            let is_lost = expects && response::is_error(&response);
-            // HTTP/2 has a message of its own for the end.
-            if is_lost || *self.stopping.borrow() {
+            self.header_case.apply(&mut response);
+            // After an error, the peer may or may not send the body that it announced: the next
+            // bytes are ambiguous.
+            let is_ambiguous = expects_continue && response::is_error(&response);
+            // HTTP/2 has GOAWAY instead.
+            if is_ambiguous || *self.shutdown.borrow() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

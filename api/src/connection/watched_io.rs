@@ -1,4 +1,4 @@
-//! A stream that tells its [`Pulse`] when bytes move and when they cannot.
+//! A stream that reports reads, writes and blocked writes to its [`Watchdog`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,24 +8,24 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pulse::Pulse;
+use crate::watchdog::Watchdog;
 
 #[derive(Debug)]
 pub(crate) struct WatchedIo<S> {
     inner: S,
-    pulse: Arc<Pulse>,
+    watchdog: Arc<Watchdog>,
 }
 
 impl<S> WatchedIo<S> {
-    pub(crate) const fn new(inner: S, pulse: Arc<Pulse>) -> Self {
-        Self { inner, pulse }
+    pub(crate) const fn new(inner: S, watchdog: Arc<Watchdog>) -> Self {
+        Self { inner, watchdog }
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            Poll::Ready(Ok(bytes)) => self.pulse.note_written(*bytes, Instant::now()),
+            Poll::Ready(Ok(bytes)) => self.watchdog.note_written(*bytes, Instant::now()),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.pulse.note_blocked(Instant::now()),
+            Poll::Pending => self.watchdog.note_blocked(Instant::now()),
         }
     }
 }
@@ -39,7 +39,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.pulse.note_read(Instant::now());
+            self.watchdog.note_read(Instant::now());
         }
         read
     }
@@ -72,11 +72,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        // TLS keeps what the socket does not take: then it is the flush that waits.
+        // TLS buffers what the socket does not accept: then it is the flush that blocks.
         match flushed {
-            Poll::Ready(Ok(())) => self.pulse.note_written(0, Instant::now()),
+            Poll::Ready(Ok(())) => self.watchdog.note_written(0, Instant::now()),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.pulse.note_blocked(Instant::now()),
+            Poll::Pending => self.watchdog.note_blocked(Instant::now()),
         }
         flushed
     }
@@ -84,7 +84,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.inner).poll_shutdown(cx);
         if shut.is_pending() {
-            self.pulse.note_blocked(Instant::now());
+            self.watchdog.note_blocked(Instant::now());
         }
         shut
     }

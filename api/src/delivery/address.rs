@@ -1,71 +1,73 @@
-//! Which addresses are nobody's on the public network.
+//! Which addresses are not public.
 //!
-//! The IANA registries of special-purpose addresses (RFC 6890 and what was added since), whole:
-//! blocks that they call globally reachable (anycast services, translators) are left out, too, as
-//! no receiver of callbacks lives there. With them the multicast and reserved space.
+//! All of the IANA special-purpose address registries (RFC 6890 and later additions). That includes
+//! blocks that they call globally reachable (anycast services, translators): no receiver of
+//! callbacks lives there. Multicast and reserved space as well.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Network and prefix length.
-const SPECIAL_V4: [(Ipv4Addr, u32); 19] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),       // This network.
-    (Ipv4Addr::new(10, 0, 0, 0), 8),      // Private use.
-    (Ipv4Addr::new(100, 64, 0, 0), 10),   // Shared address space.
-    (Ipv4Addr::new(127, 0, 0, 0), 8),     // Loopback.
-    (Ipv4Addr::new(169, 254, 0, 0), 16),  // Link local.
-    (Ipv4Addr::new(172, 16, 0, 0), 12),   // Private use.
-    (Ipv4Addr::new(192, 0, 0, 0), 24),    // IETF protocol assignments.
-    (Ipv4Addr::new(192, 0, 2, 0), 24),    // Documentation.
-    (Ipv4Addr::new(192, 31, 196, 0), 24), // AS112.
-    (Ipv4Addr::new(192, 52, 193, 0), 24), // AMT.
-    (Ipv4Addr::new(192, 88, 99, 0), 24),  // 6to4 relays, deprecated.
-    (Ipv4Addr::new(192, 168, 0, 0), 16),  // Private use.
-    (Ipv4Addr::new(192, 175, 48, 0), 24), // AS112, direct delegation.
-    (Ipv4Addr::new(198, 18, 0, 0), 15),   // Benchmarking.
-    (Ipv4Addr::new(198, 51, 100, 0), 24), // Documentation.
-    (Ipv4Addr::new(203, 0, 113, 0), 24),  // Documentation.
-    (Ipv4Addr::new(224, 0, 0, 0), 4),     // Multicast.
-    (Ipv4Addr::new(240, 0, 0, 0), 4),     // Reserved.
-    (Ipv4Addr::BROADCAST, 32),            // Limited broadcast.
+use ipnet::{Ipv4Net, Ipv6Net};
+
+const SPECIAL_V4: [Ipv4Net; 19] = [
+    v4([0, 0, 0, 0], 8),          // This network.
+    v4([10, 0, 0, 0], 8),         // Private use.
+    v4([100, 64, 0, 0], 10),      // Shared address space.
+    v4([127, 0, 0, 0], 8),        // Loopback.
+    v4([169, 254, 0, 0], 16),     // Link local.
+    v4([172, 16, 0, 0], 12),      // Private use.
+    v4([192, 0, 0, 0], 24),       // IETF protocol assignments.
+    v4([192, 0, 2, 0], 24),       // Documentation.
+    v4([192, 31, 196, 0], 24),    // AS112.
+    v4([192, 52, 193, 0], 24),    // AMT.
+    v4([192, 88, 99, 0], 24),     // 6to4 relays, deprecated.
+    v4([192, 168, 0, 0], 16),     // Private use.
+    v4([192, 175, 48, 0], 24),    // AS112, direct delegation.
+    v4([198, 18, 0, 0], 15),      // Benchmarking.
+    v4([198, 51, 100, 0], 24),    // Documentation.
+    v4([203, 0, 113, 0], 24),     // Documentation.
+    v4([224, 0, 0, 0], 4),        // Multicast.
+    v4([240, 0, 0, 0], 4),        // Reserved.
+    v4([255, 255, 255, 255], 32), // Limited broadcast.
 ];
 
 /// All of IPv6 that is global unicast; everything else is special or reserved: loopback, unique
 /// local, link local, multicast, the translation prefixes `64:ff9b::/96` and `64:ff9b:1::/48`, the
 /// discard prefix, segment routing.
-const GLOBAL_UNICAST_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+const GLOBAL_UNICAST_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 
-/// What is special within it.
-const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [
+/// The special blocks within it.
+const SPECIAL_V6: [Ipv6Net; 5] = [
     // IETF protocol assignments: Teredo, benchmarking, ORCHID, anycast services.
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    v6([0x2001, 0, 0], 23),
     // Documentation.
-    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
-    // 6to4: an IPv4 address of any kind in disguise.
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    v6([0x2001, 0xdb8, 0], 32),
+    // 6to4: embeds an IPv4 address of any kind.
+    v6([0x2002, 0, 0], 16),
     // AS112, direct delegation.
-    (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48),
+    v6([0x2620, 0x4f, 0x8000], 48),
     // Documentation (RFC 9637).
-    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+    v6([0x3fff, 0, 0], 20),
 ];
 
-/// Whether an address is special, reserved or not unicast. An IPv4 address in its IPv6 form counts
-/// as the IPv4 address.
+const fn v4([a, b, c, d]: [u8; 4], prefix_bits: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_bits)
+}
+
+/// The segments that are not given are zero.
+const fn v6([a, b, c]: [u16; 3], prefix_bits: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), prefix_bits)
+}
+
+/// Whether an address is special, reserved or not unicast. An IPv4-mapped IPv6 address counts as
+/// the IPv4 address.
 pub(crate) fn is_special(address: IpAddr) -> bool {
     match address.to_canonical() {
-        IpAddr::V4(address) => SPECIAL_V4.iter().any(|&network| holds_v4(network, address)),
+        IpAddr::V4(address) => SPECIAL_V4.iter().any(|network| network.contains(&address)),
         IpAddr::V6(address) => {
-            !holds_v6(GLOBAL_UNICAST_V6, address)
-                || SPECIAL_V6.iter().any(|&network| holds_v6(network, address))
+            !GLOBAL_UNICAST_V6.contains(&address)
+                || SPECIAL_V6.iter().any(|network| network.contains(&address))
         }
     }
-}
-
-fn holds_v4((network, prefix_bits): (Ipv4Addr, u32), address: Ipv4Addr) -> bool {
-    (network.to_bits() ^ address.to_bits()).leading_zeros() >= prefix_bits
-}
-
-fn holds_v6((network, prefix_bits): (Ipv6Addr, u32), address: Ipv6Addr) -> bool {
-    (network.to_bits() ^ address.to_bits()).leading_zeros() >= prefix_bits
 }
 
 #[cfg(test)]
@@ -81,7 +83,7 @@ mod tests {
 
     /// First and last address of each block, from the registries.
     #[test]
-    fn knows_every_special_block_to_its_edges() {
+    fn covers_every_special_block_to_its_edges() {
         check(
             true,
             &[
@@ -162,7 +164,7 @@ mod tests {
 
     /// The neighbours of the blocks, and the two that the reference refuses by mistake (K-3).
     #[test]
-    fn lets_public_addresses_pass() {
+    fn accepts_public_addresses() {
         check(
             false,
             &[

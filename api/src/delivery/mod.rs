@@ -1,12 +1,11 @@
-//! Delivery: tells subscribers of new download batches (wire behaviour §16.3).
+//! Delivery: notifies subscribers of new download batches (wire §16.3).
 //!
 //! - *In*: deliveries that the engine has claimed for this gateway.
-//! - *Out*: `GET <url>?batchTag=<tag>&date=<yyyy-MM-dd>` over mutual TLS; what became of it, on
-//!   record.
+//! - *Out*: `GET <url>?batchTag=<tag>&date=<yyyy-MM-dd>` over mutual TLS; the outcome, recorded.
 //! - *Refuses*: receivers that are not the subscriber's; addresses that are not public; redirects.
-//! - *Assumes*: the engine gives one delivery a subscription at a time, in order.
-//! - *Runs on*: tokio tasks, one a delivery, as many as there are permits. Nothing waits in a
-//!   queue: what is due stays in the database until there is a permit for it.
+//! - *Assumes*: the engine hands out one delivery per subscription at a time, in order.
+//! - *Runs on*: tokio tasks, one per delivery, up to the number of permits. There is no queue: due
+//!   deliveries stay in the database until there is a permit for them.
 
 mod address;
 mod resolve;
@@ -22,35 +21,36 @@ use engine::{Clock, Engine, Failure};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::error_chain::error_chain;
 use crate::settings::CallbackSettings;
-use crate::telemetry;
 use send::{AttemptError, Sender};
 use tls::DeliveryTls;
 
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use tls::DeliveryTlsError;
 pub use url::UrlError;
-pub(crate) use url::UrlPolicy;
+pub(crate) use url::{UrlPolicy, redact as redact_url};
 
-/// Whether a callback URL may be subscribed under these settings: what the API checks, for who has
-/// URLs from elsewhere.
+/// Checks that a callback URL may be subscribed under these settings, as the API does; for URLs from
+/// elsewhere.
 ///
 /// # Errors
 /// [`UrlError`]: why not.
 pub async fn check_url(settings: &CallbackSettings, url: &str) -> Result<(), UrlError> {
-    UrlPolicy::new(settings).check(url).await.map(|_| ())
+    let policy = UrlPolicy::new(settings, Arc::new(SystemResolver::default()));
+    policy.check(url).await.map(|_| ())
 }
 
-/// The host of a callback URL that can be read.
+/// The host of a callback URL.
 #[cfg(test)]
-pub(crate) fn read_url(text: &str) -> Result<Box<str>, UrlError> {
+pub(crate) fn parse_url(text: &str) -> Result<Box<str>, UrlError> {
     url::CallbackUrl::parse(text).map(|url| url.host().into())
 }
 
-/// Between attempts to record what became of a delivery.
+/// Between attempts to record the outcome of a delivery.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Claims what is due and sends it.
+/// Claims due deliveries and sends them.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     engine: Arc<Engine>,
@@ -58,7 +58,7 @@ pub(crate) struct Dispatcher {
     sender: Option<Sender>,
     settings: CallbackSettings,
     permits: Arc<Semaphore>,
-    /// Something was delivered: more may be due at once.
+    /// Notified after a delivery: the next one may be due at once.
     wake: Notify,
 }
 
@@ -91,9 +91,9 @@ impl Dispatcher {
         self.sender.is_some()
     }
 
-    /// Works until the server stops. Deliveries under way hold an ear of the stop signal, and so
-    /// are waited for as requests are.
-    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    /// Runs until the shutdown signal. Deliveries in flight hold a shutdown receiver, so that the
+    /// shutdown waits for them as it does for requests.
+    pub(crate) async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         if !self.delivers() {
             tracing::info!("callbacks are not delivered: [callback] certificate is not set");
         }
@@ -103,20 +103,20 @@ impl Dispatcher {
             tokio::select! {
                 _ = interval.tick() => {}
                 () = self.wake.notified() => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = shutdown.wait_for(|shutdown| *shutdown) => return,
             }
             for (delivery, permit) in self.claim().await {
-                let (dispatcher, ear) = (Arc::clone(&self), stop.clone());
+                let (dispatcher, shutdown) = (Arc::clone(&self), shutdown.clone());
                 tokio::spawn(async move {
-                    let _held = (permit, ear);
+                    let _held = (permit, shutdown);
                     dispatcher.deliver(&delivery).await;
                 });
             }
         }
     }
 
-    /// What is due, each with its permit. Without a sender nothing is claimed, and the engine only
-    /// counts.
+    /// Claims due deliveries, each with its permit. Without a sender nothing is claimed, and the
+    /// engine only updates its counts.
     async fn claim(&self) -> Vec<(Delivery, OwnedSemaphorePermit)> {
         let mut permits = Vec::new();
         while self.delivers()
@@ -129,21 +129,21 @@ impl Dispatcher {
         self.engine
             .callbacks()
             .claim(permits.len(), ttl, move |claimed| {
-                // Fails when the server has stopped: the claims expire.
+                // Fails when the server has shut down: the claims expire.
                 let _ = reply.send(claimed);
             });
         match answer.await {
             Ok(Ok(claimed)) => claimed.into_iter().zip(permits).collect(),
             Ok(Err(CallbackError::Failure(Failure::ShuttingDown))) | Err(_) => Vec::new(),
             Ok(Err(error)) => {
-                let exception = telemetry::chain(&error);
-                tracing::warn!(exception, "cannot look for due callbacks");
+                let exception = error_chain(&error);
+                tracing::warn!(exception, "cannot claim due callbacks");
                 Vec::new()
             }
         }
     }
 
-    /// An attempt ends before half of it; the other half is for recording it.
+    /// An attempt takes at most half of it; the other half is for recording its outcome.
     fn claim_ttl(&self) -> Duration {
         2 * (self.settings.connect_timeout + self.settings.read_timeout)
     }
@@ -152,17 +152,17 @@ impl Dispatcher {
         let Some(sender) = &self.sender else {
             return;
         };
-        let begun = Instant::now();
+        let started = Instant::now();
         let _in_flight = InFlight::new();
         let (trust, now) = (self.engine.trust(), self.clock.now());
         let outcome = sender.send(delivery, trust, now).await;
-        measure(outcome.is_ok(), begun.elapsed());
+        measure(outcome.is_ok(), started.elapsed());
         log(delivery, &outcome);
         let attempt = match outcome {
             Ok(()) => Attempt::Delivered,
             Err(error) => Attempt::Failed {
-                reason: error.to_string().into(),
-                wait: wait_after(
+                reason: error_chain(&error).into(),
+                wait: retry_wait(
                     &self.settings,
                     delivery.failed_attempts(),
                     random_fraction(),
@@ -171,19 +171,19 @@ impl Dispatcher {
             },
         };
         let delivered = attempt == Attempt::Delivered;
-        let recorded = self.record(delivery, attempt, begun).await;
+        let recorded = self.record(delivery, attempt, started).await;
         log_record(delivery, recorded);
         if delivered {
             self.wake.notify_one();
         }
     }
 
-    /// Records an attempt, again while the database is away, until the claim has expired.
+    /// Records an attempt; retries while the database is unavailable, until the claim expires.
     async fn record(
         &self,
         delivery: &Delivery,
         attempt: Attempt,
-        begun: Instant,
+        started: Instant,
     ) -> Result<Recorded, CallbackError> {
         loop {
             let (reply, answer) = oneshot::channel();
@@ -195,7 +195,7 @@ impl Dispatcher {
             let shutting_down = || Err(Failure::ShuttingDown.into());
             match answer.await.unwrap_or_else(|_| shutting_down()) {
                 Err(CallbackError::Failure(Failure::ShuttingDown)) => return shutting_down(),
-                Err(error) if begun.elapsed() > self.claim_ttl() => return Err(error),
+                Err(error) if started.elapsed() > self.claim_ttl() => return Err(error),
                 Err(_) => tokio::time::sleep(RECORD_INTERVAL).await,
                 Ok(recorded) => return Ok(recorded),
             }
@@ -203,17 +203,17 @@ impl Dispatcher {
     }
 }
 
-/// How long to wait after an attempt that `failed` others in a row came before: doubled each time
-/// up to a bound, and up to a quarter more, so that those who failed together do not return
-/// together.
-fn wait_after(settings: &CallbackSettings, failed: u32, fraction: f64) -> Duration {
+/// How long to wait after an attempt that followed `failed` failures in a row: exponential backoff up
+/// to a bound, with up to a quarter of jitter, so that receivers that failed together are not
+/// retried together.
+fn retry_wait(settings: &CallbackSettings, failed: u32, fraction: f64) -> Duration {
     let doubled = 2_u32.saturating_pow(failed);
     let wait = settings.retry_wait.saturating_mul(doubled);
     let wait = wait.min(settings.retry_wait_max);
     wait + wait.mul_f64(fraction / 4.0)
 }
 
-/// Counts a delivery under way while it lives.
+/// Counts a delivery in flight until it is dropped.
 struct InFlight;
 
 impl InFlight {
@@ -229,20 +229,21 @@ impl Drop for InFlight {
     }
 }
 
-fn measure(delivered: bool, took: Duration) {
+fn measure(delivered: bool, elapsed: Duration) {
     let outcome = if delivered { "delivered" } else { "failed" };
     metrics::counter!("efgs_callback_attempts_total", "outcome" => outcome).increment(1);
-    metrics::histogram!("efgs_callback_seconds", "outcome" => outcome).record(took.as_secs_f64());
+    metrics::histogram!("efgs_callback_seconds", "outcome" => outcome)
+        .record(elapsed.as_secs_f64());
 }
 
 /// From 0 to 1.
 fn random_fraction() -> f64 {
     let mut bytes = [0; 4];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has a random number generator");
     f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-/// The reference's events (wire behaviour §18.3).
+/// The reference's events (wire §18.3).
 fn log(delivery: &Delivery, outcome: &Result<(), AttemptError>) {
     let (country, retry) = (delivery.country(), delivery.failed_attempts());
     let (callback_id, tag) = (delivery.callback_id().as_str(), delivery.batch());
@@ -257,11 +258,11 @@ fn log(delivery: &Delivery, outcome: &Result<(), AttemptError>) {
         }
         Err(AttemptError::Url(error)) => {
             let message = "Security check for callback url has failed.";
-            tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, url = delivery.url(), reason = error.event(), "{message}");
+            tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, url = redact_url(delivery.url()), reason = error.event(), "{message}");
         }
         Err(error) => {
             let message = "Callback request failed";
-            tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, callbackErrorMessage = %error, "{message}");
+            tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, callbackErrorMessage = error_chain(error), "{message}");
         }
     }
 }
@@ -277,12 +278,12 @@ fn log_record(delivery: &Delivery, recorded: Result<Recorded, CallbackError>) {
             tracing::warn!(callbackId = callback_id, %country, retry, "{message}");
         }
         Ok(Recorded::ClaimLost) => {
-            let message = "A callback was changed or taken over while it was delivered";
+            let message = "A callback subscription was changed, or claimed by another gateway, during its delivery";
             tracing::info!(callbackId = callback_id, %country, "{message}");
         }
         Err(error) => {
-            let exception = telemetry::chain(&error);
-            tracing::warn!(callbackId = callback_id, %country, exception, "cannot record a callback");
+            let exception = error_chain(&error);
+            tracing::warn!(callbackId = callback_id, %country, exception, "cannot record the outcome of a callback");
         }
     }
 }
@@ -292,9 +293,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_the_wait_up_to_a_bound_and_adds_up_to_a_quarter() {
+    fn doubles_the_wait_up_to_a_bound_with_up_to_a_quarter_of_jitter() {
         let settings = CallbackSettings::default();
-        let seconds = |failed, fraction| wait_after(&settings, failed, fraction).as_secs();
+        let seconds = |failed, fraction| retry_wait(&settings, failed, fraction).as_secs();
         // The reference waits 300 s each time.
         let waits: Vec<_> = (0..5).map(|failed| seconds(failed, 0.0)).collect();
         assert_eq!(waits, [300, 600, 1200, 2400, 3600]);
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_fractions_of_one() {
+    fn draws_random_fractions() {
         let drawn: Vec<f64> = (0..100).map(|_| random_fraction()).collect();
         assert!(drawn.iter().all(|fraction| (0.0..=1.0).contains(fraction)));
         assert!(drawn.iter().any(|fraction| *fraction != drawn[0]));

@@ -1,4 +1,4 @@
-//! Names to addresses. A seam: tests put a resolver of their own here.
+//! Resolves host names. A seam: tests inject a resolver of their own.
 
 use std::fmt;
 use std::future::Future;
@@ -9,20 +9,20 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// Lookups of the system under way. Each holds a thread until the system gives up, which may take
-/// half a minute, longer than anybody waits for it.
+/// Concurrent lookups. Each holds a thread until the system gives up, which may take half a minute,
+/// longer than any caller waits.
 const LOOKUPS_MAX: usize = 32;
 
-/// The addresses of a host, some time.
+/// A pending lookup.
 pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
-/// Knows the addresses of hosts.
+/// Resolves host names to addresses.
 pub trait Resolve: fmt::Debug + Send + Sync {
-    /// All addresses of a host by name. Whoever asks bounds the time.
+    /// Resolves a host to all its addresses. The caller bounds the time.
     fn resolve(&self, host: &str) -> Resolving;
 }
 
-/// What the operating system knows.
+/// The operating system's resolver.
 #[derive(Clone)]
 pub struct SystemResolver(Arc<Semaphore>);
 
@@ -43,7 +43,7 @@ impl Resolve for SystemResolver {
         let (permits, host) = (Arc::clone(&self.0), host.to_owned());
         Box::pin(async move {
             let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
-            // A task of its own: when nobody waits any more, the permit is still taken.
+            // A separate task: the permit stays taken when the caller stops waiting.
             let lookup = tokio::spawn(async move {
                 let _busy = permit;
                 let found = tokio::net::lookup_host((host, 0)).await?;

@@ -1,4 +1,4 @@
-//! One attempt to tell one receiver: check, connect, prove who we are, ask, look at the status.
+//! One delivery attempt: check the URL, connect, authenticate, send the request, read the status.
 
 use std::error::Error;
 use std::io;
@@ -27,45 +27,45 @@ use tokio_rustls::TlsConnector;
 
 use super::tls::DeliveryTls;
 use super::url::{CallbackUrl, CheckedUrl, UrlError, UrlPolicy};
+use crate::error_chain::error_chain;
 use crate::settings::{CallbackProxy, CallbackSettings};
-use crate::telemetry;
 
-/// Receivers may look for it.
+/// The reference's user agent; receivers may check it.
 const AGENT: HeaderValue = HeaderValue::from_static("EFGS Callback Engine");
-/// Bytes that are buffered of a response's head.
+/// Bytes of a response's header that are buffered.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Bytes that are read of a response's body, so that the receiver is not cut off while it writes.
-/// What it says does not matter.
+/// Bytes of a response's body that are read, so that the receiver is not disconnected while it
+/// writes. The content does not matter.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Why a receiver was not told.
+/// Why a delivery attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttemptError {
-    #[error("{0}")]
+    #[error(transparent)]
     Url(#[from] UrlError),
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect")]
     Connect(#[source] io::Error),
-    #[error("the proxy answers {0}")]
+    #[error("the proxy responds with status {0}")]
     Proxy(u16),
-    #[error("TLS: {0}")]
+    #[error("TLS handshake failed")]
     Tls(#[source] io::Error),
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     TlsSetup(#[from] rustls::Error),
-    #[error("the response is no HTTP: {0}")]
+    #[error("the response is not valid HTTP: {0}")]
     Http(String),
-    #[error("no connection in time")]
+    #[error("connect timeout")]
     ConnectTimeout,
-    #[error("no response in time")]
+    #[error("read timeout")]
     ReadTimeout,
-    /// Also a redirect: it would lead where nobody has checked.
-    #[error("the receiver answers {0}")]
+    /// Redirects, too: their target has not been checked.
+    #[error("the receiver responds with status {0}")]
     Status(u16),
 }
 
 impl From<hyper::Error> for AttemptError {
     fn from(error: hyper::Error) -> Self {
         let error: &(dyn Error + 'static) = &error;
-        Self::Http(telemetry::chain(error))
+        Self::Http(error_chain(error))
     }
 }
 
@@ -74,7 +74,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// How deliveries are sent.
+/// Sends deliveries.
 #[derive(Debug)]
 pub(crate) struct Sender {
     policy: Arc<UrlPolicy>,
@@ -99,7 +99,7 @@ impl Sender {
         }
     }
 
-    /// Tells a receiver of a batch. Any 2xx is a success: FI answers 202.
+    /// Notifies a receiver of a batch. Any 2xx is a success: FI responds with 202.
     ///
     /// # Errors
     /// [`AttemptError`].
@@ -125,24 +125,24 @@ impl Sender {
         due: Instant,
     ) -> Result<(CallbackUrl, Box<dyn Stream>), AttemptError> {
         let CheckedUrl { url, addresses } = self.policy.check(url).await?;
-        let (address, stream) = self.reach(&addresses, due).await?;
+        let (address, stream) = self.connect_to_any(&addresses, due).await?;
         let name = server_name(&url, address);
         let stream = connector.connect(name, stream).await;
         let stream = stream.map_err(AttemptError::Tls)?;
         Ok((url, Box::new(stream)))
     }
 
-    /// A stream to the first address that answers. Each may take an equal part of what is left.
-    async fn reach(
+    /// Connects to the first address that accepts. Each gets an equal share of the time left.
+    async fn connect_to_any(
         &self,
         addresses: &[SocketAddr],
         due: Instant,
     ) -> Result<(IpAddr, Box<dyn Stream>), AttemptError> {
         let mut failed = AttemptError::ConnectTimeout;
-        for (parts, address) in (1..=addresses.len()).rev().zip(addresses) {
-            let left = due.saturating_duration_since(Instant::now());
-            let part = left / u32::try_from(parts).unwrap_or(u32::MAX);
-            match timeout(part, self.reach_one(*address)).await {
+        for (remaining, address) in (1..=addresses.len()).rev().zip(addresses) {
+            let time_left = due.saturating_duration_since(Instant::now());
+            let share = time_left / u32::try_from(remaining).unwrap_or(u32::MAX);
+            match timeout(share, self.connect_to_one(*address)).await {
                 Ok(Ok(stream)) => return Ok((address.ip(), stream)),
                 Ok(Err(error)) => failed = error,
                 Err(_) => failed = AttemptError::ConnectTimeout,
@@ -151,7 +151,7 @@ impl Sender {
         Err(failed)
     }
 
-    async fn reach_one(&self, address: SocketAddr) -> Result<Box<dyn Stream>, AttemptError> {
+    async fn connect_to_one(&self, address: SocketAddr) -> Result<Box<dyn Stream>, AttemptError> {
         match &self.proxy {
             None => Ok(Box::new(
                 TcpStream::connect(address)
@@ -162,7 +162,7 @@ impl Sender {
         }
     }
 
-    /// Sends the request and judges the answer by its status.
+    /// Sends the request; the response's status decides.
     async fn exchange(
         &self,
         url: &CallbackUrl,
@@ -170,11 +170,11 @@ impl Sender {
         stream: Box<dyn Stream>,
     ) -> Result<(), AttemptError> {
         let (mut sender, connection) = client().handshake(TokioIo::new(stream)).await?;
-        // It ends with this function, whatever the receiver does.
+        // Aborted when this function returns, whatever the receiver does.
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        let asked = timeout(self.read_timeout, ask(&mut sender, url, delivery)).await;
-        let response = asked.map_err(|_| AttemptError::ReadTimeout)??;
+        let requested = timeout(self.read_timeout, request(&mut sender, url, delivery)).await;
+        let response = requested.map_err(|_| AttemptError::ReadTimeout)??;
         let status = response.status();
         drain(response).await;
         if status.is_success() {
@@ -185,15 +185,15 @@ impl Sender {
     }
 }
 
-/// The name that the receiver is asked for and, where an authority vouches, must have: the one in
-/// the URL. What is no name that TLS can send is known by its address.
+/// The server name for TLS, which a CA-issued certificate must match: the URL's host. A host that TLS
+/// cannot send is replaced by its address.
 fn server_name(url: &CallbackUrl, address: IpAddr) -> ServerName<'static> {
     let host = url.host().trim_end_matches('.').to_owned();
     ServerName::try_from(host).unwrap_or_else(|_| ServerName::from(address))
 }
 
-/// A tunnel through a proxy to the address that was checked: the proxy is not asked to resolve the
-/// name, it might find another one.
+/// Opens a tunnel through a proxy to the checked address. The proxy does not get the name: it could
+/// resolve it to another address.
 async fn tunnel(
     proxy: &CallbackProxy,
     address: SocketAddr,
@@ -225,7 +225,7 @@ async fn tunnel(
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 
-async fn ask(
+async fn request(
     sender: &mut SendRequest<Empty<Bytes>>,
     url: &CallbackUrl,
     delivery: &Delivery,
@@ -246,11 +246,11 @@ fn client() -> http1::Builder {
     builder
 }
 
-/// Reads a body to its end or its bound. The status has decided already.
+/// Reads a body to its end or its bound. The status has already decided.
 async fn drain(response: Response<Incoming>) {
     let mut body = response.into_body();
     let mut rest_bytes = BODY_BYTES_MAX;
-    let waited = async {
+    let read = async {
         while let Some(Ok(frame)) = body.frame().await {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             rest_bytes = match rest_bytes.checked_sub(bytes) {
@@ -259,12 +259,12 @@ async fn drain(response: Response<Incoming>) {
             };
         }
     };
-    // A receiver that has answered is told, however long it goes on talking.
-    let _ended = timeout(BODY_PATIENCE, waited).await;
+    // The delivery has succeeded or failed, however long the body takes.
+    let _ended = timeout(BODY_TIMEOUT, read).await;
 }
 
-/// How long a body is waited for.
-const BODY_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a response's body is read.
+const BODY_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn http_error(error: impl Error) -> AttemptError {
     AttemptError::Http(error.to_string())

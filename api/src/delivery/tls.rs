@@ -1,6 +1,6 @@
-//! TLS towards receivers: we always show the gateway's own certificate; a receiver must show one
-//! that is listed for the subscribing country, or one that an authority of the operator's vouches
-//! for by host name.
+//! TLS towards receivers: the gateway always presents its own certificate; a receiver must present one
+//! that is listed for the subscribing country, or one that a CA of the operator's has issued for
+//! the host name.
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ use crate::tls::{TlsError, TlsSettings, thumbprint};
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryTlsError {
     /// The gateway's certificate and key.
-    #[error("[callback] certificate and private_key: {0}")]
+    #[error("[callback] certificate and private_key cannot be used")]
     Identity(#[from] TlsError),
-    /// The operator's authorities.
-    #[error("[callback] ca_file holds no certificate of an authority: put its PEM there")]
+    /// The operator's CA certificates.
+    #[error("[callback] ca_file holds no CA certificate: put its PEM there")]
     Authorities,
 }
 
-/// What all deliveries share.
+/// The TLS configuration that all deliveries share.
 #[derive(Debug)]
 pub(crate) struct DeliveryTls {
     provider: Arc<CryptoProvider>,
@@ -49,14 +49,14 @@ impl DeliveryTls {
         let authorities = ca_pem.map(|pem| authorities(pem, &provider)).transpose()?;
         Ok(Self {
             provider,
-            // Shows its certificate whatever authorities the receiver names.
+            // Presents its certificate whatever CAs the receiver lists.
             identity: Arc::new(SingleCertAndKey::from(identity)),
             authorities,
         })
     }
 
-    /// For one delivery: judged by the certificate list of this moment. Sessions are not resumed,
-    /// since that would not look at the certificate again.
+    /// The configuration for one delivery: verifies against the current certificate list. Sessions
+    /// are not resumed, since resumption skips certificate verification.
     pub(crate) fn config(
         &self,
         country: Country,
@@ -85,7 +85,7 @@ fn certified_key(
     settings: &TlsSettings,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
-    let (chain, key) = settings.read()?;
+    let (chain, key) = settings.parse()?;
     Ok(CertifiedKey::from_der(chain, key, provider)?)
 }
 
@@ -105,7 +105,7 @@ fn authorities(
         .map_err(|_| DeliveryTlsError::Authorities)
 }
 
-/// Who a receiver is by the certificate that it shows.
+/// Verifies a receiver's certificate.
 #[derive(Debug)]
 struct ReceiverVerifier {
     country: Country,
@@ -115,12 +115,12 @@ struct ReceiverVerifier {
     provider: Arc<CryptoProvider>,
 }
 
-/// What the certificate list says of a receiver's certificate.
+/// A receiver's certificate according to the certificate list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Listed {
     /// It is the subscriber's.
     Own,
-    /// It is somebody's and must not be used.
+    /// It is listed but must not be used.
     Refused(Refused),
     /// It is not the subscriber's.
     No,
@@ -134,13 +134,13 @@ enum Refused {
 }
 
 impl ReceiverVerifier {
-    /// The leaf itself must be listed: whoever issued it does not matter, nor does its name. What
-    /// is revoked is refused even if an authority vouches for it.
-    fn judge(&self, leaf: &CertificateDer<'_>) -> Listed {
+    /// Looks up the leaf itself: neither its issuer nor its name matters. A revoked certificate is
+    /// refused even if a trusted CA has issued it.
+    fn look_up(&self, leaf: &CertificateDer<'_>) -> Listed {
         let thumbprint = thumbprint(leaf);
         let find = |kind| self.trust.find(&thumbprint, kind);
         let listed = CertificateKind::ALL.into_iter().filter_map(find);
-        let mut judged = Listed::No;
+        let mut found = Listed::No;
         for listed in listed.filter(|listed| listed.intact) {
             if listed.is_revoked() {
                 return Listed::Refused(Refused::Revoked);
@@ -149,7 +149,7 @@ impl ReceiverVerifier {
             if listed.row.country != self.country || !receives {
                 continue;
             }
-            judged = if listed.is_valid_at(self.now) {
+            found = if listed.is_valid_at(self.now) {
                 Listed::Own
             } else if self.now < listed.not_before {
                 Listed::Refused(Refused::NotYetValid)
@@ -157,7 +157,7 @@ impl ReceiverVerifier {
                 Listed::Refused(Refused::Expired)
             };
         }
-        judged
+        found
     }
 }
 
@@ -170,7 +170,7 @@ impl ServerCertVerifier for ReceiverVerifier {
         ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let refused = match (self.judge(end_entity), &self.authorities) {
+        let refused = match (self.look_up(end_entity), &self.authorities) {
             (Listed::Own, _) => return Ok(ServerCertVerified::assertion()),
             (Listed::No, Some(authorities)) => {
                 let now = std::time::Duration::from_millis(self.now.0);

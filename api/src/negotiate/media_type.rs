@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-/// A media type or a media range, names in lower case. What needs no change is borrowed.
+/// A media type or a media range, in lower case. Borrowed where possible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MediaType<'a> {
     pub(crate) main: Cow<'a, str>,
@@ -13,9 +13,9 @@ pub(crate) struct MediaType<'a> {
 }
 
 impl<'a> MediaType<'a> {
-    /// Reads `type/subtype; name=value…`. Blanks are allowed everywhere around `/`, `;` and `=`,
+    /// Parses `type/subtype; name=value…`. Blanks are allowed everywhere around `/`, `;` and `=`,
     /// values may be quoted, an empty parameter is skipped. A bare `*` is `*/*`: Java's
-    /// `HttpURLConnection` accepts `*; q=.2`, and Spring reads it so. `None` when it is anything else.
+    /// `HttpURLConnection` sends `*; q=.2`, and Spring accepts it. `None` for anything else.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let mut pieces = split_unquoted(text, b';');
         let range = pieces.next()?;
@@ -38,19 +38,19 @@ impl<'a> MediaType<'a> {
         })
     }
 
-    /// A parameter's value; the first one when it is repeated.
+    /// A parameter's value; of repeated ones, the first.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         let mut parameters = self.parameters.iter();
         let found = parameters.find(|(known, _)| known == name);
         found.map(|(_, value)| &**value)
     }
 
-    /// Whether it is exactly this type, whatever its parameters.
+    /// Whether it is this type, whatever its parameters.
     pub(crate) fn is(&self, main: &str, sub: &str) -> bool {
         self.main == main && self.sub == sub
     }
 
-    /// The quality of a range in thousandths; 1000 when it is absent or no number.
+    /// The quality of a range in thousandths; 1000 when it is absent or not a number.
     pub(crate) fn quality(&self) -> u16 {
         let given = self
             .parameter("q")
@@ -81,7 +81,7 @@ pub(crate) fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = 
     })
 }
 
-/// Where a separator stands first, outside quotes.
+/// The position of the first separator outside quotes.
 fn unquoted_position(text: &[u8], separator: u8) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     text.iter().position(|byte| {
@@ -98,7 +98,7 @@ fn unquoted_position(text: &[u8], separator: u8) -> Option<usize> {
     })
 }
 
-/// A token of RFC 9110 §5.6.2, in lower case, blanks around it removed.
+/// A token of RFC 9110 §5.6.2, trimmed and in lower case.
 fn token(text: &str) -> Option<Cow<'_, str>> {
     let text = text.trim_ascii();
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -112,7 +112,7 @@ fn token(text: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-/// The value without its quotes; a value that only begins with one is malformed.
+/// The value without its quotes; `None` when the closing quote is missing.
 fn unquote(value: &str) -> Option<Cow<'_, str>> {
     let Some(rest) = value.strip_prefix('"') else {
         return Some(Cow::Borrowed(value));
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_blanks_letter_case_and_quotes() {
+    fn parses_blanks_upper_case_and_quotes() {
         for text in [
             "application/json;version=1.0",
             "application/json; version=1.0",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_media_type() {
+    fn refuses_invalid_media_types() {
         for text in [
             "",
             "json",
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_bare_star_for_anything() {
+    fn accepts_a_bare_star_as_any_type() {
         for text in ["*", " * ; q=.2"] {
             assert!(MediaType::parse(text).unwrap().is("*", "*"), "{text:?}");
         }
     }
 
     #[test]
-    fn reads_qualities() {
+    fn parses_qualities() {
         let quality = |text: &str| MediaType::parse(text).unwrap().quality();
         assert_eq!(quality("*/*"), 1000);
         assert_eq!(quality("*/*;q=0.5"), 500);

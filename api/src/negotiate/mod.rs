@@ -1,10 +1,10 @@
-//! Negotiate: which media type and version comes in, which goes out.
+//! Content negotiation: the media type and version of a request body and of a response.
 //!
 //! - *In*: the `Content-Type` and `Accept` headers.
-//! - *Out*: a [`Format`], or the spelling of a JSON answer's `Content-Type`.
+//! - *Out*: a [`Format`], or the `Content-Type` of a JSON response.
 //! - *Refuses*: other types and other versions ([`NegotiationError`]), before any side effect.
-//!   The refusal is logged here, as the reference's event (wire behaviour §18.3).
-//! - *Assumes*: the participant is authenticated (the reference negotiates first; wire behaviour
+//!   The refusal is logged here, as the reference's event (wire §18.3).
+//! - *Assumes*: the participant is authenticated (the reference negotiates first; wire
 //!   §3 says why it should not).
 //! - *Runs on*: a tokio thread; work is linear in the headers' length, which the listener bounds.
 
@@ -20,20 +20,20 @@ use media_type::{MediaType, split_unquoted};
 /// The one protocol version, for either format (`efgs.content-negotiation.*-version`).
 const VERSION: (i32, i32) = (1, 0);
 
-/// Why a media type is refused.
+/// Why negotiation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NegotiationError {
-    /// `Content-Type` is missing, unreadable, or neither protobuf nor JSON.
+    /// `Content-Type` is missing, invalid, or neither protobuf nor JSON.
     ContentType,
     /// The version in `Content-Type`.
     ContentTypeVersion(VersionError),
-    /// Nothing in `Accept` is what this route gives.
+    /// `Accept` allows nothing that this route offers.
     Accept(Offer),
-    /// What `Accept` names is what the route gives, in another version.
+    /// `Accept` names what the route offers, in another version.
     AcceptVersion(VersionError),
 }
 
-/// What a route can answer with.
+/// The formats of a route's responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
     /// JSON only: upload, audit.
@@ -45,17 +45,17 @@ pub(crate) enum Offer {
 /// What is wrong with a `version` parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VersionError {
-    /// There is none.
+    /// It is absent.
     Missing,
     /// It is not two parts joined by a dot.
     Shape,
-    /// A part is no integer.
+    /// A part is not an integer.
     Number,
     /// It is another version than ours.
     Incompatible,
 }
 
-/// The format of an upload body (wire behaviour §5.1).
+/// The format of an upload body (wire §5.1).
 ///
 /// # Errors
 /// In the reference's order: type, presence of a version, its shape, its value.
@@ -77,11 +77,11 @@ fn sent_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     Ok(format)
 }
 
-/// The `Content-Type` of a JSON answer to an upload or an audit (wire behaviour §5.2): the
-/// version is not checked, and is echoed when the accepted range names ours.
+/// The `Content-Type` of a JSON response to an upload or an audit (wire §5.2): the
+/// version is not checked, but echoed when the accepted range names ours.
 ///
 /// # Errors
-/// When `Accept` admits no JSON.
+/// When `Accept` does not allow JSON.
 pub(crate) fn json_answer(headers: &HeaderMap) -> Result<&'static str, NegotiationError> {
     accepted_json(headers).inspect_err(|error| log(*error, headers))
 }
@@ -105,11 +105,11 @@ fn accepted_json(headers: &HeaderMap) -> Result<&'static str, NegotiationError> 
     })
 }
 
-/// The format of a download (wire behaviour §5.2). Absent, `*/*` and unversioned mean version
-/// 1.0, protobuf when both fit alike; otherwise the client's order by specificity, then quality.
+/// The format of a download (wire §5.2). Absent, `*/*` and unversioned mean version
+/// 1.0, protobuf when both match equally; otherwise the client's order by specificity, then quality.
 ///
 /// # Errors
-/// When `Accept` admits neither format, or only other versions.
+/// When `Accept` allows neither format, or only other versions.
 pub(crate) fn download_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     accepted_format(headers).inspect_err(|error| log(*error, headers))
 }
@@ -139,7 +139,7 @@ fn accepted_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     }
 }
 
-/// The reference's events, and their counterparts for what is sent.
+/// The reference's events, and their counterparts for `Content-Type`.
 fn log(error: NegotiationError, headers: &HeaderMap) {
     let (header, message) = match error {
         NegotiationError::ContentType => (header::CONTENT_TYPE, "Content-Type is not compatible"),
@@ -152,7 +152,7 @@ fn log(error: NegotiationError, headers: &HeaderMap) {
             "Deserialization: Protocol version is not compatible",
         ),
         NegotiationError::Accept(_) => (header::ACCEPT, "Accepted Content-Type is not compatible"),
-        // None is taken for ours; here for whoever changes that.
+        // Cannot happen while a missing version counts as ours.
         NegotiationError::AcceptVersion(VersionError::Missing) => (
             header::ACCEPT,
             "Version parameter of Accepted Content-Type is required",
@@ -168,7 +168,7 @@ fn log(error: NegotiationError, headers: &HeaderMap) {
     tracing::info!(requestedMediaType = requested, "{message}");
 }
 
-/// The `Content-Type` of a body, spelled as the reference spells it (no blank).
+/// The `Content-Type` of a body, exactly as the reference writes it (no blank).
 pub(crate) const fn content_type(format: Format) -> &'static str {
     match format {
         Format::Protobuf => "application/protobuf;version=1.0",
@@ -176,7 +176,7 @@ pub(crate) const fn content_type(format: Format) -> &'static str {
     }
 }
 
-/// JSON without a version: errors, and answers to who did not ask for a version.
+/// JSON without a version: for errors, and when the caller did not ask for a version.
 pub(crate) const PLAIN_JSON: &str = "application/json";
 
 /// Specificity, quality, and the position from the end: greater is better.
@@ -207,13 +207,13 @@ impl Found {
     }
 }
 
-/// Whether `Accept` is absent or blank: then anything will do.
+/// Whether `Accept` is absent or blank.
 fn accepts_anything(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::ACCEPT).iter();
     values.all(|value| value.as_bytes().trim_ascii().is_empty())
 }
 
-/// All ranges of all `Accept` headers; unreadable ones are left out.
+/// All ranges of all `Accept` headers; invalid ones are ignored.
 fn accepted(headers: &HeaderMap) -> Vec<MediaType<'_>> {
     let values = headers.get_all(header::ACCEPT).iter();
     values
@@ -231,7 +231,7 @@ fn format_of(media_type: &MediaType<'_>) -> Option<Format> {
     }
 }
 
-/// How closely a range names a format; `None` when it does not cover it.
+/// How specifically a range matches a format; `None` when it does not.
 fn specificity(range: &MediaType<'_>, format: Format) -> Option<u8> {
     if range.is("*", "*") {
         Some(0)
@@ -242,7 +242,7 @@ fn specificity(range: &MediaType<'_>, format: Format) -> Option<u8> {
     }
 }
 
-/// Whether a format is named with quality 0: then a wildcard does not bring it back.
+/// Whether a format is excluded by quality 0, which overrides wildcards.
 fn excluded(ranges: &[MediaType<'_>], format: Format) -> bool {
     let mut named = ranges
         .iter()
@@ -250,7 +250,7 @@ fn excluded(ranges: &[MediaType<'_>], format: Format) -> bool {
     named.any(|range| range.quality() == 0)
 }
 
-/// Checks `major.minor`. Equal is compatible, nothing else is (wire behaviour §5).
+/// Checks `major.minor`. Only the same version is compatible (wire §5).
 fn check_version(text: &str) -> Result<(), VersionError> {
     let mut parts = text.split('.');
     let (Some(major), Some(minor), None) = (parts.next(), parts.next(), parts.next()) else {

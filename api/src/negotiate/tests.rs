@@ -28,9 +28,9 @@ fn check_json(accept: &[&str], expected: Result<&str, NegotiationError>) {
     assert_eq!(json_answer(&headers), expected, "{accept:?}");
 }
 
-/// Wire behaviour §5.1, and what each client of the compatibility study sends.
+/// Wire §5.1, and what each client sends (clients §1.1).
 #[test]
-fn takes_the_content_types_of_all_clients() {
+fn accepts_the_content_types_of_all_clients() {
     for sent in [
         "application/protobuf; version=1.0",
         "application/protobuf;version=1.0",
@@ -66,7 +66,7 @@ fn refuses_other_content_types_before_looking_at_the_version() {
 }
 
 #[test]
-fn judges_the_version_of_a_content_type() {
+fn checks_the_version_of_a_content_type() {
     for (version, error) in [
         ("1", Shape),
         ("1.0.0", Shape),
@@ -90,9 +90,9 @@ fn judges_the_version_of_a_content_type() {
     );
 }
 
-/// Wire behaviour §5.2, first paragraph; compatibility checklist, row 4.
+/// Wire §5.2; clients (a).4.
 #[test]
-fn gives_json_to_who_accepts_it_in_any_way() {
+fn gives_json_whenever_it_is_acceptable() {
     check_json(&[], Ok(PLAIN_JSON));
     for accept in [
         "",
@@ -118,7 +118,7 @@ fn gives_json_to_who_accepts_it_in_any_way() {
 }
 
 #[test]
-fn refuses_to_give_json_to_who_does_not_accept_it() {
+fn refuses_when_json_is_not_acceptable() {
     for accept in [
         "text/html",
         "application/protobuf; version=1.0",
@@ -131,7 +131,7 @@ fn refuses_to_give_json_to_who_does_not_accept_it() {
     }
 }
 
-/// Wire behaviour §5.2, the table of downloads, with its betters.
+/// Wire §5.2, the table of downloads.
 #[test]
 fn chooses_the_format_of_a_download() {
     let (protobuf, json) = (Ok(Format::Protobuf), Ok(Format::Json));

@@ -1,10 +1,10 @@
-//! What each method of each path is for.
+//! Descriptions of the methods of every path.
 
 use serde_json::{Value, json};
 
 use super::schemas::reference;
 use crate::negotiate::{self, PLAIN_JSON};
-use crate::response::catalog::Question;
+use crate::response::catalog::RequestKind;
 use engine::domain::Format;
 
 /// A method of a path.
@@ -17,12 +17,12 @@ pub(crate) struct Operation {
     pub(super) text: &'static str,
     pub(super) parameters: Value,
     pub(super) request_body: Option<Value>,
-    /// Status and answer, beside the refusals.
+    /// Status and response, except for refusals.
     pub(super) answers: Vec<(u16, Value)>,
-    /// What the gateway asks in turn.
+    /// Requests that the gateway sends as a consequence.
     pub(super) callbacks: Option<Value>,
-    /// What a participant asks; nobody is authenticated where it is none.
-    pub(super) question: Option<Question>,
+    /// The kind of participants' request; `None` where no authentication is needed.
+    pub(super) kind: Option<RequestKind>,
 }
 
 impl Operation {
@@ -36,11 +36,11 @@ impl Operation {
             request_body: None,
             answers: Vec::new(),
             callbacks: None,
-            question: None,
+            kind: None,
         }
     }
 
-    /// A page or a document that anyone may read.
+    /// A page or document that needs no authentication.
     fn page(id: &'static str, summary: &'static str, media_type: &str, schema: &Value) -> Self {
         let answer = body(summary, &[media_type], schema);
         Self {
@@ -56,14 +56,14 @@ pub(crate) fn capabilities() -> Operation {
     answer["headers"]["Accept"] = header("Media types of uploads, with their versions.");
     Operation {
         answers: vec![(200, answer)],
-        ..Operation::new("options", "capabilities", "Which uploads are understood")
+        ..Operation::new("options", "capabilities", "List the media types of uploads")
     }
 }
 
-/// The answer to OPTIONS.
+/// The response to OPTIONS.
 pub(super) fn options_answer() -> Value {
     json!({
-        "description": "Which methods the path knows.",
+        "description": "The methods that the path supports.",
         "headers": {"Allow": header("The methods, separated by commas.")},
     })
 }
@@ -74,13 +74,13 @@ pub(crate) fn upload() -> Operation {
     let upload_tag = json!({"type": "string", "pattern": "^[!-~]{1,64}$"});
     let signature = "Base64 of a detached CMS SignedData over the canonical form of the keys.";
     let stored = json!({
-        "description": "Every key is stored, durably; also when the same content was stored \
+        "description": "Every key is stored durably. Also the response when the same content was stored \
                         under the same tag before.",
         "headers": {"batchTag": header("The tag as sent.")},
     });
     let refused = body(
-        "Some keys are known already, or occur twice. Nothing is stored and the tag stays free; \
-         the others must be signed and sent again without them.",
+        "Some keys are already stored, or occur twice. Nothing is stored and the tag stays free: \
+         sign and send the other keys again without them.",
         &[PLAIN_JSON, negotiate::content_type(Format::Json)],
         &reference("KeyOutcomes"),
     );
@@ -98,27 +98,27 @@ pub(crate) fn upload() -> Operation {
         ]),
         request_body: Some(json!({
             "required": true,
-            "description": "The keys: at most 5000 of them unless the operator allows others.",
+            "description": "The keys: at most 5000, unless the operator sets another limit.",
             "content": batch_content(&reference("UploadBatch")),
         })),
         answers: vec![(201, stored), (207, refused)],
-        question: Some(Question::Upload),
+        kind: Some(RequestKind::Upload),
         ..Operation::new("post", "upload", "Upload diagnosis keys")
     }
 }
 
 /// `GET /diagnosiskeys/download/{date}`.
 pub(crate) fn download() -> Operation {
-    let wanted = "The batch to download, a nextBatchTag as a rule. Absent, blank or null: the \
-                  first batch of that day or any later one.";
+    let wanted = "The batch to download, usually a nextBatchTag. Absent, blank or null: the \
+                  first batch of that day or a later one.";
     let mut found = json!({
-        "description": "The keys that others uploaded, in the order of the audit; none when \
-                        all of the batch are the caller's own.",
+        "description": "The keys that others uploaded, in the order of the audit; empty when \
+                        all keys of the batch are the caller's own.",
         "content": batch_content(&reference("DownloadBatch")),
     });
     found["headers"] = json!({
-        "batchTag": header("The batch that this is: yyyyMMdd-N."),
-        "nextBatchTag": header("The batch after it, or the four letters null."),
+        "batchTag": header("The tag of this batch: yyyyMMdd-N."),
+        "nextBatchTag": header("The tag of the next batch, or the four letters null."),
         "X-Protobuf-Schema": header("Efgs.proto"),
         "X-Protobuf-Message": header("eu.interop.DiagnosisKeyBatch"),
     });
@@ -135,8 +135,8 @@ pub(crate) fn download() -> Operation {
             ),
         ]),
         answers: vec![(200, found)],
-        question: Some(Question::Download),
-        ..Operation::new("get", "download", "Download the keys of the others")
+        kind: Some(RequestKind::Download),
+        ..Operation::new("get", "download", "Download the keys of other countries")
     }
 }
 
@@ -156,11 +156,11 @@ pub(crate) fn audit() -> Operation {
             parameter("path", "batchTag", true, "The batch.", &tag),
         ]),
         answers: vec![(200, found)],
-        question: Some(Question::Audit),
+        kind: Some(RequestKind::Audit),
         ..Operation::new(
             "get",
             "audit",
-            "List who uploaded and signed what is in a batch",
+            "List the uploads of a batch and their signers",
         )
     }
 }
@@ -176,7 +176,7 @@ pub(crate) fn subscriptions() -> Operation {
     Operation {
         text: CALLBACKS,
         answers: vec![(200, found)],
-        question: Some(Question::Subscriptions),
+        kind: Some(RequestKind::Subscriptions),
         ..Operation::new("get", "callbacks", "List callback subscriptions")
     }
 }
@@ -184,8 +184,8 @@ pub(crate) fn subscriptions() -> Operation {
 /// `PUT /diagnosiskeys/callback/{id}`.
 pub(crate) fn subscribe() -> Operation {
     let url = json!({"type": "string", "format": "uri", "maxLength": 256, "pattern": "^https:"});
-    let where_to = "Whom to tell: https, no query, no user information, and a host whose \
-                    addresses are all public. Wanted here or in a form.";
+    let url_text = "The receiver: https, no query, no user information, and a host whose \
+                    addresses are all public. Required here or in a form.";
     let form = json!({
         "type": "object",
         "properties": {"url": url},
@@ -194,18 +194,15 @@ pub(crate) fn subscribe() -> Operation {
         text: SUBSCRIBE,
         parameters: json!([
             callback_id(),
-            parameter("query", "url", false, where_to, &url),
+            parameter("query", "url", false, url_text, &url),
         ]),
         request_body: Some(json!({
             "required": false,
             "content": {"application/x-www-form-urlencoded": {"schema": form}},
         })),
-        answers: vec![(
-            200,
-            json!({"description": "The subscription is as wished."}),
-        )],
+        answers: vec![(200, json!({"description": "The subscription is stored."}))],
         callbacks: Some(json!({"newBatch": {"{$request.query.url}": {"get": new_batch()}}})),
-        question: Some(Question::Subscribe),
+        kind: Some(RequestKind::Subscribe),
         ..Operation::new("put", "subscribe", "Add or change a callback subscription")
     }
 }
@@ -215,12 +212,12 @@ pub(crate) fn unsubscribe() -> Operation {
     Operation {
         parameters: json!([callback_id()]),
         answers: vec![(200, json!({"description": "The subscription is removed."}))],
-        question: Some(Question::Unsubscribe),
+        kind: Some(RequestKind::Unsubscribe),
         ..Operation::new("delete", "unsubscribe", "Remove a callback subscription")
     }
 }
 
-/// What the gateway asks the receiver of callbacks.
+/// The request that the gateway sends to receivers of callbacks.
 fn new_batch() -> Value {
     let tag = json!({"type": "string", "examples": ["20201006-1"]});
     let day = json!({"type": "string", "format": "date", "examples": ["2020-10-06"]});
@@ -231,8 +228,8 @@ fn new_batch() -> Value {
             parameter("query", "date", true, "Its day in UTC.", &day),
         ],
         "responses": {
-            "2XX": {"description": "Heard; the next batch may be told."},
-            "default": {"description": "Not heard: the gateway asks again, later each time."},
+            "2XX": {"description": "Acknowledged: the gateway goes on to the next batch."},
+            "default": {"description": "Not acknowledged: the gateway tries again with exponential backoff."},
         },
     })
 }
@@ -260,7 +257,12 @@ pub(crate) fn health() -> Operation {
         "required": ["status"],
         "properties": {"status": {"const": "up"}},
     });
-    Operation::page("health", "Whether the process answers", PLAIN_JSON, &schema)
+    Operation::page(
+        "health",
+        "Whether the process is alive",
+        PLAIN_JSON,
+        &schema,
+    )
 }
 
 /// `/ready`.
@@ -278,7 +280,7 @@ pub(crate) fn ready() -> Operation {
 pub(crate) fn status() -> Operation {
     Operation::page(
         "status",
-        "What the gateway is doing",
+        "The state of the gateway",
         PLAIN_JSON,
         &reference("Status"),
     )
@@ -300,7 +302,7 @@ pub(crate) fn document() -> Operation {
 pub(crate) fn docs() -> Operation {
     Operation::page(
         "docs",
-        "This description, to be read",
+        "This description as a page",
         HTML,
         &json!({"type": "string"}),
     )
@@ -311,7 +313,7 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 /// The media type of metrics.
 pub(crate) const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// An answer with a body.
+/// A response with a body.
 pub(super) fn body(description: &str, media_types: &[&str], schema: &Value) -> Value {
     let content = media_types
         .iter()
@@ -356,21 +358,21 @@ fn header(description: &str) -> Value {
 const UPLOAD: &str = "Stores all keys or none. `Content-Type` must name the version: \
     `application/protobuf; version=1.0` or `application/json; version=1.0`. An empty protobuf \
     body is an empty batch.\n\n\
-    What is signed: of each key the base64 of its fields as text, joined with dots; these lines \
-    sorted. JSON uploads may hold unknown members, quoted numbers and enumerations by number.";
+    Signed are the sorted lines of all keys; a line is the base64 of each field's text, joined with \
+    dots. JSON uploads may have unknown members, quoted numbers and numeric enumeration values.";
 
 const DOWNLOAD: &str = "`Accept` chooses protobuf or JSON; absent or unversioned means version \
-    1.0, protobuf where both fit. Follow `nextBatchTag` until it is `null`, across days; keep the \
-    last tag and go on there.";
+    1.0, protobuf where both match. Follow `nextBatchTag` until it is `null`, across days; keep the \
+    last tag and continue from there.";
 
-const CALLBACKS: &str = "Each subscription is told of each download batch, in order: \
+const CALLBACKS: &str = "Each subscription is notified of each download batch, in order: \
     `GET URL?batchTag=yyyyMMdd-N&date=yyyy-MM-dd`, with the gateway's certificate. Any 2xx is \
-    success. The receiver's certificate must be one that is listed for the country. After six \
-    attempts in a row that failed a subscription is gone from the list, and told of nothing, until \
-    it is subscribed again.";
+    success. The receiver's certificate must be listed for the country. After six failed attempts in \
+    a row, a subscription disappears from the list and is no longer notified, until it is \
+    subscribed again.";
 
-const SUBSCRIBE: &str = "A new subscription begins behind the newest batch. One that exists goes \
-    on where it was. There may be 16 a country.";
+const SUBSCRIBE: &str = "A new subscription begins after the newest batch. An existing one \
+    continues where it was. At most 16 per country.";
 
 const AUDIT: &str = "Cut the keys of the download into slices by `amount`, leaving out the \
     entries of your own country: each slice in its canonical form verifies against \

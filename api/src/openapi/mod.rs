@@ -1,13 +1,13 @@
-//! The API description: an `OpenAPI` 3.1 document, and a page to read it.
+//! The API description: an `OpenAPI` 3.1 document, and a page that renders it.
 //!
-//! Made from what the gateway itself goes by: paths and methods are the router's
-//! ([`Endpoint`]), statuses, codes, texts and headers of errors are those of every refusal that
-//! `response` can give ([`catalog`]), media types are `negotiate`'s. Weighed against utoipa and
-//! aide: both derive a document from attributes or from the types of handlers; our handlers take
-//! a request and give a response, so that each status would be written down a second time, and
-//! nothing would say when it is wrong.
+//! Generated from what the gateway itself uses: paths and methods are the router's ([`Endpoint`]);
+//! statuses, codes, texts and headers of errors are those of every refusal that `response` knows
+//! ([`catalog`]); media types are those of `negotiate`. Weighed against utoipa and aide: both derive a
+//! document from attributes or from handler types. Our handlers take a request and return a response,
+//! so every status would have to be written down twice, and nothing would notice a mistake.
 
 pub(crate) mod describe;
+pub(crate) mod endpoint;
 mod schemas;
 
 use std::fmt::Write as _;
@@ -16,13 +16,13 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::negotiate::PLAIN_JSON;
-use crate::response::catalog::{self, Described, Question};
-use crate::router::Endpoint;
+use crate::response::catalog::{self, Described, RequestKind};
 
 use describe::Operation;
+use endpoint::Endpoint;
 use schemas::{reference, schemas};
 
-/// The page that shows the document; it loads nothing but the document.
+/// The page that renders the document. It loads nothing else.
 pub(crate) const PAGE: &str = include_str!("page.html");
 
 /// The document of both kinds of ports, as JSON.
@@ -65,11 +65,11 @@ pub(crate) fn document(participants: &[Endpoint], operators: &[Endpoint]) -> Byt
 
 const INTRODUCTION: &str = "National contact-tracing backends upload signed batches of diagnosis \
     keys; each downloads the keys of all others.\n\n\
-    Every path of the participants also exists with a slash at its end, and with several for one. Every error is JSON with \
-    the reference server's `message` and a stable `code`. A path that does not exist is answered \
-    with 404, another method with 405 and `Allow`, a request that is not HTTP with an empty 400, \
-    headers above 64 KiB with 431. No answer to an error has a `batchTag` header.\n\n\
-    Header names are compared without letter case and spelled as written here on HTTP/1.1.";
+    Participants' paths may end in a slash, and repeated slashes count as one. Every error is JSON with \
+    the reference server's `message` and a stable `code`. An unknown path gets a 404, an unsupported \
+    method a 405 with `Allow`, a request that is not HTTP an empty 400, headers above 64 KiB a 431. \
+    Error responses never have a `batchTag` header.\n\n\
+    Header names in requests are case-insensitive; on HTTP/1.1 responses use the case shown here.";
 
 fn participants_servers() -> Value {
     let host = json!({"host": {"default": "localhost"}});
@@ -91,7 +91,7 @@ fn operations_servers() -> Value {
     json!([{"url": "http://127.0.0.1:9090", "description": "Operations port."}])
 }
 
-/// A certificate in the handshake, or both headers of a proxy that is believed.
+/// A client certificate, or both headers of a trusted proxy.
 fn security() -> Value {
     json!([{"certificate": []}, {"forwardedThumbprint": [], "forwardedName": []}])
 }
@@ -146,7 +146,7 @@ fn described(operation: &Operation, tag: &str) -> Value {
     for (status, answer) in &operation.answers {
         responses.insert(status.to_string(), answer.clone());
     }
-    for (status, answer) in operation.question.map(refusals).unwrap_or_default() {
+    for (status, answer) in operation.kind.map(refusals).unwrap_or_default() {
         responses.insert(status.to_string(), answer);
     }
     let mut described = json!({
@@ -163,7 +163,7 @@ fn described(operation: &Operation, tag: &str) -> Value {
     if let Some(callbacks) = &operation.callbacks {
         described["callbacks"] = callbacks.clone();
     }
-    if operation.question.is_none() {
+    if operation.kind.is_none() {
         described["security"] = json!([]);
     }
     described
@@ -188,7 +188,7 @@ fn options_of(operations: &[Operation], tag: &str) -> Value {
     let id = first.map_or("", |operation| operation.id);
     json!({
         "operationId": format!("{id}Options"),
-        "summary": "Which methods the path knows",
+        "summary": "List the methods of the path",
         "tags": [tag],
         "parameters": path_parameters(first),
         "responses": {"200": describe::options_answer()},
@@ -200,7 +200,7 @@ fn path_parameters(operation: Option<&Operation>) -> Vec<Value> {
     let parameters = operation.and_then(|operation| operation.parameters.as_array());
     let of_path = parameters.into_iter().flatten();
     let of_path = of_path.filter(|parameter| parameter["in"] == "path");
-    // Nobody looks at what stands there.
+    // The values are not checked.
     let any_text = |parameter: &Value| {
         let mut parameter = parameter.clone();
         parameter["schema"] = json!({"type": "string"});
@@ -209,9 +209,9 @@ fn path_parameters(operation: Option<&Operation>) -> Vec<Value> {
     of_path.map(any_text).collect()
 }
 
-/// What a question may be refused with, by status.
-fn refusals(question: Question) -> Vec<(u16, Value)> {
-    let refusals = catalog::refusals_of(question);
+/// The refusals that a kind of request may get, by status.
+fn refusals(kind: RequestKind) -> Vec<(u16, Value)> {
+    let refusals = catalog::refusals_of(kind);
     let by_status = refusals.chunk_by(|one, other| one.status == other.status);
     by_status
         .map(|same| (same[0].status, refusal(same)))
@@ -241,15 +241,15 @@ fn refusal(same_status: &[Described]) -> Value {
 
 fn refusal_header(name: &str) -> Value {
     let description = match name {
-        "Retry-After" => "When to come back: seconds with 503, a date with 429.",
-        "Allow" => "The methods that the path knows.",
-        "Accept" => "What would be understood or can be given.",
+        "Retry-After" => "When to try again: seconds with 503, a date with 429.",
+        "Allow" => "The methods that the path supports.",
+        "Accept" => "The supported media types.",
         _ => "The connection is closed.",
     };
     json!({"description": description, "schema": {"type": "string"}})
 }
 
-/// Answers that belong to no path or no method.
+/// The responses for unknown paths and unsupported methods.
 fn route_refusals() -> Value {
     let refusals = catalog::refusals_of_routes();
     let named = refusals.map(|described| {

@@ -1,4 +1,4 @@
-//! The shapes of bodies.
+//! Schemas of bodies.
 
 use serde_json::{Map, Value, json};
 
@@ -29,12 +29,12 @@ pub(super) fn schemas() -> Value {
 fn error() -> Value {
     json!({
         "type": "object",
-        "description": "Why a request was refused. Members may be added.",
+        "description": "Why a request was refused. Later versions may add members.",
         "required": ["message", "code"],
         "properties": {
             "message": {
                 "type": ["string", "null"],
-                "description": "The reference server's text; null where it gives none.",
+                "description": "The reference server's text; null where it has none.",
             },
             "code": {
                 "type": "string",
@@ -110,14 +110,14 @@ fn key_properties() -> Value {
             "type": "integer",
             "minimum": 0,
             "maximum": u32::MAX,
-            "description": "When the key begins, in ten-minute intervals since 1970: from \
+            "description": "The beginning of the key's validity, in ten-minute intervals since 1970: from \
                             midnight UTC 15 days ago to the next interval.",
         },
         "rollingPeriod": {
             "type": "integer",
             "minimum": 1,
             "maximum": 144,
-            "description": "How many intervals it lived.",
+            "description": "The number of intervals for which the key was valid.",
         },
         "transmissionRiskLevel": {
             "type": "integer",
@@ -132,7 +132,7 @@ fn key_properties() -> Value {
         },
         "reportType": {
             "type": "string",
-            "enum": engine::wire::json::REPORT_TYPES,
+            "enum": engine::domain::REPORT_TYPES,
         },
         "days_since_onset_of_symptoms": {
             "type": "integer",
@@ -149,11 +149,11 @@ fn key_outcomes() -> Value {
     };
     json!({
         "type": "object",
-        "description": "Zero-based positions in the request, each in one list.",
+        "description": "Zero-based positions in the request, each in exactly one list.",
         "required": ["201", "409", "500"],
         "properties": {
-            "201": positions("Keys that could be stored; they are not."),
-            "409": positions("Keys that are known, or repeat an earlier one."),
+            "201": positions("Keys that could be stored, but are not."),
+            "409": positions("Keys that are already stored, or repeat an earlier one."),
             "500": positions("Always empty."),
         },
     })
@@ -162,7 +162,7 @@ fn key_outcomes() -> Value {
 fn audit_entry() -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
     let mut properties = json!({
-        "country": text("Who uploaded."),
+        "country": text("The uploader."),
         "uploaderCertificate": text("The authentication certificate, as the operator signed it."),
         "uploaderThumbprint": text("Its SHA-256 in hexadecimal digits, without leading zeros."),
         "uploaderOperatorSignature": text("The operator's signature over its text, base64."),
@@ -175,7 +175,7 @@ fn audit_entry() -> Value {
     properties["amount"] = json!({
         "type": "integer",
         "minimum": 0,
-        "description": "How many keys of the batch are of this upload.",
+        "description": "The number of keys in the batch that this upload contributed.",
     });
     let members: Vec<_> = properties
         .as_object()

@@ -1,7 +1,7 @@
-//! The metrics of this process: one recorder, and a table of all that it is told.
+//! The metrics of this process: one recorder, and a table of all metrics.
 //!
-//! Whoever counts something new adds it to the table; a test over the sources sees to that, and to
-//! `docs/metrics.md`, which is made from it.
+//! A test over the sources checks that every metric is in the table, and that `docs/metrics.md`,
+//! which is generated from it, is current.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use crate::response::catalog;
 use crate::telemetry;
 
-/// Bounds of the histograms of durations, in seconds: from a warm download to a stall.
+/// Buckets of the duration histograms, in seconds: from a warm download to a stall.
 const DURATION_BUCKETS: [f64; 15] = [
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0,
 ];
-/// How often recorded samples are folded into the histograms; between, each takes 8 bytes.
+/// How often recorded samples are merged into the histograms; until then each takes 8 bytes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,30 +28,30 @@ enum Kind {
     Histogram,
 }
 
-/// What this process tells of itself.
+/// A metric of this process.
 struct Metric {
     name: &'static str,
     kind: Kind,
     labels: Labels,
     /// A sentence without its full stop.
-    says: &'static str,
+    help: &'static str,
 }
 
-/// What tells the samples of a metric apart.
+/// The labels of a metric.
 enum Labels {
     None,
-    /// A label, and all its values: each is there from the start.
+    /// A label with all its values: each exists from the start.
     Known(&'static str, fn() -> Vec<&'static str>),
-    /// Labels whose values come with the samples.
+    /// Labels whose values appear with the samples.
     Open(&'static str),
 }
 
-const fn metric(kind: Kind, name: &'static str, labels: Labels, says: &'static str) -> Metric {
+const fn metric(kind: Kind, name: &'static str, labels: Labels, help: &'static str) -> Metric {
     Metric {
         name,
         kind,
         labels,
-        says,
+        help,
     }
 }
 
@@ -67,7 +67,8 @@ fn subscription_states() -> Vec<&'static str> {
     vec!["active", "disabled"]
 }
 
-/// By what an operator looks for: requests, bounds, stages, the log, downloads, callbacks, trouble.
+/// In the order of an operator's interest: requests, bounds, stages, the log, downloads, callbacks,
+/// trouble.
 const METRICS: &[Metric] = &[
     metric(
         Kind::Histogram,
@@ -115,7 +116,7 @@ const METRICS: &[Metric] = &[
         Kind::Counter,
         "efgs_admission_refused_total",
         Labels::Known("bound", bounds),
-        "Requests refused at a bound, answered 429 or 503",
+        "Requests refused at a bound, with 429 or 503",
     ),
     metric(
         Kind::Histogram,
@@ -152,7 +153,7 @@ const METRICS: &[Metric] = &[
         Kind::Counter,
         "efgs_log_claims_total",
         Labels::None,
-        "Times that the end of the log was claimed after too many lost races",
+        "Times that the log tail was locked after too many lost races",
     ),
     metric(
         Kind::Counter,
@@ -176,7 +177,7 @@ const METRICS: &[Metric] = &[
         Kind::Counter,
         "efgs_downloads_uncounted_total",
         Labels::None,
-        "Downloads that are missing in the statistics, because the database was away for too long",
+        "Downloads missing from the statistics because the database was unavailable for too long",
     ),
     metric(
         Kind::Gauge,
@@ -188,7 +189,7 @@ const METRICS: &[Metric] = &[
         Kind::Gauge,
         "efgs_callback_batches_behind_max",
         Labels::None,
-        "Download batches that the furthest active subscription was not told of yet",
+        "Download batches that the active subscription furthest behind has not been notified of",
     ),
     metric(
         Kind::Gauge,
@@ -212,23 +213,23 @@ const METRICS: &[Metric] = &[
         Kind::Counter,
         "efgs_log_lines_dropped_total",
         Labels::None,
-        "Log lines dropped because standard error took none",
+        "Log lines dropped because standard error was blocked",
     ),
     metric(
         Kind::Counter,
         "efgs_panics_total",
         Labels::None,
-        "Panics: of a job, which was answered 500, or of a thread, after which the gateway ends",
+        "Panics: of a job, whose request gets a 500, or of a thread, after which the gateway exits",
     ),
 ];
 
 impl Metric {
-    /// Makes it known, and what is counted begin at 0: else an alert on an increase would miss the
-    /// first.
+    /// Registers the metric, and starts counters at 0: otherwise an alert on an increase would miss
+    /// the first one.
     fn register(&self) {
         let help = match self.labels {
-            Labels::None => self.says.to_owned(),
-            Labels::Known(label, _) | Labels::Open(label) => format!("{}; by {label}", self.says),
+            Labels::None => self.help.to_owned(),
+            Labels::Known(label, _) | Labels::Open(label) => format!("{}; by {label}", self.help),
         };
         match self.kind {
             Kind::Counter => describe_counter!(self.name, help),
@@ -246,7 +247,7 @@ impl Metric {
         for labels in labels {
             match self.kind {
                 Kind::Counter => counter!(self.name, &labels).increment(0),
-                // It may have a value already.
+                // It may already have a value.
                 Kind::Gauge => gauge!(self.name, &labels).increment(0.0),
                 Kind::Histogram => {}
             }
@@ -268,19 +269,19 @@ impl Metrics {
         INSTALLED.get_or_init(install_recorder).clone().map(Self)
     }
 
-    /// As Prometheus reads them.
+    /// In Prometheus' text format.
     pub(crate) fn render(&self) -> String {
-        telemetry::measure();
+        telemetry::update_metrics();
         self.0.render()
     }
 
-    /// Keeps the memory of the histograms bounded until the server stops.
-    pub(crate) async fn upkeep(self, mut stop: watch::Receiver<bool>) {
+    /// Bounds the memory of the histograms, until the shutdown signal.
+    pub(crate) async fn upkeep(self, mut shutdown: watch::Receiver<bool>) {
         let mut interval = tokio::time::interval(UPKEEP);
         loop {
             tokio::select! {
                 _ = interval.tick() => self.0.run_upkeep(),
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = shutdown.wait_for(|shutdown| *shutdown) => return,
             }
         }
     }
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_exactly_what_the_sources_count() {
+    fn lists_exactly_the_metrics_of_the_sources() {
         let mut code = String::new();
         for package in ["api/src", "engine/src"] {
             collect(&workspace().join(package), &mut code);
@@ -353,10 +354,10 @@ mod tests {
         }
         for metric in METRICS {
             let is_counted = counted.iter().any(|(name, _)| metric.name == name);
-            assert!(is_counted, "nobody counts {}", metric.name);
+            assert!(is_counted, "{} is never recorded", metric.name);
         }
         let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
-        assert_eq!(names.len(), METRICS.len(), "a name is there twice");
+        assert_eq!(names.len(), METRICS.len(), "a name is listed twice");
     }
 
     #[test]
@@ -372,31 +373,31 @@ mod tests {
     fn document() -> String {
         let mut text = String::from(
             "# Metrics\n\n\
-             What `/metrics` of the operations port tells, in Prometheus' text format. Counters begin at \
-             0 when the\ngateway starts, with every value of their label. Made from \
+             The metrics at `/metrics` of the operations port, in Prometheus' text format. Counters begin at \
+             0 when the\ngateway starts, with every value of their label. Generated from \
              `api/src/operations/metrics.rs`:\n\
              `EFGS_WRITE_METRICS=1 cargo test -p efgs-api --lib metrics`.\n\n\
-             | name | kind | labels | what it says |\n| --- | --- | --- | --- |\n",
+             | name | kind | labels | meaning |\n| --- | --- | --- | --- |\n",
         );
         for metric in METRICS {
             let kind = format!("{:?}", metric.kind).to_lowercase();
             let labels = match metric.labels {
                 Labels::None => String::new(),
                 Labels::Open(labels) => labels.to_owned(),
-                // Codes are in the API description, with what they mean.
+                // The codes are in the API description, with their meaning.
                 Labels::Known(label @ "code", _) => label.to_owned(),
                 Labels::Known(label, values) => format!("{label}: {}", values().join(", ")),
             };
             text += &format!(
                 "| `{}` | {kind} | {labels} | {} |\n",
-                metric.name, metric.says
+                metric.name, metric.help
             );
         }
         text
     }
 
     #[test]
-    fn are_all_in_the_document() {
+    fn match_the_document() {
         let path = workspace().join("docs/metrics.md");
         if std::env::var_os("EFGS_WRITE_METRICS").is_some() {
             fs::write(&path, document()).unwrap();
@@ -404,7 +405,7 @@ mod tests {
         let written = fs::read_to_string(path).unwrap_or_default();
         assert!(
             written == document(),
-            "docs/metrics.md: write it anew, as it says"
+            "docs/metrics.md is outdated: generate it again, as it says"
         );
     }
 

@@ -1,5 +1,5 @@
-//! The operations port: health, readiness, metrics, a dashboard, the API description. Nobody is authenticated here, so
-//! it listens on loopback by default and shows no key data.
+//! The operations port: health, readiness, metrics, a dashboard, the API description. It needs no
+//! authentication, so it listens on loopback by default and shows no key data.
 
 mod metrics;
 
@@ -18,20 +18,20 @@ use tokio::sync::watch;
 
 use crate::negotiate::PLAIN_JSON;
 use crate::openapi::describe::{self, HTML, METRICS};
+use crate::openapi::endpoint::Endpoint;
 use crate::response::RouteError;
-use crate::router::{self, Endpoint};
-use crate::{openapi, response};
+use crate::{openapi, response, router};
 
 pub(crate) use metrics::Metrics;
 
-/// The page at `/`; it polls `/status`.
+/// The page at `/`, which polls `/status`.
 const DASHBOARD: &str = include_str!("dashboard.html");
 
 #[derive(Clone)]
 struct Operations {
     engine: Arc<Engine>,
     metrics: Metrics,
-    stopping: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
     delivers: bool,
     /// The API description.
     document: Bytes,
@@ -39,7 +39,7 @@ struct Operations {
 
 type Route = MethodRouter<Operations>;
 
-/// What the operations port knows.
+/// The paths of the operations port.
 fn endpoints() -> [(Endpoint, Route); 7] {
     let endpoint = |path, operations| Endpoint {
         path,
@@ -73,7 +73,7 @@ fn endpoints() -> [(Endpoint, Route); 7] {
 pub(crate) fn routes(
     engine: Arc<Engine>,
     metrics: Metrics,
-    stopping: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
     delivers: bool,
 ) -> Router {
     let participants = router::endpoints();
@@ -89,7 +89,7 @@ pub(crate) fn routes(
         .with_state(Operations {
             engine,
             metrics,
-            stopping,
+            shutdown,
             delivers,
             document: openapi::document(&participants, &operators),
         })
@@ -120,7 +120,7 @@ impl Operations {
     fn shown(&self) -> ShownStatus {
         let summary = self.engine.callbacks().summary();
         let callbacks = ShownCallbacks::new(&summary, self.delivers);
-        ShownStatus::new(&self.engine.status(), *self.stopping.borrow(), callbacks)
+        ShownStatus::new(&self.engine.status(), *self.shutdown.borrow(), callbacks)
     }
 }
 
@@ -129,7 +129,7 @@ struct Health {
     status: &'static str,
 }
 
-/// What `/ready` and `/status` say.
+/// The body of `/ready` and `/status`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShownStatus {
@@ -160,7 +160,7 @@ impl ShownStatus {
     }
 }
 
-/// Callback subscriptions in numbers.
+/// Counts of callback subscriptions.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShownCallbacks {
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_ready_when_the_database_answers_and_nothing_stops() {
+    fn is_ready_unless_the_database_is_unavailable_or_the_gateway_is_stopping() {
         let status = |database_available| Status {
             database_available,
             log_position: 31,

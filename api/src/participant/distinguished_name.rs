@@ -1,8 +1,8 @@
-//! The country of a subject name that a proxy forwards as text (wire behaviour §4.2).
+//! The country of a subject name that a proxy forwards as text (wire §4.2).
 //!
-//! Reads RFC 4514 (escapes, hexadecimal pairs, `#` strings, `+`, any order), the older forms with
+//! Parses RFC 4514 (escapes, hexadecimal pairs, `#` strings, `+`, any order), the older forms with
 //! `;` and quotes, blanks, `/C=DE/O=x`, and any of these percent-encoded. Malformed parts are
-//! passed over, as the reference passes over them.
+//! skipped, as in the reference.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// The value of the first attribute "country" that has one.
+/// The value of the first non-empty country attribute.
 pub(crate) fn country(header: &[u8]) -> Option<String> {
     // The reference always decodes; a malformed percent sequence stays as it is.
     let name = Cow::from(percent_decode(header));
@@ -61,7 +61,7 @@ fn attribute_end(text: &[u8], quotes: bool) -> Option<usize> {
     None
 }
 
-/// The plain value of `C=…`, when it is that and not empty.
+/// The decoded value of a `C=…` attribute; `None` for other attributes and for an empty value.
 fn country_value(attribute: &[u8]) -> Option<String> {
     let equals = attribute.iter().position(|byte| *byte == b'=')?;
     let (kind, value) = attribute.split_at_checked(equals)?;
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(found.as_deref(), expected, "{header:?}");
     }
 
-    /// Wire behaviour §4.2, row by row, with its betters.
+    /// Wire §4.2, row by row, and more.
     #[test]
     fn finds_the_country_in_the_reference_s_table() {
         for header in [
@@ -163,7 +163,7 @@ mod tests {
         check("C=,O=x", None);
     }
 
-    /// What clients send (client study §1.6).
+    /// What clients send (clients §1.6).
     #[test]
     fn finds_the_country_in_what_clients_send() {
         check("C=ES", Some("ES"));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_forms_of_rfc_4514_and_older_ones() {
+    fn parses_the_forms_of_rfc_4514_and_older_ones() {
         for header in [
             "CN=x+C=DE,O=y",
             "C=\\44\\45,O=x",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_locked_out_by_a_quote_that_never_closes() {
+    fn tolerates_an_unclosed_quote() {
         check("O=\"broken,C=DE", Some("DE"));
         check("O=12\" records,C=DE", Some("DE"));
     }

@@ -1,14 +1,15 @@
-//! Who asks: an onboarded backend, authenticated for this request.
+//! The caller: an onboarded backend, authenticated per request.
 //!
-//! - *In*: how the request arrived ([`Arrival`]), its headers, the certificate list of this very
-//!   moment, so that a revocation reaches open connections.
+//! - *In*: how the request arrived ([`Arrival`]), its headers, the current certificate list, so
+//!   that a revocation reaches open connections.
 //! - *Out*: [`Participant`]: country and thumbprint of a listed AUTHENTICATION certificate.
-//! - *Refuses*: the checks of wire behaviour §4 in its order, and certificates outside their
-//!   validity (defect A-4 of the reference).
+//! - *Refuses*: whatever fails the checks of wire §4, in its order, and certificates
+//!   outside their validity (defect A-4 of the reference).
 //! - *Assumes*: on the public port, the TLS handshake proved possession of the certificate's key.
 //! - *Runs on*: a tokio thread; nothing blocks.
 
 pub(crate) mod distinguished_name;
+mod error;
 mod proxy;
 
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::trust::{ListedCertificate, Trust};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub(crate) use error::AuthenticationError;
 pub(crate) use proxy::ProxyTrust;
 
 /// An authenticated backend.
@@ -29,36 +31,15 @@ pub(crate) struct Participant {
     pub(crate) thumbprint: Thumbprint,
 }
 
-/// Through which door a request came.
+/// How a request arrived: through which listener, and from whom.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Arrival {
-    /// Public port: the certificate shown in the TLS handshake, if one was shown.
+    /// Public port: the certificate that the TLS client presented, if any.
     MutualTls(Option<Thumbprint>),
-    /// Proxy port: the address of who connected.
+    /// Proxy port: the address of the peer.
     Proxy(IpAddr),
-    /// Operations port: nobody is authenticated there.
+    /// Operations port: requests are not authenticated there.
     Operations,
-}
-
-/// Why a request is not somebody's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AuthenticationError {
-    /// The TLS client showed no certificate.
-    NoClientCertificate,
-    /// Identity headers from a peer that is not configured to send them.
-    UntrustedPeer,
-    /// A header is missing, or the thumbprint cannot be read (wire behaviour §4, row 2).
-    NoForwardedIdentity,
-    /// The subject name has no country (row 4).
-    NoCountry,
-    /// No intact row has this thumbprint and country (row 5).
-    UnknownCertificate,
-    /// The row is revoked (row 6).
-    RevokedCertificate,
-    /// The certificate is not valid yet.
-    NotYetValid,
-    /// The certificate is not valid any more.
-    Expired,
 }
 
 /// Authenticates one request.
@@ -73,10 +54,11 @@ pub(crate) fn authenticate(
     now: UnixMillis,
 ) -> Result<Participant, AuthenticationError> {
     let (thumbprint, country) = match (arrival, proxy_trust) {
-        // Forwarded headers are not looked at here: several clients always send them.
-        (Arrival::MutualTls(shown), _) => {
-            (shown.ok_or(AuthenticationError::NoClientCertificate)?, None)
-        }
+        // Identity headers are ignored here: several clients always send them.
+        (Arrival::MutualTls(presented), _) => (
+            presented.ok_or(AuthenticationError::NoClientCertificate)?,
+            None,
+        ),
         (Arrival::Proxy(peer), Some(proxy_trust)) => {
             let forwarded = proxy_trust.read(peer, headers)?;
             (forwarded.thumbprint, Some(forwarded.country))
@@ -86,14 +68,14 @@ pub(crate) fn authenticate(
         }
     };
     let listed = trust.find(&thumbprint, CertificateKind::Authentication);
-    let country = judge(listed.map(AsRef::as_ref), country.as_deref(), now)?;
+    let country = check_listed(listed.map(AsRef::as_ref), country.as_deref(), now)?;
     Ok(Participant {
         country,
         thumbprint,
     })
 }
 
-/// The reference's events (wire behaviour §18.3), with what the other side claims to be.
+/// The reference's events (wire §18.3), with the identity that the peer claims.
 pub(crate) fn log(
     outcome: &Result<Participant, AuthenticationError>,
     arrival: Arrival,
@@ -101,16 +83,16 @@ pub(crate) fn log(
     proxy_trust: Option<&ProxyTrust>,
 ) {
     match outcome {
-        // One per request is too much for a busy gateway's everyday log.
+        // One per request is too much for the log of a busy gateway.
         Ok(_) if !tracing::enabled!(tracing::Level::DEBUG) => {}
         Ok(participant) => {
             let country = participant.country;
-            let (name, thumbprint) = claims(arrival, headers, proxy_trust);
+            let (name, thumbprint) = claimed_identity(arrival, headers, proxy_trust);
             let message = "Successful Authentication";
             tracing::debug!(%country, dnString = %name, thumbprint = %thumbprint, "{message}");
         }
         Err(error) => {
-            let (name, thumbprint) = claims(arrival, headers, proxy_trust);
+            let (name, thumbprint) = claimed_identity(arrival, headers, proxy_trust);
             let unreadable = *error == AuthenticationError::NoForwardedIdentity
                 && !name.is_empty()
                 && !thumbprint.is_empty();
@@ -124,8 +106,8 @@ pub(crate) fn log(
     }
 }
 
-/// The subject name and the thumbprint, as the other side gives them; empty where it gives none.
-fn claims<'a>(
+/// The claimed subject name and thumbprint, as sent; empty where there is none.
+fn claimed_identity<'a>(
     arrival: Arrival,
     headers: &'a HeaderMap,
     proxy_trust: Option<&ProxyTrust>,
@@ -146,24 +128,8 @@ fn claims<'a>(
     }
 }
 
-impl AuthenticationError {
-    const fn event(self) -> &'static str {
-        match self {
-            Self::NoClientCertificate | Self::NoForwardedIdentity => {
-                "No thumbprint or distinguish name"
-            }
-            Self::UntrustedPeer => "Identity headers from an untrusted peer",
-            Self::NoCountry => "Country property is missing",
-            Self::UnknownCertificate => "Unknown client certificate",
-            Self::RevokedCertificate => "Certificate is revoked",
-            Self::NotYetValid => "Certificate is not valid yet",
-            Self::Expired => "Certificate has expired",
-        }
-    }
-}
-
-/// Judges the row that was found, if any; gives its country.
-fn judge(
+/// Checks the row that was found, if any, and returns its country.
+fn check_listed(
     listed: Option<&ListedCertificate>,
     forwarded_country: Option<&str>,
     now: UnixMillis,
@@ -216,22 +182,22 @@ mod tests {
     fn check(change: impl Fn(&mut ListedCertificate), expected: Result<&str, AuthenticationError>) {
         let mut listed = listed();
         change(&mut listed);
-        let judged = judge(Some(&listed), None, NOW);
+        let checked = check_listed(Some(&listed), None, NOW);
         assert_eq!(
-            judged,
+            checked,
             expected.map(|country| Country::parse(country).unwrap())
         );
     }
 
     #[test]
-    fn admits_a_listed_certificate() {
+    fn accepts_a_listed_certificate() {
         check(|_| {}, Ok("DE"));
     }
 
     #[test]
     fn refuses_unknown_and_tampered_rows_alike() {
         let unknown = AuthenticationError::UnknownCertificate;
-        assert_eq!(judge(None, None, NOW), Err(unknown));
+        assert_eq!(check_listed(None, None, NOW), Err(unknown));
         check(|listed| listed.intact = false, Err(unknown));
         let tampered_and_revoked = |listed: &mut ListedCertificate| {
             listed.intact = false;
@@ -258,22 +224,22 @@ mod tests {
     fn compares_the_forwarded_country_without_letter_case() {
         let listed = listed();
         for (country, admitted) in [("DE", true), ("de", true), ("DK", false), ("DE ", false)] {
-            let judged = judge(Some(&listed), Some(country), NOW);
-            assert_eq!(judged.is_ok(), admitted, "{country}");
+            let checked = check_listed(Some(&listed), Some(country), NOW);
+            assert_eq!(checked.is_ok(), admitted, "{country}");
         }
-        let judged = judge(Some(&listed), Some("de"), NOW).unwrap();
-        assert_eq!(judged.as_str(), "DE");
+        let checked = check_listed(Some(&listed), Some("de"), NOW).unwrap();
+        assert_eq!(checked.as_str(), "DE");
     }
 
     #[test]
-    fn wants_a_certificate_whatever_the_headers_claim() {
+    fn requires_a_certificate_whatever_the_headers_claim() {
         let mut headers = HeaderMap::new();
         headers.insert("x-ssl-client-sha256", "00".repeat(32).parse().unwrap());
         headers.insert("x-ssl-client-dn", "C=DE".parse().unwrap());
         let trust = Trust::default();
-        let asked = authenticate(Arrival::MutualTls(None), &headers, None, &trust, NOW);
-        assert_eq!(asked, Err(AuthenticationError::NoClientCertificate));
-        let asked = authenticate(Arrival::Operations, &headers, None, &trust, NOW);
-        assert_eq!(asked, Err(AuthenticationError::UntrustedPeer));
+        let outcome = authenticate(Arrival::MutualTls(None), &headers, None, &trust, NOW);
+        assert_eq!(outcome, Err(AuthenticationError::NoClientCertificate));
+        let outcome = authenticate(Arrival::Operations, &headers, None, &trust, NOW);
+        assert_eq!(outcome, Err(AuthenticationError::UntrustedPeer));
     }
 }

@@ -1,4 +1,4 @@
-//! Identity from the headers of a proxy that terminates TLS (wire behaviour §4).
+//! Identity from the headers of a proxy that terminates TLS (wire §4).
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -12,28 +12,29 @@ use engine::domain::Thumbprint;
 use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode;
 
-use super::{AuthenticationError, distinguished_name};
-use crate::settings::TrustedPeer;
+use super::distinguished_name;
+use super::error::AuthenticationError;
+use crate::settings::Network;
 
-/// Whom to believe, and the names of the headers.
+/// Which peers to trust, and the names of the headers.
 #[derive(Debug)]
 pub(crate) struct ProxyTrust {
     /// Empty means: loopback peers only.
-    pub(crate) trusted_peers: Vec<TrustedPeer>,
+    pub(crate) trusted_peers: Vec<Network>,
     pub(crate) thumbprint_header: HeaderName,
     pub(crate) distinguished_name_header: HeaderName,
 }
 
-/// What a trusted proxy says about its client.
+/// The identity that a trusted proxy forwards.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forwarded {
     pub(crate) thumbprint: Thumbprint,
-    /// The country of the subject name, in whatever letter case.
+    /// The country of the subject name, in any case.
     pub(crate) country: String,
 }
 
 impl ProxyTrust {
-    fn believes(&self, peer: IpAddr) -> bool {
+    fn trusts(&self, peer: IpAddr) -> bool {
         if self.trusted_peers.is_empty() {
             return peer.to_canonical().is_loopback();
         }
@@ -42,21 +43,21 @@ impl ProxyTrust {
             .any(|network| network.contains(peer))
     }
 
-    /// Reads the two headers, the first of each when they are repeated.
+    /// Reads the two headers; of repeated ones, the first.
     ///
     /// # Errors
-    /// In the reference's order: who speaks, whether both headers are there and the thumbprint
-    /// can be read, whether the name has a country.
+    /// In the reference's order: an untrusted peer, a missing header or an invalid thumbprint, a
+    /// name without a country.
     pub(crate) fn read(
         &self,
         peer: IpAddr,
         headers: &HeaderMap,
     ) -> Result<Forwarded, AuthenticationError> {
-        if !self.believes(peer) {
+        if !self.trusts(peer) {
             return Err(AuthenticationError::UntrustedPeer);
         }
         let thumbprint = headers.get(&self.thumbprint_header);
-        let thumbprint = thumbprint.and_then(|value| read_thumbprint(value.as_bytes()));
+        let thumbprint = thumbprint.and_then(|value| parse_thumbprint(value.as_bytes()));
         let name = headers.get(&self.distinguished_name_header);
         let (Some(thumbprint), Some(name)) = (thumbprint, name) else {
             return Err(AuthenticationError::NoForwardedIdentity);
@@ -70,10 +71,10 @@ impl ProxyTrust {
     }
 }
 
-/// Reads a SHA-256 as clients and proxies write it: hexadecimal in any letter case, also with up
+/// Parses a SHA-256 as clients and proxies write it: hexadecimal in either case, also with up
 /// to four leading zero bytes dropped (defect A-1 of the reference, which ES copies); base64 of
 /// either alphabet, padded or not; any of these percent-encoded.
-fn read_thumbprint(value: &[u8]) -> Option<Thumbprint> {
+fn parse_thumbprint(value: &[u8]) -> Option<Thumbprint> {
     let text = Cow::from(percent_decode(value));
     let text = text.trim_ascii();
     if text.len() >= HEX_DIGITS_MIN && text.iter().all(u8::is_ascii_hexdigit) {
@@ -115,7 +116,7 @@ mod tests {
     const BASE64_TEXT: &str = "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=";
 
     #[test]
-    fn reads_every_spelling_of_one_thumbprint() {
+    fn parses_every_spelling_of_a_thumbprint() {
         let expected = Thumbprint::parse_hex(HEX).ok();
         for text in [
             HEX.to_owned(),
@@ -128,18 +129,18 @@ mod tests {
             "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE%3D".to_owned(),
             format!("%32{}", HEX.strip_prefix('2').unwrap()),
         ] {
-            assert_eq!(read_thumbprint(text.as_bytes()), expected, "{text}");
+            assert_eq!(parse_thumbprint(text.as_bytes()), expected, "{text}");
         }
     }
 
     #[test]
-    fn puts_back_the_zeros_that_the_reference_strips() {
+    fn restores_the_leading_zeros_that_the_reference_strips() {
         for zeros in 0..=8 {
             let full = format!("{}{}", "0".repeat(zeros), "a".repeat(64 - zeros));
             let expected = Thumbprint::parse_hex(&full).ok();
-            assert_eq!(read_thumbprint(full.as_bytes()), expected);
+            assert_eq!(parse_thumbprint(full.as_bytes()), expected);
             assert_eq!(
-                read_thumbprint("a".repeat(64 - zeros).as_bytes()),
+                parse_thumbprint("a".repeat(64 - zeros).as_bytes()),
                 expected,
                 "{zeros}"
             );
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_thumbprint() {
+    fn refuses_invalid_thumbprints() {
         for text in [
             "".to_owned(),
             "%".to_owned(),
@@ -159,7 +160,7 @@ mod tests {
             "LXEWQrcm sEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=".to_owned(),
             "(null)".to_owned(),
         ] {
-            assert_eq!(read_thumbprint(text.as_bytes()), None, "{text:?}");
+            assert_eq!(parse_thumbprint(text.as_bytes()), None, "{text:?}");
         }
     }
 
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn wants_both_headers() {
+    fn requires_both_headers() {
         let (hash, name) = (("x-ssl-client-sha256", HEX), ("x-ssl-client-dn", "C=DE"));
         let forwarded = read(&[hash, name]).unwrap();
         assert_eq!(forwarded.country, "DE");
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_first_of_repeated_headers() {
+    fn uses_the_first_of_repeated_headers() {
         let forwarded = read(&[
             ("x-ssl-client-sha256", HEX),
             ("x-ssl-client-sha256", BASE64_TEXT),
@@ -217,9 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn believes_configured_peers_only() {
+    fn trusts_configured_peers_only() {
         let pairs = [("x-ssl-client-sha256", HEX), ("x-ssl-client-dn", "C=DE")];
-        for (peers, peer, believed) in [
+        for (peers, peer, trusted) in [
             (&[][..], "127.0.0.1", true),
             (&[][..], "::1", true),
             (&[][..], "10.0.0.1", false),
@@ -228,14 +229,14 @@ mod tests {
         ] {
             let found = trust(peers).read(peer.parse().unwrap(), &headers(&pairs));
             let untrusted = found == Err(AuthenticationError::UntrustedPeer);
-            assert_eq!(!untrusted, believed, "{peers:?} {peer}");
+            assert_eq!(!untrusted, trusted, "{peers:?} {peer}");
         }
     }
 
     proptest! {
         #[test]
         fn survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read_thumbprint(&bytes);
+            let _ = parse_thumbprint(&bytes);
         }
     }
 }

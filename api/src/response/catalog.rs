@@ -1,25 +1,26 @@
-//! Every refusal there is, and which question may meet it: what the API description tells of
-//! errors is read off here, so that it cannot say anything else than the gateway does.
+//! Every possible refusal, and which kinds of request may get it. The API description of errors is
+//! generated from this, so that it cannot differ from what the gateway does.
 
+use engine::DatabaseError;
 use engine::bundle::{DownloadError, DownloadRefusal};
 use engine::callbacks::CallbackError;
-use engine::decode::MalformedBatch;
 use engine::domain::{Country, Thumbprint};
-use engine::error::DatabaseError;
 use engine::seal::UnsealError;
 use engine::validate::{KeyRule, OriginMismatch};
 use engine::verify::{SignatureError, ValiditySeconds};
+use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 
-use super::verdict::Extra;
-use super::{CallbackRefusal, Refusal, RequestError, RouteError, verdict};
+use super::error_response::ErrorHeader;
+use super::refusal::{CallbackRefusal, Refusal, RequestError, RouteError};
+use super::table::error_response;
 use crate::delivery::UrlError;
 use crate::negotiate::{NegotiationError, Offer, VersionError};
 use crate::participant::AuthenticationError;
 
-/// What a participant may ask for.
+/// The kinds of request that participants send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum RequestKind {
     Upload,
     Download,
     Audit,
@@ -28,22 +29,22 @@ pub(crate) enum Question {
     Unsubscribe,
 }
 
-/// A refusal as it is described.
+/// The description of a refusal.
 #[derive(Debug)]
 pub(crate) struct Described {
     pub(crate) status: u16,
     pub(crate) code: &'static str,
-    /// The body of a sample.
+    /// A sample body.
     pub(crate) sample: serde_json::Value,
-    /// The header that goes with it.
+    /// Its header.
     pub(crate) header: Option<&'static str>,
 }
 
-/// All refusals that a question may meet, by status; one of each code.
-pub(crate) fn refusals_of(question: Question) -> Vec<Described> {
+/// All refusals that a kind of request may get, by status; one per code.
+pub(crate) fn refusals_of(kind: RequestKind) -> Vec<Described> {
     let mut described: Vec<Described> = Vec::new();
     for refusal in every_refusal() {
-        if !met_by(&refusal).contains(&question) {
+        if !affected_by(&refusal).contains(&kind) {
             continue;
         }
         let found = describe(&refusal);
@@ -56,7 +57,7 @@ pub(crate) fn refusals_of(question: Question) -> Vec<Described> {
     described
 }
 
-/// The answer to a path that is none, and to a method that a path does not know.
+/// The refusals of an unknown path and of a method that a path does not support.
 pub(crate) fn refusals_of_routes() -> [Described; 2] {
     let allow = "GET,HEAD,OPTIONS";
     [RouteError::NotFound, RouteError::MethodNotAllowed { allow }]
@@ -65,7 +66,11 @@ pub(crate) fn refusals_of_routes() -> [Described; 2] {
 
 /// Every code of an error body, sorted.
 pub(crate) fn every_code() -> Vec<&'static str> {
-    sorted(every_refusal().iter().map(super::code))
+    sorted(
+        every_refusal()
+            .iter()
+            .map(|refusal| error_response(refusal).body.code),
+    )
 }
 
 /// Every `reason` of an error body, sorted.
@@ -73,7 +78,7 @@ pub(crate) fn every_reason() -> Vec<&'static str> {
     sorted(
         every_refusal()
             .iter()
-            .filter_map(|refusal| verdict(refusal).body.reason),
+            .filter_map(|refusal| error_response(refusal).body.reason),
     )
 }
 
@@ -85,17 +90,19 @@ fn sorted(texts: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
 }
 
 fn describe(refusal: &Refusal) -> Described {
-    let verdict = verdict(refusal);
+    let response = error_response(refusal);
     Described {
-        status: verdict.status.as_u16(),
-        code: verdict.body.code,
-        sample: serde_json::to_value(&verdict.body).unwrap_or_default(),
-        header: match verdict.extra {
-            Extra::None => None,
-            Extra::Allow(_) => Some("Allow"),
-            Extra::Accept(_) => Some("Accept"),
-            Extra::RetryAfterSeconds(_) | Extra::RetryAfterDate(_) => Some("Retry-After"),
-            Extra::Close => Some("Connection"),
+        status: response.status.as_u16(),
+        code: response.body.code,
+        sample: serde_json::to_value(&response.body).unwrap_or_default(),
+        header: match response.header {
+            ErrorHeader::None => None,
+            ErrorHeader::Allow(_) => Some("Allow"),
+            ErrorHeader::Accept(_) => Some("Accept"),
+            ErrorHeader::RetryAfterSeconds(_) | ErrorHeader::RetryAfterDate(_) => {
+                Some("Retry-After")
+            }
+            ErrorHeader::Close => Some("Connection"),
         },
     }
 }
@@ -127,9 +134,9 @@ fn every_refusal() -> Vec<Refusal> {
     refusals
 }
 
-/// Who may be refused so.
-fn met_by(refusal: &Refusal) -> &'static [Question] {
-    use Question::{Audit, Download, Subscribe, Subscriptions, Unsubscribe, Upload};
+/// The kinds of request that may get a refusal.
+fn affected_by(refusal: &Refusal) -> &'static [RequestKind] {
+    use RequestKind::{Audit, Download, Subscribe, Subscriptions, Unsubscribe, Upload};
     match refusal {
         Refusal::Route(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => &[],
         Refusal::Authentication(_) => &[
@@ -144,7 +151,7 @@ fn met_by(refusal: &Refusal) -> &'static [Question] {
             NegotiationError::ContentType | NegotiationError::ContentTypeVersion(_) => &[Upload],
             NegotiationError::Accept(Offer::Json) => &[Upload, Audit, Subscriptions],
             NegotiationError::Accept(Offer::ProtobufOrJson) => &[Download],
-            // No version is taken for ours.
+            // A missing version counts as ours.
             NegotiationError::AcceptVersion(VersionError::Missing) => &[],
             NegotiationError::AcceptVersion(
                 VersionError::Shape | VersionError::Number | VersionError::Incompatible,
@@ -156,7 +163,7 @@ fn met_by(refusal: &Refusal) -> &'static [Question] {
             | RequestError::MissingBatchSignature
             | RequestError::InvalidUploadTag
             | RequestError::EmptyJson => &[Upload],
-            // A form may have these faults, too.
+            // Forms, too.
             RequestError::BodyTooLarge { .. }
             | RequestError::BodyStalled
             | RequestError::BodyUnreadable => &[Upload, Subscribe],
@@ -357,6 +364,7 @@ fn every_key_rule() -> Vec<KeyRule> {
         KeyRule::RiskLevel => KeyRule::RiskLevel,
         KeyRule::ReportType => KeyRule::ReportType,
         KeyRule::CountryText => KeyRule::CountryText,
+        KeyRule::CountriesLength => KeyRule::CountriesLength,
     ]
 }
 
@@ -381,9 +389,11 @@ fn every_signature_error() -> Vec<SignatureError> {
         Error::UnknownCertificate(_) => Error::UnknownCertificate(thumbprint),
         Error::BrokenRow(_) => Error::BrokenRow(thumbprint),
         Error::RevokedCertificate(_) => Error::RevokedCertificate(thumbprint),
+        Error::OtherCountry(_) => Error::OtherCountry(thumbprint),
         Error::ForeignOrigin { .. } => Error::ForeignOrigin { index: 17 },
         Error::UnsupportedAlgorithm => Error::UnsupportedAlgorithm,
         Error::WeakDigest => Error::WeakDigest,
+        Error::PssNotAllowed => Error::PssNotAllowed,
         Error::WeakKey => Error::WeakKey,
         Error::SignedAttributes => Error::SignedAttributes,
         Error::SigningTime => Error::SigningTime,
@@ -434,15 +444,15 @@ mod tests {
     }
 
     #[test]
-    fn knows_every_bound_that_the_engine_counts() {
+    fn describes_every_bound_of_the_engine() {
         let described: Vec<_> = every_overload().iter().map(|one| one.bound).collect();
         assert_eq!(described, OverloadBound::ALL);
     }
 
     #[test]
-    fn knows_what_an_audit_may_meet() {
-        // Wire behaviour §15, and what holds for every request.
-        let codes: Vec<_> = refusals_of(Question::Audit)
+    fn lists_the_refusals_of_audits() {
+        // Wire §15, and what holds for every request.
+        let codes: Vec<_> = refusals_of(RequestKind::Audit)
             .iter()
             .map(|described| (described.status, described.code))
             .collect();

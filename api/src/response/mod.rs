@@ -1,16 +1,16 @@
-//! The only place with status codes: what each outcome looks like on the wire.
+//! Every response on the wire; the only place with status codes.
 //!
 //! Every error is `application/json` with the legacy `message` (null where the reference gives no
-//! reason) and a stable `code`; what exactly was wrong follows in further members. Only who is
-//! authenticated gets that far: authentication is the first check. Errors never carry a
-//! `batchTag` header (PL takes its absence for "no data").
+//! reason) and a stable `code`; further members give the details, to authenticated callers only,
+//! since authentication is the first check. Errors never carry a `batchTag` header (PL takes its
+//! absence for "no data").
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub(crate) mod catalog;
+mod error_response;
 mod refusal;
 mod table;
-mod verdict;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -22,9 +22,9 @@ use serde::Serialize;
 use crate::negotiate;
 
 pub(crate) use refusal::{CallbackRefusal, Refusal, RequestError, RouteError};
-use table::verdict;
+use table::error_response;
 
-/// `batchTag`; [`crate::header_case`] spells it so on HTTP/1.1.
+/// `batchTag`; [`crate::header_case`] restores its case on HTTP/1.1.
 pub(crate) const BATCH_TAG: HeaderName = HeaderName::from_static("batchtag");
 /// `nextBatchTag`.
 pub(crate) const NEXT_BATCH_TAG: HeaderName = HeaderName::from_static("nextbatchtag");
@@ -33,36 +33,32 @@ const PROTOBUF_MESSAGE: HeaderName = HeaderName::from_static("x-protobuf-message
 /// `batchSignature`.
 pub(crate) const BATCH_SIGNATURE: HeaderName = HeaderName::from_static("batchsignature");
 
-/// The answer to a refusal; counts it under its code.
+/// The error response for a refusal; counts it under its code.
 pub(crate) fn refuse(refusal: &Refusal, now: UnixMillis) -> Response<Body> {
-    let verdict = verdict(refusal);
-    metrics::counter!("efgs_refusals_total", "code" => verdict.body.code).increment(1);
-    let mut response = json(verdict.status, negotiate::PLAIN_JSON, &verdict.body);
-    if let Some((name, value)) = verdict.extra.header(now) {
+    let error = error_response(refusal);
+    metrics::counter!("efgs_refusals_total", "code" => error.body.code).increment(1);
+    let mut response = json(error.status, negotiate::PLAIN_JSON, &error.body);
+    if let Some((name, value)) = error.header.to_header(now) {
         response.headers_mut().insert(name, value);
     }
     response
 }
 
-/// The answer to who asks for what is not there, or in a way that it cannot be asked for.
+/// The error response for an unknown path, or a method that the path does not support.
 pub(crate) fn no_route(error: RouteError) -> Response<Body> {
-    // No header of these answers tells a time.
+    // None of these responses has a header with a time.
     refuse(&Refusal::Route(error), UnixMillis(0))
 }
 
 /// The stable code of a refusal, for the log.
 pub(crate) fn code(refusal: &Refusal) -> &'static str {
-    verdict(refusal).body.code
+    error_response(refusal).body.code
 }
 
-/// 201, or 207 with the three arrays (wire behaviour §11, row 15, and §12).
-pub(crate) fn receipt(
-    receipt: &Receipt,
-    tag: &UploadTag,
-    json_type: &'static str,
-) -> Response<Body> {
+/// 201, or 207 with the three arrays, whose type has no version (wire §11.15 and §12).
+pub(crate) fn receipt(receipt: &Receipt, tag: &UploadTag) -> Response<Body> {
     match receipt {
-        // Never 200: DK and NO read it as an outage. ES needs the header.
+        // Never 200: DK and NO treat it as an outage. ES needs the header.
         Receipt::Stored { .. } => {
             let mut response = plain(StatusCode::CREATED, Body::empty());
             let tag = HeaderValue::from_str(tag.as_str()).expect("an upload tag is visible ASCII");
@@ -74,13 +70,13 @@ pub(crate) fn receipt(
             duplicates,
         } => json(
             StatusCode::MULTI_STATUS,
-            json_type,
+            negotiate::PLAIN_JSON,
             &KeyOutcomes::new(*key_count, duplicates),
         ),
     }
 }
 
-/// 200 with a bundle (wire behaviour §14).
+/// 200 with a bundle (wire §14).
 pub(crate) fn bundle(
     tag: BatchTag,
     next: Option<BatchTag>,
@@ -123,7 +119,7 @@ pub(crate) fn not_ready<T: Serialize>(value: &T) -> Response<Body> {
     )
 }
 
-/// 200 with text of another kind.
+/// 200 with a body of another media type.
 pub(crate) fn text(content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
     let mut response = plain(StatusCode::OK, body.into());
     response
@@ -132,7 +128,7 @@ pub(crate) fn text(content_type: &'static str, body: impl Into<Body>) -> Respons
     response
 }
 
-/// 200 to OPTIONS: which methods a path knows.
+/// 200 to OPTIONS: the methods that a path supports.
 pub(crate) fn options(allow: &'static str) -> Response<Body> {
     let mut response = plain(StatusCode::OK, Body::empty());
     response
@@ -141,7 +137,7 @@ pub(crate) fn options(allow: &'static str) -> Response<Body> {
     response
 }
 
-/// 200 to `OPTIONS /diagnosiskeys` (wire behaviour §1.1): also says which uploads are understood.
+/// 200 to `OPTIONS /diagnosiskeys` (wire §1.1): also lists the media types of uploads.
 pub(crate) fn capabilities() -> Response<Body> {
     let mut response = options("POST,GET,OPTIONS");
     let accepted = "application/json; version=1.0, application/protobuf; version=1.0";
@@ -151,19 +147,18 @@ pub(crate) fn capabilities() -> Response<Body> {
     response
 }
 
-/// Whether a response is an error; its connection need not be kept when the body was not asked
-/// for.
+/// Whether a response is an error.
 pub(crate) fn is_error(response: &Response<Body>) -> bool {
     response.status().is_client_error() || response.status().is_server_error()
 }
 
-/// The body of a 207: positions in the request by what became of each key.
+/// The body of a 207: the positions of the keys in the request, by outcome.
 #[derive(Serialize)]
 struct KeyOutcomes<'a> {
     #[serde(rename = "500")]
     failed: [u32; 0],
     #[serde(rename = "201")]
-    creatable: Vec<u32>,
+    accepted: Vec<u32>,
     #[serde(rename = "409")]
     duplicates: &'a [u32],
 }
@@ -171,10 +166,10 @@ struct KeyOutcomes<'a> {
 impl<'a> KeyOutcomes<'a> {
     fn new(key_count: u32, duplicates: &'a [u32]) -> Self {
         let mut ahead = duplicates.iter().copied().peekable();
-        let creatable = (0..key_count).filter(|index| ahead.next_if_eq(index).is_none());
+        let accepted = (0..key_count).filter(|index| ahead.next_if_eq(index).is_none());
         Self {
             failed: [],
-            creatable: creatable.collect(),
+            accepted: accepted.collect(),
             duplicates,
         }
     }

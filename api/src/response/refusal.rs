@@ -1,4 +1,4 @@
-//! What may be refused: every error that a request can meet, in one type.
+//! Refusals: every error that a request can get, in one type.
 
 use engine::bundle::DownloadError;
 use engine::callbacks::CallbackError;
@@ -8,7 +8,7 @@ use crate::delivery::UrlError;
 use crate::negotiate::NegotiationError;
 use crate::participant::AuthenticationError;
 
-/// Anything that is not the answer that was asked for.
+/// Why a request is not answered as asked.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     Route(RouteError),
@@ -20,32 +20,32 @@ pub(crate) enum Refusal {
     Callback(CallbackRefusal),
 }
 
-/// There is nothing at this path, or not with this method.
+/// An unknown path, or a method that it does not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RouteError {
     NotFound,
     MethodNotAllowed { allow: &'static str },
 }
 
-/// A header, the path or the body cannot be read.
+/// A header, the path or the body is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RequestError {
     MissingBatchTag,
     MissingBatchSignature,
     InvalidUploadTag,
-    /// With what stood in the path, shortened.
+    /// With the invalid text, shortened.
     InvalidDate(Box<str>),
     EmptyJson,
     BodyTooLarge {
         bytes_max: usize,
     },
-    /// The body came too slowly.
+    /// The body arrived too slowly.
     BodyStalled,
     /// The body broke off.
     BodyUnreadable,
 }
 
-/// A subscription cannot be as wished.
+/// Why a subscription request is refused.
 #[derive(Debug)]
 pub(crate) enum CallbackRefusal {
     InvalidId,

@@ -1,57 +1,57 @@
-//! Which refusal looks how: status, stable code, legacy message.
+//! The table of refusals: status, stable code, legacy message.
 
 use std::time::Duration;
 
 use engine::bundle::{DownloadError, DownloadRefusal};
 use engine::callbacks::CallbackError;
-use engine::decode::MalformedBatch;
 use engine::validate::KeyRule;
 use engine::verify::SignatureError;
+use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 use http::StatusCode;
 
-use super::verdict::{Extra, Verdict};
-use super::{CallbackRefusal, Refusal, RequestError, RouteError};
+use super::error_response::{ErrorHeader, ErrorResponse};
+use super::refusal::{CallbackRefusal, Refusal, RequestError, RouteError};
 use crate::delivery::UrlError;
 use crate::negotiate::{NegotiationError, Offer, VersionError};
 use crate::participant::AuthenticationError;
 
-/// What a refusal looks like on the wire.
-pub(super) fn verdict(refusal: &Refusal) -> Verdict {
+/// The error response for a refusal.
+pub(super) fn error_response(refusal: &Refusal) -> ErrorResponse {
     match refusal {
-        Refusal::Route(error) => route_verdict(*error),
-        Refusal::Authentication(error) => authentication_verdict(*error),
-        Refusal::Negotiation(error) => negotiation_verdict(*error),
-        Refusal::Request(error) => request_verdict(error),
-        Refusal::Upload(UploadError::Rejection(rejection)) => rejection_verdict(*rejection),
-        Refusal::Upload(UploadError::Overload(overload)) => overload_verdict(*overload),
-        Refusal::Upload(UploadError::Failure(failure)) => failure_verdict(failure),
-        Refusal::Download(DownloadError::Refused(refusal)) => download_verdict(*refusal),
-        Refusal::Download(DownloadError::Overload(overload)) => overload_verdict(*overload),
-        Refusal::Download(DownloadError::Failure(failure)) => failure_verdict(failure),
-        Refusal::Callback(refusal) => callback_verdict(refusal),
+        Refusal::Route(error) => route_response(*error),
+        Refusal::Authentication(error) => authentication_response(*error),
+        Refusal::Negotiation(error) => negotiation_response(*error),
+        Refusal::Request(error) => request_response(error),
+        Refusal::Upload(UploadError::Rejection(rejection)) => rejection_response(*rejection),
+        Refusal::Upload(UploadError::Overload(overload)) => overload_response(*overload),
+        Refusal::Upload(UploadError::Failure(failure)) => failure_response(failure),
+        Refusal::Download(DownloadError::Refused(refusal)) => download_response(*refusal),
+        Refusal::Download(DownloadError::Overload(overload)) => overload_response(*overload),
+        Refusal::Download(DownloadError::Failure(failure)) => failure_response(failure),
+        Refusal::Callback(refusal) => callback_response(refusal),
     }
 }
 
-fn route_verdict(error: RouteError) -> Verdict {
+fn route_response(error: RouteError) -> ErrorResponse {
     match error {
-        RouteError::NotFound => Verdict::new(StatusCode::NOT_FOUND, "not_found", "Not Found"),
+        RouteError::NotFound => ErrorResponse::new(StatusCode::NOT_FOUND, "not_found", "Not Found"),
         RouteError::MethodNotAllowed { allow } => {
             let message = "Method Not Allowed";
-            Verdict::new(
+            ErrorResponse::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 message,
             )
-            .with(Extra::Allow(allow))
+            .with(ErrorHeader::Allow(allow))
         }
     }
 }
 
-/// Wire behaviour §4.
-fn authentication_verdict(error: AuthenticationError) -> Verdict {
+/// Wire §4.
+fn authentication_response(error: AuthenticationError) -> ErrorResponse {
     let forbidden =
-        |code, message: &'static str| Verdict::new(StatusCode::FORBIDDEN, code, message);
+        |code, message: &'static str| ErrorResponse::new(StatusCode::FORBIDDEN, code, message);
     let unauthorized = "Client is not authorized to access the service";
     match error {
         AuthenticationError::NoClientCertificate => {
@@ -61,7 +61,7 @@ fn authentication_verdict(error: AuthenticationError) -> Verdict {
             forbidden("no_forwarded_identity", "").without_message()
         }
         AuthenticationError::UntrustedPeer => forbidden("untrusted_peer", unauthorized),
-        AuthenticationError::NoCountry => Verdict::new(
+        AuthenticationError::NoCountry => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             "no_country",
             "Client Certificate must contain country property",
@@ -80,15 +80,17 @@ fn authentication_verdict(error: AuthenticationError) -> Verdict {
     }
 }
 
-/// Wire behaviour §5.
-fn negotiation_verdict(error: NegotiationError) -> Verdict {
+/// Wire §5.
+fn negotiation_response(error: NegotiationError) -> ErrorResponse {
     match error {
-        NegotiationError::ContentType => Verdict::new(
+        NegotiationError::ContentType => ErrorResponse::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_content_type",
             "Content-Type must be application/protobuf or application/json",
         )
-        .with(Extra::Accept("application/protobuf, application/json")),
+        .with(ErrorHeader::Accept(
+            "application/protobuf, application/json",
+        )),
         NegotiationError::ContentTypeVersion(error) => {
             let status = match error {
                 VersionError::Incompatible => StatusCode::NOT_ACCEPTABLE,
@@ -96,7 +98,7 @@ fn negotiation_verdict(error: NegotiationError) -> Verdict {
                     StatusCode::BAD_REQUEST
                 }
             };
-            version_verdict(status, error)
+            version_response(status, error)
         }
         NegotiationError::Accept(offer) => {
             let (message, types) = match offer {
@@ -109,17 +111,17 @@ fn negotiation_verdict(error: NegotiationError) -> Verdict {
                     "application/protobuf, application/json",
                 ),
             };
-            Verdict::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message)
-                .with(Extra::Accept(types))
+            ErrorResponse::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message)
+                .with(ErrorHeader::Accept(types))
         }
         // The reference gives 415 after all side effects; its documents promise 406.
         NegotiationError::AcceptVersion(error) => {
-            version_verdict(StatusCode::NOT_ACCEPTABLE, error)
+            version_response(StatusCode::NOT_ACCEPTABLE, error)
         }
     }
 }
 
-fn version_verdict(status: StatusCode, error: VersionError) -> Verdict {
+fn version_response(status: StatusCode, error: VersionError) -> ErrorResponse {
     let (code, message) = match error {
         VersionError::Missing => (
             "version_missing",
@@ -138,11 +140,12 @@ fn version_verdict(status: StatusCode, error: VersionError) -> Verdict {
             "Protocol version is not compatible!",
         ),
     };
-    Verdict::new(status, code, message)
+    ErrorResponse::new(status, code, message)
 }
 
-fn request_verdict(error: &RequestError) -> Verdict {
-    let bad = |code, message: &'static str| Verdict::new(StatusCode::BAD_REQUEST, code, message);
+fn request_response(error: &RequestError) -> ErrorResponse {
+    let bad =
+        |code, message: &'static str| ErrorResponse::new(StatusCode::BAD_REQUEST, code, message);
     match error {
         RequestError::MissingBatchTag => bad(
             "batch_tag_missing",
@@ -156,61 +159,63 @@ fn request_verdict(error: &RequestError) -> Verdict {
             "batch_tag_invalid",
             "The batchTag must have 1 to 64 visible ASCII characters.",
         ),
-        RequestError::InvalidDate(sent) => Verdict::new(
+        RequestError::InvalidDate(sent) => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             "date_invalid",
             format!("Failed to convert 'date' with value: '{sent}'"),
         ),
         RequestError::EmptyJson => bad("body_empty", UNREADABLE),
-        RequestError::BodyTooLarge { bytes_max } => Verdict::new(
+        RequestError::BodyTooLarge { bytes_max } => ErrorResponse::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
             format!("The body must not be larger than {bytes_max} bytes."),
         )
-        .with(Extra::Close),
-        RequestError::BodyStalled => Verdict::new(
+        .with(ErrorHeader::Close),
+        RequestError::BodyStalled => ErrorResponse::new(
             StatusCode::REQUEST_TIMEOUT,
             "body_stalled",
             "The body was not received in time.",
         )
-        .with(Extra::Close),
-        RequestError::BodyUnreadable => bad("body_unreadable", UNREADABLE).with(Extra::Close),
+        .with(ErrorHeader::Close),
+        RequestError::BodyUnreadable => bad("body_unreadable", UNREADABLE).with(ErrorHeader::Close),
     }
 }
 
-/// The reference's text for any body that it cannot read.
+/// The reference's text for any body that it cannot parse.
 const UNREADABLE: &str = "Failed to read request";
 
-/// Wire behaviour §11.
-fn rejection_verdict(rejection: Rejection) -> Verdict {
-    let bad = |code, message: &'static str| Verdict::new(StatusCode::BAD_REQUEST, code, message);
+/// Wire §11.
+fn rejection_response(rejection: Rejection) -> ErrorResponse {
+    let bad =
+        |code, message: &'static str| ErrorResponse::new(StatusCode::BAD_REQUEST, code, message);
     match rejection {
-        Rejection::MalformedBatch(error) => malformed_verdict(error),
+        Rejection::MalformedBatch(error) => malformed_response(error),
         Rejection::TooManyKeys { .. } => {
             let message = "Too many diagnosis keys";
-            Verdict::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_keys", message)
+            ErrorResponse::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_keys", message)
         }
         Rejection::InvalidKey { index, rule } => {
             let message = format!(
                 "uploadDiagnosisKeys.body: Validation of diagnosis key failed: {rule}, \
                  uploadDiagnosisKeys.body: One or more diagnosis keys are not valid"
             );
-            Verdict::new(StatusCode::BAD_REQUEST, "invalid_key", message)
+            ErrorResponse::new(StatusCode::BAD_REQUEST, "invalid_key", message)
                 .at_key(index)
                 .because(rule_code(rule))
         }
         Rejection::Signature(error) => {
-            let verdict = bad("invalid_signature", "Invalid signature").because(error.code());
+            let message = signature_message(error);
+            let response = bad("invalid_signature", message).because(error.code());
             if let SignatureError::ForeignOrigin { index } = error {
-                return verdict.at_key(index);
+                return response.at_key(index);
             }
-            verdict
+            response
         }
         Rejection::OriginMismatch(mismatch) => {
             let message = "One or more keys are not originated from uploader country";
             bad("origin_mismatch", message).at_key(mismatch.index)
         }
-        Rejection::UploadTagTaken { .. } => Verdict::new(
+        Rejection::UploadTagTaken { .. } => ErrorResponse::new(
             StatusCode::CONFLICT,
             "batch_tag_taken",
             "BatchTag already exists.",
@@ -218,7 +223,20 @@ fn rejection_verdict(rejection: Rejection) -> Verdict {
     }
 }
 
-fn malformed_verdict(error: MalformedBatch) -> Verdict {
+/// The reference's text, and who can help.
+fn signature_message(error: SignatureError) -> &'static str {
+    if error == SignatureError::WeakDigest {
+        "Invalid signature: MD5 is never accepted, SHA-1 only if the gateway's operator allows it \
+         for the participant ([signatures] legacy_sha1)"
+    } else if error == SignatureError::PssNotAllowed {
+        "Invalid signature: RSA-PSS is only accepted if the gateway's operator allows it for the \
+         participant ([signatures] pss)"
+    } else {
+        "Invalid signature"
+    }
+}
+
+fn malformed_response(error: MalformedBatch) -> ErrorResponse {
     let (message, reason) = match error {
         MalformedBatch::Truncated => (UNREADABLE, "truncated"),
         MalformedBatch::Field => (UNREADABLE, "field"),
@@ -226,7 +244,7 @@ fn malformed_verdict(error: MalformedBatch) -> Verdict {
         MalformedBatch::Json => (UNREADABLE, "json"),
         MalformedBatch::Base64 => ("Invalid Base64 in JSON object", "base64"),
     };
-    Verdict::new(StatusCode::BAD_REQUEST, "malformed_batch", message).because(reason)
+    ErrorResponse::new(StatusCode::BAD_REQUEST, "malformed_batch", message).because(reason)
 }
 
 const fn rule_code(rule: KeyRule) -> &'static str {
@@ -238,15 +256,16 @@ const fn rule_code(rule: KeyRule) -> &'static str {
         KeyRule::RiskLevel => "risk_level",
         KeyRule::ReportType => "report_type",
         KeyRule::CountryText => "country_text",
+        KeyRule::CountriesLength => "countries_length",
     }
 }
 
-/// A participant over its own share is throttled; everybody else meets a full gateway.
-fn overload_verdict(overload: Overload) -> Verdict {
+/// 429 for a participant above its own share; 503 for everyone when the gateway is full.
+fn overload_response(overload: Overload) -> ErrorResponse {
     let full = |code| {
         let message = "The gateway is at its limit, try again later.";
-        Verdict::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
-            .with(Extra::RetryAfterSeconds(overload.retry_after))
+        ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+            .with(ErrorHeader::RetryAfterSeconds(overload.retry_after))
     };
     match overload.bound {
         OverloadBound::Batches => full("overloaded_batches"),
@@ -255,17 +274,17 @@ fn overload_verdict(overload: Overload) -> Verdict {
         OverloadBound::Callbacks => full("overloaded_callbacks"),
         OverloadBound::ParticipantShare => {
             let message = "Too many requests of this participant are in progress.";
-            Verdict::new(StatusCode::TOO_MANY_REQUESTS, "participant_share", message)
-                .with(Extra::RetryAfterDate(overload.retry_after))
+            ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "participant_share", message)
+                .with(ErrorHeader::RetryAfterDate(overload.retry_after))
         }
     }
 }
 
-/// A plain 503 or 500, never a 207 full of failures (wire behaviour §12).
-fn failure_verdict(failure: &Failure) -> Verdict {
+/// A plain 503 or 500, never a 207 full of failures (wire §12).
+fn failure_response(failure: &Failure) -> ErrorResponse {
     let unavailable = |code, message: &'static str, wait| {
-        Verdict::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
-            .with(Extra::RetryAfterSeconds(wait))
+        ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+            .with(ErrorHeader::RetryAfterSeconds(wait))
     };
     match failure {
         Failure::Database(_) => {
@@ -276,7 +295,7 @@ fn failure_verdict(failure: &Failure) -> Verdict {
             let message = "The gateway is shutting down, try again later.";
             unavailable("shutting_down", message, Duration::from_secs(1))
         }
-        Failure::Panicked | Failure::Unseal(_) => Verdict::new(
+        Failure::Panicked | Failure::Unseal(_) => ErrorResponse::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",
             "Internal Server Error.",
@@ -284,44 +303,45 @@ fn failure_verdict(failure: &Failure) -> Verdict {
     }
 }
 
-/// Wire behaviour §14 and §15.
-fn download_verdict(refusal: DownloadRefusal) -> Verdict {
+/// Wire §14 and §15.
+fn download_response(refusal: DownloadRefusal) -> ErrorResponse {
     match refusal {
-        DownloadRefusal::DateTooOld => Verdict::new(
+        DownloadRefusal::DateTooOld => ErrorResponse::new(
             StatusCode::GONE,
             "date_too_old",
             "Requested date is too old!",
         ),
-        DownloadRefusal::NoBatchOnDate => Verdict::new(
+        DownloadRefusal::NoBatchOnDate => ErrorResponse::new(
             StatusCode::NOT_FOUND,
             "no_batch_on_date",
             // DK and NO compare this text literally.
             "Could not find any batches for given date",
         ),
-        DownloadRefusal::UnknownBatchTag => Verdict::new(
+        DownloadRefusal::UnknownBatchTag => ErrorResponse::new(
             StatusCode::NOT_FOUND,
             "unknown_batch_tag",
             "Could not find batch with given BatchTag",
         ),
-        DownloadRefusal::BatchBeforeDate => Verdict::new(
+        DownloadRefusal::BatchBeforeDate => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             "batch_before_date",
             "Given date does is not after or equals the requested batchTag",
         ),
-        DownloadRefusal::OtherDay => Verdict::new(
+        DownloadRefusal::OtherDay => ErrorResponse::new(
             StatusCode::NOT_FOUND,
             "batch_of_other_day",
             "Given date does not match the requested batch",
         ),
         DownloadRefusal::NoEntries => {
-            Verdict::new(StatusCode::NOT_FOUND, "no_entries", "Batchtag not found")
+            ErrorResponse::new(StatusCode::NOT_FOUND, "no_entries", "Batchtag not found")
         }
     }
 }
 
-/// Wire behaviour §16.1.
-fn callback_verdict(refusal: &CallbackRefusal) -> Verdict {
-    let bad = |code, message: &'static str| Verdict::new(StatusCode::BAD_REQUEST, code, message);
+/// Wire §16.1.
+fn callback_response(refusal: &CallbackRefusal) -> ErrorResponse {
+    let bad =
+        |code, message: &'static str| ErrorResponse::new(StatusCode::BAD_REQUEST, code, message);
     match refusal {
         CallbackRefusal::InvalidId => bad(
             "callback_id_invalid",
@@ -334,18 +354,18 @@ fn callback_verdict(refusal: &CallbackRefusal) -> Verdict {
         CallbackRefusal::Url(error) => {
             bad("callback_url_invalid", "Callback URL is invalid").because(url_code(*error))
         }
-        CallbackRefusal::Unknown => Verdict::new(
+        CallbackRefusal::Unknown => ErrorResponse::new(
             StatusCode::NOT_FOUND,
             "unknown_callback",
             "Could not find any callback subscription for the given callbackId.",
         ),
-        CallbackRefusal::TooMany => Verdict::new(
+        CallbackRefusal::TooMany => ErrorResponse::new(
             StatusCode::CONFLICT,
             "too_many_callbacks",
             "There are too many callback subscriptions, delete one first.",
         ),
-        CallbackRefusal::Error(CallbackError::Overload(overload)) => overload_verdict(*overload),
-        CallbackRefusal::Error(CallbackError::Failure(failure)) => failure_verdict(failure),
+        CallbackRefusal::Error(CallbackError::Overload(overload)) => overload_response(*overload),
+        CallbackRefusal::Error(CallbackError::Failure(failure)) => failure_response(failure),
     }
 }
 

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
+use engine::DatabaseError;
 use engine::bundle::{DownloadError, DownloadRefusal};
-use engine::decode::MalformedBatch;
 use engine::domain::Country;
-use engine::error::DatabaseError;
 use engine::validate::{KeyRule, OriginMismatch};
 use engine::verify::SignatureError;
+use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ fn header(refusal: impl Into<Refusal>, name: &str) -> Option<String> {
     Some(value.to_str().unwrap().to_owned())
 }
 
-/// Wire behaviour §4, rows 2 to 6.
+/// Wire §4.0.2 to §4.0.6.
 #[tokio::test]
 async fn answers_authentication_errors_as_the_reference_does() {
     use AuthenticationError as Error;
@@ -99,7 +99,7 @@ async fn answers_authentication_errors_as_the_reference_does() {
     }
 }
 
-/// Wire behaviour §5.1 and §5.2.
+/// Wire §5.1 and §5.2.
 #[tokio::test]
 async fn answers_negotiation_errors_as_the_reference_does() {
     use NegotiationError as Error;
@@ -140,7 +140,7 @@ async fn answers_negotiation_errors_as_the_reference_does() {
     );
 }
 
-/// Wire behaviour §8 and §11.
+/// Wire §8 and §11.
 #[tokio::test]
 async fn answers_rejected_uploads_as_the_reference_does() {
     let upload = |rejection: Rejection| Refusal::Upload(rejection.into());
@@ -263,7 +263,7 @@ async fn answers_unreadable_requests() {
     assert_eq!(stalled.as_deref(), Some("close"));
 }
 
-/// Wire behaviour §14 and §15.
+/// Wire §14 and §15.
 #[tokio::test]
 async fn answers_refused_downloads_with_the_exact_texts() {
     use DownloadRefusal as Error;
@@ -306,7 +306,7 @@ async fn answers_refused_downloads_with_the_exact_texts() {
 }
 
 #[tokio::test]
-async fn says_when_to_come_back() {
+async fn sets_retry_after() {
     let overload = |bound| {
         let mut overload = Overload::of(bound);
         overload.retry_after = Duration::from_millis(1200);
@@ -346,7 +346,7 @@ async fn lists_every_position_of_a_refused_upload_once() {
         key_count: 5,
         duplicates: vec![0, 3],
     };
-    let response = receipt(&outcome, &tag, "application/json");
+    let response = receipt(&outcome, &tag);
     assert_eq!(response.status(), 207);
     assert!(!response.headers().contains_key("batchtag"));
     let expected = json!({"500": [], "201": [1, 2, 4], "409": [0, 3]});
@@ -362,7 +362,6 @@ async fn answers_a_stored_upload_with_its_tag_and_no_body() {
             replayed: false,
         },
         &tag,
-        "application/json",
     );
     assert_eq!(response.status(), 201);
     assert_eq!(response.headers()["batchtag"], "2020-10-5-Ab+/==-1");
@@ -401,7 +400,7 @@ fn names_the_next_bundle_or_null() {
 }
 
 #[test]
-fn tells_what_it_understands() {
+fn lists_the_media_types_of_uploads() {
     let response = capabilities();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["allow"], "POST,GET,OPTIONS");

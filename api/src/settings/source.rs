@@ -1,167 +1,126 @@
-//! Where settings come from: the configuration file, overridden by the environment.
-//!
-//! Every name is known here; an unknown one is an error wherever it stands. Values are never part
-//! of a message: any of them may be a secret.
+//! Reads the configuration file and the environment, which overrides it, by the declarations of
+//! the settings. Unknown names are errors; values are never part of a message.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::ffi::OsString;
 use std::fs;
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use toml::{Table, Value};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use strsim::{damerau_levenshtein, jaro_winkler};
+use toml::Table;
+
+use super::schema::{self, Kind, PREFIX, Setting};
+use super::sections::Sections;
 
 /// Why the settings cannot be used: one sentence that says what to do, without any value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(pub String);
 
-/// Every setting, by section. What stands in the environment only is a secret.
-const KNOWN: &[(&str, &[&str])] = &[
-    ("public", &["listen", "certificate", "private_key"]),
-    (
-        "proxy",
-        &[
-            "listen",
-            "trusted_peers",
-            "thumbprint_header",
-            "distinguished_name_header",
-        ],
-    ),
-    ("operations", &["listen"]),
-    ("database", &["url"]),
-    ("encryption", &["key_file", "keys"]),
-    ("trust_anchor", &["certificate"]),
-    (
-        "upload",
-        &[
-            "keys_max",
-            "body_bytes_max",
-            "batches_in_flight_max",
-            "bytes_in_flight_max",
-        ],
-    ),
-    ("bundle", &["max_delay_ms", "keys_max", "cache_bytes_max"]),
-    ("download", &["max_age_days"]),
-    (
-        "callback",
-        &[
-            "certificate",
-            "private_key",
-            "ca_file",
-            "allowed_networks",
-            "allowed_hosts",
-            "proxy_url",
-            "proxy_user",
-            "proxy_password_file",
-            "proxy_password",
-            "interval_ms",
-            "connect_timeout_ms",
-            "read_timeout_ms",
-            "attempts_max",
-            "retry_wait_ms",
-            "retry_wait_max_ms",
-            "deliveries_max",
-        ],
-    ),
-    ("signatures", &["legacy_sha1"]),
-    ("log", &["format", "level"]),
-    ("engine", &["cpu_threads"]),
-];
-
-/// A setting: section and key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name(pub(super) &'static str, pub(super) &'static str);
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {}", self.0, self.1)
-    }
-}
-
-/// All settings that were given, as they were given.
+/// All settings, and where each was given.
 pub(super) struct Source {
     file: PathBuf,
-    values: BTreeMap<Name, Given>,
+    given: Figment,
 }
 
-/// Does not show what was given.
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source")
-            .field("file", &self.file)
-            .finish_non_exhaustive()
+/// What one place gives: the file, or one variable.
+struct Layer {
+    place: String,
+    values: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.place.clone())
     }
-}
 
-enum Given {
-    File(Value),
-    Environment(String),
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
 }
 
 impl Source {
-    /// Reads the file and lays the environment over it.
+    /// Reads the file and the environment.
     pub(super) fn load(
         file: &Path,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, SettingsError> {
-        let text = fs::read_to_string(file).map_err(|error| {
-            SettingsError(format!(
-                "cannot read the configuration file {}: {error}; make one with `efgs init`, or name another with --config",
-                file.display()
-            ))
-        })?;
-        let mut values = read_file(file, &text)?;
-        values.extend(read_environment(environment)?);
-        Ok(Self {
-            file: file.to_owned(),
-            values,
-        })
+    ) -> Result<(Self, Sections), SettingsError> {
+        let mut given = Figment::from(read_file(file)?);
+        for (variable, value) in environment {
+            if let Some(layer) = read_variable(&variable.to_string_lossy(), value)? {
+                given = given.merge(layer);
+            }
+        }
+        let file = file.to_owned();
+        let source = Self { file, given };
+        source.check_numbers()?;
+        let sections = source.given.extract();
+        let sections = sections.map_err(|error| source.unreadable(&error))?;
+        Ok((source, sections))
     }
 
-    /// Where a setting was given, for messages.
-    pub(super) fn place(&self, name: Name) -> String {
-        match self.values.get(&name) {
-            Some(Given::Environment(_)) => format!("{name} in {}", variable(name)),
-            _ => format!("{name} in {}", self.file.display()),
+    fn check_numbers(&self) -> Result<(), SettingsError> {
+        for setting in schema::settings() {
+            if let Kind::Number(range) = &setting.kind
+                && let Ok(value) = self.given.find_value(&path(setting))
+            {
+                let number = value
+                    .to_i128()
+                    .and_then(|number| i64::try_from(number).ok());
+                if !number.is_some_and(|number| range.contains(&number)) {
+                    return Err(self.not_allowed(setting));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the library says of a value shows it; the declaration says what it must be.
+    fn unreadable(&self, error: &figment::Error) -> SettingsError {
+        match error.path.as_slice() {
+            [section, key, ..] => self.not_allowed(schema::setting(section, key)),
+            _ => SettingsError(format!("{} cannot be read", self.file.display())),
         }
     }
 
-    /// An error about a setting, with its place.
-    pub(super) fn error(&self, name: Name, must: &str) -> SettingsError {
-        SettingsError(format!("{} {must}", self.place(name)))
+    fn not_allowed(&self, setting: &Setting) -> SettingsError {
+        SettingsError(format!(
+            "{} must be {}",
+            self.place(setting),
+            setting.allowed()
+        ))
     }
 
-    /// A text, if given.
-    pub(super) fn text(&self, name: Name) -> Result<Option<&str>, SettingsError> {
-        match self.values.get(&name) {
-            None => Ok(None),
-            Some(Given::Environment(text) | Given::File(Value::String(text))) => Ok(Some(text)),
-            Some(Given::File(_)) => Err(self.error(name, "must be text in quotes")),
+    fn place(&self, setting: &Setting) -> String {
+        match self.given.find_metadata(&path(setting)) {
+            Some(metadata) => format!("{setting} in {}", metadata.name),
+            None => format!("{setting} in {}", self.file.display()),
         }
     }
 
-    /// A text that must be there.
-    pub(super) fn required(&self, name: Name, what: &str) -> Result<&str, SettingsError> {
-        match self.text(name)? {
-            Some(text) if !text.is_empty() => Ok(text),
-            _ => Err(SettingsError(format!(
-                "{name} is missing in {}: set it to {what}, there or in {}",
-                self.file.display(),
-                variable(name)
-            ))),
+    /// An error about a setting that was given.
+    pub(super) fn error(&self, section: &str, key: &str, must: &str) -> SettingsError {
+        let setting = schema::setting(section, key);
+        SettingsError(format!("{} {must}", self.place(setting)))
+    }
+
+    /// The error about a setting that must be what it is declared to be, or be given at all.
+    pub(super) fn refuse(&self, section: &str, key: &str) -> SettingsError {
+        let setting = schema::setting(section, key);
+        let is_empty = |value: Value| value.as_str().is_some_and(str::is_empty);
+        if !self.given.find_value(&path(setting)).map_or(true, is_empty) {
+            return self.not_allowed(setting);
         }
+        SettingsError(format!(
+            "{setting} is missing in {}: set it to {}, there or in {}",
+            self.file.display(),
+            setting.allowed(),
+            setting.variable()
+        ))
     }
 
-    /// A path, if given; a relative one begins at the folder of the configuration file.
-    pub(super) fn path(&self, name: Name) -> Result<Option<PathBuf>, SettingsError> {
-        let given = self.text(name)?.filter(|text| !text.is_empty());
-        Ok(given.map(|text| self.resolve(Path::new(text))))
-    }
-
-    /// What a path means: a relative one begins at the folder of the configuration file.
+    /// Resolves a path; a relative one starts at the folder of the configuration file.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         match self.file.parent() {
             Some(folder) => folder.join(path),
@@ -170,207 +129,179 @@ impl Source {
     }
 
     /// The text of the file that a setting names.
-    pub(super) fn file_text(&self, name: Name, path: &Path) -> Result<String, SettingsError> {
-        fs::read_to_string(path).map_err(|error| {
-            self.error(
-                name,
-                &format!("names {}, which cannot be read: {error}", path.display()),
-            )
+    pub(super) fn read(
+        &self,
+        (section, key): (&str, &str),
+        path: &Path,
+    ) -> Result<String, SettingsError> {
+        if path.as_os_str().is_empty() {
+            return Err(self.refuse(section, key));
+        }
+        let path = self.resolve(path);
+        fs::read_to_string(&path).map_err(|error| {
+            let cannot = format!("names {}, which cannot be read: {error}", path.display());
+            self.error(section, key, &cannot)
         })
     }
 
-    /// A whole number within a range, or `default`.
-    pub(super) fn number<T>(
+    /// The text of the PEM file that a setting names; it has a block of the wanted kind.
+    pub(super) fn read_pem(
         &self,
-        name: Name,
-        range: RangeInclusive<T>,
-        default: T,
-    ) -> Result<T, SettingsError>
-    where
-        T: TryFrom<i64> + PartialOrd + fmt::Display,
-    {
-        let number = match self.values.get(&name) {
-            None => return Ok(default),
-            Some(Given::File(value)) => value.as_integer(),
-            Some(Given::Environment(text)) => text.trim().parse().ok(),
-        };
-        let number = number.and_then(|number| T::try_from(number).ok());
-        number
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| {
-                let (least, most) = (range.start(), range.end());
-                self.error(
-                    name,
-                    &format!("must be a whole number from {least} to {most}"),
-                )
-            })
-    }
-
-    /// A list of texts, if given: an array in the file, separated by commas in the environment.
-    pub(super) fn list(&self, name: Name) -> Result<Option<Vec<&str>>, SettingsError> {
-        match self.values.get(&name) {
-            None => Ok(None),
-            Some(Given::Environment(text)) => {
-                let items = text.split(',').map(str::trim);
-                Ok(Some(items.filter(|item| !item.is_empty()).collect()))
-            }
-            Some(Given::File(value)) => {
-                let items = value.as_array().map(Vec::as_slice);
-                let items = items.and_then(|items| items.iter().map(Value::as_str).collect());
-                let wrong = || self.error(name, "must be a list of texts, as in [\"a\", \"b\"]");
-                items.map(Some).ok_or_else(wrong)
-            }
+        (section, key): (&str, &str),
+        path: &Path,
+        kind: &str,
+    ) -> Result<String, SettingsError> {
+        let text = self.read((section, key), path)?;
+        if text.contains("-----BEGIN ") && text.contains(&format!("{kind}-----")) {
+            return Ok(text);
         }
-    }
-
-    /// An address to listen on: the default if not given, nothing for `off`.
-    pub(super) fn listen(
-        &self,
-        name: Name,
-        default: Option<SocketAddr>,
-    ) -> Result<Option<SocketAddr>, SettingsError> {
-        match self.text(name)? {
-            None => Ok(default),
-            Some("off") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| {
-                self.error(
-                    name,
-                    "must be ADDRESS:PORT, as in \"127.0.0.1:8443\", or \"off\"",
-                )
-            }),
-        }
+        let path = self.resolve(path);
+        let must = format!(
+            "must name {}; {} is none",
+            schema::setting(section, key).allowed(),
+            path.display()
+        );
+        Err(self.error(section, key, &must))
     }
 }
 
-fn read_file(file: &Path, text: &str) -> Result<BTreeMap<Name, Given>, SettingsError> {
-    let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
-        let start = error.span().map_or(0, |span| span.start);
-        let line = text
-            .bytes()
-            .take(start)
-            .filter(|&byte| byte == b'\n')
-            .count()
-            + 1;
+fn path(setting: &Setting) -> String {
+    format!("{}.{}", setting.section, setting.key)
+}
+
+fn read_file(file: &Path) -> Result<Layer, SettingsError> {
+    let place = file.display().to_string();
+    let text = fs::read_to_string(file).map_err(|error| {
         SettingsError(format!(
-            "line {line} of {} is not TOML: {}",
-            file.display(),
-            error.message().lines().next().unwrap_or_default()
+            "cannot read the configuration file {place}: {error}; make one with `efgs init`, or name another with --config"
         ))
     })?;
-    let mut values = BTreeMap::new();
-    for (section, content) in table {
-        let known = section_keys(&section).ok_or_else(|| unknown_section(file, &section))?;
-        let Value::Table(content) = content else {
-            let message = format!(
-                "{section} in {} must be a section: write [{section}]",
-                file.display()
-            );
-            return Err(SettingsError(message));
-        };
-        for (key, value) in content {
-            let found = known.1.iter().find(|known| **known == key);
-            let key = found.ok_or_else(|| unknown_key(file, known, &key))?;
-            values.insert(Name(known.0, key), Given::File(value));
-        }
-    }
-    if values.contains_key(&ENCRYPTION_KEYS) {
-        return Err(SettingsError(format!(
-            "{ENCRYPTION_KEYS} must not stand in {}: move the keys to a file of their own and name it in [encryption] key_file",
-            file.display()
-        )));
-    }
-    if values.contains_key(&CALLBACK_PROXY_PASSWORD) {
-        return Err(SettingsError(format!(
-            "{CALLBACK_PROXY_PASSWORD} must not stand in {}: move the password to a file of its own and name it in [callback] proxy_password_file",
-            file.display()
-        )));
-    }
-    Ok(values)
+    let table = toml::from_str(&text).map_err(|error| not_toml(&place, &text, &error))?;
+    check_names(&place, &table)?;
+    // A TOML table has nothing that the library's values cannot hold.
+    let values = Value::serialize(table).ok().and_then(Value::into_dict);
+    Ok(Layer {
+        values: values.unwrap_or_default(),
+        place,
+    })
 }
 
-/// A setting that the file must not hold.
-pub(super) const ENCRYPTION_KEYS: Name = Name("encryption", "keys");
-/// The other one.
-pub(super) const CALLBACK_PROXY_PASSWORD: Name = Name("callback", "proxy_password");
+fn not_toml(place: &str, text: &str, error: &toml::de::Error) -> SettingsError {
+    let start = error.span().map_or(0, |span| span.start);
+    let lines = text.bytes().take(start).filter(|&byte| byte == b'\n');
+    let (line, reason) = (lines.count() + 1, error.message().lines().next());
+    let reason = reason.unwrap_or_default();
+    SettingsError(format!("line {line} of {place} is not TOML: {reason}"))
+}
 
-const PREFIX: &str = "EFGS__";
-
-fn read_environment(
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<BTreeMap<Name, Given>, SettingsError> {
-    let mut values = BTreeMap::new();
-    for (variable, value) in environment {
-        let variable = variable.to_string_lossy();
-        let Some(path) = variable.strip_prefix(PREFIX) else {
-            continue;
+/// Refuses sections and settings that are not declared, and secrets.
+fn check_names(place: &str, table: &Table) -> Result<(), SettingsError> {
+    for (name, content) in table {
+        let mut sections = schema::sections().iter();
+        let Some(section) = sections.find(|section| section.name == *name) else {
+            let known = schema::sections().iter().map(|section| &*section.name);
+            let hint = hint(name, known);
+            return Err(SettingsError(format!(
+                "unknown section [{name}] in {place}: {hint}"
+            )));
         };
-        let name = find_variable(path).ok_or_else(|| {
+        let content = content.as_table().ok_or_else(|| {
             SettingsError(format!(
-                "the environment variable {variable} names no setting: unset it, or spell it {PREFIX}SECTION__KEY with one of the settings that `efgs help serve` lists"
+                "{name} in {place} must be a section: write [{name}]"
             ))
         })?;
-        let value = value.into_string().map_err(|_| {
-            SettingsError(format!("the environment variable {variable} must be UTF-8"))
-        })?;
-        values.insert(name, Given::Environment(value));
+        for key in content.keys() {
+            check_key(place, &section.settings, name, key)?;
+        }
     }
-    Ok(values)
+    Ok(())
 }
 
-fn find_variable(path: &str) -> Option<Name> {
-    let (section, key) = path.split_once("__")?;
-    let (section, keys) = section_keys(&in_lower_case(section)?)?;
-    let key = in_lower_case(key)?;
-    let key = keys.iter().find(|known| **known == key)?;
-    Some(Name(section, key))
+fn check_key(
+    place: &str,
+    settings: &[Setting],
+    section: &str,
+    key: &str,
+) -> Result<(), SettingsError> {
+    let Some(setting) = settings.iter().find(|setting| setting.key == key) else {
+        let hint = hint(key, settings.iter().map(|setting| &*setting.key));
+        return Err(SettingsError(format!(
+            "unknown setting {key} in [{section}] of {place}: {hint}"
+        )));
+    };
+    match &setting.file_setting {
+        None => Ok(()),
+        Some(other) => Err(SettingsError(format!(
+            "{setting} must not stand in {place}: move it to a file of its own and name that in [{section}] {other}"
+        ))),
+    }
 }
 
-/// The lower-case form of a name in capitals.
-fn in_lower_case(name: &str) -> Option<String> {
-    let capital = !name.bytes().any(|byte| byte.is_ascii_lowercase());
-    capital.then(|| name.to_ascii_lowercase())
+/// The nearest of the known names, and all of them.
+fn hint<'a>(found: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let all = known.clone().collect::<Vec<_>>().join(", ");
+    let similarities = known.map(|name| (jaro_winkler(found, name), name));
+    match similarities.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((similarity, name)) if similarity > 0.7 => {
+            format!("did you mean {name}? Known are {all}")
+        }
+        _ => format!("known are {all}"),
+    }
 }
 
-fn variable(name: Name) -> String {
-    format!("{PREFIX}{}__{}", name.0, name.1).to_ascii_uppercase()
+/// What a variable sets; nothing if it is not ours.
+fn read_variable(variable: &str, value: OsString) -> Result<Option<Layer>, SettingsError> {
+    let Some(setting) = schema::settings().find(|setting| setting.variable() == variable) else {
+        return refuse_variable(variable).map(|()| None);
+    };
+    let place = variable.to_owned();
+    let text = value
+        .into_string()
+        .map_err(|_| SettingsError(format!("the environment variable {place} must be UTF-8")))?;
+    let value = match setting.kind {
+        Kind::Number(_) => match text.trim().parse::<i64>() {
+            Ok(number) => Value::from(number),
+            Err(_) => Value::from(text),
+        },
+        Kind::List => {
+            let items = text.split(',').map(str::trim);
+            let items = items.filter(|item| !item.is_empty());
+            Value::from(items.collect::<Vec<_>>())
+        }
+        Kind::Text => Value::from(text),
+    };
+    let section = Dict::from([(setting.key.clone(), value)]);
+    let values = Dict::from([(setting.section.clone(), Value::from(section))]);
+    Ok(Some(Layer { place, values }))
 }
 
-fn section_keys(section: &str) -> Option<(&'static str, &'static [&'static str])> {
-    let mut sections = KNOWN.iter().copied();
-    sections.find(|(known, _)| *known == section)
+/// Refuses a variable whose name is like a setting's.
+///
+/// With the whole prefix it must be one. With one underscore it may be somebody else's (Kubernetes
+/// names variables after services, as `EFGS_DATABASE_SERVICE_HOST`), so only a near miss counts.
+fn refuse_variable(variable: &str) -> Result<(), SettingsError> {
+    let plain = |name: &str| name.replace("__", "_").to_ascii_uppercase();
+    let distances = schema::settings().map(|setting| {
+        let known = setting.variable();
+        (damerau_levenshtein(&plain(variable), &plain(&known)), known)
+    });
+    let nearest = distances.min_by_key(|(distance, _)| *distance);
+    let ours = variable
+        .strip_prefix(PREFIX)
+        .is_some_and(|rest| rest.starts_with('_'));
+    let near = if ours { 4 } else { 1 };
+    let hint = match nearest {
+        Some((distance, known)) if distance <= near => format!("did you mean {known}?"),
+        _ if ours => "unset it, or see `efgs help serve`".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(SettingsError(format!(
+        "the environment variable {variable} names no setting: {hint}"
+    )))
 }
 
-fn unknown_section(file: &Path, section: &str) -> SettingsError {
-    let known: Vec<_> = KNOWN.iter().map(|(section, _)| *section).collect();
-    SettingsError(format!(
-        "unknown section [{section}] in {}: known are {}",
-        file.display(),
-        known.join(", ")
-    ))
-}
-
-fn unknown_key(file: &Path, section: (&str, &[&str]), key: &str) -> SettingsError {
-    SettingsError(format!(
-        "unknown setting {key} in [{}] of {}: known are {}",
-        section.0,
-        file.display(),
-        section.1.join(", ")
-    ))
-}
-
-/// All settings with their environment variables, for help texts.
-pub fn variables() -> impl Iterator<Item = String> {
-    let names = KNOWN
-        .iter()
-        .flat_map(|(section, keys)| keys.iter().map(|key| Name(section, key)));
-    names.map(variable)
-}
-
-/// The process environment, as [`super::Settings::load`] wants it.
+/// The variables of the process that may be ours, as [`super::Settings::load`] wants them.
 pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| starts_with(name, PREFIX))
-}
-
-fn starts_with(name: &OsStr, prefix: &str) -> bool {
-    name.as_encoded_bytes().starts_with(prefix.as_bytes())
+    let ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    std::env::vars_os().filter(move |(name, _)| ours(name))
 }

@@ -1,3 +1,8 @@
+use std::path::Path;
+use std::time::Duration;
+
+use engine::seal::Keys;
+use engine::settings::DatabaseUrl;
 use tempfile::TempDir;
 
 use super::*;
@@ -86,8 +91,8 @@ fn has_the_defaults_of_the_reference_where_it_has_the_setting() {
     assert!(engine.legacy_sha1.is_empty());
     let public = settings.public.unwrap();
     assert_eq!(public.listen.to_string(), "0.0.0.0:8443");
-    assert_eq!(public.certificate_chain_pem, CERTIFICATE);
-    assert_eq!(public.private_key_pem, PRIVATE_KEY);
+    assert_eq!(public.tls.certificate_chain_pem, CERTIFICATE);
+    assert_eq!(public.tls.private_key_pem, PRIVATE_KEY);
     assert!(settings.proxy.is_none());
     // Six attempts; 10 s to connect, 10 s to answer; 300 s of wait at the least.
     let callback = &settings.callback;
@@ -257,12 +262,17 @@ fn refuses_text_that_is_no_toml_without_showing_it() {
 fn refuses_unknown_names_and_says_which_are_known() {
     refuses_setting(
         "[uploads]\n",
-        &["unknown section [uploads]", "upload, bundle"],
+        &[
+            "unknown section [uploads]",
+            "did you mean upload?",
+            "upload, bundle",
+        ],
     );
     refuses_setting(
         "[upload]\nkeys = 1\n",
         &[
             "unknown setting keys in [upload]",
+            "did you mean keys_max?",
             "keys_max, body_bytes_max",
         ],
     );
@@ -276,15 +286,41 @@ fn refuses_unknown_names_and_says_which_are_known() {
         &[],
         &["upload in", "write [upload]"],
     );
+    for name in ["EFGS__UPLOAD", "EFGS__", "EFGS__OTHER__THING"] {
+        refuses_variable(name, "s3cret", &[name, "names no setting"]);
+    }
+}
+
+#[test]
+fn says_how_a_variable_is_written() {
     for name in [
         "EFGS__UPLOAD__KEYS",
         "EFGS__UPLOADS__KEYS_MAX",
-        "EFGS__UPLOAD",
-        "EFGS__",
         "EFGS__upload__keys_max",
         "EFGS__UPLOAD__KEYS_MAX__X",
+        "EFGS__UPLOAD_KEYS_MAX",
+        "EFGS_UPLOAD_KEYS_MAX",
+        "EFGS_UPLOAD__KEYS_MAX",
+        "EFGS_UPLOAD_KEY_MAX",
     ] {
-        refuses_variable(name, "s3cret", &[name, "names no setting"]);
+        let says = [name, "names no setting", "EFGS__UPLOAD__KEYS_MAX?"];
+        refuses_variable(name, "s3cret", &says);
+    }
+}
+
+/// Tests have variables of their own, and Kubernetes makes some from the names of services.
+#[test]
+fn leaves_the_variables_of_others_alone() {
+    for name in [
+        "EFGS_SEED",
+        "EFGS_FUZZ_SECONDS",
+        "EFGS_IMPORT_FROM",
+        "EFGS_DATABASE_PORT",
+        "EFGS_DATABASE_SERVICE_HOST",
+        "EFGS_PUBLIC_PORT_8443_TCP",
+        "EFGS_LOG_PORT",
+    ] {
+        accepts("", &[(name, "x")]);
     }
 }
 
@@ -348,18 +384,19 @@ fn refuses_values_of_a_wrong_kind_or_out_of_range() {
         ("[upload]\nkeys_max = 1.5", "from 1 to 100000"),
         (
             "[upload]\nbody_bytes_max = 99999999",
-            "from 1024 to 16777216",
+            "from 1024 to 15728640",
         ),
         ("[upload]\nbatches_in_flight_max = 3", "from 4 to 100000"),
         ("[bundle]\nmax_delay_ms = 0", "from 1 to 3600000"),
         ("[download]\nmax_age_days = 15", "from 0 to 14"),
         ("[engine]\ncpu_threads = 1025", "from 0 to 1024"),
-        ("[operations]\nlisten = 9090", "must be text in quotes"),
+        ("[operations]\nlisten = 9090", "must be ADDRESS:PORT"),
+        ("[callback]\nproxy_user = 1", "must be text in quotes"),
         ("[operations]\nlisten = \"s3cret\"", "must be ADDRESS:PORT"),
         ("[operations]\nlisten = \":9090\"", "must be ADDRESS:PORT"),
         (
             "[signatures]\nlegacy_sha1 = \"CZ\"",
-            "must be a list of texts",
+            "must be a list of two-letter",
         ),
         (
             "[signatures]\nlegacy_sha1 = [\"CZE\"]",
@@ -368,6 +405,8 @@ fn refuses_values_of_a_wrong_kind_or_out_of_range() {
         ("[log]\nformat = \"xml\"", "\"text\" or \"json\""),
         ("[log]\nlevel = \"loud=?\"", "\"error\", \"warn\""),
         ("[log]\nlevel = \"\"", "\"error\", \"warn\""),
+        ("[log]\nlevel = \"verbose\"", "\"error\", \"warn\""),
+        ("[log]\nlevel = \"info,engine\"", "\"error\", \"warn\""),
     ] {
         let section = more.lines().next().unwrap();
         refuses_setting(more, &[section, says, "efgs.toml"]);
@@ -546,4 +585,19 @@ fn refuses_callback_settings_that_cannot_be_meant() {
     ] {
         refuses_setting(&format!("[callback]\n{setting}"), &["[callback]", says]);
     }
+}
+
+/// Whoever declares a setting says what it is.
+#[test]
+fn documents_every_setting() {
+    let shown = help();
+    for setting in schema::settings() {
+        assert!(shown.contains(&setting.variable()), "{setting}");
+        assert!(setting.doc.ends_with('.'), "{setting}: {}", setting.doc);
+    }
+    assert!(
+        schema::sections()
+            .iter()
+            .all(|section| section.doc.ends_with('.'))
+    );
 }

@@ -1,4 +1,4 @@
-//! The log's way out: a thread writes it, so that nobody else waits for whoever reads it.
+//! Writes the log on a thread of its own, so that no other thread waits for a slow reader.
 
 use std::io;
 use std::panic::PanicHookInfo;
@@ -8,79 +8,78 @@ use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// Lines that wait to be written; those beyond are dropped and counted. A second of the downloads of
-/// the worst day, some 4 MiB.
+/// Lines in the queue; more are dropped and counted. A second of downloads on the busiest day, some
+/// 4 MiB.
 const LINES_MAX: usize = 8192;
 
-/// Lines that wait are written together, up to so many bytes.
+/// Queued lines are written together, up to this many bytes.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// After a line that nothing follows, which is written at once, the next ones gather for so long: a
-/// busy gateway would wake the thread for every other line.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long lines accumulate after each flush. Without it, a busy gateway would wake the thread for
+/// every other line.
+const BATCH_DELAY: Duration = Duration::from_millis(5);
 
-/// How long the end of the process waits for what is still to be written.
-const LAST_WAIT: Duration = Duration::from_secs(2);
+/// How long the end of the process waits for the remaining lines to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Knows the lines that were dropped.
+/// Counts the dropped lines.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// Writes what waits when it is dropped, and waits for that, but not for long: keep it until the
-/// process ends.
+/// Flushes the log when it is dropped, with a timeout: keep it until the process ends.
 #[derive(Debug)]
-#[must_use = "what is still to be written is lost when the process ends"]
-pub struct LogEnd(Option<WorkerGuard>);
+#[must_use = "lines that are still queued are lost when the process ends"]
+pub struct LogGuard(Option<WorkerGuard>);
 
-impl Drop for LogEnd {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         let worker = self.0.take();
-        // It says so on standard output when the log takes nothing, where nobody may read either.
-        without_waiting_for_ever(move || drop(worker));
+        // When standard error is blocked, it reports that on standard output, which may block, too.
+        with_timeout(move || drop(worker));
     }
 }
 
-/// What writes to standard error on a thread of its own.
-pub(super) fn standard_error() -> (NonBlocking, LogEnd) {
-    let out = io::BufWriter::with_capacity(WRITE_BYTES_MAX, Gathering(io::stderr()));
-    let (writer, end) = beside(out);
+/// A writer to standard error with a thread of its own.
+pub(super) fn standard_error() -> (NonBlocking, LogGuard) {
+    let out = io::BufWriter::with_capacity(WRITE_BYTES_MAX, Batching(io::stderr()));
+    let (writer, guard) = on_a_thread(out);
     DROPPED.get_or_init(|| writer.error_counter());
-    (writer, end)
+    (writer, guard)
 }
 
-/// Lets lines gather after each time that they were written.
-struct Gathering<W>(W);
+/// Waits after each flush, so that lines accumulate.
+struct Batching<W>(W);
 
-impl<W: io::Write> io::Write for Gathering<W> {
+impl<W: io::Write> io::Write for Batching<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()?;
-        thread::sleep(GATHER);
+        thread::sleep(BATCH_DELAY);
         Ok(())
     }
 }
 
-fn beside(out: impl io::Write + Send + 'static) -> (NonBlocking, LogEnd) {
+fn on_a_thread(out: impl io::Write + Send + 'static) -> (NonBlocking, LogGuard) {
     let builder = NonBlockingBuilder::default().lossy(true);
     let builder = builder.buffered_lines_limit(LINES_MAX).thread_name("log");
     let (writer, worker) = builder.finish(out);
-    (writer, LogEnd(Some(worker)))
+    (writer, LogGuard(Some(worker)))
 }
 
-/// Brings the metric of dropped lines up to date.
-pub(crate) fn measure() {
+/// Updates the metric of dropped lines.
+pub(crate) fn update_metrics() {
     let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
     metrics::counter!("efgs_log_lines_dropped_total").absolute(dropped as u64);
 }
 
-/// Writes to standard error what does not go through the log, as the last words of a process.
-pub fn say_last(text: String) {
-    without_waiting_for_ever(move || eprintln!("{text}"));
+/// Writes a final message to standard error, past the log.
+pub fn print_final(text: String) {
+    with_timeout(move || eprintln!("{text}"));
 }
 
-/// A panic is a line of the log: written directly, its thread would wait for whoever reads.
+/// Logs a panic. Written directly, it would make its thread wait for a slow reader.
 pub(super) fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     let payload = panic.payload();
@@ -89,16 +88,17 @@ pub(super) fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(place, exception = text.unwrap_or("unknown"), "panicked");
 }
 
-fn without_waiting_for_ever(work: impl FnOnce() + Send + 'static) {
-    let (done, ends) = mpsc::sync_channel(1);
-    let begun = thread::Builder::new().spawn(move || {
+/// Runs work that may block, for at most [`FLUSH_TIMEOUT`].
+fn with_timeout(work: impl FnOnce() + Send + 'static) {
+    let (done, finished) = mpsc::sync_channel(1);
+    let spawned = thread::Builder::new().spawn(move || {
         work();
-        // Fails when nobody waits any more.
+        // Fails after the timeout.
         let _ = done.send(());
     });
-    if begun.is_ok() {
-        // An error means that the time is over.
-        let _ = ends.recv_timeout(LAST_WAIT);
+    if spawned.is_ok() {
+        // An error is the timeout.
+        let _ = finished.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
@@ -111,27 +111,27 @@ mod tests {
 
     use super::*;
 
-    /// Takes a line whenever it is told to.
+    /// Accepts a line per message.
     struct Pipe {
-        told: Receiver<()>,
+        permits: Receiver<()>,
         lines_count: Arc<AtomicUsize>,
     }
 
     impl Pipe {
         fn new() -> (Self, SyncSender<()>, Arc<AtomicUsize>) {
-            let (tell, told) = mpsc::sync_channel(0);
+            let (permit, permits) = mpsc::sync_channel(0);
             let lines_count = Arc::new(AtomicUsize::new(0));
             let pipe = Self {
-                told,
+                permits,
                 lines_count: Arc::clone(&lines_count),
             };
-            (pipe, tell, lines_count)
+            (pipe, permit, lines_count)
         }
     }
 
     impl io::Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.told.recv().map_err(io::Error::other)?;
+            self.permits.recv().map_err(io::Error::other)?;
             self.lines_count.fetch_add(1, Ordering::AcqRel);
             Ok(bytes.len())
         }
@@ -142,27 +142,27 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_what_is_still_to_be_written() {
-        let (pipe, tell, lines_count) = Pipe::new();
-        let (mut writer, end) = beside(pipe);
+    fn flushes_queued_lines() {
+        let (pipe, permit, lines_count) = Pipe::new();
+        let (mut writer, guard) = on_a_thread(pipe);
         for _ in 0..1000 {
             writer.write_all(b"a line\n").unwrap();
         }
-        let reader = thread::spawn(move || (0..1000).for_each(|_| tell.send(()).unwrap()));
-        drop(end);
+        let reader = thread::spawn(move || (0..1000).for_each(|_| permit.send(()).unwrap()));
+        drop(guard);
         assert_eq!(lines_count.load(Ordering::Acquire), 1000);
         reader.join().unwrap();
     }
 
     #[test]
-    fn waits_for_nobody_who_takes_nothing() {
-        let (pipe, _tell, _) = Pipe::new();
-        let (mut writer, end) = beside(pipe);
+    fn does_not_wait_for_a_blocked_reader() {
+        let (pipe, _permit, _) = Pipe::new();
+        let (mut writer, guard) = on_a_thread(pipe);
         for _ in 0..LINES_MAX + 10 {
             writer.write_all(b"a line\n").unwrap();
         }
-        drop(end);
-        // The thread holds one, or none yet.
+        drop(guard);
+        // The thread has taken one line, or none yet.
         assert!((9..=10).contains(&writer.error_counter().dropped_lines()));
     }
 }

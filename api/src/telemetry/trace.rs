@@ -1,5 +1,5 @@
-//! Ids that join the lines of one request, as the reference's tracer gives them: a trace id of 32
-//! and a span id of 16 hexadecimal digits.
+//! Ids that correlate the log lines of a request, as the reference's tracer assigns them: a trace id
+//! of 32 and a span id of 16 hexadecimal digits.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,11 +9,10 @@ use tracing::Span;
 
 use crate::participant::Arrival;
 
-/// The span of one request: every line that is written inside carries its ids, whatever is
-/// filtered out.
+/// The span of a request: every line inside it carries its ids, whatever the filter.
 ///
-/// A proxy may say which trace a request belongs to (W3C `traceparent`, or `X-B3-TraceId`); on
-/// the other ports participants speak for themselves, and are not believed.
+/// A proxy may name the trace that a request belongs to (W3C `traceparent`, or `X-B3-TraceId`). On
+/// the other ports such headers come from the clients and are ignored.
 pub(crate) fn request_span(arrival: Arrival, headers: &HeaderMap) -> Span {
     let forwarded = match arrival {
         Arrival::Proxy(_) => forwarded_trace(headers),
@@ -29,7 +28,7 @@ pub(crate) fn request_span(arrival: Arrival, headers: &HeaderMap) -> Span {
     tracing::error_span!("request", traceId = trace_id, spanId = span_id)
 }
 
-/// In lower case. Every request needs two: not worth the general way of formatting.
+/// In lower case. Every request needs three, so this avoids the cost of `format!`.
 fn hexadecimal(number: u64) -> [u8; 16] {
     let bytes = number.to_be_bytes();
     std::array::from_fn(|at| {
@@ -40,7 +39,7 @@ fn hexadecimal(number: u64) -> [u8; 16] {
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// An id that no other process has, most likely, and that does not repeat in this one.
+/// An id that is unique in this process, and very likely among all processes.
 fn id(number: u64, half: usize) -> u64 {
     static PROCESS: OnceLock<[u64; 2]> = OnceLock::new();
     let process = PROCESS.get_or_init(|| [random(), random()]);
@@ -49,7 +48,7 @@ fn id(number: u64, half: usize) -> u64 {
 
 fn random() -> u64 {
     let mut bytes = [0; 8];
-    // Without random bytes ids repeat between processes: lines are harder to tell apart.
+    // Without random bytes, ids repeat between processes, which only makes logs harder to read.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     u64::from_le_bytes(bytes)
 }
@@ -61,7 +60,7 @@ const fn mix(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The trace id that a proxy forwards; digits only, so that it is safe in any line.
+/// The trace id that a proxy forwards; only hexadecimal digits, so that it is safe in a log line.
 fn forwarded_trace(headers: &HeaderMap) -> Option<&str> {
     let header = |name| headers.get(name)?.to_str().ok();
     let of_parent = header("traceparent").and_then(|text| text.split('-').nth(1));
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_ids_that_do_not_repeat() {
+    fn generates_unique_ids() {
         let ids: HashSet<u64> = (0..1000).map(|number| id(number, 0)).collect();
         assert_eq!(ids.len(), 1000);
     }
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_trace_of_a_proxy_when_it_is_one() {
+    fn uses_valid_trace_ids_of_a_proxy_only() {
         let trace = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().unwrap());

@@ -1,7 +1,7 @@
 //! What tests of callbacks share: an installation that `efgs init` made, gateways on it in this
 //! process, receivers that speak real TLS.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod receiver;
 
@@ -21,7 +21,7 @@ use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Format, Thumbprint, UploadTag};
 use engine::settings::DatabaseUrl;
 use engine::upload::UploadRequest;
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, SystemClock};
 use http::HeaderName;
@@ -35,7 +35,7 @@ use tokio::sync::oneshot;
 use crate::cli_support::Installation;
 pub(crate) use receiver::{Answer, Receiver, proxy};
 
-/// Longest that a test waits for the other side.
+/// Timeout of a test for the other side.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A certificate and its key, both PEM.
@@ -54,7 +54,7 @@ impl Pair {
         }
     }
 
-    /// A certificate of DE's that webpki does not read, with a test key, which may be another's.
+    /// A certificate of DE's that webpki rejects, with a test key, which may not match.
     pub(crate) fn odd(name: &str, key: &str) -> Self {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures");
         let read = |file: String| std::fs::read_to_string(fixtures.join(file)).unwrap();
@@ -100,10 +100,11 @@ pub(crate) fn country(code: &str) -> Country {
     Country::parse(code).unwrap()
 }
 
-/// What tests change of the settings before a gateway starts.
+/// The settings of an installation, adapted to tests.
 pub(crate) fn settings(installation: &Installation) -> (Settings, ServerSettings) {
     let mut settings = Settings::load(&installation.path("efgs.toml"), []).unwrap();
     settings.engine.bundle.max_delay = Duration::from_millis(10);
+    settings.engine.bundle.paced = false;
     settings.engine.cpu_threads = 1;
     let mut server = ServerSettings::from(&settings);
     let free = "127.0.0.1:0".parse().unwrap();
@@ -168,7 +169,7 @@ impl Gateway {
         self.ask_raw(&format!("{head}\r\n{identity}"), body).await
     }
 
-    /// A request to the participants' port, its head as it is.
+    /// A request to the participants' port, its header as given.
     pub(crate) async fn ask_raw(&self, head: &str, body: &str) -> Reply {
         let length = body.len();
         let rest = format!("Host: gateway\r\nConnection: close\r\nContent-Length: {length}\r\n");
@@ -176,7 +177,7 @@ impl Gateway {
         exchange(self.addresses.proxy.unwrap(), &request).await
     }
 
-    /// What the operations port says of callbacks.
+    /// The operations port's status of callbacks.
     pub(crate) async fn callbacks_status(&self) -> serde_json::Value {
         let request = "GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let reply = exchange(self.addresses.operations.unwrap(), request).await;
@@ -184,7 +185,7 @@ impl Gateway {
         status["callbacks"].clone()
     }
 
-    /// Subscribes past the port.
+    /// Subscribes directly at the engine.
     pub(crate) async fn subscribe(&self, code: &str, id: &str, url: &str) {
         subscribe(&self.engine, code, id, url).await;
     }
@@ -201,8 +202,8 @@ impl Gateway {
         until(async || self.subscriptions(code).await.is_empty()).await;
     }
 
-    /// Waits until all that is due was told.
-    pub(crate) async fn until_told(&self) {
+    /// Waits until every due callback is delivered.
+    pub(crate) async fn until_delivered(&self) {
         until(async || {
             let summary = self.engine.callbacks().summary();
             summary.active > 0 && summary.batches_behind_max == 0
@@ -211,7 +212,7 @@ impl Gateway {
     }
 }
 
-/// Waits for what nobody tells: looks again and again.
+/// Polls until a condition holds.
 pub(crate) async fn until(holds: impl AsyncFn() -> bool) {
     let looking = async {
         let mut looks = tokio::time::interval(Duration::from_millis(5));
@@ -232,7 +233,7 @@ pub(crate) async fn subscribe(engine: &Engine, code: &str, id: &str, url: &str) 
     receiver.await.unwrap().unwrap();
 }
 
-/// Makes a download batch of one key of DE; gives its tag.
+/// Cuts a download batch of one key of DE and returns its tag.
 pub(crate) async fn cut(installation: &Installation, engine: &Engine, number: u64) -> String {
     let before = engine.status().newest_batch;
     let now = SystemClock.now();
@@ -284,7 +285,7 @@ fn database(installation: &Installation) -> DatabaseUrl {
     DatabaseUrl::Sqlite(installation.path("efgs.sqlite"))
 }
 
-/// Lists a certificate, vouched for by the installation's trust anchor.
+/// Lists a certificate, signed by the installation's trust anchor.
 pub(crate) fn list_certificate(
     installation: &Installation,
     code: &str,
@@ -310,7 +311,7 @@ pub(crate) fn revoke(installation: &Installation, pair: &Pair) {
     admin.revoke_certificate(&pair.thumbprint()).unwrap();
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) head: String,
@@ -346,7 +347,7 @@ async fn exchange(address: SocketAddr, request: &str) -> Reply {
     }
 }
 
-/// A resolver that knows what it is told, and counts what it is asked.
+/// A resolver with fixed names, which counts its lookups.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     known: Mutex<HashMap<String, Vec<IpAddr>>>,
@@ -354,7 +355,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// From now on a host has these addresses; with none it cannot be resolved.
+    /// Sets the addresses of a host; without any it cannot be resolved.
     pub(crate) fn set(&self, host: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
         self.known

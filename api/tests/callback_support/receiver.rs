@@ -21,10 +21,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{PATIENCE, Pair, thumbprint};
 
-/// How to answer a request.
+/// How to respond to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    /// With this head, its final empty line and a length of 0 left out.
+    /// With this header, without its final empty line and its length of 0.
     Head(&'static str),
     /// Never.
     Hang,
@@ -32,21 +32,21 @@ pub(crate) enum Answer {
     Close,
 }
 
-/// What a receiver got.
+/// A request as received.
 #[derive(Debug)]
 pub(crate) struct Told {
-    /// The head of the request, as it was sent.
+    /// The header of the request, as sent.
     pub(crate) head: String,
-    /// Whatever followed it.
+    /// The bytes after it.
     pub(crate) more: Vec<u8>,
-    /// Who showed itself as the gateway.
+    /// Thumbprint of the gateway's certificate.
     pub(crate) gateway: Thumbprint,
-    /// The name in the TLS handshake.
+    /// The server name (SNI) of the TLS handshake.
     pub(crate) server_name: Option<String>,
 }
 
 impl Told {
-    /// What was asked for.
+    /// The request target.
     pub(crate) fn target(&self) -> &str {
         self.head.split(' ').nth(1).unwrap()
     }
@@ -65,7 +65,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// With this certificate. It answers 200 unless told otherwise.
+    /// With this certificate. Responds with 200 by default.
     pub(crate) async fn start(pair: &Pair) -> Self {
         Self::speaking(pair, rustls::ALL_VERSIONS).await
     }
@@ -103,7 +103,7 @@ impl Receiver {
         format!("https://localhost:{}/callback", self.address.port())
     }
 
-    /// Answers the next requests so.
+    /// Sets the responses to the next requests.
     pub(crate) fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
         self.answers.lock().unwrap().extend(answers);
     }
@@ -114,13 +114,13 @@ impl Receiver {
         told.expect("a callback comes").unwrap()
     }
 
-    /// A request that has come already.
-    pub(crate) fn told_already(&mut self) -> Option<Told> {
+    /// A request that has already arrived.
+    pub(crate) fn already_received(&mut self) -> Option<Told> {
         self.told.try_recv().ok()
     }
 }
 
-/// Shows the certificate without a look at it.
+/// Presents the certificate without validating it.
 fn server_config(pair: &Pair, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let key = aws_lc_rs::sign::any_supported_type(&pair.private_key()).unwrap();
@@ -138,7 +138,7 @@ async fn serve(
     answers: Arc<Mutex<VecDeque<Answer>>>,
     sender: mpsc::Sender<Told>,
 ) {
-    // The gateway hangs up on receivers that it does not trust.
+    // The gateway disconnects from receivers that it does not trust.
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };
@@ -176,7 +176,7 @@ async fn serve(
     }
 }
 
-/// Lets everyone in who proves to have the key of the certificate shown.
+/// Accepts every client that proves possession of its certificate's key.
 #[derive(Debug)]
 struct AnyClient(Arc<CryptoProvider>);
 
@@ -219,8 +219,8 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
-/// A proxy that takes CONNECT from who has the right credentials; gives its address and the
-/// heads of the requests that it gets.
+/// A proxy that accepts CONNECT with the right credentials; returns its address and the headers of
+/// the requests that it receives.
 pub(crate) async fn proxy(authorization: &'static str) -> (SocketAddr, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -253,6 +253,6 @@ async fn tunnel(stream: TcpStream, authorization: &str, sender: mpsc::Sender<Str
         .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
         .await
         .unwrap();
-    // Ends when either side does.
+    // Ends when either side closes.
     let _ = tokio::io::copy_bidirectional(&mut stream, &mut receiver).await;
 }

@@ -93,6 +93,7 @@ impl Installation {
         let mut command = self.efgs(&["serve"]);
         command.env("EFGS__PUBLIC__LISTEN", "127.0.0.1:0");
         command.env("EFGS__OPERATIONS__LISTEN", "127.0.0.1:0");
+        command.env("EFGS__BUNDLE__PACED", "false");
         command
     }
 }

@@ -1,4 +1,4 @@
-//! Journeys through the gateway, each on a gateway of its own.
+//! Journeys, each on its own gateway.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -277,7 +277,7 @@ fn takes_bodies_in_chunks_and_bounds_them(databases: &Databases, kind: Kind) {
     let request = upload.request().with("Transfer-Encoding", "chunked");
     let body = chunked(&to_protobuf(&upload.keys), 7);
     ask(&world, &request.body(body)).expect(201);
-    // Too large without saying so, and by its own account.
+    // Too large without an announced length, and with one.
     let large = vec![0; (64 << 10) + 1];
     let request = Upload::fresh(&world, "DE", 1).request();
     let unannounced = request.clone().with("Transfer-Encoding", "chunked");
@@ -296,7 +296,7 @@ fn closes_on_bodies_that_break_off(databases: &Databases, kind: Kind) {
     let mut raw = world.proxy();
     raw.send(&bytes[..bytes.len() - 9]);
     drop(raw);
-    // A chunk that says nonsense.
+    // A malformed chunk.
     let head = upload.request().with("Transfer-Encoding", "chunked").head();
     let mut raw = world.proxy();
     raw.send([head, b"zz\r\n".to_vec()].concat());
@@ -307,13 +307,15 @@ fn closes_on_bodies_that_break_off(databases: &Databases, kind: Kind) {
         "{answer:?}"
     );
     raw.until_closed();
-    // Nothing came of it, and the gateway is well.
+    // Nothing is stored, and the gateway still works.
     upload.send(&world).expect(201);
 }
 
 fn closes_on_clients_that_stall(databases: &Databases, kind: Kind) {
     let stall = Duration::from_millis(300);
-    let world = World::with(databases, kind, |options| options.server.stall = stall);
+    let world = World::with(databases, kind, |options| {
+        options.server.stall_timeout = stall;
+    });
     let upload = Upload::fresh(&world, "DE", 5);
     let head = upload.plain_request().head();
     for sent in [&b""[..], b"POST /diagnos", &head[..head.len() - 2]] {
@@ -327,11 +329,11 @@ fn closes_on_clients_that_stall(databases: &Databases, kind: Kind) {
     assert_eq!(answer.header("Connection"), Some("close"));
     assert!(raw.until_closed() < Duration::from_secs(10));
     // By default, too, it is less than ten seconds.
-    let default = api::server::ServerSettings::default().stall;
+    let default = api::server::ServerSettings::default().stall_timeout;
     assert!(default + default / 8 < Duration::from_secs(10));
 }
 
-/// Begins uploads, which wait for the permission to go on, until one is refused.
+/// Begins uploads, which wait to continue, until one is refused.
 fn fill(world: &World, countries: &[&'static str]) -> (Vec<crate::support::raw::Raw>, Answer) {
     let mut held = Vec::new();
     for country in countries.iter().cycle().take(64) {
@@ -359,7 +361,7 @@ fn throttles_who_takes_more_than_its_share(databases: &Databases, kind: Kind) {
     let wait = when.duration_since(std::time::UNIX_EPOCH).unwrap() - now;
     assert!((1..=60).contains(&wait.as_secs()), "{wait:?}");
     assert_eq!(refused.any_case("batchTag"), None);
-    // The others do not feel it, and it passes.
+    // Others are not affected, and it is temporary.
     Upload::fresh(&world, "DE", 1).store(&world);
     drop(held);
     let upload = Upload::fresh(&world, "CZ", 1);
@@ -419,7 +421,7 @@ fn knows_clients_by_their_certificate_alone(databases: &Databases, kind: Kind) {
     answer.expect_error(403, "Client is not authorized to access the service");
     let answer = world.tls_as(Some(&expired)).ask(&get);
     answer.expect_error(403, "Client certificate has expired");
-    // The headers of another make nobody somebody else.
+    // Another participant's identity headers change nothing.
     let claim = identify(Request::get("/diagnosiskeys/download/2021-06-01"), "DE").bytes();
     world.tls_as(None).ask(&claim).expect(403);
     world.tls_as(Some(&stranger)).ask(&claim).expect(403);
@@ -472,7 +474,7 @@ fn keeps_everything_over_a_restart(databases: &Databases, kind: Kind) {
     assert_eq!(after.body, before.body);
     let again = audit(&world, "ES", "2021-06-01", "20210601-1").expect(200);
     assert_eq!(again.body, audited.body);
-    // What was answered is known: replay, taken tag, duplicates.
+    // Answered uploads are remembered: replay, taken tag, duplicates.
     stored.send(&world).expect(201);
     Upload::fresh(&world, "DE", 1)
         .tagged(&stored.tag)
@@ -630,7 +632,7 @@ fn signing_time(cms: &[u8]) -> UnixMillis {
     UnixMillis(u64::try_from(time.unix_timestamp()).unwrap() * 1000)
 }
 
-/// What the tests know of the canonical form is what others know.
+/// The tests' canonical form agrees with other implementations.
 fn writes_canonical_bytes_as_others_do(_: &Databases, _: Kind) {
     for number in [
         "001", "005", "204", "210", "211", "213", "214", "215", "216", "221",

@@ -1,14 +1,14 @@
 //! The protocol as clients see it, on SQLite and on MariaDB: a test for every row of the tables of
-//! the wire behaviour and of the compatibility checklist (`rows`), journeys through the gateway
+//! the protocol (wire §1 to §16) and of the checklist (clients §3; `rows`), journeys through the gateway
 //! (`journeys`), and the eleven national backends that were written for the reference
 //! (`personas`), each with the bytes that it sends.
 //!
-//! `docs/conformance.md` is made from the rows; a test fails while it is out of date, and
-//! `EFGS_WRITE_CONFORMANCE=1` makes it anew. The harness is `libtest-mimic` with the usual
+//! `docs/conformance.md` is generated from the rows; a test fails while it is outdated, and
+//! `EFGS_WRITE_CONFORMANCE=1` generates it again. The harness is `libtest-mimic` with the usual
 //! arguments; it is not the usual one so that one database server serves all tests and ends with
 //! the last.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod journeys;
 mod personas;
@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Trial};
 
 use support::world::{Databases, Kind, World};
 
-/// A test that has a gateway for itself.
+/// A test with its own gateway.
 type Journey = fn(&Databases, Kind);
 
 /// The name of a function's test, and the function.

@@ -1,5 +1,5 @@
-//! What was sent, answered and downloaded, kept by all tasks of a scene: the truth that gateways
-//! are held against, at once where that is possible.
+//! The record of everything sent, answered and downloaded by all tasks of a scene. Gateways are checked
+//! against it, immediately where possible.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,23 +15,23 @@ use crate::uploads::{Key, Upload};
 /// Number of an upload in the book.
 pub(crate) type UploadIndex = usize;
 
-/// What became of an upload, as its participant knows it.
+/// The outcome of an upload, as its participant knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Not settled yet.
+pub(crate) enum Outcome {
+    /// No final answer yet.
     Pending,
-    /// 201: it is there, once, for ever.
+    /// 201: stored once and for good.
     Stored,
-    /// 207, with the positions of the duplicates: nothing of it is there.
+    /// 207, with the positions of the duplicates: nothing of it is stored.
     Refused(Vec<usize>),
-    /// No 201, and nobody asks any more: it is there as a whole, or not at all.
+    /// No 201, and no more retries: stored as a whole, or not at all.
     GivenUp,
 }
 
-/// An upload and its fate.
+/// An upload and its outcome.
 pub(crate) struct Entry {
     pub(crate) upload: Arc<Upload>,
-    pub(crate) fate: Fate,
+    pub(crate) outcome: Outcome,
 }
 
 /// A download batch as one participant saw it first.
@@ -50,7 +50,7 @@ pub(crate) struct Counts {
     pub(crate) errors: u64,
     /// Uploads that were sent and not answered.
     pub(crate) unanswered: u64,
-    /// Download batches that anybody has heard of.
+    /// Download batches that any participant knows of.
     pub(crate) batches: u64,
     /// Download batches as seen by each participant, those seen again left out.
     pub(crate) pages: u64,
@@ -69,16 +69,16 @@ const GATEWAYS_MAX: usize = 4;
 pub(crate) struct Records {
     pub(crate) uploads: Vec<Entry>,
     by_first_key: HashMap<Key, Vec<UploadIndex>>,
-    /// Every batch tag that anybody was told, and the one after it.
+    /// Every announced batch tag, and the one after it.
     pub(crate) chain: BTreeMap<BatchTag, Option<BatchTag>>,
     pub(crate) pages: HashMap<Country, BTreeMap<BatchTag, Page>>,
     delivered: HashMap<(Country, UploadIndex), BatchTag>,
     pub(crate) complaints: Vec<String>,
-    /// When the uploads went out that were not answered.
+    /// When the unanswered uploads were sent.
     pub(crate) lost: Vec<Instant>,
 }
 
-/// A question, with what anybody knew when it was asked.
+/// A download request, with what was known when it was sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) tag: Option<BatchTag>,
@@ -92,7 +92,7 @@ pub(crate) struct Asked {
 pub(crate) struct Book {
     records: Mutex<Records>,
     counts: watch::Sender<Counts>,
-    /// Whether there is one gateway only: what it has announced once, it announces for ever.
+    /// Whether there is only one gateway: then announcements never change.
     alone: bool,
 }
 
@@ -114,7 +114,7 @@ impl Book {
         self.records().complaints.push(complaint);
     }
 
-    /// Enters that an upload was sent at that time and not answered.
+    /// Records an unanswered upload and when it was sent.
     pub(crate) fn lose(&self, sent_at: Instant) {
         self.records().lost.push(sent_at);
         self.count(|counts| counts.unanswered += 1);
@@ -135,30 +135,30 @@ impl Book {
         matches!(seen, Ok(Ok(_)))
     }
 
-    /// Enters an upload, before it is sent for the first time.
+    /// Records an upload, before it is sent for the first time.
     pub(crate) fn enter(&self, upload: Upload) -> (UploadIndex, Arc<Upload>) {
         let upload = Arc::new(upload);
         let mut records = self.records();
         let index = records.uploads.len();
         let first = upload.keys[0].clone();
         records.by_first_key.entry(first).or_default().push(index);
-        let (entered, fate) = (Arc::clone(&upload), Fate::Pending);
+        let (entered, outcome) = (Arc::clone(&upload), Outcome::Pending);
         records.uploads.push(Entry {
             upload: entered,
-            fate,
+            outcome,
         });
         (index, upload)
     }
 
-    /// Enters what became of it.
-    pub(crate) fn settle(&self, index: UploadIndex, fate: &Fate) {
-        self.records().uploads[index].fate = fate.clone();
-        if *fate == Fate::Stored {
+    /// Records its outcome.
+    pub(crate) fn record(&self, index: UploadIndex, outcome: &Outcome) {
+        self.records().uploads[index].outcome = outcome.clone();
+        if *outcome == Outcome::Stored {
             self.count(|counts| counts.stored += 1);
         }
     }
 
-    /// A download that is about to be asked for, and what is known of it by now.
+    /// A download request that is about to be sent, and what is known so far.
     pub(crate) fn ask(&self, tag: Option<BatchTag>) -> Asked {
         let records = self.records();
         Asked {
@@ -168,7 +168,7 @@ impl Book {
         }
     }
 
-    /// Enters an answer 200 to a download; gives the batch's tag and the announced one.
+    /// Records a 200 response to a download; returns the batch's tag and the announced one.
     pub(crate) fn read(
         &self,
         reader: Country,
@@ -214,18 +214,16 @@ impl Book {
     /// Acknowledged uploads that `reader` has not received yet.
     pub(crate) fn outstanding(&self, reader: Country) -> usize {
         let records = self.records();
-        let due = records
-            .uploads
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.fate == Fate::Stored && entry.upload.country != reader);
+        let due = records.uploads.iter().enumerate().filter(|(_, entry)| {
+            entry.outcome == Outcome::Stored && entry.upload.country != reader
+        });
         due.filter(|(index, _)| !records.delivered.contains_key(&(reader, *index)))
             .count()
     }
 }
 
 impl Records {
-    /// Takes note of a batch and the one announced after it; gives how many of both are new.
+    /// Records a batch and the one announced after it; returns how many of both are new.
     fn hear_of(&mut self, tag: BatchTag, next: Option<BatchTag>) -> Result<u64, String> {
         let before = self.chain.len();
         let known = self.chain.entry(tag).or_default();
@@ -245,7 +243,7 @@ impl Records {
         Ok((self.chain.len() - before) as u64)
     }
 
-    /// Takes note of a batch's bytes; false if they are the same as before.
+    /// Records a batch's bytes; false if they are already known.
     fn turn_page(&mut self, reader: Country, tag: BatchTag, body: &[u8]) -> Result<bool, String> {
         let digest = digest(&SHA256, body).as_ref().to_vec();
         if let Some(page) = self.pages.entry(reader).or_default().get(&tag) {
@@ -261,7 +259,7 @@ impl Records {
             if entry.upload.country == reader {
                 return Err(format!("{name} comes back"));
             }
-            if matches!(entry.fate, Fate::Refused(_)) {
+            if matches!(entry.outcome, Outcome::Refused(_)) {
                 return Err(format!("{name} was refused"));
             }
             if let Some(before) = self.delivered.insert((reader, index), tag) {
@@ -273,7 +271,7 @@ impl Records {
         Ok(true)
     }
 
-    /// The uploads whose bodies stand in a bundle, whole and one after the other.
+    /// The uploads whose complete bodies a bundle contains, in order.
     fn split(&self, bundle: &[u8]) -> Result<Vec<UploadIndex>, String> {
         let mut uploads = Vec::new();
         let mut rest = bundle;
@@ -295,7 +293,7 @@ impl Records {
     }
 }
 
-/// Whether `next` may stand behind `tag`: the next number of the day, or 1 of a later day.
+/// Whether `next` may follow `tag`: the next number of the day, or 1 of a later day.
 pub(crate) fn succeeds(tag: BatchTag, next: BatchTag) -> bool {
     match next.day == tag.day {
         true => next.number == tag.number + 1,

@@ -1,4 +1,4 @@
-//! SQLite's files cannot grow any more, and then they can again.
+//! SQLite's files cannot grow, and later they can again.
 //!
 //! A bound on the size of files stands in for a full disk: it needs no privileges, and hits a write
 //! in the middle as a full disk does.
@@ -30,7 +30,7 @@ fn refuses_uploads_until_there_is_room_again() {
         if round % 2 == 0 {
             scene.gateways[0].limit_file_bytes(None).unwrap();
         } else {
-            // A process that begins anew has no bound.
+            // A new process has no bound.
             scene.gateways[0].kill9().unwrap();
             scene.gateways[0].restart().unwrap();
         }

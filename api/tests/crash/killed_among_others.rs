@@ -1,5 +1,5 @@
-//! Several gateways on one MariaDB; one of them is killed now and then, the one that cuts download
-//! batches above all. The others go on.
+//! Several gateways on one MariaDB; one of them is killed repeatedly, mostly the one that cuts download
+//! batches. The others continue.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use rand::Rng;
 use crate::scene::{Scene, Setup};
 use crate::seed;
 
-/// Another gateway cuts by then: the lease is free after three seconds, the rest is room for a
-/// machine that does much else.
+/// Another gateway cuts by then: the lease is free after three seconds, the rest is a margin for
+/// a busy machine.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
 
 #[test]

@@ -1,4 +1,4 @@
-//! MariaDB is killed and comes back, under a gateway that goes on by itself.
+//! MariaDB is killed and restarted; the gateway recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,12 @@ use rand::Rng;
 use crate::scene::{PATIENCE, Scene, Setup};
 use crate::seed;
 
-/// Of all clients (IT): who gives up before the error comes does not know what became of it.
+/// The longest client timeout (IT): a client that times out before the error arrives does not know
+/// the outcome.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
-fn tells_no_lie_and_recovers_by_itself() {
+fn answers_truthfully_and_recovers_by_itself() {
     let mut scene = Scene::start(&Setup {
         on_mariadb: true,
         errors_are_fine: true,
@@ -23,7 +24,7 @@ fn tells_no_lie_and_recovers_by_itself() {
         scene.wait_for_a_random_instant(crash);
         database(&mut scene).kill().unwrap();
         if crash % 5 == 1 {
-            // Away for longer than a gateway waits for it.
+            // Unavailable for longer than a gateway waits.
             scene.wait_for_more("errors", 3, |counts| counts.errors);
             wait_until_ready_is(&scene, 503);
         } else {
@@ -38,8 +39,10 @@ fn tells_no_lie_and_recovers_by_itself() {
     assert_eq!(scene.gateways[0].ended(), None);
     scene.conclude();
     let slowest = scene.world.book.counts().slowest_error;
-    let in_doubt = scene.logged(0, "commit did not go through");
-    println!("MariaDB killed: {in_doubt} commits in doubt, the slowest error took {slowest:.1?}");
+    let unresolved = scene.logged(0, "commit did not go through");
+    println!(
+        "MariaDB killed: {unresolved} commits with an unknown outcome, the slowest error took {slowest:.1?}"
+    );
     assert!(slowest < SHORTEST_TIMEOUT, "{slowest:?}");
 }
 

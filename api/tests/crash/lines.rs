@@ -1,4 +1,4 @@
-//! A task's connections, one to each gateway.
+//! A task's connections, one per gateway.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::uploads::Upload;
 
-/// Longer than a gateway waits for its database: what is not answered by then hangs.
+/// Longer than a gateway waits for its database: a request without an answer by then hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) struct Lines {
     connections: Vec<Connection>,
     /// The first day to download.
     day: Day,
-    /// When the last upload went out.
+    /// When the last upload was sent.
     sent_at: Instant,
 }
 
@@ -40,7 +40,7 @@ impl Lines {
         self.connections.len()
     }
 
-    /// When the last upload went out, on a connection that was there.
+    /// When the last upload was sent on an existing connection.
     pub(crate) fn sent_at(&self) -> Instant {
         self.sent_at
     }
@@ -66,7 +66,7 @@ impl Lines {
         line.send(Method::POST, path, &headers, body).await
     }
 
-    /// Asks for a batch, or for the first one.
+    /// Requests a batch, or the first one.
     pub(crate) async fn download(
         &mut self,
         gateway: usize,
@@ -81,15 +81,15 @@ impl Lines {
         line.send(Method::GET, &path, &headers, Bytes::new()).await
     }
 
-    /// Asks an operations port.
+    /// Sends a request to an operations port.
     pub(crate) async fn get(&mut self, gateway: usize, path: &str) -> Result<Answer, ClientError> {
         let line = &mut self.connections[gateway];
         line.send(Method::GET, path, &[], Bytes::new()).await
     }
 }
 
-/// The positions under `409` in the answer 207, if it is one that fits the upload: every position
-/// is under `201` or `409`, in ascending order, and nothing is under `500`.
+/// The positions under `409` of a 207 response, if it is consistent with the upload: every position
+/// is under `201` or `409`, in ascending order, and none under `500`.
 pub(crate) fn duplicates(body: &[u8], key_count: usize) -> Option<Vec<usize>> {
     let outcomes: Value = serde_json::from_slice(body).ok()?;
     let positions = |name: &str| -> Option<Vec<usize>> {

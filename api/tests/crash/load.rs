@@ -13,51 +13,62 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, block_in_place};
 
-use crate::book::{Book, Fate};
+use crate::book::{Book, Outcome};
 use crate::lines::{Lines, duplicates};
 use crate::uploads::{Key, Maker, Upload};
 
-/// What all tasks of a scene share.
+/// The state that all tasks of a scene share.
 pub(crate) struct World {
-    pub(crate) parties: Vec<Party>,
+    pub(crate) backends: Vec<Backend>,
     pub(crate) targets: Vec<Target>,
     pub(crate) book: Book,
     pub(crate) day: Day,
-    /// Whether uploads may be answered with errors: only where the database is away.
+    /// Whether uploads may get errors: only where the database is unavailable.
     pub(crate) errors_are_fine: bool,
     pub(crate) uploading: watch::Sender<bool>,
     pub(crate) reading: watch::Sender<bool>,
 }
 
-/// A participant and its client.
-pub(crate) struct Party {
+/// A national backend: a participant and its client.
+pub(crate) struct Backend {
     pub(crate) participant: Arc<Participant>,
     pub(crate) caller: Arc<Caller>,
 }
 
-/// An upload without an answer is repeated for so long; then the gateway is beyond hope.
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// How long an upload without an answer is retried before the scene fails.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 impl World {
     pub(crate) fn countries(&self) -> Vec<Country> {
-        let parties = self.parties.iter();
-        parties.map(|party| party.participant.country).collect()
+        let backends = self.backends.iter();
+        backends
+            .map(|backend| backend.participant.country)
+            .collect()
     }
 
-    pub(crate) fn lines(&self, party: usize) -> Lines {
-        Lines::new(&self.parties[party].caller, &self.targets, self.day)
+    pub(crate) fn lines(&self, backend: usize) -> Lines {
+        Lines::new(&self.backends[backend].caller, &self.targets, self.day)
     }
 
-    pub(crate) fn maker(&self, party: usize, random: ChaCha8Rng, prefix: String) -> Maker {
-        Maker::new(Arc::clone(&self.parties[party].participant), random, prefix)
+    pub(crate) fn maker(&self, backend: usize, random: ChaCha8Rng, prefix: String) -> Maker {
+        Maker::new(
+            Arc::clone(&self.backends[backend].participant),
+            random,
+            prefix,
+        )
     }
 }
 
-/// Uploads one after the other until told to stop. What gets no answer is repeated as it is, or
-/// given up now and then.
-pub(crate) async fn upload(world: Arc<World>, party: usize, mut random: ChaCha8Rng, name: String) {
-    let mut lines = world.lines(party);
-    let mut maker = world.maker(party, fork(&mut random), name);
+/// Uploads one after the other until stopped. Uploads without an answer are retried unchanged, or
+/// sometimes given up.
+pub(crate) async fn upload(
+    world: Arc<World>,
+    backend: usize,
+    mut random: ChaCha8Rng,
+    name: String,
+) {
+    let mut lines = world.lines(backend);
+    let mut maker = world.maker(backend, fork(&mut random), name);
     let mut uploading = world.uploading.subscribe();
     while *uploading.borrow_and_update() {
         let upload = block_in_place(|| maker.any());
@@ -66,21 +77,26 @@ pub(crate) async fn upload(world: Arc<World>, party: usize, mut random: ChaCha8R
             gives_up: true,
             first: None,
         };
-        let fate = settle(&world, &mut lines, &upload, &mut random, sending).await;
-        if let Fate::Refused(positions) = &fate {
+        let outcome = send(&world, &mut lines, &upload, &mut random, sending).await;
+        if let Outcome::Refused(positions) = &outcome {
             let text = format!("{} shares no key and is refused: {positions:?}", upload.tag);
             world.book.complain(text);
         }
-        world.book.settle(index, &fate);
+        world.book.record(index, &outcome);
         pause(&mut random, 15).await;
     }
 }
 
-/// Lets uploads with the same keys, and the same upload twice, race until told to stop.
-pub(crate) async fn compete(world: Arc<World>, party: usize, mut random: ChaCha8Rng, name: String) {
+/// Lets uploads with the same keys, and the same upload twice, race until stopped.
+pub(crate) async fn compete(
+    world: Arc<World>,
+    backend: usize,
+    mut random: ChaCha8Rng,
+    name: String,
+) {
     const LANES: usize = 3;
-    let mut lanes: Vec<Lines> = (0..LANES).map(|_| world.lines(party)).collect();
-    let mut maker = world.maker(party, fork(&mut random), name);
+    let mut lanes: Vec<Lines> = (0..LANES).map(|_| world.lines(backend)).collect();
+    let mut maker = world.maker(backend, fork(&mut random), name);
     let mut uploading = world.uploading.subscribe();
     while *uploading.borrow_and_update() {
         if random.random_ratio(1, 4) {
@@ -92,7 +108,7 @@ pub(crate) async fn compete(world: Arc<World>, party: usize, mut random: ChaCha8
     }
 }
 
-/// The very same upload at the same time through several gateways: all hear 201, one is stored.
+/// The same upload concurrently through several gateways: all get 201, one is stored.
 async fn race_twins(
     world: &Arc<World>,
     lanes: Vec<Lines>,
@@ -101,19 +117,19 @@ async fn race_twins(
 ) -> Vec<Lines> {
     let (index, upload) = world.book.enter(block_in_place(|| maker.of_size(8)));
     let twins = vec![Arc::clone(&upload); lanes.len()];
-    let (lanes, fates) = race(world, lanes, twins, random).await;
-    for fate in &fates {
-        if *fate != Fate::Stored {
-            let text = format!("{} was sent twice at once: {fate:?}", upload.tag);
+    let (lanes, outcomes) = race(world, lanes, twins, random).await;
+    for outcome in &outcomes {
+        if *outcome != Outcome::Stored {
+            let text = format!("{} was sent twice at once: {outcome:?}", upload.tag);
             world.book.complain(text);
         }
     }
-    world.book.settle(index, &fates[0]);
+    world.book.record(index, &outcomes[0]);
     lanes
 }
 
-/// Uploads that share keys, at the same time: one is stored, the others are refused at the right
-/// positions; what is left of them races again under the same tags, until nothing is left.
+/// Concurrent uploads that share keys: one is stored, the others are refused at the right positions;
+/// their remaining keys race again under the same tags, until none are left.
 async fn race_rivals(
     world: &Arc<World>,
     mut lanes: Vec<Lines>,
@@ -125,16 +141,16 @@ async fn race_rivals(
         let entered = rivals.drain(..).map(|rival| world.book.enter(rival));
         let (indexes, uploads): (Vec<_>, Vec<_>) = entered.unzip();
         let raced = race(world, lanes, uploads.clone(), random).await;
-        let fates = raced.1;
+        let outcomes = raced.1;
         lanes = raced.0;
-        for (index, fate) in indexes.iter().zip(&fates) {
-            world.book.settle(*index, fate);
+        for (index, outcome) in indexes.iter().zip(&outcomes) {
+            world.book.record(*index, outcome);
         }
-        for complaint in judge_race(&uploads, &fates) {
+        for complaint in check_race(&uploads, &outcomes) {
             world.book.complain(complaint);
         }
-        for (upload, fate) in uploads.iter().zip(&fates) {
-            if let Fate::Refused(positions) = fate {
+        for (upload, outcome) in uploads.iter().zip(&outcomes) {
+            if let Outcome::Refused(positions) = outcome {
                 rivals.push(block_in_place(|| maker.without(upload, positions)));
             }
         }
@@ -143,15 +159,15 @@ async fn race_rivals(
 }
 
 /// Each loser names positions of keys that winners have: all of them, if only one winner has any.
-fn judge_race(uploads: &[Arc<Upload>], fates: &[Fate]) -> Vec<String> {
+fn check_race(uploads: &[Arc<Upload>], outcomes: &[Outcome]) -> Vec<String> {
     let mut complaints = Vec::new();
-    let winners = uploads.iter().zip(fates);
+    let winners = uploads.iter().zip(outcomes);
     let winners: Vec<HashSet<Key>> = winners
-        .filter(|(_, fate)| **fate == Fate::Stored)
+        .filter(|(_, outcome)| **outcome == Outcome::Stored)
         .map(|(upload, _)| upload.keys.iter().cloned().collect())
         .collect();
-    for (upload, fate) in uploads.iter().zip(fates) {
-        let Fate::Refused(positions) = fate else {
+    for (upload, outcome) in uploads.iter().zip(outcomes) {
+        let Outcome::Refused(positions) = outcome else {
             continue;
         };
         let shared = winners.iter().map(|keys| upload.positions_in(keys));
@@ -173,13 +189,13 @@ fn judge_race(uploads: &[Arc<Upload>], fates: &[Fate]) -> Vec<String> {
     complaints
 }
 
-/// Sends uploads at once, the first time through gateways that differ if there are several.
+/// Sends uploads concurrently, at first through different gateways if there are several.
 async fn race(
     world: &Arc<World>,
     lanes: Vec<Lines>,
     uploads: Vec<Arc<Upload>>,
     random: &mut ChaCha8Rng,
-) -> (Vec<Lines>, Vec<Fate>) {
+) -> (Vec<Lines>, Vec<Outcome>) {
     let first_gateway = random.random_range(0..world.targets.len());
     let mut lanes = lanes.into_iter();
     let mut racing = JoinSet::new();
@@ -191,73 +207,76 @@ async fn race(
             first: Some((first_gateway + number) % world.targets.len()),
         };
         racing.spawn(async move {
-            let fate = settle(&world, &mut lines, &upload, &mut random, sending).await;
-            (number, lines, fate)
+            let outcome = send(&world, &mut lines, &upload, &mut random, sending).await;
+            (number, lines, outcome)
         });
     }
     let mut done = racing.join_all().await;
     done.sort_by_key(|(number, ..)| *number);
     assert_eq!(done.len(), started);
-    let (mut back, mut fates): (Vec<Lines>, Vec<Fate>) = (Vec::new(), Vec::new());
-    for (_, lines, fate) in done {
+    let (mut back, mut outcomes): (Vec<Lines>, Vec<Outcome>) = (Vec::new(), Vec::new());
+    for (_, lines, outcome) in done {
         back.push(lines);
-        fates.push(fate);
+        outcomes.push(outcome);
     }
     back.extend(lanes);
-    (back, fates)
+    (back, outcomes)
 }
 
 /// How an upload is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sending {
-    /// Whether to give up now and then when the answer is lost or an error.
+    /// Whether to give up sometimes when the answer is lost or an error.
     pub(crate) gives_up: bool,
     /// Through which gateway first; then, and otherwise, through any.
     pub(crate) first: Option<usize>,
 }
 
-/// Sends an upload until it is settled.
-pub(crate) async fn settle(
+/// Sends an upload until it has a final answer.
+pub(crate) async fn send(
     world: &World,
     lines: &mut Lines,
     upload: &Upload,
     random: &mut ChaCha8Rng,
     mut sending: Sending,
-) -> Fate {
+) -> Outcome {
     let begun = Instant::now();
-    while begun.elapsed() < SETTLED_WITHIN {
+    while begun.elapsed() < ANSWERED_WITHIN {
         let any = random.random_range(0..lines.gateways());
         let gateway = sending.first.take().unwrap_or(any);
         let answer = lines.upload(gateway, upload).await;
         let waited = lines.sent_at().elapsed();
-        if let Some(fate) = judge_answer(world, lines, upload, gateway, &answer) {
-            if fate == Fate::Stored {
+        if let Some(outcome) = check_answer(world, lines, upload, gateway, &answer) {
+            if outcome == Outcome::Stored {
                 world.book.count(|counts| {
                     counts.by_gateway[gateway] += 1;
                     counts.slowest = counts.slowest.max(waited);
                 });
             }
-            return fate;
+            return outcome;
         }
         let not_sent = matches!(answer, Err(ClientError::Connect { .. }));
         if sending.gives_up && !not_sent && random.random_ratio(1, 5) {
-            return Fate::GivenUp;
+            return Outcome::GivenUp;
         }
         pause(random, 25).await;
     }
-    let text = format!("{} is not settled within {SETTLED_WITHIN:?}", upload.tag);
+    let text = format!(
+        "{} has no final answer within {ANSWERED_WITHIN:?}",
+        upload.tag
+    );
     world.book.complain(text);
-    Fate::GivenUp
+    Outcome::GivenUp
 }
 
-/// What an answer settles; nothing if it does not.
-fn judge_answer(
+/// The outcome that an answer implies, if it is final.
+fn check_answer(
     world: &World,
     lines: &Lines,
     upload: &Upload,
     gateway: usize,
     answer: &Result<Answer, ClientError>,
-) -> Option<Fate> {
+) -> Option<Outcome> {
     let answer = match answer {
         Ok(answer) => answer,
         Err(ClientError::Connect { .. }) => return None,
@@ -270,16 +289,16 @@ fn judge_answer(
         let body = String::from_utf8_lossy(&answer.body);
         let text = format!("{} through gateway {gateway}: {what}: {body}", upload.tag);
         world.book.complain(text);
-        Some(Fate::GivenUp)
+        Some(Outcome::GivenUp)
     };
     match answer.status {
         201 if answer.header("batchtag") != Some(&upload.tag) => complain("201 of another tag"),
-        201 => Some(Fate::Stored),
+        201 => Some(Outcome::Stored),
         207 => match duplicates(&answer.body, upload.keys.len()) {
-            Some(positions) => Some(Fate::Refused(positions)),
+            Some(positions) => Some(Outcome::Refused(positions)),
             None => complain("207 that is none"),
         },
-        500..=599 if is_not_now(answer) => None,
+        500..=599 if is_temporary_refusal(answer) => None,
         500..=599 if world.errors_are_fine => {
             let waited = lines.sent_at().elapsed();
             world.book.count(|counts| {
@@ -292,8 +311,8 @@ fn judge_answer(
     }
 }
 
-/// Whether an answer says that too much is going on, or that the gateway is about to stop.
-fn is_not_now(answer: &Answer) -> bool {
+/// Whether an answer signals overload or shutdown.
+fn is_temporary_refusal(answer: &Answer) -> bool {
     let reasons = ["overload", "shutting_down"];
     let body = String::from_utf8_lossy(&answer.body);
     answer.status == 503
@@ -301,11 +320,11 @@ fn is_not_now(answer: &Answer) -> bool {
         && reasons.iter().any(|reason| body.contains(reason))
 }
 
-/// Downloads as a participant until told to stop: the chain as it grows, and what it has read
-/// already again, now and then.
-pub(crate) async fn read(world: Arc<World>, party: usize, mut random: ChaCha8Rng) {
-    let mut lines = world.lines(party);
-    let country = world.parties[party].participant.country;
+/// Downloads as a participant until stopped: the chain as it grows, and sometimes earlier batches
+/// again.
+pub(crate) async fn read(world: Arc<World>, backend: usize, mut random: ChaCha8Rng) {
+    let mut lines = world.lines(backend);
+    let country = world.backends[backend].participant.country;
     let mut at: Option<BatchTag> = None;
     let mut reading = world.reading.subscribe();
     while *reading.borrow_and_update() {
@@ -334,7 +353,7 @@ fn known_tags(world: &World, country: Country) -> Vec<BatchTag> {
     pages.map_or_else(Vec::new, |pages| pages.keys().copied().collect())
 }
 
-/// One download. What anybody has heard of must be there; what is there never changes.
+/// One download. Every announced batch must exist, and batches never change.
 pub(crate) async fn ask(
     world: &World,
     lines: &mut Lines,
@@ -347,7 +366,7 @@ pub(crate) async fn ask(
     match answer.status {
         200 => return world.book.read(country, asked, &answer),
         404 if !asked.must_be_there => {}
-        500..=599 if is_not_now(&answer) => {}
+        500..=599 if is_temporary_refusal(&answer) => {}
         500..=599 if world.errors_are_fine => {}
         status => {
             let body = String::from_utf8_lossy(&answer.body);
@@ -361,7 +380,7 @@ pub(crate) async fn ask(
     None
 }
 
-/// A short while of up to so many milliseconds.
+/// Pauses for a random time of up to that many milliseconds.
 async fn pause(random: &mut ChaCha8Rng, millis_max: u64) {
     let while_ = Duration::from_millis(random.random_range(0..=millis_max));
     tokio::time::sleep(while_).await;

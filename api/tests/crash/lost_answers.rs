@@ -1,5 +1,5 @@
-//! The database commits, and its answer is lost with the connection: what the gateway does not know
-//! it has to find out.
+//! The database commits, but its answer is lost with the connection: the gateway has to find out the
+//! outcome.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::scene::{Scene, Setup};
 use crate::seed;
 
 #[test]
-fn finds_out_what_became_of_a_commit() {
+fn finds_out_the_outcome_of_a_commit() {
     let runtime = Runtime::new().unwrap();
     let losing = watch::Sender::new(0);
     let mut scene = Scene::start(&Setup {
@@ -28,9 +28,9 @@ fn finds_out_what_became_of_a_commit() {
         scene.wait_for_a_random_instant(crash);
     }
     scene.conclude();
-    let in_doubt = scene.logged(0, "commit did not go through");
-    println!("answers lost: {in_doubt} commits in doubt");
-    assert!(in_doubt > 0, "not one commit was in doubt");
+    let unresolved = scene.logged(0, "commit did not go through");
+    println!("answers lost: {unresolved} commits with an unknown outcome");
+    assert!(unresolved > 0, "no commit had an unknown outcome");
     assert_eq!(
         scene.world.book.counts().errors,
         0,
@@ -38,8 +38,8 @@ fn finds_out_what_became_of_a_commit() {
     );
 }
 
-/// Hands everything on between gateways and their database, but for the answers that are to be
-/// lost; gives the address to connect to.
+/// Forwards everything between gateways and their database, except for the answers that are to be
+/// lost; returns the address to connect to.
 async fn stand_between(server: SocketAddr, losing: &watch::Sender<u64>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,7 +55,7 @@ async fn stand_between(server: SocketAddr, losing: &watch::Sender<u64>) -> Socke
     address
 }
 
-/// Ends when either side does, or when an answer is lost: both connections are closed then.
+/// Ends when either side closes or an answer is lost; then both connections are closed.
 async fn hand_on(client: TcpStream, server: TcpStream, losing: watch::Receiver<u64>) {
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
@@ -65,7 +65,7 @@ async fn hand_on(client: TcpStream, server: TcpStream, losing: watch::Receiver<u
     }
 }
 
-/// Hands answers back until one is to be lost: the next one after it was said so.
+/// Forwards answers until one is to be lost: the next one after the request to lose one.
 async fn hand_back(
     mut from_server: OwnedReadHalf,
     mut to_client: OwnedWriteHalf,

@@ -1,5 +1,5 @@
-//! What a gateway does not start on, beside what the tests of the command line hold: one sentence
-//! that says what to do, status 1.
+//! Databases on which a gateway refuses to start, in addition to the tests of the command line: one
+//! sentence that says what to do, status 1.
 
 use std::fs;
 use std::process::Command;
@@ -18,7 +18,7 @@ fn serve(installation: &Installation, url: &str) -> Command {
 }
 
 #[test]
-fn refuses_a_mariadb_that_does_not_suit_it() {
+fn refuses_an_unsuitable_mariadb() {
     let folder = TempDir::new().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
@@ -58,7 +58,7 @@ fn refuses_a_mariadb_that_does_not_suit_it() {
 }
 
 #[test]
-fn refuses_a_mariadb_that_may_lose_what_it_has_confirmed() {
+fn refuses_a_mariadb_that_may_lose_confirmed_commits() {
     let folder = TempDir::new().unwrap();
     let mut server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
@@ -95,7 +95,7 @@ fn refuses_a_mariadb_that_may_lose_what_it_has_confirmed() {
 }
 
 #[test]
-fn refuses_a_mariadb_that_does_not_let_it_in() {
+fn refuses_a_mariadb_that_denies_access() {
     let folder = TempDir::new().unwrap();
     let mut server = MariaDb::start(folder.path()).unwrap();
     let installation = Installation::new("DE");
@@ -114,7 +114,7 @@ fn refuses_a_mariadb_that_does_not_let_it_in() {
 }
 
 #[test]
-fn refuses_a_file_that_is_no_database() {
+fn refuses_a_file_that_is_not_a_database() {
     let installation = Installation::new("DE");
     fs::write(
         installation.path("efgs.sqlite"),

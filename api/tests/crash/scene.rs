@@ -1,5 +1,5 @@
 //! A scene: an installation with its processes, participants under load, and the end, when
-//! everything is downloaded through every gateway and judged.
+//! everything is downloaded through every gateway and checked.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,28 +17,28 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::book::{Book, Counts, Fate};
-use crate::judge::{judge, summary};
+use crate::book::{Book, Counts, Outcome};
+use crate::final_check::{check, summary};
 use crate::lines::Lines;
-use crate::load::{self, Party, Sending, World};
+use crate::load::{self, Backend, Sending, World};
 use crate::seed;
 
 /// RSA and P-256 signers, three of the former.
 const PARTICIPANTS: [&str; 4] = ["DE", "ES", "FR", "IT"];
 /// Uploading tasks of each participant, beside the one whose uploads share keys.
 const UPLOADERS: usize = 2;
-/// Nothing that is awaited takes longer, on a machine that does much else.
+/// Timeout of every wait, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a scene begins with.
+/// The setup of a scene.
 pub(crate) struct Setup<'a> {
     pub(crate) name: &'static str,
     pub(crate) on_mariadb: bool,
     pub(crate) gateways: usize,
     pub(crate) errors_are_fine: bool,
-    /// Makes the program that is run in the place of `efgs`.
+    /// Builds the program that is run in place of `efgs`.
     pub(crate) program: fn(&TempDir) -> PathBuf,
-    /// Stands between gateways and MariaDB, and gives the address to connect to instead.
+    /// Intercepts connections between gateways and MariaDB; returns the address to connect to.
     pub(crate) between: Option<&'a dyn Fn(SocketAddr) -> SocketAddr>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Starts database and gateways, with participants that do nothing yet.
+    /// Starts database and gateways; participants are idle.
     pub(crate) fn start(setup: &Setup<'_>) -> Self {
         let begun = Instant::now();
         println!("{}: EFGS_SEED={}", setup.name, seed::seed());
@@ -105,13 +105,13 @@ impl Scene {
             .collect();
         let pki = home.join("pki");
         let server_ca = participants::read_server_ca(&pki).unwrap();
-        let parties = participants::read(&pki).unwrap().into_iter();
-        let parties = parties.map(|participant| Party {
+        let backends = participants::read(&pki).unwrap().into_iter();
+        let backends = backends.map(|participant| Backend {
             caller: Arc::new(Caller::new(&participant, &server_ca, Protocol::Http1).unwrap()),
             participant: Arc::new(participant),
         });
         let world = World {
-            parties: parties.collect(),
+            backends: backends.collect(),
             targets: gateways.iter().map(Gateway::target).collect(),
             book: Book::new(setup.gateways),
             day: SystemClock.now().day(),
@@ -140,8 +140,8 @@ impl Scene {
     /// Lets every participant upload, compete and download.
     pub(crate) fn put_under_load(&mut self) {
         let handle = self.runtime.handle().clone();
-        for party in 0..self.world.parties.len() {
-            let mut task = party * (UPLOADERS + 2);
+        for backend in 0..self.world.backends.len() {
+            let mut task = backend * (UPLOADERS + 2);
             let mut random = || {
                 task += 1;
                 let prefix = format!("{:x}-{task}", seed::seed());
@@ -149,13 +149,13 @@ impl Scene {
             };
             for _ in 0..UPLOADERS {
                 let (random, prefix) = random();
-                let uploading = load::upload(Arc::clone(&self.world), party, random, prefix);
+                let uploading = load::upload(Arc::clone(&self.world), backend, random, prefix);
                 self.uploaders.spawn_on(uploading, &handle);
             }
             let (rivals, prefix) = random();
-            let competing = load::compete(Arc::clone(&self.world), party, rivals, prefix);
+            let competing = load::compete(Arc::clone(&self.world), backend, rivals, prefix);
             self.uploaders.spawn_on(competing, &handle);
-            let reading = load::read(Arc::clone(&self.world), party, random().0);
+            let reading = load::read(Arc::clone(&self.world), backend, random().0);
             self.readers.spawn_on(reading, &handle);
         }
     }
@@ -174,8 +174,8 @@ impl Scene {
         }
     }
 
-    /// A random instant under load: in the middle of things, however fast the machine is. Every
-    /// fourth is one at which download batches are being cut.
+    /// Waits for a random instant under load, whatever the machine's speed. At every fourth one, download
+    /// batches are being cut.
     pub(crate) fn wait_for_a_random_instant(&mut self, crash: u64) {
         if crash % 4 == 3 {
             let batches = self.random.random_range(1..=3);
@@ -211,14 +211,14 @@ impl Scene {
             host: address.ip().to_string(),
             port: address.port(),
         };
-        let mut lines = Lines::new(&self.world.parties[0].caller, &[target], self.world.day);
+        let mut lines = Lines::new(&self.world.backends[0].caller, &[target], self.world.day);
         let answer = self.runtime.block_on(lines.get(0, path)).ok()?;
         let body = String::from_utf8_lossy(&answer.body).into_owned();
         Some((answer.status, body))
     }
 
-    /// The end: the uploaders finish, retries and repeats are still told apart, everything
-    /// acknowledged arrives, and every gateway tells everyone the same.
+    /// The end: uploaders finish, retries and repeats are still recognised, everything acknowledged is
+    /// delivered, and every gateway serves the same to all.
     pub(crate) fn conclude(&mut self) {
         self.world.uploading.send_replace(false);
         let uploaders = std::mem::take(&mut self.uploaders);
@@ -231,7 +231,7 @@ impl Scene {
         self.read_everywhere();
         let records = self.world.book.records();
         let mut complaints = records.complaints.clone();
-        complaints.extend(judge(&records, &self.world.countries()));
+        complaints.extend(check(&records, &self.world.countries()));
         let (counts, seconds) = (self.world.book.counts(), self.begun.elapsed().as_secs());
         println!(
             "{}: {}; {} requests unanswered, {} errors, the slowest 201 took {:.1?}; {seconds} s",
@@ -252,17 +252,17 @@ impl Scene {
         }
     }
 
-    /// What was acknowledged is known for good: the same again is a replay, the same keys under
-    /// another tag are all duplicates, other keys under the same tag are refused.
+    /// Acknowledged uploads are remembered: a repeat is a replay, the same keys under another tag are
+    /// all duplicates, other keys under the same tag are refused.
     fn try_repeats(&mut self) {
-        for party in 0..self.world.parties.len() {
-            let random = seed::random(self.name, 1000 + party);
-            let prefix = format!("{:x}-again-{party}", seed::seed());
-            let mut maker = self.world.maker(party, random, prefix);
-            let stored = self.some_stored(party);
+        for backend in 0..self.world.backends.len() {
+            let random = seed::random(self.name, 1000 + backend);
+            let prefix = format!("{:x}-again-{backend}", seed::seed());
+            let mut maker = self.world.maker(backend, random, prefix);
+            let stored = self.some_stored(backend);
             let (renamed, other) = (maker.renamed(&stored), maker.other_keys(&stored));
             for gateway in 0..self.gateways.len() {
-                let mut lines = self.world.lines(party);
+                let mut lines = self.world.lines(backend);
                 let mut status = |upload| {
                     let answer = self
                         .runtime
@@ -279,21 +279,22 @@ impl Scene {
         }
     }
 
-    fn some_stored(&mut self, party: usize) -> Arc<crate::uploads::Upload> {
-        let country = self.world.parties[party].participant.country;
+    fn some_stored(&mut self, backend: usize) -> Arc<crate::uploads::Upload> {
+        let country = self.world.backends[backend].participant.country;
         let records = self.world.book.records();
         let stored = records
             .uploads
             .iter()
-            .filter(|entry| entry.fate == Fate::Stored && entry.upload.country == country);
+            .filter(|entry| entry.outcome == Outcome::Stored && entry.upload.country == country);
         let stored: Vec<_> = stored.collect();
         Arc::clone(&stored[self.random.random_range(0..stored.len())].upload)
     }
 
-    /// Uploads a last time, which pushes everything before it out, and waits until all have all.
+    /// Uploads once more, which flushes everything before it, and waits until every participant has
+    /// everything.
     fn wait_for_delivery(&mut self) {
-        for party in 0..self.world.parties.len() {
-            self.upload_one(party);
+        for backend in 0..self.world.backends.len() {
+            self.upload_one(backend);
         }
         let world = Arc::clone(&self.world);
         let countries = world.countries();
@@ -307,34 +308,35 @@ impl Scene {
     }
 
     /// One small upload, until it is acknowledged.
-    pub(crate) fn upload_one(&mut self, party: usize) {
+    pub(crate) fn upload_one(&mut self, backend: usize) {
         let number: u32 = self.random.random();
         let prefix = format!("{:x}-one-{number:x}", seed::seed());
         let random = ChaCha8Rng::from_rng(&mut self.random);
-        let mut maker = self.world.maker(party, random, prefix);
+        let mut maker = self.world.maker(backend, random, prefix);
         let (index, upload) = self.world.book.enter(maker.of_size(3));
-        let mut lines = self.world.lines(party);
+        let mut lines = self.world.lines(backend);
         let sending = Sending {
             gives_up: false,
             first: None,
         };
-        let settling = load::settle(&self.world, &mut lines, &upload, &mut self.random, sending);
-        let fate = self.runtime.block_on(settling);
-        self.world.book.settle(index, &fate);
-        if fate != Fate::Stored {
-            self.fail(&format!("the upload {} is {fate:?}", upload.tag));
+        let sending_to_the_end =
+            load::send(&self.world, &mut lines, &upload, &mut self.random, sending);
+        let outcome = self.runtime.block_on(sending_to_the_end);
+        self.world.book.record(index, &outcome);
+        if outcome != Outcome::Stored {
+            self.fail(&format!("the upload {} is {outcome:?}", upload.tag));
         }
     }
 
-    /// Downloads the whole chain as everyone through each gateway alone.
+    /// Downloads the whole chain as every participant through each gateway.
     pub(crate) fn read_everywhere(&self) {
         for gateway in 0..self.gateways.len() {
-            for (party, country) in self.world.countries().into_iter().enumerate() {
-                let mut lines = self.world.lines(party);
+            for (backend, country) in self.world.countries().into_iter().enumerate() {
+                let mut lines = self.world.lines(backend);
                 let last = self.world.book.records().chain.keys().last().copied();
                 let begun = Instant::now();
                 let mut at = None;
-                // A gateway that follows announces what another has cut a moment later.
+                // A follower announces a batch shortly after another gateway has cut it.
                 while at != last && begun.elapsed() < PATIENCE {
                     let asking = load::ask(&self.world, &mut lines, gateway, country, at);
                     let Some((tag, next)) = self.runtime.block_on(asking) else {
@@ -352,7 +354,7 @@ impl Scene {
         }
     }
 
-    /// Stops at once when something was found wrong.
+    /// Fails at once when there are complaints.
     pub(crate) fn give_up_on_complaints(&self) {
         let complaints = self.world.book.records().complaints.clone();
         if !complaints.is_empty() {
@@ -366,7 +368,7 @@ impl Scene {
         log.lines().filter(|line| line.contains(message)).count()
     }
 
-    /// Fails, with what the gateways said last.
+    /// Fails, with the last log lines of the gateways.
     pub(crate) fn fail(&self, why: &str) -> ! {
         for gateway in &self.gateways {
             let log = std::fs::read_to_string(gateway.log()).unwrap_or_default();

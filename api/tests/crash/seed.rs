@@ -1,4 +1,4 @@
-//! One number decides about a run.
+//! The seed of a run.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -8,7 +8,7 @@ pub(crate) fn seed() -> u64 {
     number("EFGS_SEED").unwrap_or(1)
 }
 
-/// `EFGS_CRASHES`, or so many.
+/// `EFGS_CRASHES`, or a default.
 pub(crate) fn crashes(by_default: u64) -> u64 {
     number("EFGS_CRASHES").unwrap_or(by_default)
 }

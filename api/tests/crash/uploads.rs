@@ -58,8 +58,8 @@ impl Maker {
         }
     }
 
-    /// Many small uploads, so that commits follow each other, and now and then a large one, so
-    /// that one takes its time.
+    /// Many small uploads, so that commits follow each other closely, and sometimes a large one, whose
+    /// commit takes longer.
     pub(crate) fn any(&mut self) -> Upload {
         let key_count = match self.random.random_range(0..100) {
             0..75 => self.random.random_range(1..=6),
@@ -74,8 +74,7 @@ impl Maker {
         self.of_keys(keys)
     }
 
-    /// Uploads each two of which share keys, at positions of their own. The first key of each is
-    /// shared with nobody.
+    /// Uploads of which any two share keys, at different positions. The first key of each is unique.
     pub(crate) fn rivals(&mut self, count: usize) -> Vec<Upload> {
         let for_all = self.random.random_range(1..=4);
         let for_all: Vec<Key> = (0..for_all).map(|_| self.key()).collect();
@@ -97,7 +96,7 @@ impl Maker {
         of_each.drain(..).map(&mut rival).collect()
     }
 
-    /// What is left of an upload that was refused, under the same tag.
+    /// The remaining keys of an upload that was refused, under the same tag.
     pub(crate) fn without(&self, upload: &Upload, positions: &[usize]) -> Upload {
         let keys = upload.keys.iter().enumerate();
         let left = keys.filter(|(position, _)| !positions.contains(position));
@@ -140,7 +139,7 @@ impl Maker {
         }
     }
 
-    /// A key that nobody else has.
+    /// A unique key.
     fn key(&mut self) -> Key {
         let mut key_data = [0; 16];
         self.random.fill_bytes(&mut key_data);

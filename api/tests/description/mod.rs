@@ -1,4 +1,4 @@
-//! The API description of a running gateway, and whether answers are as it says.
+//! The API description of a running gateway, and whether responses match it.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -12,7 +12,7 @@ use crate::support::{Gateway, RawAnswer};
 /// The parsed document.
 pub(crate) struct Description(pub(crate) Value);
 
-/// A method of a path, as the document has it.
+/// A method of a path, as described.
 #[derive(Clone, Copy)]
 pub(crate) struct Operation<'a> {
     pub(crate) path: &'a str,
@@ -22,7 +22,7 @@ pub(crate) struct Operation<'a> {
     pub(crate) value: &'a Value,
 }
 
-/// Whose port.
+/// Which port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Port {
     Participants,
@@ -88,11 +88,11 @@ impl Description {
         found.copied().ok_or(missing)
     }
 
-    /// Whether the answer to a request is one of those described.
+    /// Checks that the response to a request is one of those described.
     ///
     /// # Errors
-    /// What is not as described.
-    pub(crate) fn judge(
+    /// The difference to the description.
+    pub(crate) fn check(
         &self,
         port: Port,
         method: &str,
@@ -102,7 +102,7 @@ impl Description {
         let status = answer.status();
         let content_type = answer.header("Content-Type");
         if content_type.is_none() && answer.body.is_empty() && matches!(status, 400 | 414 | 431) {
-            // Not HTTP: the HTTP library answers, as the introduction says.
+            // Not HTTP: the HTTP library responds, as the introduction says.
             return Ok(());
         }
         let described = match self.find(port, method, path) {
@@ -119,7 +119,7 @@ impl Description {
             Err(missing) => return Err(format!("{status}, not {missing}")),
         };
         let described = described.ok_or_else(|| format!("{status} is not described"))?;
-        judge_headers(described, answer)?;
+        validate_headers(described, answer)?;
         let contents = described.get("content").filter(|_| method != "HEAD");
         let (Some(contents), Some(content_type)) = (contents, content_type) else {
             let unexpected = contents.is_some() || !answer.body.is_empty();
@@ -133,19 +133,19 @@ impl Description {
         let media = media.ok_or_else(|| format!("{content_type} is not described"))?;
         if content_type.starts_with("application/json") {
             let body = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
-            self.judge_json(&media["schema"], &body)?;
+            self.validate_json(&media["schema"], &body)?;
         }
         Ok(())
     }
 
-    /// Judges JSON by the part of JSON Schema that the document uses.
-    fn judge_json(&self, schema: &Value, value: &Value) -> Result<(), String> {
+    /// Validates JSON against the part of JSON Schema that the document uses.
+    fn validate_json(&self, schema: &Value, value: &Value) -> Result<(), String> {
         let refuse = |why: &str| Err(format!("{value} has another {why} than {schema}"));
         if let Some(reference) = schema["$ref"].as_str() {
-            return self.judge_json(self.0.pointer(&reference[1..]).unwrap(), value);
+            return self.validate_json(self.0.pointer(&reference[1..]).unwrap(), value);
         }
         for part in schema["allOf"].as_array().into_iter().flatten() {
-            self.judge_json(part, value)?;
+            self.validate_json(part, value)?;
         }
         let types = match &schema["type"] {
             Value::Array(types) => types.clone(),
@@ -176,20 +176,19 @@ impl Description {
         }
         for (name, member) in value.as_object().into_iter().flatten() {
             match schema["properties"].get(name) {
-                Some(schema) => self.judge_json(schema, member)?,
+                Some(schema) => self.validate_json(schema, member)?,
                 None if schema["additionalProperties"] == false => return refuse("member"),
                 None => {}
             }
         }
         for item in value.as_array().into_iter().flatten() {
-            self.judge_json(&schema["items"], item)?;
+            self.validate_json(&schema["items"], item)?;
         }
         Ok(())
     }
 }
 
-/// Whether a path is one of a template; the participants' with any number of slashes for one, and
-/// with or without one at its end.
+/// Whether a path matches a template. Participants' paths may repeat slashes and end in one.
 fn fits(template: &str, path: &str, port: Port) -> bool {
     let counts = |piece: &&str| port == Port::Operators || !piece.is_empty();
     let pieces = |path| str::split(path, '/').filter(counts).collect::<Vec<_>>();
@@ -198,7 +197,7 @@ fn fits(template: &str, path: &str, port: Port) -> bool {
     template.len() == path.len() && template.iter().zip(&path).all(same)
 }
 
-fn judge_headers(described: &Value, answer: &RawAnswer) -> Result<(), String> {
+fn validate_headers(described: &Value, answer: &RawAnswer) -> Result<(), String> {
     for (name, header) in described["headers"].as_object().into_iter().flatten() {
         if header["required"] == true && answer.header(name).is_none() {
             return Err(format!("no header {name}"));

@@ -16,7 +16,7 @@ use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock};
 use http::HeaderName;
@@ -139,7 +139,7 @@ impl Gateway {
         connection
     }
 
-    /// Tells the gateway to stop; gives what waits for its end.
+    /// Sends the shutdown signal; returns a future that waits for the end.
     pub(crate) fn stop(self) -> JoinHandle<Result<(), ServeError>> {
         self.stop.send(()).unwrap();
         self.running
@@ -166,7 +166,7 @@ impl Gateway {
         Connection::new(Arc::new(caller), Arc::from([target]), 0, timeout)
     }
 
-    /// Lists an authentication certificate of DE's, vouched for by the trust anchor.
+    /// Lists an authentication certificate of DE's, signed by the trust anchor.
     pub(crate) fn list(&self, pem: &str) {
         let anchor = read("pki/trust-anchor/trust-anchor.pem");
         let anchor_key = read("keys/TEST-ONLY-trust-anchor.key.pem");
@@ -181,7 +181,7 @@ impl Gateway {
             .unwrap();
     }
 
-    /// A TLS stream to the public port that shows no certificate.
+    /// A TLS stream to the public port without a client certificate.
     pub(crate) async fn tls_without_certificate(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -189,7 +189,7 @@ impl Gateway {
         self.tls_showing(version, None).await.unwrap()
     }
 
-    /// A TLS stream to the public port that shows a certificate, which may be another key's.
+    /// A TLS stream to the public port with a client certificate, whose key may not match.
     pub(crate) async fn tls_showing(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -256,11 +256,13 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         bundle: BundleSettings {
             max_delay: Duration::from_millis(10),
             keys_max: 40,
+            paced: false,
             clock_skew_max: None,
             ..BundleSettings::default()
         },
         download: DownloadSettings::default(),
         legacy_sha1: Vec::new(),
+        pss: Vec::new(),
         cpu_threads: 2,
     }
 }
@@ -292,7 +294,7 @@ pub(crate) struct Upload {
     pub(crate) signature: String,
 }
 
-/// Keys that nobody else has, signed by a participant.
+/// Unique keys, signed by a participant.
 pub(crate) fn signed_upload(code: &str, numbers: std::ops::Range<u64>) -> Upload {
     let body: Vec<u8> = numbers.flat_map(|number| key(code, number)).collect();
     let decoded = decode(&body, u32::MAX).unwrap();
@@ -343,7 +345,7 @@ pub(crate) fn forwarded(code: &str) -> String {
 }
 
 impl Upload {
-    /// Its request through a proxy, which does not say how long its body is.
+    /// Its request through a proxy, without a `Content-Length`.
     pub(crate) fn chunked(&self, code: &str, tag: &str) -> Vec<u8> {
         let length = format!("Content-Length: {}", self.body.len());
         let head = self.head(code, tag);
@@ -353,7 +355,7 @@ impl Upload {
         [head.as_bytes(), size.as_bytes(), &self.body, end].concat()
     }
 
-    /// The head of its request through a proxy, without the empty line.
+    /// The header of its request through a proxy, without the empty line.
     pub(crate) fn head(&self, code: &str, tag: &str) -> String {
         let (length, signature) = (self.body.len(), &self.signature);
         format!(
@@ -365,7 +367,7 @@ impl Upload {
     }
 }
 
-/// The head of a request without a body, through a proxy.
+/// A request without a body, through a proxy.
 pub(crate) fn get(path: &str, code: &str, more: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: gateway\r\n{}{more}\r\n",
@@ -373,13 +375,13 @@ pub(crate) fn get(path: &str, code: &str, more: &str) -> String {
     )
 }
 
-/// A socket on which bytes are what they are.
+/// A plain socket.
 pub(crate) struct Raw {
     stream: TcpStream,
     buffered: Vec<u8>,
 }
 
-/// An answer as it came.
+/// A response, unparsed.
 #[derive(Debug)]
 pub(crate) struct RawAnswer {
     pub(crate) head: String,
@@ -391,7 +393,7 @@ impl RawAnswer {
         self.head[9..12].parse().unwrap()
     }
 
-    /// The value of a header that is spelled exactly so.
+    /// The value of a header, by the exact case of its name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().skip(1);
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
@@ -402,7 +404,7 @@ impl RawAnswer {
     }
 }
 
-/// Longest that a test waits for the other side.
+/// Timeout of a test for the other side.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Raw {
@@ -419,24 +421,24 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends without expecting that all of it is taken.
+    /// Sends; the peer may not accept all of it.
     pub(crate) async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// Sends a whole request and reads the answer.
+    /// Sends a whole request and reads the response.
     pub(crate) async fn ask(&mut self, head: &str, body: &[u8]) -> RawAnswer {
         self.write([head.as_bytes(), b"\r\n", body].concat()).await;
         self.answer(head.starts_with("HEAD ")).await
     }
 
-    /// Sends what `get` made and reads the answer.
+    /// Sends a request made by `get` and reads the response.
     pub(crate) async fn get(&mut self, request: &str) -> RawAnswer {
         self.write(request).await;
         self.answer(false).await
     }
 
-    /// Reads one answer with a `Content-Length`.
+    /// Reads one response with a `Content-Length`.
     pub(crate) async fn answer(&mut self, without_body: bool) -> RawAnswer {
         let end = loop {
             let found = self
@@ -477,11 +479,11 @@ impl Raw {
     async fn read_more(&mut self) -> usize {
         let read = self.stream.read_buf(&mut self.buffered);
         let read = tokio::time::timeout(PATIENCE, read).await;
-        // A reset is an end, too.
+        // A reset counts as an end.
         read.expect("the gateway does something").unwrap_or(0)
     }
 
-    /// Waits until the gateway closes the connection; gives how long that took.
+    /// Waits until the gateway closes the connection; returns how long that took.
     pub(crate) async fn until_closed(&mut self) -> Duration {
         let begun = Instant::now();
         while self.read_more().await > 0 {}

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use benches::{Backend, ECDSA_P256, FULL, RSA_2048, StageFixture};
 use engine::decode::decode;
 use engine::upload::UploadRequest;
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 
 use super::rates::ratio_of;
 use crate::ratios::{Figure, Ratio};

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{DownloadBatch, DownloadRefusal};
+use super::download_batch::DownloadBatch;
+use super::refusal::DownloadRefusal;
 use crate::domain::{BatchTag, Day};
 
 /// All download batches young enough to be served, in order. Behind a lock that is held for a
@@ -51,7 +52,7 @@ impl Catalog {
             .map(|batch| batch.ordinal)
     }
 
-    /// Finds what a download asks for (wire behaviour §14, rows 5 to 7): the batch with a tag, or
+    /// Finds what a download asks for (wire §14.5 to §14.7): the batch with a tag, or
     /// the first one of a day or later.
     pub(crate) fn find(&self, date: Day, tag: Option<&str>) -> Result<Found, DownloadRefusal> {
         let batches = self.read();
@@ -72,7 +73,7 @@ impl Catalog {
         })
     }
 
-    /// Finds what an audit asks for (wire behaviour §15, rows 3 and 4): the exact day.
+    /// Finds what an audit asks for (wire §15.3 and §15.4): the exact day.
     pub(crate) fn find_exact(
         &self,
         date: Day,

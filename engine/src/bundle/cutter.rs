@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
-use super::{DownloadBatch, Serve};
+use super::download_batch::DownloadBatch;
+use super::pacing::CutBudget;
+use super::serve::Serve;
 use crate::clock::Clock;
+use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Day, Seq, UnixMillis};
 use crate::limits;
-use crate::persist::{
-    self, Database, DownloadBatchRow, NewDownloadBatch, SqlError, Store, UploadMeta, WriterState,
-};
+use crate::persist::WriterState;
 use crate::settings::BundleSettings;
 use crate::stage::timed;
+use crate::store::{DownloadBatchRow, Lease, NewDownloadBatch, Store, UploadMeta};
 
 /// The bundler thread's own.
 #[derive(Debug)]
@@ -36,10 +38,12 @@ pub(crate) struct Bundler {
 #[derive(Debug, Default)]
 pub(crate) struct BundlerState {
     store: Option<Store>,
-    lease: Option<Lease>,
+    lease: Option<HeldLease>,
     /// The newest download batch, of whatever day, as of taking the lease.
     newest: Option<DownloadBatchRow>,
     waiting: Waiting,
+    /// What may be cut for age, as of taking the lease.
+    budget: CutBudget,
     next_renewal: Option<Instant>,
     next_refresh: Option<Instant>,
     /// The day of the last tick.
@@ -48,7 +52,7 @@ pub(crate) struct BundlerState {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Lease {
+struct HeldLease {
     token: u64,
     /// By our own monotonic clock, earlier than by the database's.
     expires: Instant,
@@ -88,7 +92,7 @@ impl Bundler {
         let due = self
             .state
             .waiting
-            .due(&self.settings, self.clock.now(), now);
+            .due(&self.settings, self.state.budget, self.clock.now(), now);
         let due = due.map(|at| at.saturating_duration_since(now).max(limits::CUT_INTERVAL));
         due.unwrap_or(limits::CATALOG_INTERVAL)
             .min(limits::CATALOG_INTERVAL)
@@ -96,7 +100,7 @@ impl Bundler {
 
     fn tick(&mut self) -> Result<(), SqlError> {
         if self.state.store.is_none() {
-            self.state.store = Some(self.database.store()?);
+            self.state.store = Some(Store::open(&self.database)?);
         }
         self.follow_clock()?;
         self.hold_lease()?;
@@ -155,13 +159,13 @@ impl Bundler {
         let asked = Instant::now();
         let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
         let store = self.state.store();
-        let held = store.hold_lease(persist::Lease::Bundle, &self.holder, ttl_ms)?;
+        let held = store.hold_lease(Lease::Bundle, &self.holder, ttl_ms)?;
         let Some(token) = held else {
             self.lose_lease();
             return Ok(());
         };
         let is_new = self.state.lease.is_none_or(|lease| lease.token != token);
-        self.state.lease = Some(Lease {
+        self.state.lease = Some(HeldLease {
             token,
             expires: asked + limits::LEASE_TTL,
         });
@@ -176,6 +180,11 @@ impl Bundler {
             .as_ref()
             .map_or(Seq::ZERO, |batch| Seq(*batch.seqs.end()));
         self.state.newest = newest;
+        self.state.budget = self
+            .state
+            .store()
+            .cut_budget()?
+            .map_or(CutBudget::FULL, CutBudget::from_millis);
         self.state.waiting = Waiting {
             read_to: cut_to,
             ..Waiting::default()
@@ -189,7 +198,7 @@ impl Bundler {
     fn release_lease(&mut self) -> Result<(), SqlError> {
         if self.state.lease.is_some() {
             let store = self.state.store();
-            store.release_lease(persist::Lease::Bundle, &self.holder)?;
+            store.release_lease(Lease::Bundle, &self.holder)?;
         }
         self.lose_lease();
         Ok(())
@@ -200,7 +209,7 @@ impl Bundler {
         self.cuts.store(false, Ordering::Release);
     }
 
-    /// Learns of download batches that another gateway has cut.
+    /// Reads the download batches that another gateway has cut.
     fn refresh(&mut self) -> Result<(), SqlError> {
         let today = self.clock.now().day();
         self.serve.refresh(self.state.store(), today)
@@ -236,15 +245,10 @@ impl Bundler {
             return Ok(());
         }
         let wall = self.clock.now();
-        let waited = self.state.waiting.has_waited(&self.settings, wall, now);
-        let sizes: Vec<u32> = self
+        let mut counts = self
             .state
             .waiting
-            .uploads
-            .iter()
-            .map(|(upload, _)| upload.key_count)
-            .collect();
-        let mut counts = plan_cuts(&sizes, self.settings.keys_max, waited);
+            .cuts_due(&self.settings, self.state.budget, wall, now);
         counts.truncate(limits::CUTS_MAX);
         if counts.is_empty() {
             return Ok(());
@@ -262,6 +266,7 @@ impl Bundler {
         let mut newest = self.state.newest.clone();
         let mut uploads = self.state.waiting.uploads.iter().map(|(upload, _)| *upload);
         let (mut rows, mut batches) = (Vec::new(), Vec::new());
+        let mut budget = self.state.budget;
         for (ordinal, &count) in (after_ordinal + 1..).zip(counts) {
             let members: Vec<UploadMeta> = uploads.by_ref().take(count).collect();
             let tag = next_tag(newest.as_ref().map(|batch| batch.tag), wall.day());
@@ -274,11 +279,13 @@ impl Bundler {
             batches.push(Arc::new(DownloadBatch::new(cut.clone(), members)));
             newest = Some(cut);
             rows.push(row);
+            budget = self.draw(budget, wall);
         }
+        let full_at_ms = budget.as_millis();
         if !self
             .state
             .store()
-            .cut(lease.token, after_ordinal, &rows, wall)?
+            .cut(lease.token, after_ordinal, &rows, full_at_ms, wall)?
         {
             tracing::warn!(
                 stage = "bundle",
@@ -289,6 +296,8 @@ impl Bundler {
             return Ok(());
         }
         self.state.newest = newest;
+        self.state.budget = budget;
+        self.show_budget(wall);
         self.state
             .waiting
             .uploads
@@ -302,11 +311,25 @@ impl Bundler {
         Ok(())
     }
 
+    fn draw(&self, budget: CutBudget, wall: UnixMillis) -> CutBudget {
+        match self.settings.pacing() {
+            Some(pacing) => budget.draw(pacing, wall),
+            None => budget,
+        }
+    }
+
+    fn show_budget(&self, wall: UnixMillis) {
+        if let Some(pacing) = self.settings.pacing() {
+            let left = u32::try_from(self.state.budget.batches_left(pacing, wall));
+            metrics::gauge!("efgs_bundle_budget").set(left.unwrap_or(u32::MAX));
+        }
+    }
+
     /// In an orderly shutdown another gateway takes over at once.
     fn leave(mut self) {
         if self.state.lease.is_some()
             && let Some(store) = self.state.store.as_mut()
-            && let Err(error) = store.release_lease(persist::Lease::Bundle, &self.holder)
+            && let Err(error) = store.release_lease(Lease::Bundle, &self.holder)
         {
             tracing::warn!(stage = "bundle", error = %error, "cannot release the lease");
         }
@@ -321,22 +344,67 @@ impl BundlerState {
 }
 
 impl Waiting {
-    /// When the oldest upload with keys has waited long enough.
-    ///
-    /// By the wall clock it has waited since it was stored, by the monotonic clock since we saw it.
-    /// The wall clock may have jumped: it only ever shortens the wait.
-    fn due(&self, settings: &BundleSettings, wall: UnixMillis, now: Instant) -> Option<Instant> {
-        let (oldest, seen) = self
-            .uploads
-            .iter()
-            .find(|(upload, _)| upload.key_count > 0)?;
-        let waited = Duration::from_millis(wall.0.saturating_sub(oldest.created_at.0));
-        let by_wall = now + settings.max_delay.saturating_sub(waited);
-        Some(by_wall.min(*seen + settings.max_delay))
+    /// When there is something to cut: at once if a batch is full, else when the rest has waited long
+    /// enough.
+    fn due(
+        &self,
+        settings: &BundleSettings,
+        budget: CutBudget,
+        wall: UnixMillis,
+        now: Instant,
+    ) -> Option<Instant> {
+        let plan = self.plan(settings);
+        if plan.full.is_empty() {
+            self.rest_due(plan.rest_begins(), settings, budget, wall, now)
+        } else {
+            Some(now)
+        }
     }
 
-    fn has_waited(&self, settings: &BundleSettings, wall: UnixMillis, now: Instant) -> bool {
-        self.due(settings, wall, now).is_some_and(|at| at <= now)
+    /// How many uploads go into each download batch that is to be cut now.
+    fn cuts_due(
+        &self,
+        settings: &BundleSettings,
+        budget: CutBudget,
+        wall: UnixMillis,
+        now: Instant,
+    ) -> Vec<usize> {
+        let plan = self.plan(settings);
+        let budget = settings.pacing().map_or(budget, |pacing| {
+            (0..plan.full.len()).fold(budget, |budget, _| budget.draw(pacing, wall))
+        });
+        let due = self.rest_due(plan.rest_begins(), settings, budget, wall, now);
+        let rest = due.is_some_and(|at| at <= now).then_some(plan.rest);
+        plan.full.into_iter().chain(rest).collect()
+    }
+
+    fn plan(&self, settings: &BundleSettings) -> CutPlan {
+        let key_counts = self.uploads.iter().map(|(upload, _)| upload.key_count);
+        plan_cuts(key_counts, settings.keys_max)
+    }
+
+    /// When the uploads from `begins` on, which fill no batch, are to be cut: when the oldest of
+    /// them with keys has waited for `max_delay`, and for the budget.
+    fn rest_due(
+        &self,
+        begins: usize,
+        settings: &BundleSettings,
+        budget: CutBudget,
+        wall: UnixMillis,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut rest = self.uploads.iter().skip(begins);
+        let (oldest, seen) = rest.find(|(upload, _)| upload.key_count > 0)?;
+        // By the wall clock it has waited since it was stored, by the monotonic clock since we saw
+        // it. The wall clock may have jumped: it only ever shortens the wait.
+        let waited = Duration::from_millis(wall.0.saturating_sub(oldest.created_at.0));
+        let at_age = |age: Duration| (now + age.saturating_sub(waited)).min(*seen + age);
+        let due = at_age(settings.max_delay);
+        let Some(pacing) = settings.pacing() else {
+            return Some(due);
+        };
+        let budgeted = (now + budget.wait(pacing, wall)).min(at_age(pacing.interval));
+        Some(due.max(budgeted))
     }
 }
 
@@ -378,117 +446,46 @@ fn new_batch(tag: BatchTag, members: &[UploadMeta]) -> NewDownloadBatch {
     }
 }
 
-/// How many of the waiting uploads (given by their key counts, in order) go into each download
-/// batch that is cut now.
+/// How the waiting uploads are divided into download batches, in order.
+#[derive(Debug, PartialEq, Eq)]
+struct CutPlan {
+    /// How many uploads go into each full batch.
+    full: Vec<usize>,
+    /// How many uploads are left behind them.
+    rest: usize,
+}
+
+impl CutPlan {
+    /// Position of the first upload behind the full batches.
+    fn rest_begins(&self) -> usize {
+        self.full.iter().sum()
+    }
+}
+
+/// Divides the waiting uploads (given by their key counts, in order) into download batches.
 ///
-/// A batch takes uploads as long as their keys fit; an upload that does not fit closes it. What
-/// does not fill a batch is cut only when it `has_waited`. An upload beyond the limit is a batch of
-/// its own. Uploads without keys never make a batch, they go along.
-fn plan_cuts(key_counts: &[u32], keys_max: u32, has_waited: bool) -> Vec<usize> {
-    let mut cuts = Vec::new();
+/// A batch takes uploads as long as their keys fit; an upload that does not fit closes it. An upload
+/// beyond the limit is a batch of its own. Uploads without keys never make a batch, they go along.
+fn plan_cuts(key_counts: impl Iterator<Item = u32>, keys_max: u32) -> CutPlan {
+    let mut full = Vec::new();
     let (mut uploads, mut keys) = (0, 0_u32);
-    for &key_count in key_counts {
+    for key_count in key_counts {
         if keys > 0 && keys.saturating_add(key_count) > keys_max {
-            cuts.push(uploads);
+            full.push(uploads);
             (uploads, keys) = (0, 0);
         }
         uploads += 1;
         keys = keys.saturating_add(key_count);
     }
-    if keys >= keys_max || (has_waited && keys > 0) {
-        cuts.push(uploads);
+    if keys >= keys_max {
+        full.push(uploads);
+        uploads = 0;
     }
-    cuts
+    CutPlan {
+        full,
+        rest: uploads,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::Country;
-
-    #[test]
-    fn fills_batches_first_fit_then_stops() {
-        // The reference's own test: limit 9, uploads of 5, 5, 5, 5, 3 make batches of 5, 5, 5, 8.
-        assert_eq!(plan_cuts(&[5, 5, 5, 5, 3], 9, true), [1, 1, 1, 2]);
-    }
-
-    #[test]
-    fn keeps_an_unfilled_batch_waiting() {
-        assert_eq!(plan_cuts(&[5, 5, 5, 5, 3], 9, false), [1, 1, 1]);
-        assert_eq!(plan_cuts(&[4, 4], 9, false), [0; 0]);
-        assert_eq!(
-            plan_cuts(&[4, 5], 9, false),
-            [2],
-            "a batch that is exactly full"
-        );
-    }
-
-    #[test]
-    fn gives_an_upload_beyond_the_limit_a_batch_of_its_own() {
-        assert_eq!(plan_cuts(&[2, 20, 2], 9, false), [1, 1]);
-        assert_eq!(plan_cuts(&[20], 9, false), [1]);
-        assert_eq!(plan_cuts(&[u32::MAX, u32::MAX], 9, false), [1, 1]);
-    }
-
-    #[test]
-    fn never_makes_a_batch_of_uploads_without_keys() {
-        assert_eq!(plan_cuts(&[0, 0], 9, true), [0; 0]);
-        assert_eq!(plan_cuts(&[0, 3, 0], 9, true), [3]);
-        assert_eq!(plan_cuts(&[0, 9, 0, 1], 9, false), [3], "they go along");
-    }
-
-    #[test]
-    fn numbers_batches_from_one_each_day_and_never_goes_back() {
-        let tag = |text| BatchTag::parse(text).unwrap();
-        let day = |text| Day::parse_iso(text).unwrap();
-        let next = |last, today| next_tag(last, day(today)).to_string();
-        assert_eq!(next(None, "2020-10-06"), "20201006-1");
-        assert_eq!(next(Some(tag("20201006-9")), "2020-10-06"), "20201006-10");
-        assert_eq!(next(Some(tag("20201006-9")), "2020-10-07"), "20201007-1");
-        assert_eq!(next(Some(tag("20201006-9")), "2020-10-05"), "20201006-10");
-    }
-
-    #[test]
-    fn waits_no_longer_when_the_clock_jumps_back() {
-        let settings = BundleSettings {
-            max_delay: Duration::from_secs(2),
-            ..Default::default()
-        };
-        let seen = Instant::now();
-        let upload = UploadMeta {
-            seq: Seq(1),
-            country: Country::parse("DE").unwrap(),
-            key_count: 1,
-            created_at: UnixMillis(100_000),
-        };
-        let waiting = Waiting {
-            uploads: [(upload, seen)].into(),
-            read_to: Seq(1),
-        };
-        let due = |wall| waiting.due(&settings, UnixMillis(wall), seen).unwrap() - seen;
-        assert_eq!(due(100_000), Duration::from_secs(2));
-        assert_eq!(due(101_500), Duration::from_millis(500));
-        assert_eq!(due(900_000), Duration::ZERO);
-        assert_eq!(due(10), Duration::from_secs(2));
-    }
-
-    proptest! {
-        #[test]
-        fn cuts_in_order_within_the_limit(sizes in prop::collection::vec(0u32..12, 0..40), waited: bool) {
-            let cuts = plan_cuts(&sizes, 9, waited);
-            let mut rest = sizes.as_slice();
-            for count in cuts {
-                let (batch, behind) = rest.split_at(count);
-                let with_keys: Vec<_> = batch.iter().filter(|&&keys| keys > 0).collect();
-                prop_assert!(batch.iter().sum::<u32>() <= 9 || with_keys.len() == 1);
-                prop_assert!(!with_keys.is_empty());
-                rest = behind;
-            }
-            let left: u32 = rest.iter().sum();
-            let left_max = if waited { 0 } else { 8 };
-            prop_assert!(left <= left_max);
-        }
-    }
-}
+mod tests;

@@ -8,20 +8,22 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::catalog::Found;
-use super::{
-    AuditEntry, Bundle, BundleCache, BundleKey, Catalog, Download, DownloadBatch, DownloadError,
-    DownloadRefusal, DownloadRequest, FreshSegments,
-};
+use super::cache::BundleCache;
+use super::catalog::{Catalog, Found};
+use super::download::{Download, DownloadRequest};
+use super::download_batch::{Bundle, BundleKey, DownloadBatch};
+use super::fresh::FreshSegments;
+use super::refusal::{DownloadError, DownloadRefusal};
 use crate::clock::Clock;
+use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Country, Day, Format};
-use crate::error::{Failure, Overload, OverloadBound, StartError};
+use crate::failure::{DatabaseError, Failure, StartError, chain};
 use crate::limits;
-use crate::persist::{Database, DownloadBatchRow, KeptStore, SqlError, Store};
-use crate::seal::Keys;
+use crate::overload::{Overload, OverloadBound};
+use crate::seal::{Keys, seal_context};
 use crate::stage::timed;
 use crate::statistics::DownloadCounts;
-use crate::upload::seal_context;
+use crate::store::{AuditEntry, CachedStore, DownloadBatchRow, DownloadPlace, Store};
 
 /// Who waits for a download.
 pub(crate) type DownloadReply = Box<dyn FnOnce(Result<Download, DownloadError>) + Send>;
@@ -42,7 +44,7 @@ pub(crate) struct Serve {
     counts: Arc<DownloadCounts>,
 }
 
-/// Who waits for which cold bundle: it is read once.
+/// Waiters per cold bundle, which is read once for all of them (single flight).
 #[derive(Debug, Default)]
 struct Waiting {
     by_bundle: HashMap<BundleKey, Vec<Waiter>>,
@@ -54,7 +56,9 @@ struct Waiting {
 enum Wait {
     /// Nobody else waits for the bundle: it is to be read.
     First,
-    Behind,
+    /// A read for others is under way: its result is this one's, too.
+    Joined,
+    /// Too many wait already.
     Full(Waiter),
 }
 
@@ -69,7 +73,7 @@ impl Waiting {
         if of_bundle.len() == 1 {
             Wait::First
         } else {
-            Wait::Behind
+            Wait::Joined
         }
     }
 
@@ -210,7 +214,7 @@ impl Serve {
             return Ok(Vec::new());
         };
         let seqs = *first.seqs.start()..=*last.seqs.end();
-        store.settle_what_was_read()?;
+        store.make_reads_durable()?;
         let uploads = store.read_upload_range(&seqs)?;
         let mut uploads = uploads.into_iter().peekable();
         let with_members = |row: DownloadBatchRow| {
@@ -229,7 +233,7 @@ impl Serve {
         }
     }
 
-    /// The oldest day that can be asked for (wire behaviour §14, row 4).
+    /// The oldest day that can be asked for (wire §14.4).
     fn oldest_day(&self, today: Day) -> Day {
         today.minus_days(self.max_age_days)
     }
@@ -291,11 +295,15 @@ impl Serve {
             reply,
         };
         let key = (batch.ordinal, format);
-        // The lock ends before anybody is answered.
+        // Single flight: under the lock exactly one waiter of a bundle is the first, and only that one
+        // submits a read; `hand_out` takes all waiters at once, under the same lock. Whoever comes
+        // after that finds the bundle in the cache, which `read` fills before; or, if it looked
+        // before and joins now, is the first of the next read, which finds the cache warm. The lock
+        // ends with this statement: no reply runs under it.
         let wait = self.lock_waiting().add(key, waiter);
         match wait {
             Wait::First => self.submit(Job::Read { batch, format }),
-            Wait::Behind => {}
+            Wait::Joined => {}
             Wait::Full(waiter) => {
                 (waiter.reply)(Err(Overload::at(OverloadBound::ColdReads).into()));
             }
@@ -305,7 +313,12 @@ impl Serve {
     /// An answer, counted.
     fn answer(&self, found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
         let download = Download::new(found.batch, found.next, bundle, reader);
-        self.counts.count(self.clock.now().day(), &download);
+        let place = DownloadPlace {
+            country: download.reader,
+            day: self.clock.now().day(),
+            batch: download.batch.tag,
+        };
+        self.counts.count(place, download.key_count());
         download
     }
 
@@ -348,12 +361,12 @@ impl Serve {
 
     /// A reader thread.
     fn work(&self, database: &Database, jobs: &Receiver<Job>) {
-        let mut connection = KeptStore::new(database.clone());
+        let mut connection = CachedStore::new(database.clone());
         for job in jobs {
             let store = match connection.store() {
                 Ok(store) => store,
                 Err(error) => {
-                    // Who is queued would only wait for the same.
+                    // What is queued would only wait for the same.
                     self.refuse_unconnected(std::iter::once(job).chain(jobs.try_iter()), &error);
                     continue;
                 }
@@ -362,7 +375,7 @@ impl Serve {
             match catch_unwind(AssertUnwindSafe(|| self.run(job, store))) {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(_) => self.give_up(reading),
+                Err(_) => self.fail_waiters(reading),
             }
             // A connection on which something failed is not used again.
             connection.close();
@@ -375,13 +388,13 @@ impl Serve {
             self.refuse(job, || {
                 let source = "not connected".into();
                 let doing = "connecting for a download";
-                Failure::Database(crate::error::DatabaseError { doing, source }).into()
+                Failure::Database(DatabaseError { doing, source }).into()
             });
         }
     }
 
-    /// After a panic: who waited for the bundle is told; who waited for an audit went with the job.
-    fn give_up(&self, reading: Option<BundleKey>) {
+    /// After a panic: answers those that wait for the bundle. The reply of an audit went with the job.
+    fn fail_waiters(&self, reading: Option<BundleKey>) {
         metrics::counter!("efgs_panics_total").increment(1);
         let Some((ordinal, format)) = reading else {
             return;
@@ -485,10 +498,7 @@ impl Serve {
             );
             let doing = "reading a bundle";
             let source = source.into();
-            return Err(Failure::Database(crate::error::DatabaseError {
-                doing,
-                source,
-            }));
+            return Err(Failure::Database(DatabaseError { doing, source }));
         }
         Ok(Bundle {
             format: Format::Protobuf,
@@ -503,15 +513,15 @@ impl Serve {
         bundle: Result<Arc<Bundle>, Failure>,
     ) {
         if let Err(error) = &bundle {
-            tracing::error!(stage = "serve", batchTag = %batch.tag, error = %error, "cannot read a bundle");
+            tracing::error!(stage = "serve", batchTag = %batch.tag, error = %chain(error), "cannot read a bundle");
         }
         for waiter in self.take_waiters(batch.ordinal, format) {
             (waiter.reply)(match &bundle {
                 Ok(bundle) => Ok(self.answer(waiter.found, Arc::clone(bundle), waiter.reader)),
                 Err(Failure::Unseal(error)) => Err(Failure::Unseal(*error).into()),
                 Err(error) => {
-                    let (doing, source) = ("reading a bundle", error.to_string().into());
-                    Err(Failure::Database(crate::error::DatabaseError { doing, source }).into())
+                    let (doing, source) = ("reading a bundle", chain(error).into());
+                    Err(Failure::Database(DatabaseError { doing, source }).into())
                 }
             });
         }
@@ -546,7 +556,7 @@ fn answer_error<T>(
 }
 
 /// Lists a batch's uploads: in order, the caller's own last (FI slices the whole list without
-/// skipping its own, wire behaviour §15).
+/// skipping its own, wire §15).
 fn read_audit(
     country: Country,
     batch: &DownloadBatch,

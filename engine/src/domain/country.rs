@@ -1,6 +1,7 @@
 //! Two-letter country codes.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A participant's country: exactly two upper-case ASCII letters, as in its certificate row.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +34,15 @@ impl Country {
     /// The two letters.
     pub const fn letters(self) -> [u8; 2] {
         self.0
+    }
+}
+
+/// As [`Country::parse`].
+impl FromStr for Country {
+    type Err = CountryError;
+
+    fn from_str(text: &str) -> Result<Self, CountryError> {
+        Self::parse(text)
     }
 }
 

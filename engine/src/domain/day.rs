@@ -32,7 +32,7 @@ impl Day {
     }
 
     /// Reads `yyyy-MM-dd`; an offset suffix (`Z`, `+02:00`) is tolerated and ignored, as the
-    /// reference does (wire behaviour §14, row 3).
+    /// reference does (wire §14.3).
     ///
     /// # Errors
     /// When the text is anything else, or no day of the calendar.

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Thumbprint(pub [u8; 32]);
 
 /// SHA-256 over an upload's ordered canonical text. Tells a replay from a different content under
-/// a taken upload tag (design, semantics 3).
+/// a taken upload tag (decision 3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentDigest(pub [u8; 32]);
 
@@ -41,7 +41,7 @@ impl Thumbprint {
     }
 
     /// The form that the reference stores and emits: lower-case hex without leading zero digits,
-    /// padded to 64 only when 63 remain (wire behaviour §4.1, defect A-1). FI compares it.
+    /// padded to 64 only when 63 remain (wire §4.1, defect A-1). FI compares it.
     pub fn legacy_hex(&self) -> String {
         let full = self.to_string();
         match full.trim_start_matches('0') {

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::Day;
+use super::day::Day;
 
 /// A participant's own name for an upload: 1 to 64 visible ASCII characters, compared as exact
-/// bytes, unique per country (design, semantics 3 and 14).
+/// bytes, unique per country (decisions 3 and 14).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadTag(Box<str>);
 

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{ChainBatch, ImportError, Note, Run, UrlCheck, reading};
-use crate::callbacks::CallbackId;
-use crate::domain::{BatchTag, Country};
+use super::error::ImportError;
+use super::note::Note;
+use super::{ChainBatch, Run, UrlCheck, reading};
+use crate::domain::{BatchTag, CallbackId, Country};
 use crate::limits;
-use crate::persist::{ImportedSubscription, ReferenceSubscription};
+use crate::store::{ImportedSubscription, ReferenceSubscription};
 
 impl Run<'_> {
     /// The subscriptions to import. What is still to be delivered is delivered by the gateway.

@@ -4,15 +4,13 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::ImportError;
 use super::column::Columns;
+use super::error::ImportError;
 use crate::decode::decode;
-use crate::domain::{ContentDigest, Country, KeyIdentity, UnixMillis, UploadTag};
-use crate::persist::{PAYLOAD, ReferenceKey};
-use crate::seal::Keys;
-use crate::upload::seal_context;
-use crate::wire::canonical::CanonicalBytes;
-use crate::wire::json::REPORT_TYPES;
+use crate::domain::{ContentDigest, Country, KeyIdentity, REPORT_TYPES, UnixMillis, UploadTag};
+use crate::seal::{Keys, seal_context};
+use crate::store::{PAYLOAD, ReferenceKey};
+use crate::verify::CanonicalBytes;
 use crate::wire::protobuf::{KeyFields, write_key};
 
 /// An upload with all that comes from its keys.

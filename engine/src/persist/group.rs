@@ -1,29 +1,31 @@
-//! A group commit on its way: which uploads go into one transaction, and the thread that writes
-//! them while the writer makes the next group ready.
+//! Group commit: which uploads go into one transaction, and the thread that commits it while the
+//! writer prepares the next group.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::connection::SqlError;
-use super::{Store, Submission};
+use super::submission::Submission;
+use crate::database::SqlError;
 use crate::dedup::Fingerprints;
 use crate::domain::{Country, Seq, UploadTag};
 use crate::limits;
+use crate::store::{FORMAT_VERSION, Store, UploadRow};
 use crate::upload::SealedBatch;
 
-/// What the uploads of a group have, that no two of them and none of the next group may share
-/// before it is decided.
+/// Tags and keys of the uploads of a group. No two of them, and none of the next group, may share
+/// one until the group's commit has succeeded or failed.
 #[derive(Debug, Default)]
-pub(super) struct Members {
+pub(super) struct GroupKeys {
     identities: Fingerprints,
     tags: HashSet<(Country, UploadTag)>,
     bytes: usize,
 }
 
-impl Members {
-    /// Whether an upload shares a tag or a key with a member; in doubt it does.
+impl GroupKeys {
+    /// Whether an upload shares a tag or a key with the group; a fingerprint that collides counts as
+    /// shared.
     pub(super) fn share_with(&self, batch: &SealedBatch) -> bool {
         !self.tags.is_empty()
             && (self.tags.contains(&(batch.country, batch.tag.clone()))
@@ -48,17 +50,17 @@ impl Members {
     }
 }
 
-/// A judged group, to be written at `first` and the positions after it.
+/// A re-checked group, to be written at `first` and the positions after it.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) store: Store,
     pub(super) group: Vec<Submission>,
     pub(super) first: Seq,
-    /// Whether the end of the log is claimed.
-    pub(super) claimed: bool,
+    /// Whether the tail of the log is locked.
+    pub(super) log_is_locked: bool,
 }
 
-/// What became of it.
+/// A job with its outcome.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) store: Store,
@@ -67,7 +69,7 @@ pub(super) struct Written {
     pub(super) took: Duration,
 }
 
-/// The commit thread: waits for the database, so that the writer need not. Has one job at most.
+/// The commit thread: waits for the database, so that the writer need not. It has at most one job.
 #[derive(Debug)]
 pub(super) struct Committer {
     jobs: Sender<Job>,
@@ -101,18 +103,38 @@ impl Committer {
 
 impl Job {
     fn write(mut self) -> Written {
-        let append = match self.claimed {
-            true => Store::append_claimed,
+        let append = match self.log_is_locked {
+            true => Store::append_locked,
             false => Store::append,
         };
-        let batches: Vec<_> = self.group.iter().map(|one| &one.batch).collect();
+        let rows: Vec<_> = (self.first.0..)
+            .zip(&self.group)
+            .map(|(seq, submission)| row(seq, &submission.batch))
+            .collect();
         let started = Instant::now();
-        let outcome = append(&mut self.store, self.first, &batches);
+        let outcome = append(&mut self.store, &rows);
         Written {
             took: started.elapsed(),
             store: self.store,
             group: self.group,
             outcome,
         }
+    }
+}
+
+pub(super) fn row(seq: u64, batch: &SealedBatch) -> UploadRow<'_> {
+    UploadRow {
+        seq: Seq(seq),
+        created_at: batch.created_at,
+        country: batch.country,
+        tag: &batch.tag,
+        key_count: batch.key_count,
+        format_version: FORMAT_VERSION,
+        uploader: &batch.uploader,
+        signer: &batch.signer,
+        content: &batch.content,
+        batch_signature: &batch.batch_signature,
+        identities: &batch.probe.identities,
+        sealed: &batch.sealed,
     }
 }

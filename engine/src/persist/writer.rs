@@ -3,88 +3,41 @@
 //! It keeps the exact set of identities and the tags up to position S, and appends at S+1. Whatever
 //! waits goes into one transaction, within a bound of bytes: a slow disk makes groups grow.
 //!
-//! While the database writes a group, the writer makes the next one ready: it adds the identities
-//! of the group before to the set, and judges what comes in against the set and the group that is
-//! being written. What shares a tag or a key with that group is put off until it is decided. If the
-//! group is stored, the next one is judged; if not, everything is judged again.
+//! Commit and preparation overlap. While the commit thread waits for the database, the writer
+//! applies the group before to the set, and re-checks incoming uploads against the set and the keys
+//! of the group that is being committed. An upload that shares a tag or a key with that group is
+//! deferred until its outcome is known. If the group is stored, the next one is committed as it is;
+//! if not, both are re-checked.
 //!
-//! When the database says that S+1 is taken, or does not say what became of a commit, the writer reads
-//! what is newer than S and judges everything again: an upload that turns out to be stored is
-//! answered like any replay, so both cases need no code of their own. A group that has lost S+1 too
-//! often claims the end of the log, and then nobody is faster.
+//! When the database says that S+1 is taken, or does not say how a commit ended, the writer reads
+//! what is newer than S and re-checks everything: an upload that turns out to be stored is answered
+//! like any replay, so both cases need no code of their own. A group that has lost S+1 too often
+//! locks the tail of the log, and then nobody else can append first.
 
 mod follow;
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, never, select};
+use crossbeam::channel::{Receiver, RecvTimeoutError, never, select};
 
-use follow::Hold;
-
-use super::connection::{SqlError, UniqueIndex};
-use super::group::{Committer, Job, Members, Written};
-use super::{Database, LogEntry, Store};
-use crate::bundle::FreshSegments;
-use crate::dedup::{IdentitySet, IdentitySetWriter, RecentIdentities, TagIndex, TagState};
-use crate::domain::{Day, KeyIdentity, Seq};
-use crate::error::{DatabaseError, Failure, Rejection, StartError, UploadError};
+use super::access::LogAccess;
+use super::after_commit::AfterCommit;
+use super::group::{Committer, GroupKeys, Job, Written};
+use super::state::WriterState;
+use super::submission::{Submission, answer, refuse_all};
+use crate::database::{Database, SqlError, UniqueIndex};
+use crate::dedup::{IdentitySetWriter, RecentIdentities, TagIndex, TagState};
+use crate::domain::{Day, KeyIdentity, Seq, UnixMillis};
+use crate::failure::{DatabaseError, StartError, chain};
+use crate::fair_queue::FairQueue;
 use crate::limits;
 use crate::stage::took;
-use crate::turns::Turns;
-use crate::upload::{Receipt, Reply, SealedBatch};
-
-/// An upload on its last way, and who waits for it.
-pub(crate) struct Submission {
-    pub(crate) batch: SealedBatch,
-    pub(crate) reply: Reply,
-}
-
-impl fmt::Debug for Submission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Submission").field(&self.batch).finish()
-    }
-}
-
-/// What others see of the writer.
-#[derive(Debug)]
-pub(crate) struct WriterState {
-    pub(crate) set: Arc<IdentitySet>,
-    pub(crate) tags: Arc<TagIndex>,
-    /// Whether the database answered at the last attempt.
-    pub(crate) database_available: AtomicBool,
-    /// Log positions known to be in the database.
-    position: AtomicU64,
-    /// Identities and tags of uploads of earlier days are to be forgotten.
-    kept_since: Mutex<Option<Day>>,
-}
-
-impl WriterState {
-    /// The last log position that this gateway knows.
-    pub(crate) fn position(&self) -> Seq {
-        Seq(self.position.load(Ordering::Acquire))
-    }
-
-    /// Lets the writer forget identities and tags of uploads that were stored before a day, by and
-    /// by. The day never goes back.
-    pub(crate) fn forget_before(&self, day: Day) {
-        let mut kept_since = self
-            .kept_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *kept_since = Some(day).max(*kept_since);
-    }
-
-    fn kept_since(&self) -> Option<Day> {
-        *self
-            .kept_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::store::{LogEntry, Store};
+use crate::upload::{Receipt, Rejection};
 
 /// The writer thread's own.
 pub(crate) struct Writer {
@@ -93,33 +46,32 @@ pub(crate) struct Writer {
     set: IdentitySetWriter,
     recent: RecentIdentities,
     state: Arc<WriterState>,
-    fresh: Arc<FreshSegments>,
-    /// Wakes the bundler after a commit; bounded by one, since one wake is as good as many.
-    wake_bundler: Sender<()>,
+    after_commit: Box<dyn AfterCommit>,
     position: Seq,
-    /// Stored, but not in the set yet, in the order of the log up to `position`.
-    not_inserted: Vec<NotInserted>,
+    /// Stored, but not applied to the set yet; in the order of the log, up to `position`.
+    unapplied: Vec<Unapplied>,
     committer: Committer,
-    /// Of the group that is being settled, and perhaps of uploads that were once in it.
-    settling: Members,
-    /// What came in and is in no group yet; participants take turns.
-    waiting: Turns<Submission>,
-    /// The next group, and its members. Judged, as far as it could be.
-    gathered: Vec<Submission>,
-    gathered_members: Members,
+    /// Keys of the group that is being committed, and perhaps of uploads that were once in it.
+    committing: GroupKeys,
+    /// Incoming uploads that are in no group yet.
+    waiting: FairQueue<Submission>,
+    /// The next group, re-checked as far as possible, and its keys.
+    next_group: Vec<Submission>,
+    next_keys: GroupKeys,
     /// Everything before this day is forgotten.
     forgotten_before: Option<Day>,
-    /// Since when there is no connection to be had.
-    away_since: Option<Instant>,
-    /// How long to wait for one.
-    patience: Duration,
-    /// Submissions that share a tag or a key with one of the group before: next group's first.
+    /// Since when no connection can be opened.
+    unavailable_since: Option<Instant>,
+    /// How long to retry before a group fails.
+    retry_for: Duration,
+    /// Submissions that share a tag or a key with the group before or the next one; they are
+    /// re-checked first, once that group's outcome is known.
     deferred: VecDeque<Submission>,
 }
 
-/// An upload that was stored, as far as the set is concerned.
+/// A stored upload that the set does not have yet.
 #[derive(Debug)]
-struct NotInserted {
+struct Unapplied {
     seq: Seq,
     day: Day,
     identities: Vec<KeyIdentity>,
@@ -128,9 +80,9 @@ struct NotInserted {
 /// How an attempt to commit ended.
 enum Attempt {
     Done,
-    /// Another gateway was faster.
+    /// Another gateway has appended at the position first.
     LostRace,
-    /// Judge again: something has changed, or the outcome is unknown.
+    /// Re-check: something has changed, or the outcome is unknown.
     Again,
     /// Trying again does not help.
     Failed(DatabaseError),
@@ -141,9 +93,8 @@ impl Writer {
     pub(crate) fn start(
         database: Database,
         store: &mut Store,
-        since: crate::domain::UnixMillis,
-        fresh: Arc<FreshSegments>,
-        wake_bundler: Sender<()>,
+        since: UnixMillis,
+        after_commit: Box<dyn AfterCommit>,
     ) -> Result<Self, StartError> {
         let reading = |error: SqlError| database.unreachable(error);
         let position = store.log_end().map_err(reading)?;
@@ -160,7 +111,7 @@ impl Writer {
             .map_err(reading)?;
         set.announce(position);
         set.publish(position);
-        let own = database.store().map_err(reading)?;
+        let own = Store::open(&database).map_err(reading)?;
         let state = Arc::new(WriterState {
             set: Arc::clone(set.shared()),
             tags,
@@ -174,18 +125,17 @@ impl Writer {
             set,
             recent: RecentIdentities::behind(position),
             state,
-            fresh,
-            wake_bundler,
+            after_commit,
             position,
-            not_inserted: Vec::new(),
+            unapplied: Vec::new(),
             committer: Committer::start().map_err(StartError::Threads)?,
-            settling: Members::default(),
-            waiting: Turns::default(),
-            gathered: Vec::new(),
-            gathered_members: Members::default(),
+            committing: GroupKeys::default(),
+            waiting: FairQueue::default(),
+            next_group: Vec::new(),
+            next_keys: GroupKeys::default(),
             forgotten_before: None,
-            away_since: None,
-            patience: limits::DATABASE_PATIENCE,
+            unavailable_since: None,
+            retry_for: limits::DATABASE_RETRY_MAX,
             deferred: VecDeque::new(),
         })
     }
@@ -197,9 +147,9 @@ impl Writer {
     /// Works until all senders are gone and everything sent is answered.
     pub(crate) fn run(mut self, submissions: &Receiver<Submission>) {
         loop {
-            match self.next_group(submissions) {
+            match self.take_group(submissions) {
                 Ok(group) if group.is_empty() => self.follow(),
-                Ok(group) => self.settle(group, submissions),
+                Ok(group) => self.commit_group(group, submissions),
                 Err(RecvTimeoutError::Timeout) => self.follow(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -207,7 +157,7 @@ impl Writer {
         }
     }
 
-    /// Forgets a little of what is to be forgotten: the next upload does not wait for long.
+    /// Forgets expired identities for a short while at a time, so that the next upload does not wait.
     fn forget(&mut self) {
         let Some(kept_since) = self.state.kept_since() else {
             return;
@@ -222,16 +172,18 @@ impl Writer {
         }
     }
 
-    /// What was gathered while the last group was written; else waits for a submission, and takes
-    /// whatever else waits, within the bounds.
-    fn next_group(
+    /// The group that was prepared during the last commit; without one, waits for a submission and
+    /// takes whatever else is queued, within the bounds.
+    fn take_group(
         &mut self,
         submissions: &Receiver<Submission>,
     ) -> Result<Vec<Submission>, RecvTimeoutError> {
-        self.settling.clear();
-        self.gather_deferred();
-        if self.gathered.is_empty() {
-            self.insert_stored();
+        // The group before has been answered: its keys are in the set or will be before the next
+        // re-check, so nothing is to be deferred for them any more.
+        self.committing.clear();
+        self.readmit_deferred();
+        if self.next_group.is_empty() {
+            self.apply_stored();
             if self.deferred.is_empty() && self.waiting.is_empty() {
                 let first = submissions.recv_timeout(limits::FOLLOW_INTERVAL)?;
                 self.waiting.push(first.batch.country, first);
@@ -239,135 +191,140 @@ impl Writer {
             for submission in submissions.try_iter() {
                 self.waiting.push(submission.batch.country, submission);
             }
-            self.gather_waiting();
+            self.fill_next_group();
         }
-        std::mem::swap(&mut self.settling, &mut self.gathered_members);
-        Ok(std::mem::take(&mut self.gathered))
+        // From here on this group is the one that incoming submissions are compared with.
+        // `next_keys` gets the empty keys, with their memory.
+        std::mem::swap(&mut self.committing, &mut self.next_keys);
+        Ok(std::mem::take(&mut self.next_group))
     }
 
     /// Fills the next group.
-    fn gather_waiting(&mut self) {
+    fn fill_next_group(&mut self) {
         while self.has_room()
             && let Some(submission) = self.waiting.pop()
         {
-            self.gather(submission);
+            self.add_or_defer(submission);
         }
     }
 
     /// Whether the next group takes more.
     fn has_room(&self) -> bool {
-        !self.gathered_members.are_full() && self.deferred.len() < limits::GROUP_DEFERRED_MAX
+        !self.next_keys.are_full() && self.deferred.len() < limits::GROUP_DEFERRED_MAX
     }
 
-    /// What was put off is judged now that the group before is decided, so that it is not put off
-    /// again and again by others.
-    fn gather_deferred(&mut self) {
+    /// Re-checks what was deferred, now that the outcome of the group before is known. Comes before
+    /// anything new, so that a submission is not deferred again and again.
+    fn readmit_deferred(&mut self) {
         for submission in std::mem::take(&mut self.deferred) {
-            if let Some(submission) = self.judge_one(submission) {
-                self.gather(submission);
+            if let Some(submission) = self.recheck_one(submission) {
+                self.add_or_defer(submission);
             }
         }
     }
 
-    /// Adds a submission to the next group, answers it if that can be done now, or puts it off.
-    fn gather(&mut self, submission: Submission) {
+    /// Adds a submission to the next group, answers it if that can be done now, or defers it.
+    fn add_or_defer(&mut self, submission: Submission) {
         let batch = &submission.batch;
-        if self.settling.share_with(batch) || self.gathered_members.share_with(batch) {
+        // Whether such a key is a duplicate depends on a commit whose outcome is unknown.
+        if self.committing.share_with(batch) || self.next_keys.share_with(batch) {
             self.deferred.push_back(submission);
-        } else if let Some(submission) = self.judge_one(submission) {
-            self.gathered_members.add(&submission.batch);
-            self.gathered.push(submission);
+        } else if let Some(submission) = self.recheck_one(submission) {
+            self.next_keys.add(&submission.batch);
+            self.next_group.push(submission);
         }
     }
 
     /// Answers every submission of a group, whatever it takes, within a bound of time.
-    fn settle(&mut self, mut group: Vec<Submission>, submissions: &Receiver<Submission>) {
+    fn commit_group(&mut self, mut group: Vec<Submission>, submissions: &Receiver<Submission>) {
         let arrived = Instant::now();
         let mut begun = arrived;
         let mut lost_races = 0;
         loop {
             let position = self.position;
-            let hold = self.take_hold(lost_races);
-            group = self.judge(group);
+            let access = self.acquire(lost_races);
+            group = self.recheck(group);
             if group.is_empty() {
-                return self.let_go(hold);
+                return self.release(access);
             }
-            let attempt = self.try_commit(&mut group, hold, submissions);
+            let attempt = self.try_commit(&mut group, access, submissions);
             if self.position > position {
-                // Others were faster: the database is well.
+                // Others have appended meanwhile: the database is well.
                 begun = Instant::now();
             }
             lost_races += u32::from(matches!(attempt, Attempt::LostRace));
             let failure = match attempt {
                 Attempt::Done => return,
-                Attempt::LostRace | Attempt::Again if self.is_patient(arrived, begun) => continue,
+                Attempt::LostRace | Attempt::Again if self.may_retry(arrived, begun) => continue,
                 Attempt::LostRace | Attempt::Again => unavailable(),
                 // One of many may be what the database refuses: the others need not go with it.
                 Attempt::Failed(_) if group.len() > 1 => {
-                    return self.settle_each(group, submissions);
+                    return self.commit_each(group, submissions);
                 }
                 Attempt::Failed(error) => error,
             };
             // A last look: a commit that did not answer may have gone through.
-            if hold != Hold::Nothing && self.connected().is_some() {
-                group = self.judge(group);
+            if access != LogAccess::Unavailable && self.connected().is_some() {
+                group = self.recheck(group);
             }
-            return self.give_up(group, &failure, submissions);
+            return self.fail_group(group, &failure, submissions);
         }
     }
 
-    fn settle_each(&mut self, group: Vec<Submission>, submissions: &Receiver<Submission>) {
+    fn commit_each(&mut self, group: Vec<Submission>, submissions: &Receiver<Submission>) {
         let mut rest = group.into_iter();
         while let Some(one) = rest.next() {
-            self.settle(vec![one], submissions);
-            if self.away_since.is_some() {
-                let rest = self.judge(rest.collect());
-                return self.give_up(rest, &unavailable(), submissions);
+            self.commit_group(vec![one], submissions);
+            if self.unavailable_since.is_some() {
+                let rest = self.recheck(rest.collect());
+                return self.fail_group(rest, &unavailable(), submissions);
             }
         }
     }
 
-    /// Refuses a group. If the database is away, who is queued behind the group is refused with it:
-    /// else a queue would add up the waits of its groups.
-    fn give_up(
+    /// Refuses a group. If the database is unavailable, everything queued behind the group is refused
+    /// with it: else a queue would add up the waits of its groups.
+    fn fail_group(
         &mut self,
         mut group: Vec<Submission>,
         failure: &DatabaseError,
         submissions: &Receiver<Submission>,
     ) {
-        if self.away_since.is_some() {
-            self.gathered_members.clear();
-            let mut queue = std::mem::take(&mut self.gathered);
+        if self.unavailable_since.is_some() {
+            self.next_keys.clear();
+            let mut queue = std::mem::take(&mut self.next_group);
             queue.extend(self.deferred.drain(..));
             queue.extend(std::iter::from_fn(|| self.waiting.pop()));
             queue.extend(submissions.try_iter());
-            group.extend(self.judge(queue));
+            group.extend(self.recheck(queue));
         }
         if group.is_empty() {
             return;
         }
         let uploads = group.len();
-        tracing::error!(stage = "persist", uploads, error = %failure, "error inserting keys");
+        tracing::error!(stage = "persist", uploads, error = %chain(failure), "error inserting keys");
         refuse_all(group, failure);
     }
 
-    /// Whether to try again. Who comes while the database is away waits no longer than who was
-    /// there when it went.
-    fn is_patient(&self, arrived: Instant, begun: Instant) -> bool {
-        let since = self.away_since.map_or(begun, |since| since.min(begun));
-        since.elapsed() < self.patience && arrived.elapsed() < limits::CONTENTION_PATIENCE
+    /// Whether to retry. What arrives while the database is unavailable waits no longer than what was
+    /// there when it became so.
+    fn may_retry(&self, arrived: Instant, begun: Instant) -> bool {
+        let since = self
+            .unavailable_since
+            .map_or(begun, |since| since.min(begun));
+        since.elapsed() < self.retry_for && arrived.elapsed() < limits::CONTENTION_RETRY_MAX
     }
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
     /// the probe. Gives back what is to be written.
-    fn judge(&mut self, group: Vec<Submission>) -> Vec<Submission> {
+    fn recheck(&mut self, group: Vec<Submission>) -> Vec<Submission> {
         group
             .into_iter()
-            .filter_map(|submission| self.judge_one(submission))
+            .filter_map(|submission| self.recheck_one(submission))
             .collect()
     }
 
-    fn judge_one(&mut self, mut submission: Submission) -> Option<Submission> {
+    fn recheck_one(&mut self, mut submission: Submission) -> Option<Submission> {
         let batch = &mut submission.batch;
         match self
             .state
@@ -390,7 +347,7 @@ impl Writer {
             }
             TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
-                self.insert_stored();
+                self.apply_stored();
                 let duplicates = if self.recent.rule_out(&batch.probe) {
                     Vec::new()
                 } else {
@@ -409,12 +366,12 @@ impl Writer {
         }
     }
 
-    /// One attempt to write a judged group at the next positions. Takes the answered ones out of
-    /// it. Does not connect: what a new connection reads must be judged first.
+    /// One attempt to commit a re-checked group at the next positions. Takes the answered ones out of
+    /// it. Does not connect: a group has to be re-checked against what a new connection reads.
     fn try_commit(
         &mut self,
         group: &mut Vec<Submission>,
-        hold: Hold,
+        access: LogAccess,
         submissions: &Receiver<Submission>,
     ) -> Attempt {
         let Some(store) = self.store.take() else {
@@ -424,11 +381,13 @@ impl Writer {
             store,
             group: std::mem::take(group),
             first: self.position.next(),
-            claimed: hold == Hold::Log,
+            log_is_locked: access == LogAccess::Exclusive,
         });
-        // What is there already was judged beside another group.
-        let earlier = self.gathered.len();
-        let written = self.gather_until_written(submissions);
+        // The overlap: from here until the commit thread reports back, the next group is prepared
+        // against the log as it was before this one. What is in it already was re-checked against
+        // an earlier position, and stays subject to a re-check when its turn comes.
+        let earlier = self.next_group.len();
+        let written = self.prepare_while_committing(submissions);
         self.store = Some(written.store);
         *group = written.group;
         match written.outcome {
@@ -437,7 +396,11 @@ impl Writer {
                 took("persist", written.took);
                 metrics::histogram!("efgs_commit_batches").record(group.len() as f64);
                 self.stored(std::mem::take(group));
-                for submission in &mut self.gathered[earlier..] {
+                // What joined during the commit shares no key with the group (`add_or_defer`) and was
+                // re-checked up to the position before it: so it is unique at the new one, too, and
+                // is committed next without another probe. After a failure this is not said, and
+                // the group is re-checked.
+                for submission in &mut self.next_group[earlier..] {
                     submission.batch.probe.at = Some(self.position);
                 }
                 Attempt::Done
@@ -449,7 +412,7 @@ impl Writer {
             }
             // Rows of the log have no other index: if the server does not say which, it is this.
             Err(SqlError::Duplicate(UniqueIndex::UploadTag | UniqueIndex::Other)) => {
-                self.resolve_tags(group);
+                self.look_up_tags(group);
                 Attempt::Again
             }
             Err(SqlError::Refused(source)) => {
@@ -468,13 +431,14 @@ impl Writer {
         }
     }
 
-    /// Makes the next group ready while one is being written.
-    fn gather_until_written(&mut self, submissions: &Receiver<Submission>) -> Written {
+    /// Prepares the next group during a commit.
+    fn prepare_while_committing(&mut self, submissions: &Receiver<Submission>) -> Written {
         let nothing = never();
         let mut submissions = submissions;
-        self.insert_stored();
+        // The group before this one is durable: insert its keys now, when nobody waits for it.
+        self.apply_stored();
         loop {
-            self.gather_waiting();
+            self.fill_next_group();
             select! {
                 recv(self.committer.written) -> written => {
                     return written.expect("the commit thread has not panicked");
@@ -487,28 +451,30 @@ impl Writer {
         }
     }
 
-    /// Everything is durable: let the bundler see it, then answer. Who comes with one of the keys
-    /// from now on is judged after they are in the set.
+    /// Everything is durable: tells the bundler, then answers. The keys go into the set later, during
+    /// the next commit, but before anything else is re-checked.
     fn stored(&mut self, group: Vec<Submission>) {
         let mut replies = Vec::with_capacity(group.len());
         for Submission { batch, reply } in group {
             self.position = self.position.next();
             let (seq, day) = (self.position, batch.created_at.day());
-            // The tag first: who finds the keys and then looks at the tag knows a replay.
+            // The tag before the keys: a CPU job that finds the keys in the set and then looks the
+            // tag up must see that this is a replay.
             self.state
                 .tags
                 .insert(batch.country, batch.tag, batch.content, day);
             let identities = batch.probe.identities;
-            self.not_inserted.push(NotInserted {
+            self.unapplied.push(Unapplied {
                 seq,
                 day,
                 identities,
             });
-            self.fresh.insert(seq, batch.segment);
+            self.after_commit.stored(seq, batch.segment);
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
             replies.push((reply, batch.permit, batch.key_count));
         }
-        // Nobody is told of a part of its duplicates who comes with keys of what is acknowledged now.
+        // Before the first answer: from now on the set is known to be incomplete, so that a CPU job
+        // leaves duplicates of these uploads to the writer instead of naming only some of them.
         self.set.announce(self.position);
         self.publish_position();
         for (reply, permit, key_count) in replies {
@@ -520,16 +486,16 @@ impl Writer {
         }
     }
 
-    /// Adds the identities of the upload at the next position of the log.
-    fn learn(&mut self, identities: &[KeyIdentity], day: Day, seq: Seq) {
+    /// Applies the upload at the next position of the log to the set.
+    fn apply(&mut self, identities: &[KeyIdentity], day: Day, seq: Seq) {
         self.recent.add(seq, identities);
         self.set.insert(identities, day, seq);
     }
 
     /// Brings the set up to the position.
-    fn insert_stored(&mut self) {
-        for stored in std::mem::take(&mut self.not_inserted) {
-            self.learn(&stored.identities, stored.day, stored.seq);
+    fn apply_stored(&mut self) {
+        for stored in std::mem::take(&mut self.unapplied) {
+            self.apply(&stored.identities, stored.day, stored.seq);
         }
     }
 
@@ -537,13 +503,12 @@ impl Writer {
         self.state
             .position
             .store(self.position.0, Ordering::Release);
-        // A full channel means that the bundler has yet to act on the last wake.
-        let _already_awake = self.wake_bundler.try_send(());
+        self.after_commit.log_grown();
     }
 
     /// A tag that the index does not know is in the database: its row is older than what the index
-    /// was rebuilt from. Learn it, judge again.
-    fn resolve_tags(&mut self, group: &[Submission]) {
+    /// was rebuilt from. Adds it to the index; then the group is re-checked.
+    fn look_up_tags(&mut self, group: &[Submission]) {
         let Some(store) = self.store.as_mut() else {
             return;
         };
@@ -568,29 +533,11 @@ impl Writer {
     }
 }
 
-fn answer(submission: Submission, answer: Result<Receipt, UploadError>) -> Option<Submission> {
-    let Submission { batch, reply } = submission;
-    // The room is free before the participant hears of it and sends the next upload.
-    drop(batch);
-    reply(answer);
-    None
-}
-
 fn unavailable() -> DatabaseError {
-    let source = format!("no answer within {:?}", limits::DATABASE_PATIENCE).into();
+    let source = format!("no answer within {:?}", limits::DATABASE_RETRY_MAX).into();
     DatabaseError {
         doing: "storing uploads",
         source,
-    }
-}
-
-fn refuse_all(group: Vec<Submission>, failure: &DatabaseError) {
-    for submission in group {
-        let error = DatabaseError {
-            doing: failure.doing,
-            source: failure.source.to_string().into(),
-        };
-        answer(submission, Err(Failure::Database(error).into()));
     }
 }
 

@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 
 const ANCHOR: &str = include_str!("../../tests/fixtures/vectors/pki/trust-anchor/trust-anchor.pem");
 const ROGUE: &str = include_str!("../../tests/fixtures/vectors/pki/bad/rogue-anchor.pem");

@@ -2,20 +2,22 @@
 //!
 //! - *In*: [`ValidBatch`] and its [`SignedContent`].
 //! - *Out*: [`VerifiedBatch`].
-//! - *Refuses*: signatures ([`SignatureError`]); keys that originate outside the uploader's
-//!   country.
+//! - *Refuses*: signatures ([`SignatureError`]), those by another country's certificate included;
+//!   keys that originate outside the uploader's country.
 //! - *Assumes*: the certificate list holds checked rows; the clock is right.
 //! - *Runs on*: a CPU job.
 
+mod canonical;
 mod signature;
 
-pub use signature::{SignatureCheck, SignatureError, ValiditySeconds, check_signature};
+pub use canonical::CanonicalBytes;
+pub use signature::{
+    Exceptions, SignatureCheck, SignatureError, Signer, ValiditySeconds, check_signature,
+};
 
-use crate::domain::{ContentDigest, Thumbprint, UnixMillis};
-use crate::error::Rejection;
-use crate::upload::{Surroundings, UploadRequest};
-use crate::validate::{ValidBatch, check_origins};
-use crate::wire::canonical::CanonicalBytes;
+use crate::domain::{ContentDigest, Country, Thumbprint, UnixMillis};
+use crate::trust::Trust;
+use crate::validate::{OriginMismatch, ValidBatch, check_origins};
 
 /// What a batch signature covers.
 #[derive(Debug)]
@@ -83,30 +85,58 @@ impl VerifiedBatch<'_> {
     }
 }
 
+/// What a batch is verified against.
+#[derive(Debug)]
+pub struct VerifyContext<'a> {
+    /// The uploader's country.
+    pub country: Country,
+    /// Base64 of a detached CMS `SignedData`, as sent.
+    pub batch_signature: &'a str,
+    /// What this participant may sign with beside what everybody may.
+    pub exceptions: Exceptions,
+    /// The certificate list.
+    pub trust: &'a Trust,
+    /// The clock.
+    pub now: UnixMillis,
+}
+
+/// Why a batch is not verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The batch signature is not acceptable.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// A key originates elsewhere than in the uploader's country.
+    #[error(transparent)]
+    OriginMismatch(#[from] OriginMismatch),
+}
+
 /// Verifies a batch.
 ///
 /// # Errors
-/// [`Rejection::Signature`]; [`Rejection::OriginMismatch`] (wire behaviour §11, rows 11 and 12).
+/// [`VerifyError`] (wire §11.11 and §11.12).
 pub fn verify<'a>(
     batch: ValidBatch<'a>,
     content: &SignedContent,
-    request: &UploadRequest,
-    around: &Surroundings<'_>,
-    now: UnixMillis,
-) -> Result<VerifiedBatch<'a>, Rejection> {
+    context: &VerifyContext<'_>,
+) -> Result<VerifiedBatch<'a>, VerifyError> {
     let signer = check_signature(&SignatureCheck {
-        batch_signature: &request.batch_signature,
+        batch_signature: context.batch_signature,
         signed_bytes: content.signed_bytes(),
         content: &content.digest,
         keys: batch.keys(),
-        sha1_allowed: around.legacy_sha1.contains(&request.country),
-        trust: around.trust,
-        now,
+        exceptions: context.exceptions,
+        trust: context.trust,
+        now: context.now,
     })?;
-    check_origins(batch.keys(), request.country)?;
+    check_origins(batch.keys(), context.country)?;
+    // An upload without keys has no origins that would tell.
+    if signer.country != context.country {
+        return Err(SignatureError::OtherCountry(signer.thumbprint).into());
+    }
     Ok(VerifiedBatch {
         batch,
-        signer,
+        signer: signer.thumbprint,
         content: content.digest,
     })
 }

@@ -1,5 +1,7 @@
-//! Bodies in and out: protobuf, JSON, and the canonical text that is signed.
+//! Bodies in and out: protobuf and JSON.
 
-pub mod canonical;
+mod error;
 pub mod json;
 pub mod protobuf;
+
+pub use error::{BodyError, MalformedBatch};

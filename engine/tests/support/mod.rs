@@ -16,7 +16,7 @@ use engine::domain::{CertificateKind, Country, Day, Format, Thumbprint, UnixMill
 use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
 use engine::upload::{Receipt, UploadRequest};
-use engine::wire::canonical::CanonicalBytes;
+use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock, StartError, UploadError};
 use loadgen::local::MariaDb;
@@ -175,10 +175,13 @@ impl Installation {
                 max_delay: Duration::from_millis(20),
                 keys_max: 40,
                 cache_bytes_max: 64 << 10,
+                paced: false,
                 clock_skew_max: None,
+                ..BundleSettings::default()
             },
             download: DownloadSettings { max_age_days: 14 },
             legacy_sha1: Vec::new(),
+            pss: Vec::new(),
             cpu_threads: 2,
         };
         Self {

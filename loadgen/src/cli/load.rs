@@ -25,7 +25,7 @@ use tokio::task::block_in_place;
 use super::{Place, beside_this_program, parse_targets};
 
 /// Participants of a private gateway that has more than `efgs init` makes by itself: the European
-/// Union and its neighbours, 60 in all, the headroom of the sizing.
+/// Union and its neighbours, 60 in all, the headroom of sizing §1.
 const SIXTY: [&str; 60] = [
     "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT",
     "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK", "CH", "NO", "IS", "LI", "GB",

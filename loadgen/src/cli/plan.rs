@@ -10,7 +10,7 @@ use loadgen::plan::assumptions::Assumptions;
 use loadgen::plan::check::Check;
 use loadgen::plan::costs::{DatabaseKind, UnitCosts};
 use loadgen::plan::measure::{MeasureOptions, measure};
-use loadgen::plan::{Plan, html};
+use loadgen::plan::{Plan, html, read_costs};
 use loadgen::profiles::Profiles;
 use loadgen::results::Results;
 
@@ -126,7 +126,7 @@ impl PlanArgs {
 
     async fn unit_costs(&self) -> anyhow::Result<UnitCosts> {
         if let Some(path) = &self.costs {
-            return Ok(UnitCosts::read(path)?);
+            return Ok(read_costs(path)?);
         }
         if !self.measure {
             let kind = match self.database {

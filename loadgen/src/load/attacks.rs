@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::deliver::first_line;
 use super::stream::Running;
 use crate::client::Connection;
 use crate::hostile::{Hostile, HostileRequest, Kind};
-use crate::run::first_line;
 
 /// Sends the stream's kinds in turn, as often as the timetable says, or until the phase stops.
 pub(super) async fn work(

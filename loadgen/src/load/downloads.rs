@@ -4,31 +4,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::wire::protobuf::KeyMessages;
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::time::sleep;
 
+use super::cursor::Cursor;
+use super::deliver::{RETRY_AFTER_DEFAULT, first_line};
 use super::stream::Running;
 use super::tally::Moment;
 use crate::client::{Answer, Connection};
-use crate::run::first_line;
+use crate::protocol;
 use crate::scenario::Arrivals;
 
 /// Wait before asking again whether there is a next batch.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a participant that follows waits for keys that are stored and do not come.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Wait after "not now" without a word about when.
-const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
-
-/// How far a participant has come.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cursor {
-    last: Option<String>,
-    next: Option<String>,
-    keys: u64,
-}
 
 /// What one request brought.
 enum Brought {
@@ -197,10 +188,6 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
 
 /// Counts keys without reading them: what they are is for `loadgen verify` to judge.
 fn count_keys(body: &[u8]) -> u64 {
-    let mut messages = KeyMessages::new(body);
-    let mut count = 0;
-    while let Ok(Some(_)) = messages.next_message() {
-        count += 1;
-    }
-    count
+    let messages = protocol::messages(body).map_while(Result::ok);
+    messages.fold(0, |count, _| count + 1)
 }

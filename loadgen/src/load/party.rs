@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::LoadError;
+use super::error::LoadError;
 use crate::client::{Caller, Protocol};
 use crate::participants::{self, Participant};
 use crate::profiles::{Distribution, Profiles};
@@ -56,6 +56,16 @@ impl Party {
             weights: chosen.iter().map(weight).collect(),
             participants: Arc::new(chosen),
         })
+    }
+
+    /// Participants that all take part alike, with their clients in the same order.
+    pub(super) fn of(participants: Arc<Vec<Participant>>, callers: &[Arc<Caller>]) -> Self {
+        Self {
+            weights: vec![1; callers.len()],
+            strangers: Vec::new(),
+            callers: callers.to_vec(),
+            participants,
+        }
     }
 
     /// How many there are.

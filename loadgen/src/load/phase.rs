@@ -12,12 +12,17 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
-use super::stock::{Maker, Plan, Ready, STREAMS_MAX, UPLOADS_MAX, memory_bytes, take_ahead};
+use super::error::LoadError;
+use super::experiment::Experiment;
+use super::lane::Lane;
+use super::stock::{
+    Maker, Original, Plan, STREAMS_MAX, Stock, UPLOADS_MAX, memory_bytes, senders, take_ahead,
+};
 use super::stream::Running;
 use super::tally::{StreamTally, lock};
 use super::tasks::{Prepared, Tasks};
 use super::watch::Scraper;
-use super::{Experiment, LoadError};
+
 use crate::client::{ClientError, Connection};
 use crate::hostile::Hostile;
 use crate::progress;
@@ -71,13 +76,23 @@ impl Experiment {
     /// memory, or results or record cannot be written.
     pub async fn phase(&mut self, phase: &Phase) -> Result<PhaseSummary, LoadError> {
         self.check_memory(phase)?;
+        let to_be_made = phase.streams.iter().map(|_| None);
+        self.run(phase, to_be_made.collect()).await
+    }
+
+    /// The same, with uploads that are already made for some of the streams.
+    pub(super) async fn run(
+        &mut self,
+        phase: &Phase,
+        stocks: Vec<Option<Stock>>,
+    ) -> Result<PhaseSummary, LoadError> {
         let (stop, stopped) = watch::channel(false);
         let (send, mut recorded) = mpsc::channel(QUEUE_RECORD);
         let send = self.record.is_some().then_some(send);
         let ahead = Instant::now();
         let mut prepared = Vec::new();
-        for stream in &phase.streams {
-            let stream = self.prepare(phase, stream, stopped.clone(), send.clone());
+        for (stream, stock) in phase.streams.iter().zip(stocks) {
+            let stream = self.prepare(phase, stream, stock, stopped.clone(), send.clone());
             prepared.push(stream.await?);
         }
         drop(send);
@@ -160,10 +175,14 @@ impl Experiment {
         &mut self,
         phase: &Phase,
         stream: &Stream,
+        stock: Option<Stock>,
         stop: watch::Receiver<bool>,
         record: Option<mpsc::Sender<(PreparedUpload, Fate)>>,
     ) -> Result<Prepared, LoadError> {
-        let members = self.members(phase, stream)?;
+        let members = match &stock {
+            Some(stock) => senders(stock),
+            None => self.members(phase, stream)?,
+        };
         let number = self.streams;
         if number >= STREAMS_MAX {
             return Err(LoadError::Streams);
@@ -176,8 +195,8 @@ impl Experiment {
         let timetable = self.timetable(phase, stream, &weights, number);
         let running = Arc::new(Running {
             shared: Arc::clone(&self.shared),
-            uploads: members.iter().map(|_| super::lane::Lane::new()).collect(),
-            requests: members.iter().map(|_| super::lane::Lane::new()).collect(),
+            uploads: members.iter().map(|_| Lane::new()).collect(),
+            requests: members.iter().map(|_| Lane::new()).collect(),
             tally: StreamTally::new(&phase.name, &stream.name, timetable.clone()),
             first_index: number * UPLOADS_MAX,
             stream: stream.clone(),
@@ -185,12 +204,16 @@ impl Experiment {
             stop,
             record,
         });
-        let stock = match stream.does {
-            Deed::Upload {
-                upload_keys,
-                keys,
-                duplicates,
-            } => {
+        let stock = match (stock, &stream.does) {
+            (Some(stock), _) => Some(stock),
+            (
+                None,
+                &Deed::Upload {
+                    upload_keys,
+                    keys,
+                    duplicates,
+                },
+            ) => {
                 let plan = Plan {
                     members: running.members.clone(),
                     weights,
@@ -204,7 +227,7 @@ impl Experiment {
                 };
                 Some(self.stock(phase, plan).await)
             }
-            _ => None,
+            (None, _) => None,
         };
         let connections = connect(&running).await?;
         Ok(Prepared {
@@ -216,7 +239,7 @@ impl Experiment {
     }
 
     /// Begins to make uploads, in an even share of the memory for each stream that does.
-    async fn stock(&self, phase: &Phase, plan: Plan) -> (Vec<Ready>, mpsc::Receiver<Ready>) {
+    async fn stock(&self, phase: &Phase, plan: Plan) -> Stock {
         let uploads = |stream: &&Stream| matches!(stream.does, Deed::Upload { .. });
         let sharers = phase.streams.iter().filter(uploads).count().max(1);
         let sharers = if phase.ahead { 1 } else { sharers };
@@ -277,7 +300,7 @@ impl Experiment {
         random
     }
 
-    fn originals(&self) -> BTreeMap<usize, Vec<super::stock::Original>> {
+    fn originals(&self) -> BTreeMap<usize, Vec<Original>> {
         let all = self.shared.stored.iter().enumerate();
         all.map(|(participant, stored)| (participant, lock(&stored.originals).clone()))
             .filter(|(_, originals)| !originals.is_empty())

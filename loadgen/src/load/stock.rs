@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::Party;
+use super::party::Party;
 use crate::keys::{KeyGenerator, Seed};
 use crate::schedule::Timetable;
 use crate::workload::{PreparedUpload, UploadSpec, upload_tag};
@@ -58,7 +58,19 @@ pub(super) struct Ready {
     pub(super) intended: Option<Duration>,
     pub(super) upload: PreparedUpload,
     pub(super) is_repeat: bool,
-    pub(super) _memory: OwnedSemaphorePermit,
+    /// Nothing when it was made before the run.
+    pub(super) _memory: Option<OwnedSemaphorePermit>,
+}
+
+/// Uploads that are ready, and where more would come from.
+pub(super) type Stock = (Vec<Ready>, mpsc::Receiver<Ready>);
+
+/// The participants that have uploads, as indices.
+pub(super) fn senders(stock: &Stock) -> Vec<usize> {
+    let mut senders: Vec<_> = stock.0.iter().map(|ready| ready.participant).collect();
+    senders.sort_unstable();
+    senders.dedup();
+    senders
 }
 
 /// Which uploads a stream sends.
@@ -242,7 +254,7 @@ impl Maker {
             intended: planned.intended,
             upload,
             is_repeat: planned.repeats.is_some(),
-            _memory: memory,
+            _memory: Some(memory),
         }
     }
 

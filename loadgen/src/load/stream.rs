@@ -9,9 +9,9 @@ use engine::domain::Day;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
-use super::Party;
-use super::downloads::Cursor;
+use super::cursor::Cursor;
 use super::lane::Lane;
+use super::party::Party;
 use super::stock::{Original, Ready};
 use super::tally::{StreamTally, Surprises, lock};
 use crate::client::{Caller, Connection, Target};

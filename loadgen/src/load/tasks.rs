@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::stock::Ready;
+use super::error::LoadError;
+use super::stock::Stock;
 use super::stream::Running;
-use super::{LoadError, attacks, downloads, uploads};
+use super::{attacks, downloads, uploads};
 use crate::client::Connection;
 use crate::hostile::Hostile;
 use crate::scenario::{Arrivals, Deed, Phase};
@@ -19,7 +19,7 @@ pub(super) struct Prepared {
     pub(super) running: Arc<Running>,
     pub(super) timetable: Option<Timetable>,
     /// Uploads made ahead, and those that follow.
-    pub(super) stock: Option<(Vec<Ready>, mpsc::Receiver<Ready>)>,
+    pub(super) stock: Option<Stock>,
     /// Connected, by member.
     pub(super) connections: Vec<(usize, Connection)>,
 }

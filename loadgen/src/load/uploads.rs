@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::deliver::{Attempt, Sent, deliver};
 use super::stock::Ready;
 use super::stream::Running;
 use super::tally::Moment;
 use crate::client::Connection;
-use crate::run::{Attempt, Outcome, deliver};
 
-/// What a repeated key is answered with (design, semantics 1).
+/// What a repeated key is answered with (decision 1).
 const DUPLICATE: u16 = 207;
 
 /// Takes from the member's lane until it is closed and empty.
@@ -38,7 +38,7 @@ async fn send(running: &Running, connection: &mut Connection, ready: Ready, begu
     let moment = Moment::now(intended.map(|at| begun + at));
     let retry_for = Duration::from_secs_f64(running.stream.retry_seconds);
     let bytes = upload.body.len() as u64;
-    let Outcome {
+    let Sent {
         mut upload,
         fate,
         attempts,

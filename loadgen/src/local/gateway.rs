@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
+use super::error::LocalError;
 use super::process::Process;
-use super::{LocalError, READY_WITHIN, tail};
+use super::program::{READY_WITHIN, tail};
 use crate::client::Target;
 
 /// How long a gateway may take to drain when it is told to end.
@@ -203,6 +204,8 @@ impl Gateway {
         command
             .env("EFGS__PUBLIC__LISTEN", self.public.to_string())
             .env("EFGS__OPERATIONS__LISTEN", self.operations.to_string())
+            // A day goes through in seconds here; paced, its download batches would take the day.
+            .env("EFGS__BUNDLE__PACED", "false")
             .envs(self.options.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Gateway, GatewayOptions, LocalError, MariaDb, initialise_for};
+use super::error::LocalError;
+use super::gateway::{Gateway, GatewayOptions, initialise_for};
+use super::mariadb::MariaDb;
 
 /// The gateway's database on a private server.
 const DATABASE_NAME: &str = "efgs";

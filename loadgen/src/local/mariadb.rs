@@ -11,8 +11,9 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use tempfile::TempDir;
 
+use super::error::LocalError;
 use super::process::Process;
-use super::{LocalError, READY_WITHIN, find_program, tail};
+use super::program::{READY_WITHIN, find_program, tail};
 
 /// How often to try to connect while the server starts.
 const LOOK: Duration = Duration::from_millis(10);

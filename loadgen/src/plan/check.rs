@@ -8,11 +8,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::assumptions::{
+use super::costs::UnitCosts;
+use super::definitions::{
     DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_NS_BYTE, GATEWAY_NS_KEY,
     GATEWAY_US_UPLOAD, WRITER_NS_KEY,
 };
-use super::costs::UnitCosts;
 use super::from_results::disk_growth;
 use crate::quantity;
 use crate::results::{Figures, PhaseSummary, Results};
@@ -65,7 +65,7 @@ struct Predictor<'a> {
     reason = "counts of a run are far below 2^53"
 )]
 impl Predictor<'_> {
-    fn cost(&self, name: super::assumptions::Name) -> f64 {
+    fn cost(&self, name: super::definitions::Name) -> f64 {
         self.costs.value(name.0).0
     }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::assumptions::{self, AssumptionError, cost_names};
-use crate::results::{Machine, Results};
+use super::definitions::{AssumptionError, Name, check, cost_names};
+use crate::results::Machine;
 
 /// Measured for this version of the program: see the file for machine, commit and command.
 const SHIPPED: &str = include_str!("../../costs/shipped.toml");
@@ -125,24 +125,13 @@ impl UnitCosts {
         }
     }
 
-    /// Reads what [`UnitCosts::save`] wrote, or the results of a run. What the file does not say
-    /// is taken from the shipped costs, and says so.
+    /// Reads what [`UnitCosts::save`] wrote. What the text does not say is taken from the shipped
+    /// costs, and says so.
     ///
     /// # Errors
-    /// When it is neither, or names what is no cost.
-    pub fn read(path: &Path) -> Result<Self, CostsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| CostsError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        if text.trim_start().starts_with('{') {
-            let results = Results::read(path).map_err(|error| CostsError::Io {
-                path: path.to_owned(),
-                source: std::io::Error::other(error),
-            })?;
-            return super::from_results::costs(path, &results);
-        }
-        let read = Self::of(toml::from_str(&text)?, "measured: ")?;
+    /// When it is another text, or names what is no cost.
+    pub(super) fn parse(text: &str) -> Result<Self, CostsError> {
+        let read = Self::of(toml::from_str(text)?, "measured: ")?;
         read.or_shipped()
     }
 
@@ -153,7 +142,7 @@ impl UnitCosts {
         let said = format!("{said}{}", file.source.label);
         let mut values = BTreeMap::new();
         for (name, value) in file.costs {
-            assumptions::check(&name, value)?;
+            check(&name, value)?;
             if !cost_names().any(|known| known == name) {
                 return Err(AssumptionError::Unknown { name }.into());
             }
@@ -176,7 +165,7 @@ impl UnitCosts {
         Ok(self)
     }
 
-    /// Writes a file that [`UnitCosts::read`] reads.
+    /// Writes a file that [`super::read_costs`] reads.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -207,7 +196,7 @@ impl UnitCosts {
         found.unwrap_or_else(|| (0.0, "not measured".to_owned()))
     }
 
-    pub(super) fn put(&mut self, name: assumptions::Name, value: f64, said: &str) {
+    pub(super) fn put(&mut self, name: Name, value: f64, said: &str) {
         self.values
             .insert(name.0.to_owned(), (value, said.to_owned()));
     }

@@ -2,15 +2,35 @@
 
 use std::path::Path;
 
-use super::assumptions::{
+use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+use super::definitions::{
     COMMIT_MS, DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_NS_BYTE,
     GATEWAY_NS_KEY, GATEWAY_US_UPLOAD, WRITER_NS_KEY,
 };
-use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
 use crate::results::{PhaseSummary, Results, Second, StageSample, Summary};
 
 /// Fewer keys grow a database by its own steps, not by theirs.
 const KEYS_FOR_DISK: u64 = 500_000;
+
+/// Reads unit costs: what [`UnitCosts::save`] wrote, or the results of a run. What the file does not
+/// say is taken from the shipped costs, and says so.
+///
+/// # Errors
+/// When it is neither, or names what is no cost.
+pub fn read_costs(path: &Path) -> Result<UnitCosts, CostsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| CostsError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    if !text.trim_start().starts_with('{') {
+        return UnitCosts::parse(&text);
+    }
+    let results = Results::read(path).map_err(|error| CostsError::Io {
+        path: path.to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    costs(path, &results)
+}
 
 /// The costs that a run shows; the others are the shipped ones.
 pub(super) fn costs(path: &Path, results: &Results) -> Result<UnitCosts, CostsError> {

@@ -1,6 +1,6 @@
 //! A plan for a browser or a printer: one page that needs nothing from anywhere.
 
-use super::assumptions::{
+use super::definitions::{
     DOWNLOAD_DAYS, IDENTITY_DAYS, IDENTITY_MARGIN_DAYS, INGEST_WITHIN_S, SET_BYTES_KEY,
 };
 use super::text::{answer, first_to_give, load_rows, multiple, time_rows, value};
@@ -27,7 +27,7 @@ fn introduction(page: &mut Page, plan: &Plan) {
          each to all others. The plan answers what to buy, how long the hourly burst takes, and what \
          gives first when more comes.",
         scaled(plan.load.keys_per_day),
-        digits(plan.assumptions.get(super::assumptions::PARTICIPANTS)),
+        digits(plan.assumptions.get(super::definitions::PARTICIPANTS)),
     ));
     page.section("What to buy");
     page.answer(&answer(plan));

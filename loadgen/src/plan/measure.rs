@@ -17,23 +17,23 @@ use engine::clock::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
-use super::assumptions::{
+use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+use super::definitions::{
     COMMIT_MS, DATABASE_BASE, DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_BASE,
     GATEWAY_NS_BYTE, GATEWAY_NS_KEY, GATEWAY_US_UPLOAD, Name, REBUILD_NS_KEY, SET_BYTES_KEY,
     UPLOAD_P50_MS, UPLOAD_P99_MS, WRITER_NS_KEY, WRITTEN_BYTES_KEY,
 };
-use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
 use super::fetch::{FetchError, fetch};
 use super::usage::{Usage, disk_bytes, metric, metrics};
 use crate::client::{Caller, Protocol, SetupError, Target};
 use crate::demo::Database;
+use crate::load::{LoadError, RunOptions, RunReport, send_prepared};
 use crate::local::{Gateway, GatewayOptions, LocalError, MariaDb, initialise};
 use crate::participants::{self, Participant, ParticipantsError};
 use crate::profiles::{Distribution, Profile, ProfileError, Profiles};
 use crate::quantity;
 use crate::record::{Record, RecordError, RecordWriter};
 use crate::results::Machine;
-use crate::run::{RunOptions, RunReport};
 use crate::steps::{self, StepError};
 use crate::verify::{Verdict, VerifyOptions};
 
@@ -76,7 +76,10 @@ pub enum MeasureError {
     /// The record cannot be kept.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// Uploads or downloads stopped.
+    /// Uploads stopped.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Uploads cannot be made, or downloads stopped.
     #[error(transparent)]
     Step(#[from] StepError),
     /// A download failed.
@@ -263,8 +266,8 @@ impl Experiment {
             4,
         );
         let single = self.upload(&single, out).await?;
-        self.put(UPLOAD_P50_MS, single.report.latency_millis(0.5));
-        self.put(UPLOAD_P99_MS, single.report.latency_millis(0.99));
+        self.put(UPLOAD_P50_MS, single.report.p50_millis());
+        self.put(UPLOAD_P99_MS, single.report.p99_millis());
         self.put(
             COMMIT_MS,
             single.used.commit_s / single.used.commits.max(1.0) * 1e3,
@@ -373,7 +376,15 @@ impl Experiment {
             retry_for: TIMEOUT,
         };
         let before = self.read()?;
-        let report = steps::upload(&ground.callers, uploads, &options, Some(record)).await?;
+        let participants = Arc::clone(&ground.participants);
+        let sending = send_prepared(
+            participants,
+            &ground.callers,
+            uploads,
+            &options,
+            Some(record),
+        );
+        let report = sending.await?;
         let used = self.read()?.since(before);
         if report.keys_stored != volume.keys {
             return Err(MeasureError::Unclean(report.to_string()));

@@ -5,7 +5,7 @@
 //! resources; a resource saturates when demand reaches capacity. Costs are linear: so much a key,
 //! so much an upload, so much a byte. What that leaves out: several gateways lose some work to
 //! races for the end of the log, and processors of machines that were not measured. `--measure` on
-//! the machines to be bought, and `--check` with the results of a run on them, settle both.
+//! the machines to be bought, and `--check` with the results of a run on them, answer both.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -19,6 +19,7 @@
 pub mod assumptions;
 pub mod check;
 pub mod costs;
+pub mod definitions;
 pub mod fetch;
 mod from_results;
 pub mod html;
@@ -31,18 +32,21 @@ mod usage;
 use engine::limits::fresh_segments_bytes_max;
 use serde::Serialize;
 
+pub use from_results::read_costs;
+
 use crate::quantity::rounded_up;
-use assumptions::{
-    Assumptions, BATCHES_IN_FLIGHT, BUNDLE_DELAY_S, BURST_SHARE, BYTES_IN_FLIGHT, CACHE_BYTES_MIN,
-    CACHE_HOURS, COMMIT_MS, CONNECTIONS, CPU_USED_MAX, DATABASE_BASE, DATABASE_BUFFER,
-    DATABASE_CORES_MIN, DATABASE_NS_KEY, DATABASE_SPARES, DATABASE_US_UPLOAD, DELIVER_WITHIN_S,
-    DISK_BYTES_KEY, DISK_MB, DISK_USED_MAX, DOWNLOAD_DAYS, FAN_OUT, GATEWAY_BASE, GATEWAY_CORES,
-    GATEWAY_NS_BYTE, GATEWAY_NS_KEY, GATEWAY_SPARES, GATEWAY_US_UPLOAD, IDENTITY_DAYS,
-    IDENTITY_MARGIN_DAYS, IN_FLIGHT_COPIES, INGEST_WITHIN_S, KEY_WIRE_BYTES, KEYS_PER_DAY,
-    MEMORY_USED_MAX, NETWORK_GBIT, NETWORK_USED_MAX, PARTICIPANTS, REBUILD_NS_KEY, SET_BYTES_KEY,
-    UPLOAD_KEYS, UPLOAD_P50_MS, UPLOAD_P99_MS, WRITER_NS_KEY, WRITTEN_BYTES_KEY,
-};
+use assumptions::Assumptions;
 use costs::{CostSource, UnitCosts};
+use definitions::{
+    BATCHES_IN_FLIGHT, BUNDLE_DELAY_S, BURST_SHARE, BYTES_IN_FLIGHT, CACHE_BYTES_MIN, CACHE_HOURS,
+    COMMIT_MS, CONNECTIONS, CPU_USED_MAX, DATABASE_BASE, DATABASE_BUFFER, DATABASE_CORES_MIN,
+    DATABASE_NS_KEY, DATABASE_SPARES, DATABASE_US_UPLOAD, DELIVER_WITHIN_S, DISK_BYTES_KEY,
+    DISK_MB, DISK_USED_MAX, DOWNLOAD_DAYS, FAN_OUT, GATEWAY_BASE, GATEWAY_CORES, GATEWAY_NS_BYTE,
+    GATEWAY_NS_KEY, GATEWAY_SPARES, GATEWAY_US_UPLOAD, IDENTITY_DAYS, IDENTITY_MARGIN_DAYS,
+    IN_FLIGHT_COPIES, INGEST_WITHIN_S, KEY_WIRE_BYTES, KEYS_PER_DAY, MEMORY_USED_MAX, NETWORK_GBIT,
+    NETWORK_USED_MAX, PARTICIPANTS, REBUILD_NS_KEY, SET_BYTES_KEY, UPLOAD_KEYS, UPLOAD_P50_MS,
+    UPLOAD_P99_MS, WRITER_NS_KEY, WRITTEN_BYTES_KEY,
+};
 
 /// Version of the JSON.
 const VERSION: u32 = 1;

@@ -1,10 +1,11 @@
-//! Expected values are worked out by hand from the inputs of the sizing, which the profiles quote.
+//! Expected values are worked out by hand from the inputs of sizing §1, which the profiles quote.
 
 use std::collections::BTreeMap;
 
-use super::assumptions::{AssumptionError, cost_names};
 use super::check::Check;
 use super::costs::{CostsError, DatabaseKind};
+use super::definitions::{AssumptionError, Name, check, cost_names};
+use super::from_results::{self, read_costs};
 use super::*;
 use crate::profiles::{Profile, Profiles};
 use crate::report::example::{assert_page, results};
@@ -79,7 +80,7 @@ fn takes_the_volumes_of_the_worst_day_from_the_sizing() {
     close(load.identities, 241.5e6); // 15 days
     close(load.identities_held, 273.7e6); // and two more by retention
     close(load.keys_downloadable, 48.3e6); // 3 days
-    // The sizing designs for 28 participants, 27 copies: 26 GB.
+    // Sizing §1 designs for 28 participants, 27 copies: 26 GB.
     let load = plan_of("worst-day", &["participants=28"]).load;
     close(load.bytes_out_per_day, 26.082e9);
 }
@@ -439,7 +440,7 @@ fn ships_every_cost_with_the_machine_it_was_measured_on() {
         let costs = UnitCosts::shipped(kind).unwrap();
         for name in cost_names() {
             let (value, said) = costs.value(name);
-            assumptions::check(name, value).unwrap();
+            check(name, value).unwrap();
             assert!(said.starts_with("shipped: "), "{name}: {said}");
         }
         let source = &costs.source;
@@ -460,7 +461,7 @@ fn reads_back_the_costs_it_saved_and_fills_up_what_a_file_leaves_out() {
     let path = folder.path().join("costs.toml");
     let saved = costs(DatabaseKind::Server);
     saved.save(&path).unwrap();
-    let read = UnitCosts::read(&path).unwrap();
+    let read = read_costs(&path).unwrap();
     assert_eq!(read, saved);
     let text = std::fs::read_to_string(&path).unwrap();
     let without: Vec<_> = text
@@ -468,26 +469,23 @@ fn reads_back_the_costs_it_saved_and_fills_up_what_a_file_leaves_out() {
         .filter(|line| !line.starts_with("commit_ms"))
         .collect();
     std::fs::write(&path, without.join("\n")).unwrap();
-    let read = UnitCosts::read(&path).unwrap();
+    let read = read_costs(&path).unwrap();
     assert!(
         read.value("commit_ms").1.starts_with("shipped: "),
         "{read:?}"
     );
     assert_eq!(read.value("writer_ns_per_key").1, "measured: by hand");
     std::fs::write(&path, text.replace("commit_ms", "comit_ms")).unwrap();
-    let error = UnitCosts::read(&path).unwrap_err().to_string();
+    let error = read_costs(&path).unwrap_err().to_string();
     assert!(
         error.contains("no assumption is called comit_ms; there are"),
         "{error}"
     );
     std::fs::write(&path, text.replace("commit_ms", "participants")).unwrap();
-    let error = UnitCosts::read(&path).unwrap_err().to_string();
+    let error = read_costs(&path).unwrap_err().to_string();
     assert!(error.contains("participants"), "no cost: {error}");
     std::fs::write(&path, text.replace("version = 1", "version = 2")).unwrap();
-    assert!(matches!(
-        UnitCosts::read(&path),
-        Err(CostsError::Version(2))
-    ));
+    assert!(matches!(read_costs(&path), Err(CostsError::Version(2))));
 }
 
 #[test]
@@ -495,7 +493,7 @@ fn takes_costs_from_the_results_of_a_run() {
     let run = results("by hand");
     let costs = from_results::costs(std::path::Path::new("r.jsonl"), &run).unwrap();
     let shipped = UnitCosts::shipped(DatabaseKind::Server).unwrap();
-    let of = |name: assumptions::Name| costs.value(name.0).0;
+    let of = |name: Name| costs.value(name.0).0;
     // 1.2 s for a million keys, less what 200 uploads cost by themselves.
     let uploads = shipped.value(GATEWAY_US_UPLOAD.0).0 * 200.0 / 1e6;
     close(of(GATEWAY_NS_KEY), (1.2 - uploads) * 1000.0);

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::assumptions::{Assumption, NETWORK_GBIT};
+use super::assumptions::Assumption;
+use super::definitions::NETWORK_GBIT;
 use super::{Machines, Plan, Resource, Times};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 

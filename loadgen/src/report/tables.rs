@@ -1,8 +1,8 @@
 //! Tables of a report: figures in rows, runs in columns.
 
 use super::chart::Bar;
+use super::named::{Named, PROCESSES};
 use super::page::{Page, Table};
-use super::{Named, PROCESSES};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 use crate::results::{Authentication, Figures, Http, Percentiles, Summary};
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Figures, LatencySummary, PhaseSummary, Summary};
+use super::figures::{Figures, LatencySummary, PhaseSummary, Summary};
+use super::latency::Percentiles;
 
 /// Bytes in a MiB.
 const MIB: f64 = 1_048_576.0;
@@ -108,7 +109,7 @@ fn show_figures(f: &mut fmt::Formatter<'_>, stream: &str, figures: &Figures) -> 
 }
 
 fn show_latency(f: &mut fmt::Formatter<'_>, latency: &LatencySummary) -> fmt::Result {
-    let of = |p: &super::Percentiles| [p.p50, p.p90, p.p99, p.p999, p.max].map(millis);
+    let of = |p: &Percentiles| [p.p50, p.p90, p.p99, p.p999, p.max].map(millis);
     let [p50, p90, p99, p999, max] = of(&latency.corrected);
     writeln!(
         f,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{Arrivals, Burst, Deed, Phase, Rate, Stream};
+use super::model::{Arrivals, Burst, Deed, Phase, Rate, Stream};
 use crate::hostile::Kind;
 use crate::profiles::Distribution;
 

@@ -1,4 +1,6 @@
+use super::scenario::SHIPPED;
 use super::*;
+use crate::hostile::Kind;
 
 fn refusal(text: &str) -> String {
     Scenario::parse("mine", text).unwrap_err().to_string()

@@ -8,7 +8,9 @@ use engine::domain::{BatchTag, Country};
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Delivery, Received, VerifyError, VerifyOptions};
+use super::delivery::{Delivery, Received};
+use super::error::VerifyError;
+use super::options::VerifyOptions;
 use crate::client::{Answer, ClientError, Connection};
 
 /// Wait before asking again whether there is a next batch.
@@ -33,7 +35,7 @@ pub(super) async fn follow(
             .send(Method::GET, &path, &headers(asked), Bytes::new())
             .await;
         let patient = news.elapsed() < options.patience;
-        let Some(answer) = judge(country, answer, patient)? else {
+        let Some(answer) = classify(country, answer, patient)? else {
             if !patient || (last.is_none() && delivery.is_complete()) {
                 return Ok((delivery, bytes));
             }
@@ -101,7 +103,7 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
 }
 
 /// A batch, or nothing for now (no batch yet, overload, a broken connection), or an error for good.
-fn judge(
+fn classify(
     country: Country,
     answer: Result<Answer, ClientError>,
     patient: bool,

@@ -1,6 +1,6 @@
 //! Checks signatures with the public key of a certificate: nothing that the gateway says is
 //! trusted, and nothing of the gateway's own verification is used. What national backends sign with
-//! (wire behaviour §10) is read: RSA, RSA-PSS with a salt of whatever length, ECDSA; SHA-1, too,
+//! (wire §10) is read: RSA, RSA-PSS with a salt of whatever length, ECDSA; SHA-1, too,
 //! since the gateway may allow it to a participant; signed attributes or none.
 
 use std::fmt;

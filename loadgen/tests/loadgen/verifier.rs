@@ -8,12 +8,13 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use engine::domain::{Country, Day, UnixMillis};
+use loadgen::protocol::signed_bytes;
 use loadgen::record::{Fate, Record, RecordedUpload};
 use loadgen::verify::{
     Auditor, Delivery, Expected, Findings, Received, SigningCertificate, Verdict, VerifyError,
-    judge,
+    check_deliveries,
 };
-use loadgen::workload::{PreparedUpload, Workload, signed_bytes};
+use loadgen::workload::{PreparedUpload, Workload};
 use serde_json::{Value, json};
 
 use crate::support::{Key, Pki, country, openssl, pki};
@@ -114,7 +115,7 @@ impl Scene {
         (1..=3).map(batch).collect()
     }
 
-    /// What the audit says of an upload (wire behaviour §15), thumbprints from OpenSSL.
+    /// What the audit says of an upload (wire §15), thumbprints from OpenSSL.
     fn entry(&self, upload: &PreparedUpload) -> Value {
         let country = upload.spec.country.to_string();
         let (uploader, vouched_uploader) = self.pki.vouched(&country, "authentication");
@@ -169,7 +170,7 @@ impl Scene {
             }
             delivery
         };
-        judge(&expected, ["DE", "FR", "IT"].map(deliver).into(), false)
+        check_deliveries(&expected, ["DE", "FR", "IT"].map(deliver).into(), false)
     }
 
     /// The same, when FR alone receives something else.
@@ -272,7 +273,10 @@ fn waits_for_the_audit_of_its_own_last_upload() {
     };
     last.deliver(&mut delivery);
     assert!(delivery.is_complete());
-    assert_eq!(judge(&expected, vec![delivery], false).findings, CLEAN);
+    assert_eq!(
+        check_deliveries(&expected, vec![delivery], false).findings,
+        CLEAN
+    );
 }
 
 #[test]
@@ -572,7 +576,7 @@ fn finds_keys_of_an_upload_that_was_refused() {
 }
 
 #[test]
-fn judges_keys_by_their_content_however_they_are_encoded() {
+fn compares_keys_by_their_content_however_they_are_encoded() {
     let found = scene().findings(|_, batches| {
         for slice in batches.iter_mut().flat_map(|batch| &mut batch.slices) {
             change_keys(slice, |keys| {
@@ -619,32 +623,32 @@ fn check_audit(
     tamper: impl Fn(&Scene, &mut Vec<Batch>),
     expected: Findings,
     unrecorded: Findings,
-    doubt: &[&str],
+    failure: &[&str],
 ) {
     let scene = scene();
     let found = scene.findings_at_fr(|batches| tamper(&scene, batches));
     assert_eq!(found, expected, "by the record");
     let verdict = scene.audited(|batches| tamper(&scene, batches));
     assert_eq!(verdict.findings, unrecorded, "without a record");
-    let doubts: Vec<_> = verdict.doubts.keys().map(ToString::to_string).collect();
-    assert_eq!(doubts, doubt);
+    let failures: Vec<_> = verdict.failures.keys().map(ToString::to_string).collect();
+    assert_eq!(failures, failure);
 }
 
 /// The same, when one upload cannot be proven and nothing else is wrong.
 #[track_caller]
-fn check_unproven(tamper: impl Fn(&Scene, &mut Vec<Batch>), doubt: &str) {
+fn check_unproven(tamper: impl Fn(&Scene, &mut Vec<Batch>), failure: &str) {
     let expected = Findings {
         unverified: 1,
         ..CLEAN
     };
-    check_audit(tamper, expected, expected, &[doubt]);
+    check_audit(tamper, expected, expected, &[failure]);
 }
 
 #[test]
 fn audits_an_honest_gateway_without_any_record() {
     let verdict = scene().audited(|_| ());
     assert_eq!(verdict.findings, CLEAN);
-    assert!(verdict.doubts.is_empty());
+    assert!(verdict.failures.is_empty());
     assert_eq!(verdict.delivered, 150);
 }
 
@@ -663,8 +667,8 @@ fn finds_a_tampered_key_without_any_record() {
         unverified: 1,
         ..CLEAN
     };
-    let doubt = "the batch signature is over other keys";
-    check_audit(tamper, recorded, alone, &[doubt]);
+    let failure = "the batch signature is over other keys";
+    check_audit(tamper, recorded, alone, &[failure]);
 }
 
 #[test]
@@ -674,8 +678,8 @@ fn finds_slices_that_are_swapped() {
         unverified: 2,
         ..CLEAN
     };
-    let doubt = "a key originates in another country";
-    check_audit(tamper, found, found, &[doubt]);
+    let failure = "a key originates in another country";
+    check_audit(tamper, found, found, &[failure]);
 }
 
 #[test]
@@ -685,8 +689,8 @@ fn finds_an_audit_in_another_order_than_the_keys() {
         unverified: 2,
         ..CLEAN
     };
-    let doubt = "a key originates in another country";
-    check_audit(tamper, found, found, &[doubt]);
+    let failure = "a key originates in another country";
+    check_audit(tamper, found, found, &[failure]);
 }
 
 #[test]
@@ -711,11 +715,11 @@ fn finds_wrong_amounts() {
         audit_contradictions: 1,
         ..found
     };
-    let doubts = [
+    let failures = [
         "a key originates in another country",
         "the batch signature is over other keys",
     ];
-    check_audit(fewer, recorded, found, &doubts);
+    check_audit(fewer, recorded, found, &failures);
     let more = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[1]["amount"] = json!(11);
     let found = Findings {
         unverified: 1,
@@ -726,8 +730,8 @@ fn finds_wrong_amounts() {
         audit_contradictions: 1,
         ..found
     };
-    let doubts = ["the batch has fewer keys than the audit says"];
-    check_audit(more, recorded, found, &doubts);
+    let failures = ["the batch has fewer keys than the audit says"];
+    check_audit(more, recorded, found, &failures);
     // Nobody downloads one's own keys: only the record knows how many they are.
     let own = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[2]["amount"] = json!(9);
     let recorded = Findings {
@@ -761,8 +765,8 @@ fn finds_foreign_signatures() {
         unverified: 2,
         ..found
     };
-    let doubt = "the batch signature is no CMS SignedData of one signer";
-    check_audit(broken, recorded, found, &[doubt]);
+    let failure = "the batch signature is no CMS SignedData of one signer";
+    check_audit(broken, recorded, found, &[failure]);
 }
 
 #[test]
@@ -784,8 +788,8 @@ fn finds_the_signature_of_another_upload() {
         disagreements: 1,
         ..CLEAN
     };
-    let doubt = "the batch signature is over other keys";
-    check_audit(tamper, recorded, alone, &[doubt]);
+    let failure = "the batch signature is over other keys";
+    check_audit(tamper, recorded, alone, &[failure]);
 }
 
 #[test]
@@ -808,14 +812,14 @@ fn finds_missing_and_foreign_operator_signatures() {
         ("uploaderOperatorSignature", "uploader"),
         ("signingCertificateOperatorSignature", "signing"),
     ] {
-        let doubt = format!("the {certificate} certificate has no valid operator signature");
+        let failure = format!("the {certificate} certificate has no valid operator signature");
         let missing = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[0][member] = json!("");
-        check_unproven(missing, &doubt);
+        check_unproven(missing, &failure);
         // The signature over IT's certificate.
         let foreign = |_: &Scene, batches: &mut Vec<Batch>| {
             batches[0].audit[0][member] = batches[0].audit[1][member].clone();
         };
-        check_unproven(foreign, &doubt);
+        check_unproven(foreign, &failure);
     }
 }
 
@@ -830,24 +834,24 @@ fn believes_in_no_other_operator() {
     for batch in scene.batches(country("DE")) {
         batch.deliver(&mut delivery);
     }
-    let found = judge(&expected, vec![delivery], false).findings;
+    let found = check_deliveries(&expected, vec![delivery], false).findings;
     // Six uploads of the others, three of its own.
     assert_eq!(found.unverified, 9);
 }
 
 #[test]
 fn finds_certificates_that_are_not_what_is_said_of_them() {
-    let doubt = |what: &str| format!("the signing certificate {what}");
+    let failure = |what: &str| format!("the signing certificate {what}");
     let set = |member: &'static str, value: &'static str| {
         move |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[0][member] = json!(value)
     };
     let nothing = set("signingCertificate", "");
-    check_unproven(nothing, &doubt("is no certificate"));
+    check_unproven(nothing, &failure("is no certificate"));
     let crlf = |_: &Scene, batches: &mut Vec<Batch>| {
         let pem = batches[0].audit[0]["signingCertificate"].as_str().unwrap();
         batches[0].audit[0]["signingCertificate"] = json!(pem.replace('\n', "\r\n"));
     };
-    check_unproven(crlf, &doubt("is written in another form of PEM"));
+    check_unproven(crlf, &failure("is written in another form of PEM"));
     let expected = Findings {
         unverified: 1,
         ..CLEAN
@@ -856,9 +860,9 @@ fn finds_certificates_that_are_not_what_is_said_of_them() {
         audit_contradictions: 1,
         ..expected
     };
-    let doubts = doubt("has another thumbprint");
+    let failures = failure("has another thumbprint");
     let other = set("uploaderSigningThumbprint", "ab");
-    check_audit(other, recorded, expected, &[&doubts]);
+    check_audit(other, recorded, expected, &[&failures]);
     // IT's certificate, vouched for and with its thumbprint, in DE's place.
     let members = [
         "signingCertificate",
@@ -870,12 +874,12 @@ fn finds_certificates_that_are_not_what_is_said_of_them() {
             batches[0].audit[0][member] = batches[0].audit[1][member].clone();
         }
     };
-    let doubts = doubt("is another country's");
-    check_audit(foreign, recorded, expected, &[&doubts]);
+    let failures = failure("is another country's");
+    check_audit(foreign, recorded, expected, &[&failures]);
     // The certificates of these tests begin in 1975.
     let early = set("uploadedTime", "1970-01-01T00:00:00Z");
-    let doubts = "the uploader certificate was not valid at the time of the upload";
-    check_unproven(early, doubts);
+    let failures = "the uploader certificate was not valid at the time of the upload";
+    check_unproven(early, failures);
 }
 
 #[test]
@@ -905,7 +909,7 @@ fn finds_an_audit_that_is_refused_or_has_a_null() {
             audit: None,
         });
     }
-    let found = judge(&expected, vec![delivery], false).findings;
+    let found = check_deliveries(&expected, vec![delivery], false).findings;
     let refused = Findings {
         unverified: 6,
         audit_unreadable: 3,

@@ -1,6 +1,6 @@
 //! The national backends that were written for the reference, each with the bytes that it sends
 //! over a socket of its own: header names and their order, media types, tags, signatures, paging,
-//! and what it makes of the answers (client study §1 and §2).
+//! and what it makes of the answers (clients §1 and §2).
 //!
 //! What a library adds by itself (`User-Agent`, `Connection`) is typical of its version.
 
@@ -81,7 +81,7 @@ impl<'w> Client<'w> {
     }
 }
 
-/// Writes the lines of a head, as `format!` would each of them.
+/// Formats the lines of a request header.
 macro_rules! lines {
     ($($line:literal),* $(,)?) => { [$(format!($line)),*] };
 }
@@ -132,7 +132,7 @@ fn at(keys: &[Key], positions: &[usize]) -> Vec<Key> {
     positions.iter().map(|at| keys[*at].clone()).collect()
 }
 
-/// Keys of other countries, cut into one download batch; gives its tag.
+/// Cuts keys of other countries into one download batch; returns its tag.
 fn others_upload(world: &World, uploads: &[(&'static str, usize)]) -> String {
     for (country, key_count) in uploads {
         Upload::fresh(world, country, *key_count).store(world);

@@ -1,4 +1,4 @@
-//! The compatibility checklist that was drawn from eleven clients.
+//! The compatibility checklist, derived from eleven clients.
 
 use super::{Row, Section, elsewhere, same};
 use crate::World;
@@ -115,7 +115,8 @@ const ROWS: &[Row] = &[
     same(
         "(a).5",
         "media_types",
-        "lenient blanks in media types, quoted parameter values",
+        "blanks in media types and quoted parameter values are taken (the reference refuses them, \
+         §5.1.6)",
         |world| {
             let upload = Upload::fresh(world, "DK", 1).request();
             let content_type = "application / protobuf; version = \"1.0\"";
@@ -312,7 +313,7 @@ const ROWS: &[Row] = &[
             let request = download_request("PL", TODAY)
                 .with("batchTag", FIRST)
                 .set("Accept", JSON);
-            // The reader of the tests refuses everything else.
+            // The tests' parser refuses everything else.
             assert_eq!(from_json(&ask(world, &request).expect(200).body).len(), 3);
         },
     ),
@@ -343,7 +344,7 @@ const ROWS: &[Row] = &[
         "(a).20",
         "callbacks: the list, PUT with `url`, DELETE, ids up to 32 characters; a GET with \
          `batchTag` and `date`, 2xx including 202, in order, over mutual TLS",
-        "api/tests/callbacks.rs::tells_of_each_batch_in_order_over_mutual_tls",
+        "api/tests/callbacks.rs::notifies_of_each_batch_in_order_over_mutual_tls",
         None,
     ),
     elsewhere(

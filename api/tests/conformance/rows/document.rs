@@ -15,12 +15,49 @@ const HEAD: &str = "\
 What the reference server does, row by row, what this gateway does, and the test that holds it.
 Made by the tests: `EFGS_WRITE_CONFORMANCE=1 cargo test --package efgs-api --test conformance document`.
 
-`§11.9` is the ninth row of section 11 of the description of the reference's wire behaviour; where a
-section has subsections, `§4.0.5` is the fifth row before the first of them and `§4.2.5` the fifth
-of subsection 4.2. `(a).7` is item 7 of the checklist that was drawn from the clients. A test runs
-on SQLite and on MariaDB; `cargo test --package efgs-api --test conformance §11.9` runs that of
-one row. A test that is named by file and function belongs to another suite.
+[protocol/wire.md](protocol/wire.md) describes the protocol as a whole. `§11.9` is the ninth rule of
+its section 11; where a section has subsections, `§4.0.5` is the fifth rule before the first of them
+and `§4.2.5` the fifth of subsection 4.2. `(a).7` is item 7 of the checklist in
+[protocol/clients.md](protocol/clients.md). `A-1` and the like are defects of the reference, described
+in [protocol/reference.md](protocol/reference.md#2-defects), and `#233` is an issue of its project.
+
+A test runs on SQLite and on MariaDB; `cargo test --package efgs-api --test conformance §11.9` runs
+that of one row. A test that is named by file and function belongs to another suite.
 ";
+
+/// Where a section of the document is described: the page, and how its heading there begins.
+fn described_in(section: &Section) -> (&'static str, &'static str) {
+    match section.heading.split_once(' ') {
+        Some(("(a)", _)) => ("clients.md", "§3"),
+        Some((number, _)) => ("wire.md", number),
+        None => panic!("{} has no number", section.heading),
+    }
+}
+
+/// A link to where a section is described.
+fn link(section: &Section) -> String {
+    let (page, number) = described_in(section);
+    let path = workspace().join("docs/protocol").join(page);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let start = format!("{number} ");
+    let heading = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim())
+        .find(|heading| heading.starts_with(&start))
+        .unwrap_or_else(|| panic!("{page} has no heading {number}"));
+    let label = page.trim_end_matches(".md");
+    format!("[{label} {number}](protocol/{page}#{})", anchor(heading))
+}
+
+/// The anchor that a heading gets where Markdown is shown.
+fn anchor(heading: &str) -> String {
+    let lower = heading.to_lowercase().replace(' ', "-");
+    lower
+        .chars()
+        .filter(|c| c.is_alphanumeric() || *c == '-')
+        .collect()
+}
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -41,7 +78,7 @@ pub(super) fn check() {
     );
 }
 
-/// Every row has a name of its own, and tests elsewhere are where they are said to be.
+/// Row names are unique, and the tests that rows name exist.
 pub(super) fn check_rows() {
     let (mut ids, mut tests) = (HashSet::new(), HashSet::new());
     for section in SECTIONS {
@@ -76,6 +113,7 @@ fn render() -> String {
 
 fn render_section(out: &mut String, section: &Section) {
     writeln!(out, "\n## {}\n", section.heading).unwrap();
+    writeln!(out, "Described in {}.\n", link(section)).unwrap();
     if section.rows.is_empty() {
         out.push_str("No row yet.\n");
         return;

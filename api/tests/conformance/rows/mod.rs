@@ -1,10 +1,9 @@
 //! Every row of the protocol's tables: what the reference does, what this gateway does, and the
-//! check that holds it.
+//! test of it.
 //!
-//! A row is named by its section and its place there: `§11.9` is the ninth row of section 11 of
-//! the wire behaviour. Where a section has subsections, `§4.0.5` is the fifth row before the first
-//! of them, and `§4.2.5` the fifth row of subsection 4.2. `(a).7` is item 7 of the compatibility
-//! checklist of the client study.
+//! A row is named by its section and its place there: `§11.9` is the ninth row of wire §11. Where a
+//! section has subsections, `§4.0.5` is the fifth row before the first of them, and `§4.2.5` the fifth
+//! row of subsection 4.2. `(a).7` is item 7 of the checklist (clients §3).
 
 mod checklist;
 mod document;
@@ -35,7 +34,7 @@ use crate::support::world::{Databases, Kind, Prepare};
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) id: &'static str,
-    /// What the reference does, or what the checklist asks for.
+    /// What the reference does, or what the checklist requires.
     pub(crate) reference: &'static str,
     pub(crate) difference: Option<Difference>,
     pub(crate) held_by: HeldBy,
@@ -49,7 +48,7 @@ pub(crate) struct Difference {
     pub(crate) reason: &'static str,
 }
 
-/// What fails when the row does not hold.
+/// The test of a row.
 #[derive(Debug)]
 pub(crate) enum HeldBy {
     /// A test of this suite that has the name of the row.
@@ -89,7 +88,7 @@ pub(crate) const fn differs(
     }
 }
 
-/// A row that another test holds.
+/// A row that another test covers.
 pub(crate) const fn elsewhere(
     id: &'static str,
     reference: &'static str,
@@ -134,7 +133,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     checklist::SECTION,
 ];
 
-/// One test a row and database, and the one that compares the document.
+/// One test per row and database, and the one that compares the document.
 pub(crate) fn trials(databases: &Arc<Databases>) -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("document::is_up_to_date", || {
@@ -165,7 +164,7 @@ pub(crate) fn trials(databases: &Arc<Databases>) -> Vec<Trial> {
     trials
 }
 
-/// How the test of a row is called.
+/// The name of a row's test.
 fn row_test(section: &Section, row: &Row, name: &str) -> String {
     format!("{}::{} {name}", section.name, row.id)
 }

@@ -1,4 +1,4 @@
-//! §2: what errors look like.
+//! §2: error bodies.
 
 use super::{Row, Section, differs, same};
 use crate::World;
@@ -25,8 +25,8 @@ const ROWS: &[Row] = &[
         |world| {
             let answer = download(world, "DE", "2021-05-01", None);
             answer.expect_error(410, "Requested date is too old!");
-            let nobody = ask(world, &Request::get("/diagnosiskeys/download/2021-06-01"));
-            assert!(nobody.expect(403).json()["message"].is_null());
+            let unauthenticated = ask(world, &Request::get("/diagnosiskeys/download/2021-06-01"));
+            assert!(unauthenticated.expect(403).json()["message"].is_null());
         },
     ),
     differs(

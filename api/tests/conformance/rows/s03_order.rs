@@ -1,4 +1,4 @@
-//! §3: what is looked at first.
+//! §3: the order of checks.
 
 use super::{Row, Section, differs, same};
 use crate::World;
@@ -27,7 +27,7 @@ const ROWS: &[Row] = &[
             ask(world, &request).expect(404);
             let mut raw = world.proxy();
             let endless = format!("GET / HTTP/1.1\r\nX-Filler: {}", "x".repeat(200 << 10));
-            // The gateway may close before it has all of it.
+            // The gateway may close the connection before it has read everything.
             let _sent = raw.try_send(endless);
             raw.answer(false).expect(431);
             let announced = Upload::fresh(world, "DE", 1).request();
@@ -43,15 +43,15 @@ const ROWS: &[Row] = &[
         [
             "path, method, `Content-Type`, `Accept` are looked at before authentication",
             "path and method, then authentication, then media types",
-            "who is nobody learns nothing of the service; no client depends on the order",
+            "unauthenticated requests learn nothing about the service; no client depends on the order",
         ],
         |world| {
             ask(world, &Request::get("/nothing")).expect(404);
             ask(world, &Request::get("/diagnosiskeys/upload")).expect(405);
             let upload = Request::new("POST", "/diagnosiskeys/upload");
             ask(world, &upload.clone().with("Content-Type", "text/plain")).expect(403);
-            let somebody = identify(upload, "DE");
-            ask(world, &somebody.with("Content-Type", "text/plain")).expect(415);
+            let authenticated = identify(upload, "DE");
+            ask(world, &authenticated.with("Content-Type", "text/plain")).expect(415);
             let download = Request::get("/diagnosiskeys/download/2021-06-01");
             let download = download.with("Accept", "text/html");
             ask(world, &download).expect(403);
@@ -109,10 +109,16 @@ const ROWS: &[Row] = &[
             assert_eq!(answer.code(), "invalid_key");
         },
     ),
-    same(
+    differs(
         "§3.7",
         "the_tag_before_the_signature",
-        "then the tag, then the signature, then the database",
+        [
+            "then the tag, then the signature, then the database: a replay with a bad signature is \
+             a 409",
+            "the same order, but a tag that was used for the same content is not taken: a replay \
+             with a bad signature is a 400",
+            "a replay is an upload as well, and its signature is judged",
+        ],
         |world| {
             let taken = Upload::fresh(world, "DE", 1).store(world);
             let mut upload = Upload::of(world, "DE", taken.keys.clone());
@@ -123,6 +129,9 @@ const ROWS: &[Row] = &[
             other
                 .send(world)
                 .expect_error(409, "BatchTag already exists.");
+            let mut replay = Upload::of(world, "DE", taken.keys.clone()).tagged(&taken.tag);
+            replay.signature = "nonsense".to_owned();
+            replay.send(world).expect_error(400, "Invalid signature");
         },
     ),
     differs(

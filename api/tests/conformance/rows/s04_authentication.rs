@@ -1,4 +1,4 @@
-//! §4: who asks.
+//! §4: authentication.
 
 use std::sync::LazyLock;
 
@@ -25,8 +25,8 @@ pub(super) const SECTION: Section = Section {
     prepare,
 };
 
-/// The same certificates vouched for by an anchor whose own certificate a CA has signed, with
-/// another kind of key.
+/// The same certificates, signed by an anchor whose own certificate a CA has issued, with another
+/// kind of key.
 pub(super) const ISSUED_ANCHOR: Section = Section {
     name: "s04_issued_anchor",
     heading: "§4.3 Certificate rows, with an anchor that a CA has issued",
@@ -40,7 +40,7 @@ struct Special {
     revoked: Identity,
     expired: Identity,
     future: Identity,
-    /// Another anchor vouches for it.
+    /// Signed by another anchor.
     tampered: Identity,
     tampered_signing: Identity,
     /// Listed for both purposes.
@@ -52,8 +52,8 @@ static SPECIAL: LazyLock<Special> = LazyLock::new(|| Special {
     revoked: authentication("DE", |_| {}),
     expired: authentication("DE", |params| params.not_after = date_time_ymd(2021, 6, 1)),
     future: authentication("DE", |params| params.not_before = date_time_ymd(2021, 6, 2)),
-    tampered: vouched_by_rogue(authentication("DE", |_| {})),
-    tampered_signing: vouched_by_rogue(rsa("DE", 7)),
+    tampered: signed_by_rogue(authentication("DE", |_| {})),
+    tampered_signing: signed_by_rogue(rsa("DE", 7)),
     both: rsa("DE", 8),
 });
 
@@ -81,7 +81,7 @@ static ROGUE: LazyLock<(String, String)> = LazyLock::new(|| {
     (params("DE").self_signed(&key).unwrap().pem(), key_pem)
 });
 
-fn vouched_by_rogue(identity: Identity) -> Identity {
+fn signed_by_rogue(identity: Identity) -> Identity {
     Identity {
         operator_signature: sign_with_trust_anchor(&ROGUE.1, &identity.pem).unwrap(),
         ..identity
@@ -121,7 +121,7 @@ fn prepare_issued_anchor(databases: &Databases, kind: Kind) -> World {
     World::with(databases, kind, |options| options.anchor = anchor)
 }
 
-/// Asks for a download with these two headers.
+/// Requests a download with these two headers.
 fn claim(world: &World, thumbprint: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> Answer {
     let request = Request::get("/diagnosiskeys/download/2021-06-01")
         .with("X-SSL-Client-SHA256", thumbprint)
@@ -136,13 +136,13 @@ fn hex() -> String {
     member("DE").authentication.hex()
 }
 
-/// A thumbprint of DE in this spelling is understood.
+/// DE's thumbprint is accepted in this spelling.
 #[track_caller]
 fn spelled(world: &World, thumbprint: &str) {
     claim(world, thumbprint, "C=DE").expect(200);
 }
 
-/// What is no thumbprint counts as none.
+/// An invalid thumbprint counts as missing.
 #[track_caller]
 fn unreadable(world: &World, thumbprint: &str) {
     let answer = claim(world, thumbprint, "C=DE").expect(403);
@@ -150,7 +150,7 @@ fn unreadable(world: &World, thumbprint: &str) {
     assert!(answer.json()["message"].is_null());
 }
 
-/// The subject name says DE.
+/// The subject name's country is DE.
 #[track_caller]
 fn says_de(world: &World, name: &str) {
     claim(world, hex(), name).expect(200);
@@ -163,11 +163,19 @@ fn says_nothing(world: &World, name: &str) {
 }
 
 const ROWS: &[Row] = &[
-    same(
+    differs(
         "§4.0.1",
         "undecodable_thumbprint",
-        "a thumbprint that cannot be decoded counts as none",
-        |world| unreadable(world, "no thumbprint"),
+        [
+            "a thumbprint that is no base64 counts as none; base64 that is empty or short is some \
+             number, of which there is no certificate: 403 with a reason",
+            "whatever is no thumbprint counts as none: 403 without a reason",
+            "a value of another length identifies nobody",
+        ],
+        |world| {
+            unreadable(world, "no thumbprint");
+            unreadable(world, "AAAA");
+        },
     ),
     same(
         "§4.0.2",
@@ -234,7 +242,7 @@ const ROWS: &[Row] = &[
         [
             "a row whose `revoked` is NULL: 500",
             "NULL means not revoked",
-            "it is what a row has that nobody revoked",
+            "rows that were never revoked have it",
         ],
         |world| {
             claim(world, hex(), "C=DE").expect(200);

@@ -16,7 +16,7 @@ pub(super) const SECTION: Section = Section {
     prepare,
 };
 
-/// IT has uploaded a key full of defaults, DE nothing that others may read.
+/// IT has uploaded a key of default values, DE nothing that others can download.
 fn prepare(databases: &Databases, kind: Kind) -> World {
     let world = World::new(databases, kind);
     Upload::of(&world, "IT", vec![bare_key(&world)]).store(&world);
@@ -24,7 +24,7 @@ fn prepare(databases: &Databases, kind: Kind) -> World {
     world
 }
 
-/// Whatever may be at its default is.
+/// All optional fields have their defaults.
 fn bare_key(world: &World) -> Key {
     let mut key = Upload::fresh(world, "IT", 1).keys.remove(0);
     key.report_type = 0;
@@ -39,12 +39,12 @@ fn downloaded(world: &World, country: &str) -> Answer {
     ask(world, &request.with("batchTag", "20210601-1")).expect(200)
 }
 
-/// Uploads JSON that means `upload`.
+/// Uploads JSON that is equivalent to `upload`.
 fn send(world: &World, upload: &Upload, body: impl Into<Vec<u8>>) -> Answer {
     ask(world, &upload.json_request().body(body))
 }
 
-/// One key as JSON after a change, and it is understood as the key that was signed.
+/// One key as changed JSON is read as the key that was signed.
 #[track_caller]
 fn means(world: &World, change: impl FnOnce(&mut Value)) {
     let upload = Upload::fresh(world, "DE", 1);
@@ -53,7 +53,7 @@ fn means(world: &World, change: impl FnOnce(&mut Value)) {
     send(world, &upload, json!({ "keys": [key] }).to_string()).expect(201);
 }
 
-/// Text in the place of text of the usual JSON, and it is understood as what was signed.
+/// Usual JSON with a replacement is read as what was signed.
 #[track_caller]
 fn text_means(world: &World, from: &str, to: &str) {
     let upload = Upload::fresh(world, "DE", 1);
@@ -61,7 +61,7 @@ fn text_means(world: &World, from: &str, to: &str) {
     send(world, &upload, body).expect(201);
 }
 
-/// The same, and it is no batch.
+/// The same, but it is refused.
 #[track_caller]
 fn text_refused(world: &World, from: &str, to: &str) {
     let upload = Upload::fresh(world, "DE", 1);
@@ -79,7 +79,7 @@ fn replaced(upload: &Upload, from: &str, to: &str) -> String {
     body.replacen(from, to, 1)
 }
 
-/// A body that is no batch.
+/// A body that is not a batch.
 #[track_caller]
 fn refused(world: &World, body: &str) {
     let upload = Upload::fresh(world, "DE", 1);
@@ -94,7 +94,7 @@ const ROWS: &[Row] = &[
         "member_names",
         "members are named as in the schema, the last one in snake_case; nothing else is written",
         |world| {
-            // The reader of the tests refuses everything else.
+            // The tests' parser refuses everything else.
             assert_eq!(from_json(&downloaded(world, "DE").body).len(), 1);
         },
     ),

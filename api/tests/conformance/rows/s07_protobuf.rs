@@ -50,7 +50,7 @@ fn with_unknown_fields(key: &Key) -> Vec<u8> {
     body
 }
 
-/// Sends fields of one key that mean the fresh key of a signed upload.
+/// Sends the fields of a key, equivalent to the key of a signed upload.
 fn send(world: &World, change: impl FnOnce(&Key) -> Vec<u8>) -> Answer {
     let upload = Upload::fresh(world, "DE", 1);
     let body = framed(&change(&upload.keys[0]));
@@ -70,7 +70,7 @@ const ROWS: &[Row] = &[
         "unknown fields are passed over, not stored and not signed",
         |world| {
             let answer = download(world, "IT", "2021-06-01", Some("20210601-1")).expect(200);
-            // The reader of the tests fails on fields that the schema does not have.
+            // The tests' parser fails on fields that the schema does not have.
             assert_eq!(from_protobuf(&answer.body).len(), 8);
         },
     ),
@@ -90,7 +90,7 @@ const ROWS: &[Row] = &[
             "an unknown `reportType` is read, signed and verified, then cannot be stored: its \
              position under `500` in a 207",
             "400 with the key's position and the rule",
-            "nobody could read such a key; the sender is told at once what is wrong",
+            "nobody could read such a key; the sender learns at once what is wrong",
         ],
         |world| {
             let mut upload = Upload::fresh(world, "DE", 2);

@@ -1,4 +1,4 @@
-//! §9: what is signed, and what is compared to find duplicates.
+//! §9: the canonical form, which is signed and compared to find duplicates.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,7 +30,7 @@ fn send_signed(world: &World, keys: Vec<Key>, content: &[u8]) -> Answer {
     upload.send(world)
 }
 
-/// A key, and what its canonical text is: the field at this place is the base64 of these bytes.
+/// A key, whose canonical text has the base64 of these bytes at this position.
 #[track_caller]
 fn writes(world: &World, at: usize, bytes: &[u8], change: impl FnOnce(&mut Key)) {
     let mut key = Upload::fresh(world, "DE", 1).keys.remove(0);

@@ -1,4 +1,4 @@
-//! §16: callbacks. Their tests are a suite of their own: they need receivers.
+//! §16: callbacks. Their tests need receivers, and are in a suite of their own.
 
 use super::{Difference, Row, Section, elsewhere};
 use crate::World;
@@ -10,16 +10,16 @@ pub(super) const SECTION: Section = Section {
     prepare: World::new,
 };
 
-/// Another behaviour than the reference's, and why.
+/// A deliberate difference from the reference, and its reason.
 const fn but(gateway: &'static str, reason: &'static str) -> Option<Difference> {
     Some(Difference { gateway, reason })
 }
 
 const LISTS: &str =
     "api/tests/callbacks.rs::lists_changes_and_removes_the_callers_own_subscriptions";
-const REFUSES: &str = "api/tests/callbacks.rs::refuses_ids_and_urls_that_are_none";
+const REFUSES: &str = "api/tests/callbacks.rs::refuses_invalid_ids_and_urls";
 const CHECKS: &str = "api/src/delivery/url.rs::checks_urls_as_the_reference_does_and_better";
-const TELLS: &str = "api/tests/callbacks.rs::tells_of_each_batch_in_order_over_mutual_tls";
+const TELLS: &str = "api/tests/callbacks.rs::notifies_of_each_batch_in_order_over_mutual_tls";
 
 const ROWS: &[Row] = &[
     // Rows 5 to 7 of the first table of §1.
@@ -55,7 +55,7 @@ const ROWS: &[Row] = &[
         REFUSES,
         but(
             "400 where the id has more than 32 or the URL more than 256 characters; 409 beyond 16 \
-             subscriptions a country",
+             subscriptions per country",
             "what a client sends must not be a 500, and nothing may grow without a bound",
         ),
     ),
@@ -104,7 +104,7 @@ const ROWS: &[Row] = &[
     elsewhere(
         "§16.2.4",
         "a name that cannot be resolved for a delivery deletes the subscription",
-        "api/tests/callbacks.rs::takes_a_name_that_cannot_be_resolved_for_a_failed_attempt",
+        "api/tests/callbacks.rs::counts_an_unresolvable_name_as_a_failed_attempt",
         but("a failed attempt", "K-2"),
     ),
     elsewhere(
@@ -124,7 +124,7 @@ const ROWS: &[Row] = &[
     elsewhere(
         "§16.3.3",
         "looks every 300 s; waits 300 s after a failure",
-        "api/src/delivery/mod.rs::doubles_the_wait_up_to_a_bound_and_adds_up_to_a_quarter",
+        "api/src/delivery/mod.rs::doubles_the_wait_up_to_a_bound_with_up_to_a_quarter_of_jitter",
         but(
             "looks every second; waits 300 s, doubled with each failure up to an hour, and up to a \
              quarter more",
@@ -143,21 +143,22 @@ const ROWS: &[Row] = &[
         "api/tests/callbacks.rs::hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again",
         but(
             "it is disabled: not listed and not told any more, and shown to operators with the \
-             reason; a PUT enables it, and it begins like a new one",
-            "K-6: nobody knew why; FI subscribes again only when it finds no subscription",
+             reason; a PUT enables it, and it goes on where it was",
+            "K-6: nobody knew why; FI subscribes again only when it finds no subscription, and \
+             imports what it is told of and nothing else",
         ),
     ),
     elsewhere(
         "§16.3.5a",
         "the deleted subscription is not listed; `PUT` makes a new one, whoever asks first (FI) or \
          not (DE)",
-        "api/tests/callbacks.rs::takes_a_put_of_de_before_during_and_after_an_outage",
+        "api/tests/callbacks.rs::accepts_a_put_of_de_before_during_and_after_an_outage",
         None,
     ),
     elsewhere(
         "§16.3.5b",
         "`DELETE` of the deleted subscription: 404",
-        "api/tests/callbacks.rs::knows_nothing_of_a_disabled_subscription_that_is_removed",
+        "api/tests/callbacks.rs::forgets_a_disabled_subscription_that_is_removed",
         None,
     ),
     elsewhere(
@@ -181,7 +182,7 @@ const ROWS: &[Row] = &[
     elsewhere(
         "§16.3.9",
         "always shows the configured certificate",
-        "api/tests/callbacks.rs::shows_its_certificate_of_the_settings",
+        "api/tests/callbacks.rs::presents_the_configured_certificate",
         None,
     ),
     elsewhere(
@@ -197,10 +198,10 @@ const ROWS: &[Row] = &[
     ),
     elsewhere(
         "§16.3.11",
-        "no authority vouches for receivers",
-        "api/tests/callbacks.rs::trusts_an_authority_of_the_operator_for_the_host_that_is_named",
+        "no CA is trusted for receivers",
+        "api/tests/callbacks.rs::trusts_a_ca_of_the_operator_for_the_host_of_the_url",
         but(
-            "an authority of the operator's may, for the host that the URL names",
+            "a CA of the operator's is, for the host in the URL",
             "receivers behind a public certificate",
         ),
     ),

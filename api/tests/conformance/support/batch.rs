@@ -1,4 +1,4 @@
-//! Batches of keys as clients write and read them. Written from the schema and from wire behaviour
+//! Batches of keys as clients write and read them. Written from the schema and from wire
 //! §6, §7 and §9 alone, so that the gateway is not compared with itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -226,7 +226,7 @@ fn key_from_json(value: &Value) -> Key {
     }
 }
 
-/// The text of one key: eight base64 fields, each followed by a dot (wire behaviour §9).
+/// The text of one key: eight base64 fields, each followed by a dot (wire §9).
 pub(crate) fn canonical_text(key: &Key) -> String {
     let int = |value: i32| STANDARD.encode(value.to_be_bytes());
     [

@@ -1,4 +1,4 @@
-//! Batch signatures in the shapes that real clients send (wire behaviour §10, client study §1.2),
+//! Batch signatures in the shapes that real clients send (wire §10, clients §1.2),
 //! and a verifier that follows BouncyCastle's rule. Both are written from the standards, without
 //! the gateway's own code.
 

@@ -91,7 +91,7 @@ pub(crate) struct Member {
     pub(crate) signing: Identity,
 }
 
-/// Everybody whose client is known.
+/// Every participant whose client is known.
 pub(crate) const COUNTRIES: [&str; 11] = [
     "DE", "IT", "ES", "FI", "IE", "CZ", "CH", "NL", "DK", "NO", "PL",
 ];
@@ -215,7 +215,7 @@ impl Listed {
     }
 }
 
-/// Everybody's certificates.
+/// All certificates.
 pub(crate) fn everybody() -> Vec<Listed> {
     let of = |(_, member): &(&str, Member)| {
         [

@@ -61,7 +61,7 @@ impl Vector {
         std::fs::read(fixture(&self.folder).join(file)).unwrap()
     }
 
-    /// When it is to be judged, in milliseconds since the Unix epoch.
+    /// When it is to be verified, in milliseconds since the Unix epoch.
     pub(crate) fn verification_time(&self) -> u64 {
         let text = self.case["verification_time"].as_str().unwrap();
         let time = OffsetDateTime::parse(text, &Rfc3339).unwrap();

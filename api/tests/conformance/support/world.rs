@@ -29,10 +29,10 @@ use super::raw::Raw;
 /// 2021-06-01T12:00:00Z: the certificates of the vectors are valid then.
 pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
 
-/// How long an upload waits for its download batch: moved past with the clock, never lived through.
+/// How long an upload waits for its download batch: the tests' clock skips it.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// Longest wait for what the gateway does by itself.
+/// Timeout for what the gateway does on its own.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Which database a test runs on.
@@ -53,7 +53,7 @@ impl Kind {
     }
 }
 
-/// A world that several tests share, and how it begins.
+/// A world that several tests share, and its setup.
 pub(crate) type Prepare = fn(&Databases, Kind) -> World;
 
 type Shared = Arc<OnceLock<World>>;
@@ -100,12 +100,12 @@ impl Databases {
     }
 }
 
-/// How a world begins.
+/// The setup of a world.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) now: UnixMillis,
     pub(crate) listed: Vec<Listed>,
-    /// PEM of the certificate that the gateway believes.
+    /// PEM of the gateway's trust anchor.
     pub(crate) anchor: String,
     pub(crate) engine: Settings,
     pub(crate) server: ServerSettings,
@@ -131,7 +131,7 @@ struct Running {
 }
 
 impl World {
-    /// With everybody onboarded, at [`NOON`]; IE and CZ may sign with SHA-1.
+    /// With every participant onboarded, at [`NOON`]; IE and CZ may sign with SHA-1.
     pub(crate) fn new(databases: &Databases, kind: Kind) -> Self {
         Self::with(databases, kind, |_| {})
     }
@@ -192,7 +192,7 @@ impl World {
         });
     }
 
-    /// Stops in good order.
+    /// Shuts down gracefully.
     pub(crate) fn stop(&mut self) {
         let Some(running) = self.running.take() else {
             return;
@@ -221,7 +221,7 @@ impl World {
         self.clock.advance_millis(days * 86_400_000);
     }
 
-    /// Waits until what was uploaded is a download batch; gives its tag.
+    /// Waits until the uploads are in a download batch; returns its tag.
     pub(crate) fn cut(&self) -> String {
         let before = self.engine().status().newest_batch;
         let delay = u64::try_from(MAX_DELAY.as_millis()).unwrap();
@@ -326,11 +326,15 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         upload: UploadSettings::default(),
         bundle: BundleSettings {
             max_delay: MAX_DELAY,
+            paced: false,
             clock_skew_max: None,
             ..BundleSettings::default()
         },
         download: DownloadSettings::default(),
         legacy_sha1: ["IE", "CZ"]
+            .map(|code| Country::parse(code).unwrap())
+            .into(),
+        pss: ["DE", "ES"]
             .map(|code| Country::parse(code).unwrap())
             .into(),
         cpu_threads: 2,

@@ -1,28 +1,19 @@
-//! How the writer keeps up with the log that all gateways write: it reads what is newer than its
-//! position, connects again when the connection is gone, and claims the end of the log when others
-//! are faster too often.
+//! How the writer follows the log that all gateways write: it reads what is newer than its
+//! position, reconnects when the connection is lost, and locks the tail of the log when other
+//! gateways have appended first too often.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Writer;
+use crate::database::SqlError;
 use crate::domain::Seq;
 use crate::limits;
-use crate::persist::{LogEntry, SqlError, Store};
-
-/// What the writer holds while it judges and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
-    /// The database is away.
-    Nothing,
-    /// A connection: another gateway may be faster.
-    Connection,
-    /// The end of the log: nobody else appends until this is over.
-    Log,
-}
+use crate::persist::access::LogAccess;
+use crate::store::{LogEntry, Store};
 
 impl Writer {
-    /// Between uploads: what other gateways have written.
+    /// Between uploads: reads what other gateways have written.
     pub(super) fn follow(&mut self) {
         if self.connected().is_some() {
             self.catch_up_or_disconnect();
@@ -36,17 +27,17 @@ impl Writer {
         }
     }
 
-    /// Reads the log behind our position, and makes it ours.
+    /// Reads the log behind our position, and applies it.
     fn catch_up(&mut self) -> Result<(), SqlError> {
-        self.read_on(Store::read_log, Store::settle_what_was_read)
+        self.read_log_with(Store::read_log, Store::make_reads_durable)
     }
 
-    fn read_on(
+    fn read_log_with(
         &mut self,
         read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
-        mut settle: impl FnMut(&mut Store) -> Result<(), SqlError>,
+        mut make_durable: impl FnMut(&mut Store) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        self.insert_stored();
+        self.apply_stored();
         loop {
             let Some(store) = self.store.as_mut() else {
                 return Ok(());
@@ -54,14 +45,14 @@ impl Writer {
             let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
             let read = entries.len() as u64;
             if read > 0 {
-                settle(store)?;
+                make_durable(store)?;
             }
             for entry in entries {
                 let day = entry.created_at.day();
                 self.state
                     .tags
                     .insert(entry.country, entry.tag, entry.content, day);
-                self.learn(&entry.identities, day, entry.seq);
+                self.apply(&entry.identities, day, entry.seq);
                 self.position = entry.seq;
             }
             if read > 0 {
@@ -73,7 +64,7 @@ impl Writer {
         }
     }
 
-    /// The connection; a new one has followed the log to its end before it is used.
+    /// The connection; a new one has read the log to its end before it is used.
     pub(super) fn connected(&mut self) -> Option<&mut Store> {
         if self.store.is_none() {
             self.reconnect();
@@ -83,7 +74,7 @@ impl Writer {
 
     fn reconnect(&mut self) {
         let begun = Instant::now();
-        match self.database.store() {
+        match Store::open(&self.database) {
             Ok(store) => {
                 self.store = Some(store);
                 if let Err(error) = self.catch_up() {
@@ -97,48 +88,48 @@ impl Writer {
             }
         }
         let available = self.store.is_some();
-        self.away_since = match available {
+        self.unavailable_since = match available {
             true => None,
-            false => self.away_since.or(Some(begun)),
+            false => self.unavailable_since.or(Some(begun)),
         };
         self.state
             .database_available
             .store(available, Ordering::Release);
     }
 
-    /// Connects if need be, and claims the end of the log after too many lost races. Comes before
-    /// the judgement, since both read what others wrote meanwhile.
-    pub(super) fn take_hold(&mut self, lost_races: u32) -> Hold {
+    /// Connects if need be, and locks the tail of the log after too many lost races. Comes before
+    /// the re-check, since both read what others have written meanwhile.
+    pub(super) fn acquire(&mut self, lost_races: u32) -> LogAccess {
         if self.connected().is_none() {
-            return Hold::Nothing;
+            return LogAccess::Unavailable;
         }
         if lost_races < limits::LOST_RACES_MAX {
-            return Hold::Connection;
+            return LogAccess::Shared;
         }
         metrics::counter!("efgs_log_claims_total").increment(1);
-        match self.claim_log() {
-            Ok(()) => Hold::Log,
+        match self.lock_log() {
+            Ok(()) => LogAccess::Exclusive,
             Err(error) => {
-                tracing::warn!(stage = "persist", error = %error, "cannot claim the log");
+                tracing::warn!(stage = "persist", error = %error, "cannot lock the log");
                 self.store = None;
-                Hold::Nothing
+                LogAccess::Unavailable
             }
         }
     }
 
-    fn claim_log(&mut self) -> Result<(), SqlError> {
+    fn lock_log(&mut self) -> Result<(), SqlError> {
         if let Some(store) = self.store.as_mut() {
-            store.claim_log()?;
+            store.lock_log()?;
         }
-        // The claim is a transaction: what makes durable has to come from outside of it.
-        let mut outside = self.database.store()?;
-        self.read_on(Store::read_claimed_log, |_| outside.settle_what_was_read())
+        // The lock is a transaction: the commit that makes reads durable has to be outside of it.
+        let mut outside = Store::open(&self.database)?;
+        self.read_log_with(Store::read_locked_log, |_| outside.make_reads_durable())
     }
 
-    /// Ends a claim that is not needed.
-    pub(super) fn let_go(&mut self, hold: Hold) {
-        let released = match (hold, self.store.as_mut()) {
-            (Hold::Log, Some(store)) => store.release_log(),
+    /// Unlocks the log if it is locked and not needed.
+    pub(super) fn release(&mut self, access: LogAccess) {
+        let released = match (access, self.store.as_mut()) {
+            (LogAccess::Exclusive, Some(store)) => store.unlock_log(),
             _ => Ok(()),
         };
         if released.is_err() {

@@ -1,4 +1,4 @@
-//! Uploads that meet: in flight, gathered beside it, put off, and in the log of another gateway,
+//! Uploads that meet: in flight, batched during its commit, deferred, and in the log of another gateway,
 //! while commits fail in every way. On real databases, with connections that fail when told.
 
 use std::collections::HashSet;
@@ -9,14 +9,17 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Sender, bounded};
 
 use super::*;
 use crate::admission::Admission;
+use crate::database::faulty::{Fault, Moment};
 use crate::dedup::Probe;
-use crate::domain::{ContentDigest, Country, Thumbprint, UnixMillis, UploadTag};
-use crate::persist::faulty::{Fault, Moment};
-use crate::persist::migrate;
+use crate::domain::{ContentDigest, Country, Thumbprint, UploadTag};
+use crate::failure::Failure;
+use crate::persist::group::row;
+use crate::store::migrate;
+use crate::upload::{SealedBatch, UploadError};
 
 mod crowd;
 mod groups;
@@ -136,8 +139,18 @@ impl Upload {
             repeats: Vec::new(),
         };
         let batch = self.sealed(probe, Admission::default().admit(self.country, 0).unwrap());
-        store.append(Seq(at), &[&batch]).unwrap();
+        store.append(&[row(at, &batch)]).unwrap();
     }
+}
+
+/// Nobody bundles here.
+#[derive(Debug)]
+struct NothingToDo;
+
+impl AfterCommit for NothingToDo {
+    fn stored(&self, _: Seq, _: Bytes) {}
+
+    fn log_grown(&self) {}
 }
 
 /// A writer with its threads.
@@ -150,14 +163,14 @@ struct Gateway {
 
 impl Gateway {
     fn start(database: &Database, since: UnixMillis) -> Self {
-        Self::start_with(database, since, limits::DATABASE_PATIENCE)
+        Self::start_with(database, since, limits::DATABASE_RETRY_MAX)
     }
 
-    fn start_with(database: &Database, since: UnixMillis, patience: Duration) -> Self {
-        let (wake, _wakes) = bounded(1);
-        let (fresh, mut store) = (Arc::new(FreshSegments::new(0)), database.store().unwrap());
-        let mut writer = Writer::start(database.clone(), &mut store, since, fresh, wake).unwrap();
-        writer.patience = patience;
+    fn start_with(database: &Database, since: UnixMillis, retry_for: Duration) -> Self {
+        let mut store = Store::open(database).unwrap();
+        let after_commit = Box::new(NothingToDo);
+        let mut writer = Writer::start(database.clone(), &mut store, since, after_commit).unwrap();
+        writer.retry_for = retry_for;
         let state = Arc::clone(writer.state());
         // Who has sent something knows that the writer has it.
         let (submissions, queue) = bounded(0);
@@ -216,8 +229,7 @@ fn on_sqlite(folder: &tempfile::TempDir) -> Database {
 
 /// Tags and keys in the order of the log.
 fn log(database: &Database) -> Vec<LogEntry> {
-    database
-        .store()
+    Store::open(database)
         .unwrap()
         .read_log(Seq::ZERO, 1 << 20)
         .unwrap()
@@ -280,7 +292,7 @@ fn check(attempts: &[(Option<Fault>, Option<Upload>)], expected: [Answer; 6]) {
         upload("f", &[14, 12]),
     ];
     let mut answers = vec![gateway.send(&uploads[0])];
-    let mut other = database.store().unwrap();
+    let mut other = Store::open(&database).unwrap();
     arrivals.recv().unwrap();
     answers.extend(uploads[1..].iter().map(|upload| gateway.send(upload)));
     let mut written = 0;
@@ -341,7 +353,7 @@ fn who_comes_beside_a_commit_is_answered_as_if_it_came_after() {
 }
 
 #[test]
-fn who_comes_beside_a_commit_is_judged_again_when_another_gateway_was_faster() {
+fn rechecks_what_came_during_a_commit_when_another_gateway_was_faster() {
     let dup = |at: &[u32]| Refused(at.to_vec());
     let faster = |keys: &[u64]| (None, Some(upload(&format!("x{}", keys[0]), keys)));
     check(
@@ -373,7 +385,7 @@ fn who_shares_with_what_the_database_refuses_goes_on_without_it() {
     );
     let folder = tempfile::tempdir().unwrap();
     let database = on_sqlite(&folder);
-    let mut other = database.store().unwrap();
+    let mut other = Store::open(&database).unwrap();
     let (arrived, arrivals) = bounded(0);
     let (go_on, may_go_on) = bounded(0);
     let failing = database.failing(move |moment| match moment {
@@ -427,7 +439,7 @@ fn who_shares_with_what_the_database_refuses_goes_on_without_it() {
 fn knows_a_tag_that_it_has_forgotten_from_the_database() {
     let folder = tempfile::tempdir().unwrap();
     let database = on_sqlite(&folder);
-    let mut other = database.store().unwrap();
+    let mut other = Store::open(&database).unwrap();
     (0..2).for_each(|number| old_upload(number, true).append(&mut other, number + 1));
     let (failing, arrivals, verdicts) = gated(&database, "old-0");
     let gateway = Gateway::start(&failing, UnixMillis(DAY_MS));
@@ -503,7 +515,7 @@ fn who_is_queued_behind_a_database_that_is_away_is_refused_with_who_waited_for_i
 }
 
 #[test]
-fn does_not_claim_the_log_for_want_of_a_connection() {
+fn does_not_lock_the_log_for_want_of_a_connection() {
     let folder = tempfile::tempdir().unwrap();
     let database = on_sqlite(&folder);
     let refused = AtomicU64::new(0);
@@ -520,7 +532,7 @@ fn does_not_claim_the_log_for_want_of_a_connection() {
                 Fault::Lost
             })
         }
-        Moment::Claim => panic!("nobody was faster"),
+        Moment::LockLog => panic!("nobody was faster"),
         _ => None,
     });
     let gateway = Gateway::start(&failing, UnixMillis(0));
@@ -535,7 +547,7 @@ fn answers_everything_before_it_ends() {
     let gateway = Gateway::start(&database, UnixMillis(0));
     let a = gateway.send(&upload("a", &[1]));
     arrivals.recv().unwrap();
-    // One gathered, two put off: one of them twice.
+    // One batched, two deferred: one of them twice.
     let shared = [vec![2, 3], vec![4, 1], vec![3, 5]];
     let others = shared.map(|keys| gateway.send(&upload(&format!("u{}", keys[0]), &keys)));
     drop(gateway.submissions);

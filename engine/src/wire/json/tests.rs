@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::protobuf::{KeyMessages, read_key};
 
 /// A key with its countries, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,7 @@ const NOTHING: Key = Key {
 };
 
 /// Reads a body with the members of one key.
-fn read(members: &str) -> Result<Key, Rejection> {
+fn read(members: &str) -> Result<Key, BodyError> {
     let body = format!(r#"{{"keys":[{{{members}}}]}}"#);
     let protobuf = to_protobuf(body.as_bytes(), 1)?;
     let mut keys = keys_of(&protobuf);
@@ -84,7 +85,7 @@ fn countries(list: &[&str]) -> Vec<String> {
 
 #[test]
 fn reads_the_example_of_the_protocol() {
-    // The text is the reference's output (wire behaviour §6.1) but for the key data.
+    // The text is the reference's output (wire §6.1) but for the key data.
     accepts(
         r#""keyData": "q83vq83vq83vq83vq83vqw==","rollingStartIntervalNumber": 2668000,"rollingPeriod": 144,"transmissionRiskLevel": 3,"visitedCountries": ["DE","FR"],"origin": "IT","reportType": "CONFIRMED_TEST","days_since_onset_of_symptoms": -3"#,
         Key {
@@ -331,8 +332,25 @@ fn reads_an_empty_object_as_an_empty_batch() {
 #[test]
 fn stops_at_the_first_key_too_many() {
     let body = br#"{"keys":[{},{},{"keyData":"!"#;
-    let refused = Rejection::TooManyKeys { max: 2 };
+    let refused = BodyError::TooManyKeys { max: 2 };
     assert_eq!(to_protobuf(body, 2), Err(refused));
+}
+
+#[test]
+fn stops_at_a_key_with_too_many_visited_countries() {
+    // What follows is not looked at: it is not JSON.
+    let list = |count: usize| vec![r#""FR""#; count].join(",");
+    let body = format!(r#"{{"keys":[{{}},{{"visitedCountries":[{},!"#, list(97));
+    let keys = keys_of(&to_protobuf(body.as_bytes(), 5).unwrap());
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys[1].countries.len(), 97);
+    accepts(
+        &format!(r#""visitedCountries":[{}]"#, list(96)),
+        Key {
+            countries: countries(&["FR"; 96]),
+            ..NOTHING
+        },
+    );
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn groups_of(queue: &[Upload]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn participants_take_turns_behind_a_full_group() {
+fn serves_participants_round_robin_behind_a_full_group() {
     let queue = [
         large("full", 2, limits::GROUP_BYTES_MAX),
         upload_of("DE", "d1", &[3]),
@@ -63,8 +63,8 @@ fn participants_take_turns_behind_a_full_group() {
         upload_of("FR", "f1", &[6]),
         upload_of("IT", "i1", &[7]),
     ];
-    let turns = vec!["d1", "f1", "i1", "d2", "d3"];
-    assert_eq!(groups_of(&queue), [vec!["full"], turns]);
+    let next = vec!["d1", "f1", "i1", "d2", "d3"];
+    assert_eq!(groups_of(&queue), [vec!["full"], next]);
 }
 
 #[test]

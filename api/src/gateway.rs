@@ -1,0 +1,54 @@
+//! The state that request handlers share.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use engine::{Clock, Engine};
+use http::Response;
+use http::request::Parts;
+
+use crate::participant::{self, Arrival, AuthenticationError, Participant, ProxyTrust};
+use crate::response::{self, Refusal};
+use crate::timeouts::Timeouts;
+use crate::url_checks::UrlChecks;
+use crate::watchdog::InFlight;
+
+/// Everything that a handler may need.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Set when the proxy port is open.
+    pub(crate) proxy_trust: Option<ProxyTrust>,
+    pub(crate) url_checks: UrlChecks,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) timeouts: Timeouts,
+}
+
+impl Gateway {
+    /// Authenticates the caller and logs the outcome. Success also gives the connection the long
+    /// keep-alive time.
+    ///
+    /// # Errors
+    /// [`AuthenticationError`].
+    pub(crate) fn authenticate(&self, parts: &Parts) -> Result<Participant, AuthenticationError> {
+        let arrival = parts.extensions.get::<Arrival>().copied();
+        // A request that came through none of our listeners is unauthenticated.
+        let arrival = arrival.unwrap_or(Arrival::Operations);
+        let trust = self.engine.trust();
+        let proxy_trust = self.proxy_trust.as_ref();
+        let now = self.clock.now();
+        let headers = &parts.headers;
+        let outcome = participant::authenticate(arrival, headers, proxy_trust, &trust, now);
+        participant::log(&outcome, arrival, headers, proxy_trust);
+        if let (Ok(_), Some(in_flight)) = (&outcome, parts.extensions.get::<Arc<InFlight>>()) {
+            in_flight.allow_keep_alive();
+        }
+        outcome
+    }
+
+    /// The error response for a refusal.
+    pub(crate) fn refuse(&self, refusal: &Refusal) -> Response<Body> {
+        response::refuse(refusal, self.clock.now())
+    }
+}

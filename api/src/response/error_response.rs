@@ -1,0 +1,102 @@
+//! An error response: a status, a body, perhaps a header.
+
+use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
+
+use engine::domain::UnixMillis;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// An error response.
+pub(super) struct ErrorResponse {
+    pub(super) status: StatusCode,
+    pub(super) body: ErrorBody,
+    pub(super) header: ErrorHeader,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ErrorBody {
+    pub(super) message: Option<Cow<'static, str>>,
+    pub(super) code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key_index: Option<u32>,
+    /// Which rule was broken, or which problem it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<&'static str>,
+}
+
+/// The header of an error response.
+pub(super) enum ErrorHeader {
+    None,
+    Allow(&'static str),
+    Accept(&'static str),
+    RetryAfterSeconds(Duration),
+    RetryAfterDate(Duration),
+    Close,
+}
+
+impl ErrorHeader {
+    pub(super) fn to_header(&self, now: UnixMillis) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::None => None,
+            Self::Allow(methods) => Some((header::ALLOW, HeaderValue::from_static(methods))),
+            Self::Accept(types) => Some((header::ACCEPT, HeaderValue::from_static(types))),
+            Self::Close => Some((header::CONNECTION, HeaderValue::from_static("close"))),
+            Self::RetryAfterSeconds(wait) => {
+                Some((header::RETRY_AFTER, HeaderValue::from(whole_seconds(*wait))))
+            }
+            // CZ understands this form (clients (a).21).
+            Self::RetryAfterDate(wait) => {
+                let at = UNIX_EPOCH + Duration::from_secs(now.seconds() + whole_seconds(*wait));
+                let date = HeaderValue::try_from(httpdate::fmt_http_date(at));
+                date.ok().map(|date| (header::RETRY_AFTER, date))
+            }
+        }
+    }
+}
+
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).clamp(1, 86_400) as u64
+}
+
+impl ErrorResponse {
+    pub(super) fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let message = Some(message.into());
+        let body = ErrorBody {
+            message,
+            code,
+            key_index: None,
+            reason: None,
+        };
+        Self {
+            status,
+            body,
+            header: ErrorHeader::None,
+        }
+    }
+
+    pub(super) fn without_message(mut self) -> Self {
+        self.body.message = None;
+        self
+    }
+
+    pub(super) fn because(mut self, reason: &'static str) -> Self {
+        self.body.reason = Some(reason);
+        self
+    }
+
+    pub(super) fn at_key(mut self, index: u32) -> Self {
+        self.body.key_index = Some(index);
+        self
+    }
+
+    pub(super) fn with(mut self, header: ErrorHeader) -> Self {
+        self.header = header;
+        self
+    }
+}

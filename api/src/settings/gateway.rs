@@ -1,0 +1,296 @@
+//! Settings as the gateway and the admin commands take them: checked, and with the content of the
+//! files that they name.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use engine::seal::Keys;
+use engine::settings::{DatabaseUrl, DownloadSettings, Settings as EngineSettings};
+use http::HeaderName;
+
+use super::callback::{CallbackProxy, CallbackSettings};
+use super::network::Network;
+use super::sections::{Encryption, LogSettings, Proxy, Public, Sections};
+use super::source::{SettingsError, Source};
+use crate::tls::TlsSettings;
+
+/// Everything that `efgs serve` needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// For the engine.
+    pub engine: EngineSettings,
+    /// `[public]`: mutual TLS; nothing when it is off.
+    pub public: Option<PublicSettings>,
+    /// `[proxy]`: identity headers; nothing when it is off.
+    pub proxy: Option<ProxySettings>,
+    /// `[operations] listen`; nothing when it is off.
+    pub operations_listen: Option<SocketAddr>,
+    /// `[callback]`
+    pub callback: CallbackSettings,
+    /// `[log]`
+    pub log: LogSettings,
+}
+
+/// `[public]`
+#[derive(Debug, Clone)]
+pub struct PublicSettings {
+    /// Where participants connect.
+    pub listen: SocketAddr,
+    /// The server's certificate and private key.
+    pub tls: TlsSettings,
+}
+
+/// `[proxy]`
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// Where the proxy connects.
+    pub listen: SocketAddr,
+    /// Networks whose identity headers are trusted; empty: those of loopback addresses.
+    pub trusted_peers: Vec<Network>,
+    /// Header with the certificate's thumbprint.
+    pub thumbprint_header: HeaderName,
+    /// Header with the certificate's subject.
+    pub distinguished_name_header: HeaderName,
+}
+
+impl Settings {
+    /// Reads and checks all settings, and the files that they name.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn load(
+        file: &Path,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingsError> {
+        let (source, sections) = Source::load(file, environment)?;
+        let settings = Self {
+            engine: read_engine(&source, &sections)?,
+            public: read_public(&source, sections.public)?,
+            proxy: read_proxy(&source, sections.proxy)?,
+            operations_listen: sections.operations.listen.0,
+            callback: read_callback(&source, sections.callback)?,
+            log: sections.log,
+        };
+        if settings.public.is_none() && settings.proxy.is_none() {
+            let must = "and [proxy] listen are both off: set one of them to ADDRESS:PORT";
+            return Err(source.error("public", "listen", must));
+        }
+        Ok(settings)
+    }
+}
+
+/// What the admin commands need to know: the database, and on demand more.
+pub struct AdminSettings {
+    /// `[database] url`
+    pub database: DatabaseUrl,
+    source: Source,
+    sections: Sections,
+}
+
+/// Without the settings, some of which are secret.
+impl fmt::Debug for AdminSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminSettings")
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AdminSettings {
+    /// Reads all settings; of the files that they name none yet.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn load(
+        file: &Path,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingsError> {
+        let (source, sections) = Source::load(file, environment)?;
+        Ok(Self {
+            database: read_database(&source, &sections.database.url)?,
+            source,
+            sections,
+        })
+    }
+
+    /// PEM of the trust anchor's certificate.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn trust_anchor_pem(&self) -> Result<String, SettingsError> {
+        read_trust_anchor(&self.source, &self.sections)
+    }
+
+    /// The encryption keys.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn keys(&self) -> Result<Keys, SettingsError> {
+        read_keys(&self.source, &self.sections.encryption)
+    }
+
+    /// `[download]`
+    pub fn download(&self) -> DownloadSettings {
+        self.sections.download
+    }
+
+    /// `[callback]`
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn callback(&self) -> Result<CallbackSettings, SettingsError> {
+        read_callback(&self.source, self.sections.callback.clone())
+    }
+
+    /// The file of the encryption keys.
+    ///
+    /// # Errors
+    /// When the keys come from the environment, or are missing.
+    pub fn key_file(&self) -> Result<PathBuf, SettingsError> {
+        let Encryption { key_file, keys } = &self.sections.encryption;
+        if !keys.0.is_empty() {
+            let must = "holds the encryption keys, which only their owner can rotate: add a line `sealing ID BASE64` there";
+            return Err(self.source.error("encryption", "keys", must));
+        }
+        if key_file.as_os_str().is_empty() {
+            return Err(self.source.refuse("encryption", "key_file"));
+        }
+        Ok(self.source.resolve(key_file))
+    }
+}
+
+fn read_engine(source: &Source, sections: &Sections) -> Result<EngineSettings, SettingsError> {
+    let settings = EngineSettings {
+        database: read_database(source, &sections.database.url)?,
+        keys: read_keys(source, &sections.encryption)?,
+        trust_anchor_pem: read_trust_anchor(source, sections)?,
+        upload: sections.upload,
+        bundle: sections.bundle,
+        download: sections.download,
+        legacy_sha1: sections.signatures.legacy_sha1.clone(),
+        pss: sections.signatures.pss.clone(),
+        cpu_threads: sections.engine.cpu_threads,
+    };
+    match settings.contradiction() {
+        None => Ok(settings),
+        Some(found) => Err(source.error(found.section, found.key, &found.must)),
+    }
+}
+
+fn read_database(source: &Source, url: &str) -> Result<DatabaseUrl, SettingsError> {
+    match url.parse() {
+        Ok(DatabaseUrl::Sqlite(path)) => Ok(DatabaseUrl::Sqlite(source.resolve(&path))),
+        Ok(database) => Ok(database),
+        Err(_) => Err(source.refuse("database", "url")),
+    }
+}
+
+fn read_keys(source: &Source, section: &Encryption) -> Result<Keys, SettingsError> {
+    let cannot = |error| format!("cannot be used: {error}");
+    if !section.keys.0.is_empty() {
+        // A variable of one line is easier to pass on.
+        let text = section.keys.0.replace(';', "\n");
+        let keys = Keys::parse(&text);
+        return keys.map_err(|error| source.error("encryption", "keys", &cannot(error)));
+    }
+    let text = source.read(("encryption", "key_file"), &section.key_file)?;
+    Keys::parse(&text).map_err(|error| {
+        let path = source.resolve(&section.key_file);
+        let names = format!("names {}, which {}", path.display(), cannot(error));
+        source.error("encryption", "key_file", &names)
+    })
+}
+
+fn read_trust_anchor(source: &Source, sections: &Sections) -> Result<String, SettingsError> {
+    let name = ("trust_anchor", "certificate");
+    source.read_pem(name, &sections.trust_anchor.certificate, "CERTIFICATE")
+}
+
+fn read_public(source: &Source, section: Public) -> Result<Option<PublicSettings>, SettingsError> {
+    let Some(listen) = section.listen.0 else {
+        return Ok(None);
+    };
+    let pem = |name, path, kind| source.read_pem(("public", name), path, kind);
+    Ok(Some(PublicSettings {
+        listen,
+        tls: TlsSettings {
+            certificate_chain_pem: pem("certificate", &section.certificate, "CERTIFICATE")?,
+            private_key_pem: pem("private_key", &section.private_key, "PRIVATE KEY")?,
+        },
+    }))
+}
+
+fn read_proxy(source: &Source, section: Proxy) -> Result<Option<ProxySettings>, SettingsError> {
+    let Some(listen) = section.listen.0 else {
+        return Ok(None);
+    };
+    if section.trusted_peers.is_empty() && !listen.ip().is_loopback() {
+        let must = "is not a loopback address and [proxy] trusted_peers is empty: list the addresses of your proxies there, since anybody else could claim any identity";
+        return Err(source.error("proxy", "listen", must));
+    }
+    Ok(Some(ProxySettings {
+        listen,
+        trusted_peers: section.trusted_peers,
+        thumbprint_header: section.thumbprint_header,
+        distinguished_name_header: section.distinguished_name_header,
+    }))
+}
+
+fn read_callback(
+    source: &Source,
+    mut settings: CallbackSettings,
+) -> Result<CallbackSettings, SettingsError> {
+    settings.identity = read_callback_identity(source, &settings)?;
+    if !settings.ca_file.as_os_str().is_empty() {
+        let pem = source.read_pem(("callback", "ca_file"), &settings.ca_file, "CERTIFICATE")?;
+        settings.ca_pem = Some(pem);
+    }
+    if let Some((host, port)) = settings.proxy_url.0.clone() {
+        let credentials = read_credentials(source, &settings)?;
+        settings.proxy = Some(CallbackProxy {
+            host,
+            port,
+            credentials,
+        });
+    }
+    settings.retry_wait_max = settings.retry_wait_max.max(settings.retry_wait);
+    Ok(settings)
+}
+
+fn read_callback_identity(
+    source: &Source,
+    settings: &CallbackSettings,
+) -> Result<Option<TlsSettings>, SettingsError> {
+    let (certificate, key) = (&settings.certificate, &settings.private_key);
+    if certificate.as_os_str().is_empty() && key.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let pem = |name, path, kind| source.read_pem(("callback", name), path, kind);
+    Ok(Some(TlsSettings {
+        certificate_chain_pem: pem("certificate", certificate, "CERTIFICATE")?,
+        private_key_pem: pem("private_key", key, "PRIVATE KEY")?,
+    }))
+}
+
+fn read_credentials(
+    source: &Source,
+    settings: &CallbackSettings,
+) -> Result<Option<(String, String)>, SettingsError> {
+    let user = &settings.proxy_user;
+    if user.is_empty() {
+        return Ok(None);
+    }
+    // RFC 7617 §2: the first colon ends the user.
+    if user.contains(':') {
+        return Err(source.error("callback", "proxy_user", "must not have a colon"));
+    }
+    let mut password = settings.proxy_password.0.clone();
+    if password.is_empty() {
+        let file = ("callback", "proxy_password_file");
+        let text = source.read(file, &settings.proxy_password_file)?;
+        password = text.trim_end_matches(['\r', '\n']).to_owned();
+    }
+    Ok(Some((user.clone(), password)))
+}

@@ -1,0 +1,346 @@
+//! The connection watchdog: notices peers that stall and connections that have gone idle.
+//!
+//! hyper's header timeout does not distinguish an idle keep-alive connection from one in the middle
+//! of a header, and hyper has no write timeout. The watchdog does: a peer that owes the next bytes
+//! and neither sends nor accepts any is disconnected within ten seconds; a connection with no
+//! request may stay open for 75. The long keep-alive is for participants only: connections are
+//! few and anybody can open one, so an unauthenticated connection is also closed within ten
+//! seconds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::timeouts::Timeouts;
+
+/// What the watchdog finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Nothing is overdue.
+    Ok,
+    /// The keep-alive time has expired: close gracefully.
+    Idle,
+    /// The peer has not sent or accepted the bytes that are due: disconnect.
+    Stalled,
+}
+
+/// The state of one connection, written by its IO and its service, read by its own task.
+#[derive(Debug)]
+pub(crate) struct Watchdog(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    http2: bool,
+    /// Requests whose response is not written yet, or whose refused body is not drained yet.
+    requests: u32,
+    /// Since when there has been no request; initially, since the connection was accepted.
+    idle_since: Instant,
+    /// Whether there has been any request.
+    served: bool,
+    /// Whether the long keep-alive applies: a request was authenticated, or none needs to be.
+    keep_alive: bool,
+    /// When the first bytes of an incomplete request header arrived.
+    head_since: Option<Instant>,
+    /// Since when writes have been blocked.
+    blocked_since: Option<Instant>,
+    /// How long writes have been blocked, and how many bytes were written, during the current
+    /// responses.
+    blocked: Duration,
+    written_bytes: u64,
+    /// Response bodies that are not completely sent.
+    sending: u32,
+    /// When a part of a response body was last polled.
+    polled_at: Instant,
+}
+
+impl Watchdog {
+    /// Watches a connection that was accepted `now`. Without `keep_alive`, the long keep-alive
+    /// begins with the first authenticated request.
+    pub(crate) fn new(now: Instant, keep_alive: bool) -> Self {
+        Self(Mutex::new(State {
+            http2: false,
+            requests: 0,
+            idle_since: now,
+            served: false,
+            keep_alive,
+            head_since: None,
+            blocked_since: None,
+            blocked: Duration::ZERO,
+            written_bytes: 0,
+            sending: 0,
+            polled_at: now,
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; if it did, the counters would still be usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes arrived.
+    pub(crate) fn note_read(&self, now: Instant) {
+        let mut state = self.state();
+        if state.requests == 0 {
+            state.head_since.get_or_insert(now);
+        }
+    }
+
+    /// Bytes were written.
+    pub(crate) fn note_written(&self, bytes: usize, now: Instant) {
+        let mut state = self.state();
+        state.written_bytes = state.written_bytes.saturating_add(bytes as u64);
+        if let Some(since) = state.blocked_since.take() {
+            state.blocked += now.saturating_duration_since(since);
+        }
+    }
+
+    /// A write is blocked.
+    pub(crate) fn note_blocked(&self, now: Instant) {
+        self.state().blocked_since.get_or_insert(now);
+    }
+
+    /// A request begins.
+    pub(crate) fn begin_request(self: &Arc<Self>, http2: bool) -> Arc<InFlight> {
+        let mut state = self.state();
+        if state.requests == 0 {
+            state.blocked = Duration::ZERO;
+            state.written_bytes = 0;
+        }
+        state.http2 = http2;
+        state.requests += 1;
+        state.served = true;
+        state.head_since = None;
+        Arc::new(InFlight {
+            watchdog: Arc::clone(self),
+            body_abandoned: AtomicBool::new(false),
+        })
+    }
+
+    /// The connection's status at `now`.
+    pub(crate) fn status(&self, now: Instant, timeouts: &Timeouts) -> Status {
+        let state = self.state();
+        let overdue = if state.requests == 0 {
+            state.is_request_overdue(now, timeouts)
+        } else {
+            state.is_http2_window_closed(now, timeouts)
+        };
+        let idle = now.saturating_duration_since(state.idle_since);
+        let idle_max = if state.keep_alive {
+            timeouts.idle
+        } else {
+            timeouts.stall
+        };
+        if overdue || state.is_write_overdue(now, timeouts) {
+            Status::Stalled
+        } else if state.requests == 0 && idle > idle_max {
+            Status::Idle
+        } else {
+            Status::Ok
+        }
+    }
+}
+
+impl State {
+    /// A new connection owes its first request; later, only a request that has begun is due. On
+    /// HTTP/2, bytes outside of requests (pings, window updates) are normal, so there only idleness
+    /// counts.
+    fn is_request_overdue(&self, now: Instant, timeouts: &Timeouts) -> bool {
+        let since = match (self.served, self.http2) {
+            (false, _) => Some(self.idle_since),
+            (true, false) => self.head_since,
+            (true, true) => None,
+        };
+        since.is_some_and(|since| now.saturating_duration_since(since) > timeouts.stall)
+    }
+
+    /// An HTTP/2 peer that does not open its flow-control window blocks no write on the socket:
+    /// there, the response body is no longer polled.
+    fn is_http2_window_closed(&self, now: Instant, timeouts: &Timeouts) -> bool {
+        let waited = now.saturating_duration_since(self.polled_at);
+        self.http2 && self.sending > 0 && waited > timeouts.stall
+    }
+
+    fn is_write_overdue(&self, now: Instant, timeouts: &Timeouts) -> bool {
+        self.blocked_since.is_some_and(|since| {
+            let waited = now.saturating_duration_since(since);
+            let allowance = timeouts.allowance(self.written_bytes);
+            waited > timeouts.stall || self.blocked + waited > allowance
+        })
+    }
+}
+
+/// A request in flight. Dropping it ends the request.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    watchdog: Arc<Watchdog>,
+    body_abandoned: AtomicBool,
+}
+
+impl InFlight {
+    /// Gives up on the rest of the request's body: its sender stalled.
+    pub(crate) fn abandon_body(&self) {
+        self.body_abandoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_body_abandoned(&self) -> bool {
+        self.body_abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Applies the long keep-alive to the connection: the request is a participant's.
+    pub(crate) fn allow_keep_alive(&self) {
+        self.watchdog.state().keep_alive = true;
+    }
+
+    /// A response body begins to be sent.
+    pub(crate) fn begin_body(&self, now: Instant) {
+        let mut state = self.watchdog.state();
+        state.sending += 1;
+        state.polled_at = now;
+    }
+
+    /// The next part of a response body was polled.
+    pub(crate) fn note_polled(&self, now: Instant) {
+        self.watchdog.state().polled_at = now;
+    }
+
+    /// A response body was completely sent, or dropped.
+    pub(crate) fn end_body(&self) {
+        self.watchdog.state().sending -= 1;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.watchdog.state();
+        state.requests -= 1;
+        if state.requests == 0 {
+            state.idle_since = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        stall: Duration::from_secs(8),
+        idle: Duration::from_secs(75),
+        check_interval: Duration::from_secs(1),
+        rate_min: 1000,
+    };
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn disconnects_a_peer_that_sends_no_first_request() {
+        let start = Instant::now();
+        let watchdog = Watchdog::new(start, false);
+        watchdog.note_read(after(start, 7));
+        assert_eq!(watchdog.status(after(start, 8), &TIMEOUTS), Status::Ok);
+        assert_eq!(watchdog.status(after(start, 9), &TIMEOUTS), Status::Stalled);
+    }
+
+    #[test]
+    fn keeps_a_participants_connection_alive() {
+        let start = Instant::now();
+        let watchdog = Arc::new(Watchdog::new(start, false));
+        watchdog.begin_request(false).allow_keep_alive();
+        drop(watchdog.begin_request(false));
+        assert_eq!(watchdog.status(after(start, 74), &TIMEOUTS), Status::Ok);
+        assert_eq!(watchdog.status(after(start, 80), &TIMEOUTS), Status::Idle);
+    }
+
+    #[test]
+    fn closes_unauthenticated_connections_early() {
+        for http2 in [false, true] {
+            let start = Instant::now();
+            let watchdog = Arc::new(Watchdog::new(start, false));
+            drop(watchdog.begin_request(http2));
+            assert_eq!(watchdog.status(after(start, 7), &TIMEOUTS), Status::Ok);
+            assert_eq!(watchdog.status(after(start, 10), &TIMEOUTS), Status::Idle);
+        }
+    }
+
+    #[test]
+    fn keeps_an_operators_connection_alive_after_its_first_request() {
+        let start = Instant::now();
+        let watchdog = Arc::new(Watchdog::new(start, true));
+        assert_eq!(watchdog.status(after(start, 9), &TIMEOUTS), Status::Stalled);
+        drop(watchdog.begin_request(false));
+        assert_eq!(watchdog.status(after(start, 74), &TIMEOUTS), Status::Ok);
+        assert_eq!(watchdog.status(after(start, 80), &TIMEOUTS), Status::Idle);
+    }
+
+    #[test]
+    fn disconnects_a_peer_that_does_not_complete_a_header() {
+        let start = Instant::now();
+        let watchdog = Arc::new(Watchdog::new(start, true));
+        drop(watchdog.begin_request(false));
+        watchdog.note_read(after(start, 20));
+        watchdog.note_read(after(start, 27));
+        assert_eq!(watchdog.status(after(start, 28), &TIMEOUTS), Status::Ok);
+        assert_eq!(
+            watchdog.status(after(start, 29), &TIMEOUTS),
+            Status::Stalled
+        );
+        drop(watchdog.begin_request(false));
+        assert_eq!(watchdog.status(after(start, 29), &TIMEOUTS), Status::Ok);
+    }
+
+    #[test]
+    fn never_times_out_while_a_request_is_processed() {
+        let start = Instant::now();
+        let watchdog = Arc::new(Watchdog::new(start, false));
+        let request = watchdog.begin_request(false);
+        assert_eq!(watchdog.status(after(start, 600), &TIMEOUTS), Status::Ok);
+        drop(request);
+    }
+
+    #[test]
+    fn disconnects_a_peer_that_stops_reading() {
+        let start = Instant::now();
+        let watchdog = Arc::new(Watchdog::new(start, false));
+        let request = watchdog.begin_request(false);
+        watchdog.note_blocked(after(start, 30));
+        assert_eq!(watchdog.status(after(start, 38), &TIMEOUTS), Status::Ok);
+        assert_eq!(
+            watchdog.status(after(start, 39), &TIMEOUTS),
+            Status::Stalled
+        );
+        watchdog.note_written(20_000, after(start, 39));
+        assert_eq!(watchdog.status(after(start, 60), &TIMEOUTS), Status::Ok);
+        drop(request);
+    }
+
+    #[test]
+    fn disconnects_a_peer_that_reads_too_slowly() {
+        let start = Instant::now();
+        let watchdog = Arc::new(Watchdog::new(start, false));
+        let request = watchdog.begin_request(false);
+        watchdog.note_blocked(start);
+        watchdog.note_written(1, after(start, 7));
+        watchdog.note_blocked(after(start, 7));
+        assert_eq!(watchdog.status(after(start, 8), &TIMEOUTS), Status::Ok);
+        assert_eq!(watchdog.status(after(start, 9), &TIMEOUTS), Status::Stalled);
+        drop(request);
+    }
+
+    #[test]
+    fn notices_a_closed_http2_window() {
+        let start = Instant::now();
+        let watchdog = Arc::new(Watchdog::new(start, false));
+        let request = watchdog.begin_request(true);
+        request.begin_body(start);
+        request.note_polled(after(start, 5));
+        assert_eq!(watchdog.status(after(start, 13), &TIMEOUTS), Status::Ok);
+        assert_eq!(
+            watchdog.status(after(start, 14), &TIMEOUTS),
+            Status::Stalled
+        );
+        request.end_body();
+        assert_eq!(watchdog.status(after(start, 14), &TIMEOUTS), Status::Ok);
+    }
+}

@@ -1,0 +1,341 @@
+//! One connection to a database, with just as much SQL as both databases share.
+
+use std::fmt;
+
+use crate::failure::DatabaseError;
+
+/// A value in or out. Text travels as bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Null,
+    Number(u64),
+    Bytes(Vec<u8>),
+    /// Negative, fractional, or a date: nothing that gateways write.
+    Other,
+}
+
+/// A parameter, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Param<'a> {
+    Null,
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+impl Param<'_> {
+    /// About what it takes in a row.
+    pub(super) const fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Null => 0,
+            Self::Number(_) => 8,
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl From<u64> for Param<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Param<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl<'a> From<&'a str> for Param<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Bytes(text.as_bytes())
+    }
+}
+
+/// What went wrong, as far as it decides what happens next.
+#[derive(Debug)]
+pub(crate) enum SqlError {
+    /// A unique index refused the row. The statement changed nothing.
+    Duplicate(UniqueIndex),
+    /// Lost a race (deadlock, lock wait, certification conflict): nothing was done, try again.
+    Conflict(Source),
+    /// The connection is gone; whether the statement took effect is unknown.
+    Lost(Source),
+    /// Anything else; trying again would not help.
+    Refused(Source),
+}
+
+/// The driver's error.
+pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A unique index that can refuse a row of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UniqueIndex {
+    /// The primary key: another gateway has taken the position.
+    Primary,
+    /// Country and upload tag.
+    UploadTag,
+    /// Another one.
+    Other,
+}
+
+impl SqlError {
+    /// As an error for the log, with what was being done.
+    pub(crate) fn doing(self, doing: &'static str) -> DatabaseError {
+        DatabaseError {
+            doing,
+            source: self.into_source(),
+        }
+    }
+}
+
+impl SqlError {
+    fn into_source(self) -> Source {
+        match self {
+            Self::Duplicate(index) => format!("a row with the same {index:?} exists").into(),
+            Self::Conflict(source) | Self::Lost(source) | Self::Refused(source) => source,
+        }
+    }
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duplicate(index) => write!(f, "duplicate {index:?}"),
+            Self::Conflict(source) | Self::Lost(source) | Self::Refused(source) => source.fmt(f),
+        }
+    }
+}
+
+/// A column of a row does not hold what gateways write there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadColumn {
+    /// Its position in the select list.
+    pub(crate) column: usize,
+    /// What is wrong with it.
+    pub(crate) problem: &'static str,
+}
+
+/// Of a query that names no row: a count, a sum, a maximum.
+impl From<BadColumn> for SqlError {
+    fn from(BadColumn { column, problem }: BadColumn) -> Self {
+        Self::Refused(format!("column {column} of a query's answer {problem}").into())
+    }
+}
+
+/// A row, its columns in the order of the select list. Whatever can write to the database may have
+/// written it: reading a column can fail.
+#[derive(Debug)]
+pub(crate) struct Row(pub(crate) Vec<Value>);
+
+impl Row {
+    /// A column that is a number and not null.
+    pub(crate) fn number(&self, column: usize) -> Result<u64, BadColumn> {
+        match self.0[column] {
+            Value::Number(number) => Ok(number),
+            Value::Null => Err(bad(column, "is null")),
+            Value::Bytes(_) | Value::Other => Err(bad(column, "is no number from 0 on")),
+        }
+    }
+
+    /// A column that is a number of 32 bits.
+    pub(crate) fn number_32(&self, column: usize) -> Result<u32, BadColumn> {
+        let number = self.number(column)?;
+        u32::try_from(number).map_err(|_| bad(column, "is out of range"))
+    }
+
+    /// A column that is a number or null.
+    pub(crate) fn optional_number(&self, column: usize) -> Result<Option<u64>, BadColumn> {
+        match self.0[column] {
+            Value::Null => Ok(None),
+            _ => self.number(column).map(Some),
+        }
+    }
+
+    /// A column of bytes.
+    pub(crate) fn bytes(&self, column: usize) -> Result<&[u8], BadColumn> {
+        match &self.0[column] {
+            Value::Bytes(bytes) => Ok(bytes),
+            Value::Null => Err(bad(column, "is null")),
+            Value::Number(_) | Value::Other => Err(bad(column, "is no text and no bytes")),
+        }
+    }
+
+    /// Takes a column of bytes out of the row: null is left.
+    pub(crate) fn take_bytes(&mut self, column: usize) -> Result<Vec<u8>, BadColumn> {
+        self.bytes(column)?;
+        match std::mem::replace(&mut self.0[column], Value::Null) {
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(bad(column, "is no text and no bytes")),
+        }
+    }
+
+    /// A column of text.
+    pub(crate) fn text(&self, column: usize) -> Result<&str, BadColumn> {
+        std::str::from_utf8(self.bytes(column)?).map_err(|_| bad(column, "is not UTF-8"))
+    }
+
+    /// A column of exactly N bytes.
+    pub(crate) fn array<const N: usize>(&self, column: usize) -> Result<[u8; N], BadColumn> {
+        let bytes = self.bytes(column)?;
+        bytes
+            .try_into()
+            .map_err(|_| bad(column, "has a wrong length"))
+    }
+
+    /// A column of text that is read as a value.
+    pub(crate) fn parse<T, E>(
+        &self,
+        column: usize,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+        problem: &'static str,
+    ) -> Result<T, BadColumn> {
+        parse(self.text(column)?).map_err(|_| bad(column, problem))
+    }
+}
+
+const fn bad(column: usize, problem: &'static str) -> BadColumn {
+    BadColumn { column, problem }
+}
+
+/// As people read it in errors; not for columns that may hold secrets.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Number(number) => number.fmt(f),
+            Self::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => write!(f, "{text:?}"),
+                Err(_) => write!(
+                    f,
+                    "x'{}'",
+                    bytes
+                        .iter()
+                        .map(|byte| format!("{byte:02x}"))
+                        .collect::<String>()
+                ),
+            },
+            Self::Other => f.write_str("a value of another type"),
+        }
+    }
+}
+
+/// How long a connection waits for an answer, and its server for the next statement. A local file
+/// answers at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timeouts {
+    /// For a gateway at work: a server that does not answer soon counts as lost.
+    Short,
+    /// For full scans, and for waiting until another gateway has migrated.
+    Long,
+}
+
+/// One connection. Statements are prepared once and kept.
+pub(crate) trait Connection: Send + fmt::Debug {
+    /// Runs a statement; gives the number of rows that it changed.
+    fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError>;
+
+    /// Runs a query; `on_row` gets each row as it arrives, up to the first that it cannot read.
+    fn query(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        on_row: &mut dyn FnMut(Row) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError>;
+
+    /// Runs statements without parameters or results.
+    fn script(&mut self, sql: &str) -> Result<(), SqlError>;
+
+    /// Whether what other connections see committed is durable already. It is not on MySQL-compatible
+    /// servers, unless they flush a binary log first: InnoDB shows a commit before it has flushed
+    /// it, and a server that dies in between takes it back.
+    fn shows_durable_only(&self) -> bool;
+
+    /// Ends the transaction without effect; none may be open.
+    fn rollback(&mut self) -> Result<(), SqlError>;
+
+    /// Begins a transaction that will write.
+    fn begin(&mut self) -> Result<(), SqlError>;
+
+    /// Begins a transaction in which nobody can insert where a query has found the end of a table,
+    /// if the query says [`Dialect::and_lock`].
+    fn begin_locking(&mut self) -> Result<(), SqlError>;
+
+    /// The database's differences in SQL.
+    fn dialect(&self) -> &'static Dialect;
+
+    /// Waits for the lock under which migrations run.
+    fn lock_migrations(&mut self) -> Result<(), SqlError>;
+
+    /// Gives the lock back; until then, and if the connection ends before, it is held.
+    fn unlock_migrations(&mut self) -> Result<(), SqlError>;
+
+    /// Validates the server's settings; gives what is wrong with them, if anything.
+    fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError>;
+}
+
+/// Where SQL differs.
+#[derive(Debug)]
+pub(crate) struct Dialect {
+    /// Finds a table of the database by its name, the only parameter.
+    pub(crate) find_table: &'static str,
+    /// Type of a log position that is a primary key.
+    pub(crate) position: &'static str,
+    /// Options of a table.
+    pub(crate) table_options: &'static str,
+    /// Ends a query that locks what it reads, and the end of the table if it comes so far.
+    pub(crate) and_lock: &'static str,
+    /// The database's own time in milliseconds since the Unix epoch.
+    pub(crate) now_ms: &'static str,
+    /// Ends an insertion into `download_statistics` that adds to the rows that are there.
+    pub(crate) add_downloads: &'static str,
+}
+
+impl dyn Connection + '_ {
+    /// All rows of a query, each mapped.
+    pub(crate) fn rows<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        mut map: impl FnMut(Row) -> Result<T, SqlError>,
+    ) -> Result<Vec<T>, SqlError> {
+        let mut rows = Vec::new();
+        self.query(sql, params, &mut |row| {
+            rows.push(map(row)?);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// The first row of a query.
+    pub(crate) fn first(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Option<Row>, SqlError> {
+        Ok(self.rows(sql, params, Ok)?.into_iter().next())
+    }
+
+    /// Runs `work` in a transaction: commits when it succeeds, rolls back when it does not.
+    pub(crate) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        self.begin()?;
+        self.complete(work)
+    }
+
+    /// The same in a transaction that has begun.
+    pub(crate) fn complete<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        match work(self) {
+            Ok(value) => self.script("COMMIT").map(|()| value),
+            Err(error) => match self.rollback() {
+                Ok(()) => Err(error),
+                // Something may be unread on it: this connection is not to be used again.
+                Err(second) => Err(SqlError::Lost(second.into_source())),
+            },
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The one door to SQLite, the embedded default: WAL, `synchronous=FULL`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Error, ErrorCode, OpenFlags, ToSql};
+
+use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, Value};
+use super::uncheckpointed::Uncheckpointed;
+use crate::limits;
+
+const DIALECT: Dialect = Dialect {
+    // Names are text there, parameters are blobs.
+    find_table: "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = CAST(? AS TEXT)",
+    // Only this exact type makes the column the row id itself.
+    position: "INTEGER",
+    table_options: "",
+    and_lock: "",
+    now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    add_downloads: "ON CONFLICT (day, country, batch_day, batch_number) DO UPDATE SET \
+         download_count = download_count + excluded.download_count, \
+         key_count = key_count + excluded.key_count",
+};
+
+/// How long to wait for another connection of this or another process to finish writing.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Pages of 16 KiB suit blobs of some hundred KiB.
+const PRAGMAS: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
+     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
+
+#[derive(Debug)]
+pub(crate) struct SqliteConnection {
+    inner: rusqlite::Connection,
+    /// Requests checkpoints, if another thread makes them.
+    uncheckpointed: Option<Uncheckpointed>,
+}
+
+/// The progress of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CheckpointProgress {
+    /// Pages in the log.
+    pub(super) pages: u64,
+    /// Those that are in the database file by now.
+    pub(super) checkpointed: u64,
+}
+
+impl SqliteConnection {
+    /// Requests checkpoints through `checkpoints`; SQLite makes its own, within commits, only
+    /// without one, or when it falls behind.
+    pub(super) fn open(path: &Path, checkpoints: Option<&Sender<()>>) -> Result<Self, SqlError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            rusqlite::Connection::open_with_flags(path, flags).map_err(classify_error)?;
+        connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .map_err(classify_error)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.execute_batch(PRAGMAS).map_err(classify_error)?;
+        let bound = match checkpoints {
+            Some(_) => limits::WAL_PAGES_MAX,
+            None => limits::WAL_PAGES_MAX / 2,
+        };
+        let bound = format!("PRAGMA wal_autocheckpoint = {bound}");
+        connection.execute_batch(&bound).map_err(classify_error)?;
+        Ok(Self {
+            inner: connection,
+            uncheckpointed: checkpoints.cloned().map(Uncheckpointed::new),
+        })
+    }
+
+    /// A checkpoint that nobody waits for: it leaves what others still read or write.
+    pub(super) fn checkpoint(&self) -> Result<CheckpointProgress, SqlError> {
+        let sql = "PRAGMA wal_checkpoint(PASSIVE)";
+        let progress = self.inner.query_row(sql, [], |row| {
+            Ok(CheckpointProgress {
+                // Both are -1 if another checkpoint is under way.
+                pages: row.get::<_, i64>(1)?.try_into().unwrap_or(0),
+                checkpointed: row.get::<_, i64>(2)?.try_into().unwrap_or(0),
+            })
+        });
+        progress.map_err(classify_error)
+    }
+}
+
+impl Connection for SqliteConnection {
+    fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError> {
+        if let Some(uncheckpointed) = &mut self.uncheckpointed {
+            uncheckpointed.add(params.iter().map(Param::stored_bytes).sum());
+        }
+        let mut statement = self.inner.prepare_cached(sql).map_err(classify_error)?;
+        let changed = statement
+            .execute(rusqlite::params_from_iter(params))
+            .map_err(classify_error)?;
+        Ok(changed as u64)
+    }
+
+    fn query(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        on_row: &mut dyn FnMut(Row) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        let mut statement = self.inner.prepare_cached(sql).map_err(classify_error)?;
+        let columns = statement.column_count();
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(params))
+            .map_err(classify_error)?;
+        while let Some(row) = rows.next().map_err(classify_error)? {
+            let column = |at| row.get_ref(at).map(from_sqlite).map_err(classify_error);
+            on_row(Row((0..columns).map(column).collect::<Result<_, _>>()?))?;
+        }
+        Ok(())
+    }
+
+    fn script(&mut self, sql: &str) -> Result<(), SqlError> {
+        self.inner.execute_batch(sql).map_err(classify_error)
+    }
+
+    /// The WAL is flushed before a commit shows.
+    fn shows_durable_only(&self) -> bool {
+        true
+    }
+
+    /// SQLite may have rolled back by itself, on a full disk for one.
+    fn rollback(&mut self) -> Result<(), SqlError> {
+        if self.inner.is_autocommit() {
+            Ok(())
+        } else {
+            self.script("ROLLBACK")
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), SqlError> {
+        self.script("BEGIN IMMEDIATE")
+    }
+
+    /// There is one writer at a time.
+    fn begin_locking(&mut self) -> Result<(), SqlError> {
+        self.begin()
+    }
+
+    fn dialect(&self) -> &'static Dialect {
+        &DIALECT
+    }
+
+    /// There is one writer at a time, and tables are made in transactions as well: all migrations
+    /// are one.
+    fn lock_migrations(&mut self) -> Result<(), SqlError> {
+        self.begin()
+    }
+
+    fn unlock_migrations(&mut self) -> Result<(), SqlError> {
+        self.script("COMMIT")
+    }
+
+    fn check_server(&mut self, _packet_bytes: usize) -> Result<Option<String>, SqlError> {
+        Ok(None)
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match *self {
+            Param::Null => ValueRef::Null,
+            Param::Number(number) => {
+                let number = i64::try_from(number);
+                ValueRef::Integer(
+                    number.map_err(|error| Error::ToSqlConversionFailure(error.into()))?,
+                )
+            }
+            Param::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn from_sqlite(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Integer(number) => u64::try_from(number).map_or(Value::Other, Value::Number),
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Value::Bytes(bytes.to_vec()),
+        ValueRef::Null => Value::Null,
+        ValueRef::Real(_) => Value::Other,
+    }
+}
+
+/// Classifies an error: conflict or permanent. A local file cannot lose its connection: a statement that
+/// failed has had no effect.
+fn classify_error(error: Error) -> SqlError {
+    let Error::SqliteFailure(failure, message) = &error else {
+        return SqlError::Refused(error.into());
+    };
+    match (failure.code, failure.extended_code) {
+        (
+            ErrorCode::ConstraintViolation,
+            rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY | rusqlite::ffi::SQLITE_CONSTRAINT_ROWID,
+        ) => SqlError::Duplicate(UniqueIndex::Primary),
+        (ErrorCode::ConstraintViolation, rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+            let tag = message
+                .as_ref()
+                .is_some_and(|text| text.contains("upload_log.upload_tag"));
+            SqlError::Duplicate(if tag {
+                UniqueIndex::UploadTag
+            } else {
+                UniqueIndex::Other
+            })
+        }
+        (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => {
+            SqlError::Conflict(error.into())
+        }
+        _ => SqlError::Refused(error.into()),
+    }
+}

@@ -1,0 +1,75 @@
+//! What goes wrong that nobody's request is to blame for: failures, and why nothing starts.
+
+/// Ours and unexpected. The text is one plain sentence; the source goes to the log.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The database did not answer or answered with an error. Nothing of the upload is stored, unless
+    /// the database went away in the middle of its commit and is not back yet: then it is stored
+    /// whole or not at all, and an upload that is sent again is answered accordingly (a replay as stored).
+    #[error("the database is not available")]
+    Database(#[source] DatabaseError),
+    /// The gateway stopped before the outcome was known to it.
+    #[error("the gateway is shutting down")]
+    ShuttingDown,
+    /// A stage panicked; the batch was dropped.
+    #[error("an internal error occurred")]
+    Panicked,
+    /// Stored key data could not be opened.
+    #[error("stored key data cannot be read")]
+    Unseal(#[from] crate::seal::UnsealError),
+}
+
+/// An error of the database, with what was being done.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} failed")]
+pub struct DatabaseError {
+    /// What was being done, as a gerund clause ("reading the log").
+    pub doing: &'static str,
+    /// The driver's error.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Why the engine does not start (or an admin command does not run). The text is one sentence
+/// that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be reached or refuses us.
+    #[error("cannot open the database {database}: check [database] url and that the server runs")]
+    Unreachable {
+        /// The database, without its password.
+        database: String,
+        /// The driver's error.
+        #[source]
+        source: DatabaseError,
+    },
+    /// The database is set up in a way that we cannot work with.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// The schema is newer than this program.
+    #[error(
+        "the database has schema version {found}, this program knows {known}: install a newer efgs"
+    )]
+    NewerSchema {
+        /// Version found.
+        found: u32,
+        /// Newest version known.
+        known: u32,
+    },
+    /// The database was set up with other keys.
+    #[error("{0}")]
+    WrongKeys(String),
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// A thread or pool cannot be started.
+    #[error("cannot start a thread")]
+    Threads(#[source] std::io::Error),
+}
+
+/// An error and its causes, on one line: no error's own text repeats its cause.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}

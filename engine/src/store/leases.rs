@@ -1,0 +1,105 @@
+//! Leases: what only one gateway does at a time, guarded by a token that changes hands.
+
+use super::session::Store;
+use crate::database::{Connection, Param, SqlError};
+
+/// What only one gateway does at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lease {
+    /// Cuts download batches.
+    Bundle,
+    /// Deletes what is too old.
+    Retention,
+}
+
+impl Lease {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Retention => "retention",
+        }
+    }
+}
+
+/// Begins a guarded transaction: true if the lease still has this token. Another gateway that
+/// takes the lease waits for the transaction, or the transaction fails behind it.
+pub(super) fn fence(c: &mut dyn Connection, lease: Lease, token: u64) -> Result<bool, SqlError> {
+    let sql = "UPDATE lease SET fence = fence + 1 WHERE name = ? AND token = ?";
+    Ok(c.execute(sql, &[lease.name().into(), token.into()])? == 1)
+}
+
+impl Store {
+    /// Takes or renews a lease; gives its token, or nothing while another gateway holds it. Time is
+    /// the database's own.
+    pub(crate) fn hold_lease(
+        &mut self,
+        lease: Lease,
+        holder: &str,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, SqlError> {
+        let now_ms = self.0.dialect().now_ms;
+        let own = [lease.name().into(), holder.into()];
+        let renew = format!(
+            "UPDATE lease SET expires_at_ms = {now_ms} + ?, fence = fence + 1 \
+             WHERE name = ? AND holder = ?"
+        );
+        let renewed = self.0.execute(&renew, &[ttl_ms.into(), own[0], own[1]])?;
+        if renewed != 1 && !self.take_lease(lease, holder, ttl_ms, now_ms)? {
+            return Ok(None);
+        }
+        let token = "SELECT token FROM lease WHERE name = ? AND holder = ?";
+        let row = self.0.first(token, &own)?;
+        Ok(row.map(|row| row.number(0)).transpose()?)
+    }
+
+    /// An expired lease is free, and so is one that expires impossibly late: the database's clock
+    /// was set back.
+    fn take_lease(
+        &mut self,
+        lease: Lease,
+        holder: &str,
+        ttl_ms: u64,
+        now_ms: &str,
+    ) -> Result<bool, SqlError> {
+        let name = Param::from(lease.name());
+        let take = format!(
+            "UPDATE lease SET holder = ?, token = token + 1, fence = fence + 1, \
+             expires_at_ms = {now_ms} + ? WHERE name = ? \
+             AND (expires_at_ms < {now_ms} OR expires_at_ms > {now_ms} + ?)"
+        );
+        let params = [
+            holder.into(),
+            ttl_ms.into(),
+            name,
+            Param::Number(ttl_ms * 2),
+        ];
+        if self.0.execute(&take, &params)? == 1 {
+            return Ok(true);
+        }
+        let find = "SELECT token FROM lease WHERE name = ?";
+        if self.0.first(find, &[name])?.is_some() {
+            return Ok(false);
+        }
+        let create = format!(
+            "INSERT INTO lease (name, holder, token, fence, expires_at_ms) \
+             VALUES (?, ?, 1, 0, {now_ms} + ?)"
+        );
+        match self
+            .0
+            .execute(&create, &[name, holder.into(), ttl_ms.into()])
+        {
+            Ok(_) => Ok(true),
+            Err(SqlError::Duplicate(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a lease back, so that another gateway need not wait for it to expire.
+    pub(crate) fn release_lease(&mut self, lease: Lease, holder: &str) -> Result<(), SqlError> {
+        let release = "UPDATE lease SET expires_at_ms = 0, holder = '', token = token + 1 \
+             WHERE name = ? AND holder = ?";
+        self.0
+            .execute(release, &[lease.name().into(), holder.into()])
+            .map(|_| ())
+    }
+}

@@ -1,0 +1,37 @@
+//! The repositories: what is stored, in SQL that both databases share, one file per table or task.
+//! Only [`mod@reference`], which an import reads with, is MySQL's alone.
+
+mod cached;
+mod callbacks;
+mod certificates;
+mod columns;
+mod download_batches;
+mod import;
+mod leases;
+mod log;
+mod migrate;
+mod reference;
+mod retention;
+mod session;
+mod statistics;
+
+pub(crate) use cached::CachedStore;
+pub(crate) use callbacks::{ClaimTerms, DueDelivery, ImportedSubscription};
+pub use callbacks::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
+pub(crate) use download_batches::{DownloadBatchRow, NewDownloadBatch};
+pub(crate) use import::ImportState;
+pub(crate) use leases::Lease;
+pub use log::AuditEntry;
+pub(crate) use log::{FORMAT_VERSION, LogEntry, UploadMeta, UploadRow};
+pub(crate) use migrate::{known_version, migrate};
+pub(crate) use reference::{
+    PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceSubscription,
+    ReferenceUpload,
+};
+pub(crate) use retention::Step;
+pub(crate) use session::Store;
+pub use statistics::{Cleanup, CountryDay, Statistics};
+pub(crate) use statistics::{DownloadCount, DownloadPlace};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Listed certificates, each with what was found out about it when it was loaded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::anchor::TrustAnchor;
+use crate::domain::{CertificateKind, CertificateRow, Thumbprint, UnixMillis};
+use crate::pki::Certificate;
+
+/// A row with what was learnt when it was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedCertificate {
+    /// The row.
+    pub row: CertificateRow,
+    /// First instant at which the certificate is valid (the epoch, if that is before it).
+    pub not_before: UnixMillis,
+    /// The certificate is valid through the second that begins at this instant.
+    pub not_after: UnixMillis,
+    /// Whether the row is whole: the PEM is a certificate, the thumbprint is its, and the trust
+    /// anchor's signature over the PEM holds (wire §4.3). Nothing else is ever trusted.
+    pub intact: bool,
+}
+
+impl ListedCertificate {
+    /// Reads and checks a row.
+    fn of(row: CertificateRow, anchor: &TrustAnchor) -> Self {
+        let der = Certificate::der_of_pem(&row.pem);
+        let certificate = der
+            .as_ref()
+            .ok()
+            .and_then(|der| Certificate::from_der(der).ok());
+        let millis =
+            |seconds: i64| UnixMillis(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
+        let (not_before, not_after) = certificate.as_ref().map_or((0, 0), |certificate| {
+            let validity = certificate.validity();
+            (*validity.start(), *validity.end())
+        });
+        let intact = certificate.is_some_and(|found| found.thumbprint() == row.thumbprint)
+            && anchor.verify(row.pem.as_bytes(), &row.operator_signature);
+        Self {
+            row,
+            not_before: millis(not_before),
+            not_after: millis(not_after),
+            intact,
+        }
+    }
+
+    /// The same certificate under a row that says the same of it.
+    fn with_row(&self, row: CertificateRow) -> Self {
+        Self { row, ..*self }
+    }
+
+    /// Whether the checks of `row` would give what they gave for this one.
+    fn covers(&self, row: &CertificateRow) -> bool {
+        self.row.pem == row.pem
+            && self.row.operator_signature == row.operator_signature
+            && self.row.thumbprint == row.thumbprint
+    }
+
+    /// Whether the certificate's validity includes `now`, both ends included (RFC 5280).
+    #[must_use]
+    pub const fn is_valid_at(&self, now: UnixMillis) -> bool {
+        self.not_before.0 <= now.0 && now.seconds() <= self.not_after.seconds()
+    }
+
+    /// Whether the row was revoked.
+    #[must_use]
+    pub const fn is_revoked(&self) -> bool {
+        self.row.revoked_at.is_some()
+    }
+}
+
+/// The certificate list at one moment.
+#[derive(Debug, Default)]
+pub struct Trust {
+    certificates: HashMap<(Thumbprint, CertificateKind), Arc<ListedCertificate>>,
+    /// Which anchor the rows were checked with.
+    anchor: Option<Thumbprint>,
+}
+
+impl Trust {
+    /// Checks every row; takes over what `previous` found out about unchanged rows, if it was
+    /// checked with the same anchor.
+    ///
+    /// Of rows with the same thumbprint and kind (the database allows none), the last counts.
+    #[must_use]
+    pub fn load(
+        rows: impl IntoIterator<Item = CertificateRow>,
+        anchor: &TrustAnchor,
+        previous: Option<&Self>,
+    ) -> Self {
+        let previous = previous.filter(|trust| trust.anchor == Some(anchor.thumbprint()));
+        let load = |row: CertificateRow| {
+            let known = previous.and_then(|trust| trust.find(&row.thumbprint, row.kind));
+            match known.filter(|known| known.covers(&row)) {
+                Some(known) if known.row == row => Arc::clone(known),
+                Some(known) => Arc::new(known.with_row(row)),
+                None => Arc::new(ListedCertificate::of(row, anchor)),
+            }
+        };
+        let keyed =
+            |listed: Arc<ListedCertificate>| ((listed.row.thumbprint, listed.row.kind), listed);
+        Self {
+            certificates: rows.into_iter().map(load).map(keyed).collect(),
+            anchor: Some(anchor.thumbprint()),
+        }
+    }
+
+    /// Finds a row by thumbprint and kind, intact or not, revoked or not.
+    pub fn find(
+        &self,
+        thumbprint: &Thumbprint,
+        kind: CertificateKind,
+    ) -> Option<&Arc<ListedCertificate>> {
+        self.certificates.get(&(*thumbprint, kind))
+    }
+
+    /// All rows, in no particular order.
+    pub fn certificates(&self) -> impl Iterator<Item = &Arc<ListedCertificate>> {
+        self.certificates.values()
+    }
+}
