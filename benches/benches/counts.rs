@@ -193,7 +193,9 @@ fn signature(signed: Signed) -> Thumbprint {
         trust: &signed.fixture.trust,
         now: NOON,
     };
-    check_signature(&check).expect("the signature holds")
+    check_signature(&check)
+        .expect("the signature holds")
+        .thumbprint
 }
 
 fn signed(request: &'static UploadRequest) -> Signed {
