@@ -59,7 +59,7 @@ fn keeps_every_promise_in_every_state() {
             .threads(2)
             .spawn_bfs()
             .join();
-        println!(
+        eprintln!(
             "{}: {} states, {} steps deep, {:?}",
             scenario.name,
             checker.unique_state_count(),
@@ -95,7 +95,7 @@ fn needs_every_rule() {
         let scenario = scenarios.iter().find(shows).expect("one of the short ones");
         let broken = breaks(scenario, rule);
         let broken = broken.unwrap_or_else(|| panic!("nothing breaks without {rule:?}"));
-        println!("without {rule:?}: {broken}");
+        eprintln!("without {rule:?}: {broken}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::state::{Batch, Request, Run, Sight, State, UPLOADS, covered, length};
 
 pub(crate) fn all() -> Vec<Property<Protocol>> {
     let mut all = promises();
-    let sight = |&(name, is_seen): &(&'static str, fn(&Protocol, &State) -> bool)| Property {
+    let sight = |&(name, is_seen): &Sighting| Property {
         expectation: Expectation::Sometimes,
         name,
         condition: is_seen,
@@ -57,8 +57,10 @@ fn promises() -> Vec<Property<Protocol>> {
     ]
 }
 
+type Sighting = (&'static str, fn(&Protocol, &State) -> bool);
+
 /// What the scenarios together must show: a name, and where it is seen.
-pub(crate) const SIGHTS: [(&str, fn(&Protocol, &State) -> bool); 9] = [
+pub(crate) const SIGHTS: [Sighting; 9] = [
     ("a replay", |_, state| {
         state.seen.sight == Some(Sight::Replay)
     }),
