@@ -215,6 +215,8 @@ fn every_authentication_error() -> Vec<AuthenticationError> {
     every![Error:
         Error::NoClientCertificate => Error::NoClientCertificate,
         Error::UntrustedPeer => Error::UntrustedPeer,
+        Error::RepeatedIdentityHeader => Error::RepeatedIdentityHeader,
+        Error::NameTooLong => Error::NameTooLong,
         Error::NoForwardedIdentity => Error::NoForwardedIdentity,
         Error::NoCountry => Error::NoCountry,
         Error::UnknownCertificate => Error::UnknownCertificate,

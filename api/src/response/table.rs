@@ -61,6 +61,10 @@ fn authentication_response(error: AuthenticationError) -> ErrorResponse {
             forbidden("no_forwarded_identity", "").without_message()
         }
         AuthenticationError::UntrustedPeer => forbidden("untrusted_peer", unauthorized),
+        AuthenticationError::RepeatedIdentityHeader => {
+            forbidden("repeated_identity_header", unauthorized)
+        }
+        AuthenticationError::NameTooLong => forbidden("subject_name_too_long", unauthorized),
         AuthenticationError::NoCountry => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             "no_country",
