@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::results::{Figures, Knee, Percentiles, PhaseSummary};
-use crate::scenario::{Arrivals, Deed, Phase, Rate, Stream};
+use crate::scenario::{Arrivals, Operation, Phase, Rate, Stream};
 
 /// Requests that may be due and not yet sent at the end of a step, in seconds of its rate. More
 /// means that arrivals fall behind.
@@ -109,7 +109,7 @@ impl FindLimitOptions {
         };
         let stream = Stream {
             name: "uploads".to_owned(),
-            does: Deed::Upload {
+            does: Operation::Upload {
                 upload_keys: self.upload_keys,
                 keys: None,
                 duplicates: 0.0,

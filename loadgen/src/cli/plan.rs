@@ -10,7 +10,7 @@ use loadgen::plan::assumptions::Assumptions;
 use loadgen::plan::check::Check;
 use loadgen::plan::costs::{DatabaseKind, UnitCosts};
 use loadgen::plan::measure::{MeasureOptions, measure};
-use loadgen::plan::{Plan, html, read_costs};
+use loadgen::plan::{Plan, html, read_costs, text};
 use loadgen::profiles::Profiles;
 use loadgen::results::Results;
 
@@ -115,9 +115,9 @@ impl PlanArgs {
             (true, _) => writeln!(stdout(), "{}", serde_json::to_string_pretty(&plan)?)?,
             (false, None) => write!(stdout(), "{plan}")?,
             (false, Some(path)) => {
-                let answer = plan.answer().join("\n  ");
+                let answer = text::answer(&plan).join("\n  ");
                 writeln!(stdout(), "{}: buy\n  {answer}", plan.profile)?;
-                writeln!(stdout(), "gives first: {}", plan.gives_first())?;
+                writeln!(stdout(), "gives first: {}", text::first_to_give(&plan))?;
                 writeln!(stdout(), "the whole plan: {}", path.display())?;
             }
         }

@@ -1,16 +1,18 @@
 //! The assumptions of one plan: each number with its unit, its source and its meaning.
 
-use serde::Serialize;
+use std::ops::Deref;
+
+use serde::{Serialize, Serializer};
 
 use super::costs::UnitCosts;
-use super::definitions::{
-    AssumptionError, DEFINITIONS, Definition, FAN_OUT, Name, Origin, PARTICIPANTS, check,
-};
+use super::definitions::{AssumptionError, DEFINITIONS, Numbers, Origin, find};
 use crate::profiles::Profile;
+
+const GIVEN: &str = "given with --set";
 
 /// One assumption of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Assumption {
+pub struct Assumption<'a> {
     /// Its name, as `--set` spells it.
     pub name: &'static str,
     /// How much.
@@ -18,35 +20,43 @@ pub struct Assumption {
     /// Of what.
     pub unit: &'static str,
     /// Who says so.
-    pub source: String,
+    pub source: &'a str,
     /// What it is.
     pub meaning: &'static str,
 }
 
 /// All assumptions of a plan.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Assumptions(Vec<Assumption>);
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assumptions {
+    numbers: Numbers,
+    /// Who says so, in the order of the definitions.
+    sources: Vec<String>,
+}
+
+impl Deref for Assumptions {
+    type Target = Numbers;
+
+    fn deref(&self) -> &Numbers {
+        &self.numbers
+    }
+}
 
 impl Assumptions {
     /// The profile's volumes, the unit costs, and the defaults for everything else.
     pub fn new(profile: &Profile, costs: &UnitCosts) -> Self {
-        let assume = |known: &Definition| {
+        let mut numbers = Numbers::default();
+        let mut sources = Vec::with_capacity(DEFINITIONS.len());
+        for known in DEFINITIONS {
             let (value, source) = match known.origin {
                 Origin::Profile(value) => (value(profile), format!("profile {}", profile.name)),
                 Origin::FanOut => (0.0, "the protocol: participants − 1".to_owned()),
                 Origin::Fixed(value, source) => (value, source.to_owned()),
-                Origin::Measured => costs.value(known.name.0),
+                Origin::Cost(of) => costs.value(of),
             };
-            Assumption {
-                name: known.name.0,
-                value,
-                unit: known.unit,
-                source,
-                meaning: known.meaning,
-            }
-        };
-        let mut assumptions = Self(DEFINITIONS.iter().map(assume).collect());
+            (known.set)(&mut numbers, value);
+            sources.push(source);
+        }
+        let mut assumptions = Self { numbers, sources };
         assumptions.follow_participants();
         assumptions
     }
@@ -58,40 +68,48 @@ impl Assumptions {
     pub fn set(&mut self, text: &str) -> Result<(), AssumptionError> {
         let syntax = || AssumptionError::Syntax(text.to_owned());
         let (name, value) = text.split_once('=').ok_or_else(syntax)?;
-        let name = name.trim();
         let plain: String = value.trim().chars().filter(|c| *c != '_').collect();
         let value: f64 = plain.parse().map_err(|_| syntax())?;
-        check(name, value)?;
-        let assumption = self.0.iter_mut().find(|one| one.name == name);
-        let assumption = assumption.expect("every name that passes the check is there");
-        assumption.value = value;
-        "given with --set".clone_into(&mut assumption.source);
-        if name == PARTICIPANTS.0 {
-            self.follow_participants();
+        let known = find(name.trim())?;
+        known.check(value)?;
+        (known.set)(&mut self.numbers, value);
+        for (source, of) in self.sources.iter_mut().zip(DEFINITIONS) {
+            if of.name == known.name {
+                GIVEN.clone_into(source);
+            }
         }
+        self.follow_participants();
         Ok(())
     }
 
     /// The fan-out follows the participants until it is given itself.
     fn follow_participants(&mut self) {
-        let copies = self.get(PARTICIPANTS) - 1.0;
-        let fan_out = self.0.iter_mut().find(|one| one.name == FAN_OUT.0);
-        if let Some(fan_out) = fan_out.filter(|one| one.source != "given with --set") {
-            fan_out.value = copies;
+        let given = self
+            .iter()
+            .any(|one| one.name == "fan_out" && one.source == GIVEN);
+        if !given {
+            self.numbers.fan_out = self.numbers.participants - 1.0;
         }
     }
 
-    /// The value of an assumption.
-    ///
-    /// # Panics
-    /// When no row of the table has the name, which a test excludes.
-    pub fn get(&self, name: Name) -> f64 {
-        let found = self.0.iter().find(|one| one.name == name.0);
-        found.expect("the table has a row for every name").value
+    /// All of them, in the order of the definitions.
+    pub fn iter(&self) -> impl Iterator<Item = Assumption<'_>> {
+        DEFINITIONS
+            .iter()
+            .zip(&self.sources)
+            .map(|(known, source)| Assumption {
+                name: known.name,
+                value: (known.of)(&self.numbers),
+                unit: known.unit,
+                source,
+                meaning: known.meaning,
+            })
     }
+}
 
-    /// All of them, in the order of the table.
-    pub fn iter(&self) -> impl Iterator<Item = &Assumption> {
-        self.0.iter()
+/// As a list of all of them.
+impl Serialize for Assumptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
     }
 }

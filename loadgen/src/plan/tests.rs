@@ -1,11 +1,11 @@
 //! Expected values are worked out by hand from the inputs of sizing §1, which the profiles quote.
 
-use std::collections::BTreeMap;
-
+use super::assumptions::Assumptions;
 use super::check::Check;
-use super::costs::{CostsError, DatabaseKind};
-use super::definitions::{AssumptionError, Name, check, cost_names};
+use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+use super::definitions::{self, AssumptionError, CostOf, Costs};
 use super::from_results::{self, read_costs};
+use super::model::sum;
 use super::*;
 use crate::profiles::{Profile, Profiles};
 use crate::report::example::{assert_page, results};
@@ -23,24 +23,24 @@ fn costs(kind: DatabaseKind) -> UnitCosts {
         command: String::new(),
         note: String::new(),
     };
-    let costs = BTreeMap::from([
-        (GATEWAY_NS_KEY.0, 1000.0),
-        (GATEWAY_US_UPLOAD.0, 100.0),
-        (GATEWAY_NS_BYTE.0, 0.5),
-        (DATABASE_NS_KEY.0, 500.0),
-        (DATABASE_US_UPLOAD.0, 50.0),
-        (WRITER_NS_KEY.0, 1500.0),
-        (COMMIT_MS.0, 5.0),
-        (DISK_BYTES_KEY.0, 76.0),
-        (WRITTEN_BYTES_KEY.0, 100.0),
-        (SET_BYTES_KEY.0, 32.0),
-        (REBUILD_NS_KEY.0, 100.0),
-        (GATEWAY_BASE.0, 100e6),
-        (DATABASE_BASE.0, 100e6),
-        (UPLOAD_P50_MS.0, 4.0),
-        (UPLOAD_P99_MS.0, 20.0),
-    ]);
-    UnitCosts::measured(source, &costs)
+    let costs = Costs {
+        gateway_upload_ns_per_key: Some(1000.0),
+        gateway_upload_us_per_request: Some(100.0),
+        gateway_download_ns_per_byte: Some(0.5),
+        database_ns_per_key: Some(500.0),
+        database_us_per_upload: Some(50.0),
+        writer_ns_per_key: Some(1500.0),
+        commit_ms: Some(5.0),
+        disk_bytes_per_key: Some(76.0),
+        written_bytes_per_key: Some(100.0),
+        set_bytes_per_key: Some(32.0),
+        set_rebuild_ns_per_key: Some(100.0),
+        gateway_base_bytes: Some(100e6),
+        database_base_bytes: Some(100e6),
+        upload_p50_ms: Some(4.0),
+        upload_p99_ms: Some(20.0),
+    };
+    UnitCosts::measured(source, costs)
 }
 
 fn profile(name: &str) -> Profile {
@@ -196,7 +196,8 @@ fn needs_never_less_for_twice_the_keys() {
 #[test]
 fn needs_never_less_when_something_costs_more() {
     let cores = |plan: &Plan| plan.buy.gateways * plan.buy.gateway_cores + plan.buy.database_cores;
-    for name in cost_names() {
+    for (known, _) in definitions::costs() {
+        let name = known.name;
         let mut before = plan_of("worst-day", &[&format!("{name}=1")]);
         for exponent in 1..=10 {
             let plan = plan_of("worst-day", &[&format!("{name}={}", 10f64.powi(exponent))]);
@@ -293,7 +294,7 @@ fn lists_the_names_when_one_is_unknown() {
         );
     }
     assumptions.set("keys_per_day = 1_000_000").unwrap();
-    close(assumptions.get(KEYS_PER_DAY), 1e6);
+    close(assumptions.keys_per_day, 1e6);
 }
 
 #[test]
@@ -438,9 +439,10 @@ fn prints_the_answer_and_every_assumption() {
 fn ships_every_cost_with_the_machine_it_was_measured_on() {
     for kind in [DatabaseKind::Server, DatabaseKind::Embedded] {
         let costs = UnitCosts::shipped(kind).unwrap();
-        for name in cost_names() {
-            let (value, said) = costs.value(name);
-            check(name, value).unwrap();
+        for (known, of) in definitions::costs() {
+            let name = known.name;
+            let (value, said) = costs.value(of);
+            known.check(value).unwrap();
             assert!(said.starts_with("shipped: "), "{name}: {said}");
         }
         let source = &costs.source;
@@ -471,14 +473,19 @@ fn reads_back_the_costs_it_saved_and_fills_up_what_a_file_leaves_out() {
     std::fs::write(&path, without.join("\n")).unwrap();
     let read = read_costs(&path).unwrap();
     assert!(
-        read.value("commit_ms").1.starts_with("shipped: "),
+        read.value(|costs| costs.commit_ms)
+            .1
+            .starts_with("shipped: "),
         "{read:?}"
     );
-    assert_eq!(read.value("writer_ns_per_key").1, "measured: by hand");
+    assert_eq!(
+        read.value(|costs| costs.writer_ns_per_key).1,
+        "measured: by hand"
+    );
     std::fs::write(&path, text.replace("commit_ms", "comit_ms")).unwrap();
     let error = read_costs(&path).unwrap_err().to_string();
     assert!(
-        error.contains("no assumption is called comit_ms; there are"),
+        error.contains("comit_ms") && error.contains("commit_ms"),
         "{error}"
     );
     std::fs::write(&path, text.replace("commit_ms", "participants")).unwrap();
@@ -493,24 +500,33 @@ fn takes_costs_from_the_results_of_a_run() {
     let run = results("by hand");
     let costs = from_results::costs(std::path::Path::new("r.jsonl"), &run).unwrap();
     let shipped = UnitCosts::shipped(DatabaseKind::Server).unwrap();
-    let of = |name: Name| costs.value(name.0).0;
+    let of = |of: CostOf| costs.value(of).0;
     // 1.2 s for a million keys, less what 200 uploads cost by themselves.
-    let uploads = shipped.value(GATEWAY_US_UPLOAD.0).0 * 200.0 / 1e6;
-    close(of(GATEWAY_NS_KEY), (1.2 - uploads) * 1000.0);
-    close(of(GATEWAY_NS_BYTE), 0.6); // 0.6 s for 1 GB
-    let uploads = shipped.value(DATABASE_US_UPLOAD.0).0 * 200.0 / 1e6;
-    close(of(DATABASE_NS_KEY), (0.8 - uploads) * 1000.0);
-    close(of(WRITER_NS_KEY), 400.0); // 0.1 s for 250,000 keys
-    close(of(COMMIT_MS), 4.0); // 0.1 s for 25 commits
-    close(of(DISK_BYTES_KEY), 80.0); // 20 MB for 250,000 keys
+    let uploads = shipped.value(|costs| costs.gateway_upload_us_per_request).0 * 200.0 / 1e6;
+    close(
+        of(|costs| costs.gateway_upload_ns_per_key),
+        (1.2 - uploads) * 1000.0,
+    );
+    close(of(|costs| costs.gateway_download_ns_per_byte), 0.6); // 0.6 s for 1 GB
+    let uploads = shipped.value(|costs| costs.database_us_per_upload).0 * 200.0 / 1e6;
+    close(
+        of(|costs| costs.database_ns_per_key),
+        (0.8 - uploads) * 1000.0,
+    );
+    close(of(|costs| costs.writer_ns_per_key), 400.0); // 0.1 s for 250,000 keys
+    close(of(|costs| costs.commit_ms), 4.0); // 0.1 s for 25 commits
+    close(of(|costs| costs.disk_bytes_per_key), 80.0); // 20 MB for 250,000 keys
     assert!(
         costs
-            .value(GATEWAY_NS_KEY.0)
+            .value(|costs| costs.gateway_upload_ns_per_key)
             .1
             .starts_with("measured: r.jsonl (by hand, ")
     );
     assert!(
-        costs.value(REBUILD_NS_KEY.0).1.starts_with("shipped: "),
+        costs
+            .value(|costs| costs.set_rebuild_ns_per_key)
+            .1
+            .starts_with("shipped: "),
         "a run does not tell"
     );
     let mut cut_off = run;
@@ -529,9 +545,9 @@ fn divides_a_mixed_run_as_the_shipped_costs_do() {
     summary.phases.truncate(1);
     summary.phases[0].all = summary.total.clone();
     let costs = from_results::costs(std::path::Path::new("r.jsonl"), &run).unwrap();
-    let predicted = costs.value(GATEWAY_NS_KEY.0).0 * 1e6 / 1e9
-        + costs.value(GATEWAY_US_UPLOAD.0).0 * 200.0 / 1e6
-        + costs.value(GATEWAY_NS_BYTE.0).0 * 1e9 / 1e9;
+    let predicted = costs.value(|costs| costs.gateway_upload_ns_per_key).0 * 1e6 / 1e9
+        + costs.value(|costs| costs.gateway_upload_us_per_request).0 * 200.0 / 1e6
+        + costs.value(|costs| costs.gateway_download_ns_per_byte).0 * 1e9 / 1e9;
     close(predicted, 1.8); // what the gateway used
 }
 

@@ -3,12 +3,11 @@
 use std::fmt;
 
 use super::assumptions::Assumption;
-use super::definitions::NETWORK_GBIT;
-use super::{Machines, Plan, Resource, Times};
+use super::capacity::{Machines, Plan, Resource, Times};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 
 /// A sentence that says what to buy.
-pub(super) fn answer(plan: &Plan) -> Vec<String> {
+pub fn answer(plan: &Plan) -> Vec<String> {
     let Machines {
         gateways,
         gateways_needed,
@@ -31,7 +30,7 @@ pub(super) fn answer(plan: &Plan) -> Vec<String> {
     );
     let link = format!(
         "a link of {} Gbit/s to each gateway; {} go out in the burst",
-        digits(plan.assumptions.get(NETWORK_GBIT)),
+        digits(plan.assumptions.network_gbit_per_s),
         bytes(plan.load.burst_bytes_out),
     );
     if *databases == 0.0 {
@@ -59,7 +58,7 @@ pub(super) fn answer(plan: &Plan) -> Vec<String> {
 }
 
 /// A sentence about what gives first.
-pub(super) fn first_to_give(plan: &Plan) -> String {
+pub fn first_to_give(plan: &Plan) -> String {
     match plan.first_to_give() {
         Some(Resource {
             name,
@@ -182,7 +181,7 @@ pub(super) fn multiple(breaks_at: Option<f64>) -> String {
 }
 
 /// An assumption's value as it is shown.
-pub(super) fn value(assumption: &Assumption) -> String {
+pub(super) fn value(assumption: &Assumption<'_>) -> String {
     match assumption.unit {
         "bytes" if assumption.value >= 1e6 => bytes(assumption.value),
         "bytes" => format!("{} B", digits(assumption.value)),
@@ -261,7 +260,7 @@ impl fmt::Display for Plan {
                 f,
                 "  {:<30} {:>16}  {}; {}",
                 one.name,
-                value(one),
+                value(&one),
                 one.meaning,
                 one.source
             )?;

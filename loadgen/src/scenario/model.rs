@@ -28,7 +28,7 @@ pub struct Stream {
     /// Its name, unique in its phase.
     pub name: String,
     /// What it does.
-    pub does: Deed,
+    pub does: Operation,
     /// When.
     pub arrivals: Arrivals,
     /// So many of the scenario's participants, after `skip`.
@@ -49,7 +49,7 @@ pub struct Stream {
 
 /// What a stream does.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Deed {
+pub enum Operation {
     /// Uploads fresh keys.
     Upload {
         /// Keys in an upload.

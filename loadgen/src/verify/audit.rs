@@ -20,7 +20,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::signature::{Content, SignatureError, SigningCertificate, content_digest};
 use crate::protocol::{self, signed_bytes};
-use crate::workload::sha256;
+use testkit::digest::sha256;
 
 /// Columns of PEM as BouncyCastle writes it; IT compares a certificate's text with its own writing
 /// of it.

@@ -10,7 +10,7 @@ use engine::domain::{BatchTag, Country};
 use super::audit::{AuditedBatch, AuditedUpload, Auditor, ProofFailure, Slice as Cut, end_of};
 use super::expected::{Expected, KeyHash, key_hash};
 use crate::protocol;
-use crate::workload::sha256;
+use testkit::digest::sha256;
 
 /// A download batch as a participant received it.
 #[derive(Debug, Clone, Copy)]
@@ -242,6 +242,11 @@ impl Delivery {
         let own = expected.country == self.country && expected.acknowledged;
         self.own_left -= u64::from(own && !again);
         self.proven[sent] |= upload.proof.is_ok();
+    }
+
+    /// Whether a batch was received.
+    pub(super) const fn has_batch(&self) -> bool {
+        self.last.is_some()
     }
 
     /// Takes note of the `nextBatchTag` that the last batch has by now.

@@ -1,6 +1,6 @@
 //! What ends a verification early.
 
-use engine::domain::{Country, UploadTag};
+use engine::domain::{Country, Day, UploadTag};
 
 use super::signature::CertificateError;
 use crate::client::ClientError;
@@ -34,6 +34,15 @@ pub enum VerifyError {
         status: u16,
         /// The answer's body, shortened.
         body: String,
+    },
+    /// Without a record, and without a download batch, there is nothing to check.
+    #[error(
+        "nothing to verify: no participant received a download batch of {day} or later, and no \
+         record says that there should be one; is it the right day (--date)?"
+    )]
+    NothingReceived {
+        /// The first day asked for.
+        day: Day,
     },
     /// A participant's task ended early.
     #[error("a download task failed: {0}")]

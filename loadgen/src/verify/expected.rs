@@ -13,8 +13,9 @@ use super::audit::AuditEntry;
 use super::error::VerifyError;
 use crate::participants::Participant;
 use crate::protocol::{self, DiagnosisKey, signed_bytes};
-use crate::record::{Fate, Record, RecordedUpload};
-use crate::workload::{Workload, sha256};
+use crate::record::{Outcome, Record, RecordedUpload};
+use crate::workload::Workload;
+use testkit::digest::sha256;
 
 /// Hash of a key's content: 128 bits, so that two keys that differ are told apart.
 pub(super) type KeyHash = u128;
@@ -239,7 +240,7 @@ fn remake(record: &Record) -> Result<Vec<Remade>, VerifyError> {
     let stored: Vec<_> = record
         .uploads
         .iter()
-        .filter(|upload| !matches!(upload.fate, Fate::Refused(_)))
+        .filter(|upload| !matches!(upload.outcome, Outcome::Refused(_)))
         .collect();
     stored.par_iter().map(one).collect()
 }
@@ -257,7 +258,7 @@ fn remake_upload(recorded: &RecordedUpload, body: &[u8]) -> Result<Remade, Verif
     let upload = ExpectedUpload {
         country: recorded.spec.country,
         tag: recorded.spec.tag.clone(),
-        acknowledged: recorded.fate == Fate::Stored,
+        acknowledged: recorded.outcome == Outcome::Stored,
         key_start: 0,
         key_count: key_hashes.len(),
         body_bytes: body.len(),

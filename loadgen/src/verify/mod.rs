@@ -128,6 +128,9 @@ pub async fn verify(
         deliveries.push(delivery);
     }
     let elapsed = begun.elapsed();
+    if expected.is_unrecorded() && !deliveries.iter().any(Delivery::has_batch) {
+        return Err(VerifyError::NothingReceived { day: options.day });
+    }
     let verdict = check_deliveries(&expected, deliveries, options.ignore_unknown);
     Ok(Verdict {
         bytes,

@@ -338,7 +338,7 @@ mod tests {
         // Keys can be made again years later only if this never changes: taken from the first
         // version of the generator, which wrote through `write_key`.
         let body = generator(7).body(country("DE"), 3, 5000);
-        let digest = crate::workload::sha256(&body);
+        let digest = crate::digest::sha256(&body);
         let hex: String = digest[..8]
             .iter()
             .map(|byte| format!("{byte:02x}"))

@@ -68,7 +68,8 @@ mod tests {
     /// Signed batches of OpenSSL and BouncyCastle, with the bytes that they signed.
     #[test]
     fn signs_what_other_implementations_sign() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/vectors");
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../engine/tests/fixtures/vectors");
         let mut checked = 0;
         for case in fs::read_dir(folder).unwrap() {
             let file = |name| fs::read(case.as_ref().unwrap().path().join(name));

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use engine::domain::{Country, Day, UnixMillis, UploadTag};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
+use crate::digest::sha256;
 use crate::keys::{KeyGenerator, Seed};
 use crate::participants::Participant;
 use crate::protocol::{Malformed, signed_bytes};
@@ -133,12 +134,6 @@ impl PreparedUpload {
     }
 }
 
-/// SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
-
 fn cut(seed: Seed, country: Country, keys: u64) -> impl Iterator<Item = UploadSpec> {
     let full = u64::from(seed.upload_keys.max(1));
     (0u32..)
@@ -151,7 +146,8 @@ fn cut(seed: Seed, country: Country, keys: u64) -> impl Iterator<Item = UploadSp
         })
 }
 
-pub(crate) fn upload_tag(seed: Seed, index: u32) -> UploadTag {
+/// The tag of an upload: the same run gives the same tags.
+pub fn upload_tag(seed: Seed, index: u32) -> UploadTag {
     let Seed {
         number,
         keys_total,
