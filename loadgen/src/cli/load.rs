@@ -180,17 +180,16 @@ impl Measuring {
         let Subject {
             name,
             text,
-            participants,
+            participants: wanted,
             distribution,
             seed,
             record,
         } = subject;
-        let participants =
-            Participants::read(&stage.pki, participants, distribution, stage.protocol)?;
-        if participants.len() < participants {
+        let participants = Participants::read(&stage.pki, wanted, distribution, stage.protocol)?;
+        if participants.len() < wanted {
             writeln!(
                 stdout(),
-                "note: {name} wants {participants} participants, and the PKI folder has {}: \
+                "note: {name} wants {wanted} participants, and the PKI folder has {}: \
                  `efgs init --participants` makes more",
                 participants.len()
             )?;
