@@ -333,6 +333,11 @@ fn writes_the_canonical_text_and_sort_key_of_every_single_key() {
         }
         for line in text(&path).lines().filter(|line| !line.is_empty()) {
             let key: Value = serde_json::from_str(line).unwrap();
+            // Decoding stops where these are too long: such a key is refused, and has no text.
+            let visited = strings(&key["key"]["visitedCountries"]).join(",");
+            if visited.len() > engine::limits::VISITED_COUNTRIES_CHARACTERS_MAX {
+                continue;
+            }
             let field = |name: &str| key[name].as_str().unwrap();
             let body = as_batch(&unhex(field("protobuf_hex")));
             let canonical = CanonicalBytes::of(&decode(&body, 1).unwrap());
