@@ -72,7 +72,7 @@ fn steps(fixture: &StageFixture, code: &str) -> Vec<(&'static str, Duration)> {
     steps
 }
 
-/// What is done in other bench_databases, or for some uploads only.
+/// What is done in other databases, or for some uploads only.
 fn beside(fixture: &mut StageFixture) {
     let backend = Backend::of(SHAPES[0].1);
     let request = backend.json_upload(0, FULL);
