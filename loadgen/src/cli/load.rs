@@ -22,7 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
-use super::{Place, beside_this_program, parse_targets};
+use super::place::{Place, beside_this_program, check_program, parse_targets};
 
 /// Participants of a private gateway that has more than `efgs init` makes by itself: the European
 /// Union and its neighbours, 60 in all, the headroom of sizing §1.
@@ -114,7 +114,7 @@ impl Measuring {
             Some(path) => path.clone(),
             None => beside_this_program()?,
         };
-        super::check_program(&program)?;
+        check_program(&program)?;
         let names = &SIXTY[..participants.clamp(1, SIXTY.len())];
         let names = if participants <= PARTICIPANTS_DEFAULT {
             &[]
