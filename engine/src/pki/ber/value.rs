@@ -126,7 +126,7 @@ impl<'a> Value<'a> {
     }
 
     /// The first value of `bytes`, and what follows it. Recursion is bounded by the depth that
-    /// [`check()`] let pass.
+    /// [`check`](super::check::check) let pass.
     fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), NotBer> {
         let (header, after) = read_header(bytes)?;
         let (contents, rest) = match header.length {
@@ -155,7 +155,7 @@ pub(super) fn split_indefinite(bytes: &[u8]) -> Result<(&[u8], &[u8]), NotBer> {
 pub(in crate::pki) struct Values<'a>(&'a [u8]);
 
 impl<'a> Values<'a> {
-    /// The values in `bytes`, which passed [`check()`] or came from within such.
+    /// The values in `bytes`, which passed [`check`](super::check::check) or came from within such.
     pub(in crate::pki) const fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
