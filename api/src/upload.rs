@@ -19,7 +19,6 @@ use http::{HeaderMap, Response};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
-use crate::error_chain::error_chain;
 use crate::gateway::Gateway;
 use crate::participant::Participant;
 use crate::request_body::read_body;
@@ -145,7 +144,7 @@ fn log(outcome: &Result<Receipt, Refusal>, participant: &Participant, tag: &Uplo
             log_rejection(*rejection, participant, tag);
         }
         Err(Refusal::Upload(UploadError::Failure(failure))) => {
-            let exception = error_chain(failure);
+            let exception = engine::chain(failure);
             tracing::error!(%country, batchTag = batch_tag, exception, "upload failed");
         }
         Err(refusal) => {

@@ -73,3 +73,16 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let texts: Vec<_> = causes.map(ToString::to_string).collect();
     texts.join(": ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn lists_each_cause_once() {
+        let error = StartError::Threads(io::Error::other("no resources"));
+        assert_eq!(chain(&error), "cannot start a thread: no resources");
+    }
+}

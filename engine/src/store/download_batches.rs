@@ -49,9 +49,10 @@ impl Store {
 
     /// What [`Self::cut`] has written last of the budget of download batches.
     pub(crate) fn cut_budget(&mut self) -> Result<Option<u64>, SqlError> {
-        let value = self.installation_value(CUT_BUDGET)?;
-        let text = value.and_then(|bytes| String::from_utf8(bytes).ok());
-        Ok(text.and_then(|text| text.parse().ok()))
+        let sql = "SELECT name, value FROM installation WHERE name = ?";
+        let row = self.0.first(sql, &[CUT_BUDGET.into()])?;
+        let number = |row: &mut Row| row.parse(1, str::parse, "is no number");
+        row.map(|row| INSTALLATION.read(row, number)).transpose()
     }
 
     /// Adds download batches behind `after_ordinal`, if the lease still has this token. False if it
@@ -81,6 +82,12 @@ impl Store {
         }
     }
 }
+
+const INSTALLATION: Rows = Rows {
+    table: "installation",
+    columns: &["name", "value"],
+    key: &[0],
+};
 
 /// The row of `installation` with the budget of download batches.
 const CUT_BUDGET: &str = "cut_budget";

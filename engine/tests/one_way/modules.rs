@@ -65,9 +65,6 @@ impl Crate {
         files: Files<'_>,
     ) {
         let items: Vec<_> = items.iter().filter(|item| is_compiled(item)).collect();
-        // A file that another crate has as well is judged there.
-        let is_borrowed =
-            |inner: &syn::ItemMod| inner.attrs.iter().any(|a| a.path().is_ident("path"));
         let mods = items.iter().filter_map(|item| match item {
             syn::Item::Mod(inner) => Some(inner),
             _ => None,
@@ -80,7 +77,7 @@ impl Crate {
             let name = inner.ident.to_string();
             let path = [module.as_slice(), std::slice::from_ref(&name)].concat();
             found.defined.insert(name.clone());
-            if is_borrowed(inner) {
+            if is_of_another_crate(inner) {
                 self.read_items(path, vec![name], &[], children, files);
                 continue;
             }
@@ -195,6 +192,26 @@ fn file_of(declared: &syn::ItemMod, folder: &Path, files: Files<'_>) -> (PathBuf
         Some(_) => (beside, children),
         None => (children.join("mod.rs"), children),
     }
+}
+
+/// Whether a module's file lies outside of the crate's sources: it is judged with the crate that it
+/// lies in. A path inside of them hides nothing: its file is looked for under the module's name.
+fn is_of_another_crate(module: &syn::ItemMod) -> bool {
+    module.attrs.iter().any(|attribute| {
+        let syn::Meta::NameValue(syn::MetaNameValue {
+            path,
+            value:
+                syn::Expr::Lit(syn::ExprLit {
+                    lit: syn::Lit::Str(file),
+                    ..
+                }),
+            ..
+        }) = &attribute.meta
+        else {
+            return false;
+        };
+        path.is_ident("path") && file.value().starts_with("../")
+    })
 }
 
 /// Whether it is there outside of tests.

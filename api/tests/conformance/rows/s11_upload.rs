@@ -29,16 +29,22 @@ const ROWS: &[Row] = &[
             ask(world, &request.set("Accept", "image/png")).expect(406);
         },
     ),
-    same(
+    differs(
         "§11.2",
         "authentication",
-        "authentication (§4): 403, 400",
+        [
+            "authentication (§4): 403, 400",
+            "the same, but 403 where neither the thumbprint is listed nor the name has a country \
+             (§4.0.4)",
+            "the subject name of a stranger is not read",
+        ],
         |world| {
             let upload = Upload::fresh(world, "DE", 1);
             let request = upload.plain_request();
             ask(world, &request).expect(403);
             let unknown = request.with("X-SSL-Client-SHA256", "ab".repeat(32));
-            ask(world, &unknown.with("X-SSL-Client-DN", "C=DE")).expect(403);
+            ask(world, &unknown.clone().with("X-SSL-Client-DN", "C=DE")).expect(403);
+            ask(world, &unknown.with("X-SSL-Client-DN", "O=x")).expect(403);
             let nameless = upload.request().set("X-SSL-Client-DN", "O=x");
             ask(world, &nameless).expect(400);
         },

@@ -31,6 +31,7 @@ const STATISTICS: Read = |store| {
         .statistics(day("2020-01-01"), day("2021-01-01"))
         .map(drop)
 };
+const BUDGET: Read = |store| store.cut_budget().map(drop);
 const LEASE: Read = |store| store.hold_lease(Lease::Bundle, "we", 1000).map(drop);
 
 fn country() -> Country {
@@ -39,7 +40,7 @@ fn country() -> Country {
 
 /// One good row in every table. What is looked for is bytes, as gateways write it: SQLite finds no
 /// text by them.
-const ROWS: [&str; 6] = [
+const ROWS: [&str; 7] = [
     "INSERT INTO upload_log VALUES (7, 1601942400000, x'4445', 'tag', 1, 256, \
      'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', \
      'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'signature', 'aaaaaaaaaaaaaaaa', 'sealed')",
@@ -49,10 +50,12 @@ const ROWS: [&str; 6] = [
     "INSERT INTO cleanup_statistics VALUES (20201006, 0, 0, 0, 0, 0, 0)",
     "INSERT INTO download_statistics VALUES (20201006, x'4445', 20201006, 1, 1, 1)",
     "INSERT INTO lease VALUES (x'62756e646c65', x'7765', 1, 0, 0)",
+    // cut_budget, 5
+    "INSERT INTO installation VALUES (x'6375745f627564676574', x'35')",
 ];
 
 /// A statement that corrupts the good rows, who reads them, and what that says.
-const CASES: [(&str, Read, &str); 20] = [
+const CASES: [(&str, Read, &str); 21] = [
     (
         "UPDATE upload_log SET country = 'X1'",
         LOG,
@@ -154,6 +157,11 @@ const CASES: [(&str, Read, &str); 20] = [
          country is no country of two letters",
     ),
     (
+        "UPDATE installation SET value = 'soon' WHERE name = x'6375745f627564676574'",
+        BUDGET,
+        "table installation, row with name \"cut_budget\": value is no number",
+    ),
+    (
         "UPDATE lease SET token = -1",
         LEASE,
         "column 0 of a query's answer is no number from 0 on",
@@ -194,6 +202,8 @@ fn check(database: &Database, cases: &[(&str, Read, &str)]) {
         for table in ["cleanup_statistics", "download_statistics", "lease"] {
             store.0.script(&format!("DELETE FROM {table}")).unwrap();
         }
+        let budget = "DELETE FROM installation WHERE name = x'6375745f627564676574'";
+        store.0.script(budget).unwrap();
         for row in ROWS {
             store.0.execute(row, &[]).unwrap();
         }
