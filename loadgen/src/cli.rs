@@ -251,14 +251,7 @@ impl RunArgs {
             retry_for: Duration::from_secs(self.retry_seconds),
         };
         let record = record.transpose()?;
-        let sending = send_prepared(
-            scene.participants,
-            &scene.callers,
-            uploads,
-            &options,
-            record,
-        );
-        let report = sending.await?;
+        let report = send_prepared(&scene.callers, uploads, &options, record).await?;
         writeln!(
             stdout(),
             "{}, seed {}\n{report}",

@@ -160,14 +160,7 @@ async fn journey(
         timeout: TIMEOUT,
         retry_for: PATIENCE,
     };
-    let sending = send_prepared(
-        Arc::clone(&participants),
-        &callers,
-        uploads,
-        &run,
-        Some(writer),
-    );
-    let report = sending.await?;
+    let report = send_prepared(&callers, uploads, &run, Some(writer)).await?;
 
     let verify = VerifyOptions {
         targets: vec![target],

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use efgs_client::{Caller, Connection, Protocol, Target};
 use engine::domain::{CertificateKind, Country, UnixMillis};
 use http::{HeaderName, HeaderValue, Method};
-use loadgen::client::{Caller, Connection, Protocol, Target};
-use loadgen::participants::{Identity as LoadIdentity, Participant};
-use loadgen::signer::Signer;
 use rcgen::date_time_ymd;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use testkit::participants::{Identity as LoadIdentity, Participant};
+use testkit::signer::Signer;
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 

@@ -79,7 +79,7 @@ fn without_comments(sql: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use loadgen::local::MariaDb;
+    use testkit::local::MariaDb;
 
     use super::*;
     use crate::store::Store;

@@ -5,7 +5,7 @@ mod corrupted;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::local::MariaDb;
+use testkit::local::MariaDb;
 
 use super::*;
 use crate::database::{Database, SqlError, Timeouts, UniqueIndex};

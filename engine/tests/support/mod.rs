@@ -19,9 +19,9 @@ use engine::upload::{Receipt, UploadRequest};
 use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock, StartError, UploadError};
-use loadgen::local::MariaDb;
-use loadgen::signer::{Encoding, Signer};
 use tempfile::TempDir;
+use testkit::local::MariaDb;
+use testkit::signer::{Encoding, Signer};
 
 /// 2021-06-01T12:00:00Z: the certificates of the vectors are valid then.
 pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);

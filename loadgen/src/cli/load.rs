@@ -12,7 +12,7 @@ use engine::clock::{Clock, SystemClock};
 use loadgen::client::{Protocol, Target};
 use loadgen::config::Config;
 use loadgen::find_limit::{FindLimitOptions, Objective, Search};
-use loadgen::load::{Experiment, LoadOptions, MEMORY_BYTES_MIN, Party, Watch};
+use loadgen::load::{Experiment, LoadOptions, MEMORY_BYTES_MIN, Participants, Watch};
 use loadgen::local::{Installation, LocalDatabase};
 use loadgen::profiles::Distribution;
 use loadgen::results::{self, Authentication, Http, Machine, Run, Summary, Transport};
@@ -185,13 +185,14 @@ impl Measuring {
             seed,
             record,
         } = subject;
-        let party = Party::read(&stage.pki, participants, distribution, stage.protocol)?;
-        if party.len() < participants {
+        let participants =
+            Participants::read(&stage.pki, participants, distribution, stage.protocol)?;
+        if participants.len() < participants {
             writeln!(
                 stdout(),
                 "note: {name} wants {participants} participants, and the PKI folder has {}: \
                  `efgs init --participants` makes more",
-                party.len()
+                participants.len()
             )?;
         }
         // A private gateway is fresh; any other may have the keys of an earlier run, and would
@@ -207,7 +208,7 @@ impl Measuring {
         writeln!(
             stdout(),
             "{name}, seed {seed}, {} participants",
-            party.len()
+            participants.len()
         )?;
         let run = || describe(stage, name, text, seed);
         let options = LoadOptions {
@@ -221,7 +222,7 @@ impl Measuring {
             name: name.to_owned(),
             text: text.to_owned(),
         };
-        Ok(Experiment::new(party, options)?)
+        Ok(Experiment::new(participants, options)?)
     }
 }
 
@@ -335,18 +336,18 @@ async fn run_phases(
 
 /// Prints what it all came to; tells whether every answer was as expected.
 fn conclude(experiment: Experiment, knee: Option<results::Knee>) -> anyhow::Result<bool> {
-    let surprises = experiment.surprises();
+    let unexpected = experiment.unexpected_responses();
     let summary: Summary = experiment.finish(knee)?;
     writeln!(stdout(), "\n{summary}")?;
-    for (what, surprise) in &surprises {
+    for (what, response) in &unexpected {
         writeln!(
             stdout(),
             "unexpected: {} x {what}: {}",
-            surprise.count,
-            surprise.example
+            response.count,
+            response.example
         )?;
     }
-    Ok(surprises.is_empty())
+    Ok(unexpected.is_empty())
 }
 
 fn end(mut stage: Stage) -> anyhow::Result<()> {
@@ -368,7 +369,7 @@ pub(super) struct FindLimitArgs {
     /// Share of the uploads that may end otherwise than with 201.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     errors_max: f64,
-    /// Uploads a second of the first step.
+    /// Uploads per second of the first step.
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     start: f64,
     /// Length of a step, in seconds.
@@ -454,7 +455,7 @@ async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyho
         let mut phase = options.phase(number, rate);
         phase.ahead = experiment.fits(&phase);
         let step = experiment.phase(&phase).await?;
-        let broke = options.judge(&step);
+        let broke = options.broken_by(&step);
         let latency = step
             .all
             .upload
@@ -472,7 +473,7 @@ async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyho
     }
     ensure!(
         number > 0,
-        "--start must be between 0.1 and 100000 uploads a second"
+        "--start must be between 0.1 and 100000 uploads per second"
     );
     conclude(experiment, Some(search.knee(options)))
 }

@@ -6,8 +6,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::client::{Answer, ClientError, Connection, micros_since};
-use crate::record::Fate;
+use crate::client::{Answer, ClientError, Connection};
+use crate::record::Outcome;
 use crate::workload::PreparedUpload;
 
 /// Delay after a broken connection: the first one, doubled each time, up to the last one.
@@ -27,9 +27,9 @@ pub(super) struct Attempt {
 
 /// An upload with its final answer, and all requests that it took.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(super) struct SentUpload {
     pub(super) upload: PreparedUpload,
-    pub(super) fate: Fate,
+    pub(super) outcome: Outcome,
     pub(super) attempts: Vec<Attempt>,
 }
 
@@ -39,7 +39,7 @@ pub(super) async fn deliver(
     connection: &mut Connection,
     upload: PreparedUpload,
     retry_for: Duration,
-) -> Sent {
+) -> SentUpload {
     let headers = upload_headers(&upload);
     let deadline = Instant::now() + retry_for;
     let mut backoff = backoff();
@@ -51,15 +51,15 @@ pub(super) async fn deliver(
             .send(Method::POST, "/diagnosiskeys/upload", &headers, body)
             .await;
         let attempt = Attempt::of(&answer, micros_since(begun));
-        let fate = Fate::of(attempt.status);
+        let outcome = Outcome::of(attempt.status);
         attempts.push(attempt);
         let delay = delay_before_retry(&answer, &mut backoff);
         match delay.filter(|delay| Instant::now() + *delay < deadline) {
             Some(delay) => tokio::time::sleep(delay).await,
             None => {
-                return Sent {
+                return SentUpload {
                     upload,
-                    fate,
+                    outcome,
                     attempts,
                 };
             }
@@ -137,6 +137,11 @@ impl Attempt {
 pub(super) fn first_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     text.chars().take(200).filter(|c| !c.is_control()).collect()
+}
+
+/// Microseconds since `begun`.
+fn micros_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

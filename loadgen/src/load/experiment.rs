@@ -10,16 +10,17 @@ use engine::domain::UnixMillis;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::error::LoadError;
+use super::making::{Maker, MakingCost};
 use super::options::{LoadOptions, MEMORY_BYTES_MIN};
-use super::party::Party;
-use super::stock::{Maker, MakingCost};
+use super::participants::Participants;
 use super::stream::{Shared, Stored};
-use super::tally::{Surprises, lock};
+use super::tally::{UnexpectedResponses, lock};
 use super::watch::Watch;
 use crate::keys::Seed;
 use crate::record::RecordWriter;
 use crate::results::{Counts, Knee, OwnCost, PhaseSummary, ResultsWriter, Summary};
-use crate::workload::{Workload, sha256};
+use crate::workload::Workload;
+use testkit::digest::sha256;
 
 /// A run, phase by phase.
 pub struct Experiment {
@@ -56,10 +57,10 @@ impl Experiment {
     ///
     /// # Errors
     /// When results or record cannot be written.
-    pub fn new(party: Party, options: LoadOptions) -> Result<Self, LoadError> {
+    pub fn new(participants: Participants, options: LoadOptions) -> Result<Self, LoadError> {
         let at = SystemClock.now();
-        let party = Arc::new(party);
-        let workload = workload(&party, &options, at);
+        let participants = Arc::new(participants);
+        let workload = workload(&participants, &options, at);
         let record = options.record.as_ref().map(|path| {
             RecordWriter::create(path, &options.name, workload.seed, &workload.countries)
         });
@@ -69,7 +70,7 @@ impl Experiment {
             .map(|(path, run)| ResultsWriter::create(path, run));
         let memory_bytes_max = options.memory_bytes_max.max(MEMORY_BYTES_MIN);
         let maker = Maker {
-            party: Arc::clone(&party),
+            participants: Arc::clone(&participants),
             generator: Arc::new(workload.generator()),
             seed: workload.seed,
             at,
@@ -80,14 +81,18 @@ impl Experiment {
             targets: options.targets.into(),
             timeout: options.timeout,
             day: workload.seed.day,
-            stored: party.callers.iter().map(|_| Stored::default()).collect(),
-            cursors: party
+            stored: participants
+                .callers
+                .iter()
+                .map(|_| Stored::default())
+                .collect(),
+            cursors: participants
                 .callers
                 .iter()
                 .map(|_| AsyncMutex::default())
                 .collect(),
-            surprises: Mutex::default(),
-            party,
+            unexpected: Mutex::default(),
+            participants,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -127,8 +132,8 @@ impl Experiment {
     }
 
     /// Answers that nobody expected, so far.
-    pub fn surprises(&self) -> Surprises {
-        lock(&self.shared.surprises).clone()
+    pub fn unexpected_responses(&self) -> UnexpectedResponses {
+        lock(&self.shared.unexpected).clone()
     }
 
     /// Writes the last line of the results and gives it.
@@ -172,7 +177,7 @@ impl Experiment {
 }
 
 /// The seed of a run's keys: another name, text or seed gives other keys and tags.
-fn workload(party: &Party, options: &LoadOptions, at: UnixMillis) -> Workload {
+fn workload(participants: &Participants, options: &LoadOptions, at: UnixMillis) -> Workload {
     let text = format!("{}\n{}", options.name, options.text);
     let digest = sha256(text.as_bytes());
     let [first, second, ..] = digest.map(u64::from);
@@ -188,7 +193,11 @@ fn workload(party: &Party, options: &LoadOptions, at: UnixMillis) -> Workload {
             upload_keys: 0,
             day: at.day(),
         },
-        countries: party.participants.iter().map(|one| one.country).collect(),
+        countries: participants
+            .callers
+            .iter()
+            .map(|caller| caller.country)
+            .collect(),
         uploads: Vec::new(),
     }
 }

@@ -1,33 +1,33 @@
 //! Runs scenarios, phase by phase, and measures them second by second.
 //!
 //! Within a stream with a timetable nothing waits for an answer: requests become due by the clock,
-//! wait in their participant's lane when all its connections are busy, and their latency counts
+//! wait in their participant's queue when all its connections are busy, and their latency counts
 //! from the moment they were due. Uploads are made and signed ahead of their time within a bound of
 //! memory; between phases the clock of the run stands still.
 
-mod attacks;
 mod cursor;
 mod deliver;
 mod downloads;
 mod error;
 mod experiment;
-mod lane;
+mod hostile;
+mod making;
 mod options;
-mod party;
+mod participants;
 mod phase;
 mod prepared;
-mod stock;
+mod queue;
 mod stream;
 mod tally;
 mod tasks;
 mod uploads;
+mod volume;
 mod watch;
 
 pub use self::error::LoadError;
 pub use self::experiment::Experiment;
 pub use self::options::{LoadOptions, MEMORY_BYTES_MIN};
-pub use self::party::Party;
+pub use self::participants::Participants;
 pub use self::prepared::{RunOptions, RunReport, send_prepared};
-pub use self::tally::{Surprise, Surprises};
+pub use self::tally::{UnexpectedResponse, UnexpectedResponses};
 pub use self::watch::Watch;
-pub(crate) use self::watch::sample;

@@ -9,16 +9,15 @@ use tokio::sync::mpsc;
 
 use super::error::LoadError;
 use super::experiment::Experiment;
+use super::making::{Ready, Stock, senders};
 use super::options::LoadOptions;
-use super::party::Party;
-use super::stock::{Ready, Stock, senders};
-use super::tally::Surprises;
+use super::participants::Participants;
+use super::tally::UnexpectedResponses;
 use super::watch::Watch;
 use crate::client::{Caller, Target};
-use crate::participants::Participant;
 use crate::record::RecordWriter;
 use crate::results::{Figures, Percentiles, PhaseSummary};
-use crate::scenario::{Arrivals, Deed, Phase, Stream};
+use crate::scenario::{Arrivals, Operation, Phase, Stream};
 use crate::workload::PreparedUpload;
 
 /// How to send them.
@@ -52,16 +51,15 @@ pub struct RunReport {
     /// Microseconds from request to 201.
     pub latency_micros: Percentiles,
     /// Final answers other than 201, with an example of each.
-    pub unexpected: Surprises,
+    pub unexpected: UnexpectedResponses,
 }
 
 /// Sends every upload as its participant until each has a final answer or was retried for long
-/// enough. `callers` are the participants' clients, in their order.
+/// enough. Who has uploads must be among the callers.
 ///
 /// # Errors
 /// When a participant cannot connect at the start, or the record cannot be written.
 pub async fn send_prepared(
-    participants: Arc<Vec<Participant>>,
     callers: &[Arc<Caller>],
     uploads: Vec<PreparedUpload>,
     options: &RunOptions,
@@ -69,15 +67,15 @@ pub async fn send_prepared(
 ) -> Result<RunReport, LoadError> {
     let upload_count = uploads.len() as u64;
     let phase = phase(&uploads, options);
-    let party = Party::of(participants, callers);
-    let mut experiment = Experiment::new(party, load_options(options))?.with_record(record);
+    let participants = Participants::of(callers);
+    let mut experiment = Experiment::new(participants, load_options(options))?.with_record(record);
     let stock = stock(&experiment, uploads);
-    let participants = senders(&stock).len();
+    let sender_count = senders(&stock).len();
     let summary = experiment.run(&phase, vec![Some(stock)]).await?;
-    let unexpected = experiment.surprises();
+    let unexpected = experiment.unexpected_responses();
     experiment.finish(None)?;
     Ok(RunReport::new(
-        participants,
+        sender_count,
         upload_count,
         &summary,
         unexpected,
@@ -87,7 +85,7 @@ pub async fn send_prepared(
 fn stock(experiment: &Experiment, uploads: Vec<PreparedUpload>) -> Stock {
     let by_country: BTreeMap<_, _> = experiment
         .shared
-        .party
+        .participants
         .callers
         .iter()
         .enumerate()
@@ -116,7 +114,7 @@ fn phase(uploads: &[PreparedUpload], options: &RunOptions) -> Phase {
     let largest = uploads.iter().map(|upload| upload.spec.key_count).max();
     let stream = Stream {
         name: "uploads".to_owned(),
-        does: Deed::Upload {
+        does: Operation::Upload {
             upload_keys: largest.unwrap_or(1),
             keys: Some(keys.sum()),
             duplicates: 0.0,
@@ -158,7 +156,7 @@ impl RunReport {
         participants: usize,
         upload_count: u64,
         summary: &PhaseSummary,
-        unexpected: Surprises,
+        unexpected: UnexpectedResponses,
     ) -> Self {
         let Figures {
             seconds,

@@ -7,7 +7,6 @@
 //! which tell what an upload costs from what a key costs; full uploads one at a time, for latency;
 //! everybody downloads everything, and once more to verify it; a restart with all keys stored.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,15 +16,11 @@ use engine::clock::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
-use super::assumptions::{
-    COMMIT_MS, DATABASE_BASE, DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_BASE,
-    GATEWAY_NS_BYTE, GATEWAY_NS_KEY, GATEWAY_US_UPLOAD, Name, REBUILD_NS_KEY, SET_BYTES_KEY,
-    UPLOAD_P50_MS, UPLOAD_P99_MS, WRITER_NS_KEY, WRITTEN_BYTES_KEY,
-};
 use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+use super::definitions::Costs;
 use super::fetch::{FetchError, fetch};
 use super::usage::{Usage, disk_bytes, metric, metrics};
-use crate::client::{Caller, Protocol, SetupError, Target};
+use crate::client::{Caller, ClientError, Protocol, SetupError, Target};
 use crate::demo::Database;
 use crate::load::{LoadError, RunOptions, RunReport, send_prepared};
 use crate::local::{Gateway, GatewayOptions, LocalError, MariaDb, initialise};
@@ -46,7 +41,7 @@ const SMALL_UPLOADS: u64 = 2_000;
 const FULL_UPLOAD_KEYS: u32 = 5_000;
 /// Full uploads one at a time.
 const SINGLE_UPLOADS: u64 = 100;
-/// Bytes a key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
+/// Bytes per key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
 /// of 16 bytes; parts grow by half when three quarters are taken, which leaves one half taken.
 const SET_BYTES_BY_CONSTRUCTION: f64 = 32.0;
 
@@ -91,7 +86,10 @@ pub enum MeasureError {
     /// What is not measured is missing among the shipped costs.
     #[error(transparent)]
     Costs(#[from] CostsError),
-    /// The gateway's metrics, the temporary folder or the terminal fails.
+    /// The gateway's metrics cannot be read.
+    #[error("the gateway's metrics: {0}")]
+    Metrics(#[from] ClientError),
+    /// The temporary folder or the terminal fails.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// Not every key was stored and delivered, so that the figures mean nothing.
@@ -135,10 +133,10 @@ async fn experiment(
     let mut experiment = Experiment {
         database,
         ground,
-        costs: BTreeMap::new(),
+        costs: Costs::default(),
     };
     experiment.run(options, out).await?;
-    let costs = UnitCosts::measured(experiment.source(options), &experiment.costs);
+    let costs = UnitCosts::measured(experiment.source(options), experiment.costs);
     Ok(costs.or_shipped()?)
 }
 
@@ -216,7 +214,7 @@ impl Reading {
 struct Experiment {
     ground: Ground,
     database: Option<MariaDb>,
-    costs: BTreeMap<&'static str, f64>,
+    costs: Costs,
 }
 
 /// A step's uploads: how many keys, how many in each, over how many participants.
@@ -244,13 +242,13 @@ impl Experiment {
         };
         let full = u64::from(FULL_UPLOAD_KEYS);
         let restart_empty_s = self.restart()?;
-        let empty = self.read()?;
+        let empty = self.read().await?;
         // The first connections and statements cost more than all others.
         let warm_up = volume("warm-up", full * 27, FULL_UPLOAD_KEYS, all, 1);
         let mut records = vec![self.upload(&warm_up, out).await?.record];
-        let idle = self.read()?;
-        self.put(GATEWAY_BASE, idle.gateway.rss_bytes);
-        self.put(DATABASE_BASE, idle.database.rss_bytes);
+        let idle = self.read().await?;
+        self.costs.gateway_base_bytes = significant(idle.gateway.rss_bytes);
+        self.costs.database_base_bytes = significant(idle.database.rss_bytes);
 
         let small_keys = SMALL_UPLOADS * u64::from(SMALL_UPLOAD_KEYS);
         let small = volume("small uploads", small_keys, SMALL_UPLOAD_KEYS, all, 2);
@@ -266,12 +264,10 @@ impl Experiment {
             4,
         );
         let single = self.upload(&single, out).await?;
-        self.put(UPLOAD_P50_MS, single.report.p50_millis());
-        self.put(UPLOAD_P99_MS, single.report.p99_millis());
-        self.put(
-            COMMIT_MS,
-            single.used.commit_s / single.used.commits.max(1.0) * 1e3,
-        );
+        self.costs.upload_p50_ms = significant(single.report.p50_millis());
+        self.costs.upload_p99_ms = significant(single.report.p99_millis());
+        self.costs.commit_ms =
+            significant(single.used.commit_s / single.used.commits.max(1.0) * 1e3);
         records.extend([small.record, many.record, single.record]);
 
         self.download(out).await?;
@@ -284,15 +280,16 @@ impl Experiment {
             reason = "keys of a run are far below 2^53"
         )]
         let stored = verdict.delivered as f64 / (self.ground.participants.len() as f64 - 1.0);
-        self.put(
-            REBUILD_NS_KEY,
-            (restart_s - restart_empty_s).max(0.0) / stored * 1e9,
-        );
+        self.costs.set_rebuild_ns_per_key =
+            significant((restart_s - restart_empty_s).max(0.0) / stored * 1e9);
         // Started again, the gateway holds the set and no bundle yet. How full the set is depends on
         // how many keys there are: what it takes at its worst must be planned for.
-        let set_bytes = (self.read()?.gateway.rss_bytes - empty.gateway.rss_bytes) / stored;
-        writeln!(out, "  set of identities: {set_bytes:.1} bytes a key now\n")?;
-        self.put(SET_BYTES_KEY, set_bytes.max(SET_BYTES_BY_CONSTRUCTION));
+        let set_bytes = (self.read().await?.gateway.rss_bytes - empty.gateway.rss_bytes) / stored;
+        writeln!(
+            out,
+            "  set of identities: {set_bytes:.1} bytes per key now\n"
+        )?;
+        self.costs.set_bytes_per_key = significant(set_bytes.max(SET_BYTES_BY_CONSTRUCTION));
         Ok(())
     }
 
@@ -307,26 +304,22 @@ impl Experiment {
             (a_key.max(0.0), an_upload)
         };
         let (a_key, an_upload) = solve(|used| used.gateway.cpu_s);
-        self.put(GATEWAY_NS_KEY, a_key * 1e9);
-        self.put(GATEWAY_US_UPLOAD, an_upload * 1e6);
+        self.costs.gateway_upload_ns_per_key = significant(a_key * 1e9);
+        self.costs.gateway_upload_us_per_request = significant(an_upload * 1e6);
         let (a_key, an_upload) = solve(|used| used.database.cpu_s);
-        self.put(DATABASE_NS_KEY, a_key * 1e9);
-        self.put(DATABASE_US_UPLOAD, an_upload * 1e6);
-        self.put(WRITER_NS_KEY, many.used.commit_s / many.keys() * 1e9);
-        self.put(DISK_BYTES_KEY, many.used.disk_bytes / many.keys());
+        self.costs.database_ns_per_key = significant(a_key * 1e9);
+        self.costs.database_us_per_upload = significant(an_upload * 1e6);
+        self.costs.writer_ns_per_key = significant(many.used.commit_s / many.keys() * 1e9);
+        self.costs.disk_bytes_per_key = significant(many.used.disk_bytes / many.keys());
         let written = match self.database {
             Some(_) => many.used.database.written_bytes,
             None => many.used.gateway.written_bytes,
         };
-        self.put(WRITTEN_BYTES_KEY, written / many.keys());
+        self.costs.written_bytes_per_key = significant(written / many.keys());
     }
 
-    fn put(&mut self, name: Name, value: f64) {
-        self.costs.insert(name.0, significant(value));
-    }
-
-    fn read(&self) -> Result<Reading, MeasureError> {
-        let text = metrics(self.ground.gateway.operations())?;
+    async fn read(&self) -> Result<Reading, MeasureError> {
+        let text = metrics(self.ground.gateway.operations()).await?;
         let usage = |process: Option<u32>| process.map_or_else(Usage::default, Usage::of);
         let files = match &self.database {
             Some(database) => database.folder().to_owned(),
@@ -375,17 +368,9 @@ impl Experiment {
             timeout: TIMEOUT,
             retry_for: TIMEOUT,
         };
-        let before = self.read()?;
-        let participants = Arc::clone(&ground.participants);
-        let sending = send_prepared(
-            participants,
-            &ground.callers,
-            uploads,
-            &options,
-            Some(record),
-        );
-        let report = sending.await?;
-        let used = self.read()?.since(before);
+        let before = self.read().await?;
+        let report = send_prepared(&ground.callers, uploads, &options, Some(record)).await?;
+        let used = self.read().await?.since(before);
         if report.keys_stored != volume.keys {
             return Err(MeasureError::Unclean(report.to_string()));
         }
@@ -409,17 +394,17 @@ impl Experiment {
     async fn download(&mut self, out: &mut (impl Write + Send)) -> Result<(), MeasureError> {
         let (target, day) = (self.ground.target(), SystemClock.now().day());
         fetch(&self.ground.callers, &target, day).await?;
-        let before = self.read()?;
+        let before = self.read().await?;
         let begun = Instant::now();
         let bytes = fetch(&self.ground.callers, &target, day).await?;
         let took = begun.elapsed().as_secs_f64();
-        let used = self.read()?.since(before);
+        let used = self.read().await?.since(before);
         #[allow(
             clippy::cast_precision_loss,
             reason = "bytes of a run are far below 2^53"
         )]
         let bytes = bytes as f64;
-        self.put(GATEWAY_NS_BYTE, used.gateway.cpu_s / bytes * 1e9);
+        self.costs.gateway_download_ns_per_byte = significant(used.gateway.cpu_s / bytes * 1e9);
         let rate = quantity::bytes(bytes / took);
         writeln!(
             out,
@@ -508,11 +493,9 @@ impl Step {
 }
 
 /// More than three digits of a measurement say nothing.
-fn significant(value: f64) -> f64 {
+fn significant(value: f64) -> Option<f64> {
     // By way of text, so that what is written is as short as what was meant.
     let rounded = format!("{value:.2e}").parse();
-    rounded
-        .ok()
-        .filter(|rounded: &f64| rounded.is_finite())
-        .unwrap_or(0.0)
+    let rounded = rounded.ok().filter(|rounded: &f64| rounded.is_finite());
+    Some(rounded.unwrap_or(0.0))
 }

@@ -5,12 +5,12 @@ pub mod chart;
 mod curves;
 #[cfg(test)]
 pub(crate) mod example;
+mod layout;
 mod named;
 pub mod page;
-mod report;
 mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use self::layout::page;
 pub use self::named::{Named, named};
-pub use self::report::page;

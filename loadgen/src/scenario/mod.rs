@@ -2,11 +2,11 @@
 //! that run side by side; a stream has a timetable (or keeps its connections busy) and does one
 //! thing. Written in TOML; `scenarios/*.toml` come with the program and explain every member.
 
+mod find;
 mod model;
 mod read;
-mod scenario;
 #[cfg(test)]
 mod tests;
 
-pub use self::model::{Arrivals, Burst, Deed, Phase, Rate, Stream};
-pub use self::scenario::{Scenario, ScenarioError};
+pub use self::find::{Scenario, ScenarioError};
+pub use self::model::{Arrivals, Burst, Operation, Phase, Rate, Stream};

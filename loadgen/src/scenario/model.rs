@@ -28,7 +28,7 @@ pub struct Stream {
     /// Its name, unique in its phase.
     pub name: String,
     /// What it does.
-    pub does: Deed,
+    pub does: Operation,
     /// When.
     pub arrivals: Arrivals,
     /// So many of the scenario's participants, after `skip`.
@@ -37,7 +37,7 @@ pub struct Stream {
     pub skip: usize,
     /// Connections of each participant, each with one request in flight.
     pub connections: usize,
-    /// Bytes a second of a connection that trickles; 0 for one that does not.
+    /// Bytes per second of a connection that trickles; 0 for one that does not.
     pub bytes_per_second: u32,
     /// How long a request is tried again after "not now" and broken connections, in seconds.
     pub retry_seconds: f64,
@@ -49,7 +49,7 @@ pub struct Stream {
 
 /// What a stream does.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Deed {
+pub enum Operation {
     /// Uploads fresh keys.
     Upload {
         /// Keys in an upload.
@@ -82,7 +82,7 @@ pub enum Arrivals {
 /// How many requests become due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Requests a second of all participants together, on average.
+    /// Requests per second of all participants together, on average.
     pub per_second: f64,
     /// How they bunch.
     pub burst: Option<Burst>,

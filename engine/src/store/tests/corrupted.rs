@@ -1,6 +1,6 @@
 //! Rows that no gateway has written: each is an error that names table, row and column.
 
-use loadgen::local::MariaDb;
+use testkit::local::MariaDb;
 
 use super::*;
 use crate::domain::Day;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::thread;
 
-use loadgen::local::MariaDb;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use testkit::local::MariaDb;
 
 use super::*;
 

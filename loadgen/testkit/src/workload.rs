@@ -3,14 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use engine::decode;
 use engine::domain::{Country, Day, UnixMillis, UploadTag};
-use engine::verify::CanonicalBytes;
-use engine::wire::BodyError;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
+use crate::digest::sha256;
 use crate::keys::{KeyGenerator, Seed};
 use crate::participants::Participant;
+use crate::protocol::{Malformed, signed_bytes};
 use crate::signer::Encoding;
 
 /// One upload before its keys are made.
@@ -118,7 +117,7 @@ impl PreparedUpload {
         body: Vec<u8>,
         participant: &Participant,
         at: UnixMillis,
-    ) -> Result<Self, BodyError> {
+    ) -> Result<Self, Malformed> {
         let signed_bytes = signed_bytes(&body)?;
         let encoding = match spec.index % 2 {
             0 => Encoding::Der,
@@ -135,20 +134,6 @@ impl PreparedUpload {
     }
 }
 
-/// What is signed of a body: canonical texts in signing order.
-///
-/// # Errors
-/// When the body is no batch of diagnosis keys.
-pub fn signed_bytes(body: &[u8]) -> Result<Vec<u8>, BodyError> {
-    Ok(CanonicalBytes::of(&decode::decode(body, u32::MAX)?).signed_bytes())
-}
-
-/// SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
-
 fn cut(seed: Seed, country: Country, keys: u64) -> impl Iterator<Item = UploadSpec> {
     let full = u64::from(seed.upload_keys.max(1));
     (0u32..)
@@ -161,7 +146,8 @@ fn cut(seed: Seed, country: Country, keys: u64) -> impl Iterator<Item = UploadSp
         })
 }
 
-pub(crate) fn upload_tag(seed: Seed, index: u32) -> UploadTag {
+/// The tag of an upload: the same run gives the same tags.
+pub fn upload_tag(seed: Seed, index: u32) -> UploadTag {
     let Seed {
         number,
         keys_total,

@@ -11,15 +11,16 @@ use crate::profiles::{Distribution, Profiles};
 
 /// The participants of a run with their clients, the most populous first.
 #[derive(Debug)]
-pub struct Party {
-    pub(super) participants: Arc<Vec<Participant>>,
+pub struct Participants {
+    /// Make and sign uploads; none when these are already made.
+    pub(super) identities: Arc<Vec<Participant>>,
     pub(super) callers: Vec<Arc<Caller>>,
     /// Clients that authenticate with the certificate that signs.
-    pub(super) strangers: Vec<Arc<Caller>>,
+    pub(super) wrong_callers: Vec<Arc<Caller>>,
     pub(super) weights: Vec<u64>,
 }
 
-impl Party {
+impl Participants {
     /// Reads the folder that `efgs init` writes, and keeps the `count` most populous participants:
     /// all of them, when there are fewer.
     ///
@@ -37,7 +38,7 @@ impl Party {
         chosen.sort_by_key(|someone| (Reverse(profiles.people(someone.country)), someone.country));
         chosen.truncate(count);
         let caller = |someone: &Participant| Caller::new(someone, &server_ca, protocol);
-        let stranger = |someone: &Participant| {
+        let wrong_caller = |someone: &Participant| {
             let folder = pki.join(someone.country.as_str());
             let signing = participants::read_identity(&folder, "signing")?;
             let caller = Caller::with_identity(someone.country, &signing, &server_ca, protocol);
@@ -52,29 +53,29 @@ impl Party {
                 .iter()
                 .map(|someone| caller(someone).map(Arc::new))
                 .collect::<Result<_, _>>()?,
-            strangers: chosen.iter().map(stranger).collect::<Result<_, _>>()?,
+            wrong_callers: chosen.iter().map(wrong_caller).collect::<Result<_, _>>()?,
             weights: chosen.iter().map(weight).collect(),
-            participants: Arc::new(chosen),
+            identities: Arc::new(chosen),
         })
     }
 
-    /// Participants that all take part alike, with their clients in the same order.
-    pub(super) fn of(participants: Arc<Vec<Participant>>, callers: &[Arc<Caller>]) -> Self {
+    /// Clients that send what is already made and signed.
+    pub(super) fn of(callers: &[Arc<Caller>]) -> Self {
         Self {
             weights: vec![1; callers.len()],
-            strangers: Vec::new(),
+            wrong_callers: Vec::new(),
             callers: callers.to_vec(),
-            participants,
+            identities: Arc::default(),
         }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.participants.len()
+        self.callers.len()
     }
 
     /// Whether there is nobody.
     pub fn is_empty(&self) -> bool {
-        self.participants.is_empty()
+        self.callers.is_empty()
     }
 }

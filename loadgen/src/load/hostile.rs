@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::deliver::first_line;
-use super::stream::Running;
+use super::stream::RunningStream;
 use crate::client::Connection;
 use crate::hostile::{Hostile, HostileRequest, Kind};
 
 /// Sends the stream's kinds in turn, as often as the timetable says, or until the phase stops.
 pub(super) async fn work(
-    running: Arc<Running>,
+    running: Arc<RunningStream>,
     member: usize,
     mut connection: Connection,
     hostile: Arc<Hostile>,
@@ -17,8 +17,8 @@ pub(super) async fn work(
     closed: bool,
 ) {
     let participant = running.members[member];
-    let stranger = &running.shared.party.strangers[participant];
-    let mut stranger = running.connection_as(stranger, 0);
+    let wrong_caller = &running.shared.participants.wrong_callers[participant];
+    let mut wrong_caller = running.connection_as(wrong_caller, 0);
     for turn in 0_usize.. {
         let number = match closed {
             true if running.is_stopping() => return,
@@ -32,14 +32,14 @@ pub(super) async fn work(
         let index = running.first_index + u32::try_from(number).unwrap_or(u32::MAX >> 12);
         let request = hostile.request(kind, participant, index);
         let connection = match kind {
-            Kind::WrongCertificate => &mut stranger,
+            Kind::WrongCertificate => &mut wrong_caller,
             _ => &mut connection,
         };
         send(&running, connection, request).await;
     }
 }
 
-async fn send(running: &Running, connection: &mut Connection, request: HostileRequest) {
+async fn send(running: &RunningStream, connection: &mut Connection, request: HostileRequest) {
     running.tally.sending();
     let HostileRequest {
         kind,
@@ -61,5 +61,5 @@ async fn send(running: &Running, connection: &mut Connection, request: HostileRe
         Err(error) => ("nothing".to_owned(), error.to_string()),
     };
     let what = format!("{kind:?} answered {answered} instead of {}", kind.status());
-    running.surprised(&what, &example);
+    running.unexpected(&what, &example);
 }

@@ -1,18 +1,18 @@
 //! A participant's due requests of one stream: the timetable puts them in, connections take them
 //! out. What waits is bounded by who puts in: uploads by the memory of prepared ones, others by
-//! [`Lane::len`].
+//! [`RequestQueue::len`].
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
-pub(super) struct Lane<T> {
+pub(super) struct RequestQueue<T> {
     due: Mutex<VecDeque<T>>,
     count: Semaphore,
 }
 
-impl<T> Lane<T> {
+impl<T> RequestQueue<T> {
     pub(super) fn new() -> Self {
         Self {
             due: Mutex::new(VecDeque::new()),

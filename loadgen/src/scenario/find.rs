@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::model::{Deed, Phase, Stream};
+use super::model::{Operation, Phase, Stream};
 use super::read::{RawScenario, read_phase};
 use crate::profiles::Distribution;
 
@@ -169,7 +169,7 @@ impl Scenario {
     fn check_duplicates(&self) -> Result<(), (String, &'static str)> {
         let mut uploaded = false;
         for phase in &self.phases {
-            let repeats = |stream: &Stream| matches!(stream.does, Deed::Upload { duplicates, .. } if duplicates > 0.0);
+            let repeats = |stream: &Stream| matches!(stream.does, Operation::Upload { duplicates, .. } if duplicates > 0.0);
             if !uploaded && phase.streams.iter().any(repeats) {
                 let reason = "duplicates repeat keys of an earlier phase, and there is none";
                 return Err((phase.name.clone(), reason));
@@ -177,7 +177,7 @@ impl Scenario {
             uploaded |= phase
                 .streams
                 .iter()
-                .any(|stream| matches!(stream.does, Deed::Upload { .. }));
+                .any(|stream| matches!(stream.does, Operation::Upload { .. }));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::party::Party;
+use super::participants::Participants;
 use crate::keys::{KeyGenerator, Seed};
 use crate::schedule::Timetable;
 use crate::workload::{PreparedUpload, UploadSpec, upload_tag};
@@ -44,7 +44,7 @@ pub(super) struct Original {
 /// An upload that is to be made.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
-    /// Whose, as an index into the party.
+    /// Whose, as an index into the participants.
     participant: usize,
     intended: Option<Duration>,
     index: u32,
@@ -75,7 +75,7 @@ pub(super) fn senders(stock: &Stock) -> Vec<usize> {
 
 /// Which uploads a stream sends.
 pub(super) struct Plan {
-    /// Participants of the stream, as indices into the party.
+    /// Participants of the stream, as indices into the participants.
     pub(super) members: Vec<usize>,
     pub(super) weights: Vec<u64>,
     pub(super) timetable: Option<Timetable>,
@@ -177,7 +177,7 @@ pub(super) fn memory_bytes(keys: u64, upload_keys: u32) -> u64 {
 /// Makes and signs uploads.
 #[derive(Clone)]
 pub(super) struct Maker {
-    pub(super) party: Arc<Party>,
+    pub(super) participants: Arc<Participants>,
     pub(super) generator: Arc<KeyGenerator>,
     pub(super) seed: Seed,
     pub(super) at: UnixMillis,
@@ -235,7 +235,7 @@ impl Maker {
 
     fn make(&self, planned: Planned, memory: OwnedSemaphorePermit) -> Ready {
         let begun = thread_nanos();
-        let participant = &self.party.participants[planned.participant];
+        let participant = &self.participants.identities[planned.participant];
         let spec = UploadSpec {
             country: participant.country,
             index: planned.index,
@@ -293,12 +293,12 @@ pub(super) async fn take_ahead(
 ) -> Vec<Ready> {
     /// How many uploads are enough, and how long they may take to be made.
     const ENOUGH: usize = 256;
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const NEWS_WITHIN: Duration = Duration::from_secs(10);
     let begun = Instant::now();
     let mut taken = Vec::new();
     let enough = |taken: &Vec<Ready>| {
         let half_used = memory.available_permits() < memory_units / 2;
-        !all && (taken.len() >= ENOUGH || half_used || begun.elapsed() > PATIENCE)
+        !all && (taken.len() >= ENOUGH || half_used || begun.elapsed() > NEWS_WITHIN)
     };
     while !enough(&taken) {
         match receive.recv().await {

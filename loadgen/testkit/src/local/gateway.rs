@@ -14,7 +14,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use super::error::LocalError;
 use super::process::Process;
 use super::program::{READY_WITHIN, tail};
-use crate::client::Target;
+use crate::target::Target;
 
 /// How long a gateway may take to drain when it is told to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(20);
