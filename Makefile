@@ -11,6 +11,7 @@ SEED ?= 1
 DIR ?= run
 SECONDS ?= 60
 COSTS ?=
+FORM ?= short
 RESULTS ?= target/$(notdir $(basename $(SCENARIO))).jsonl
 
 RELEASE := target/release
@@ -104,13 +105,16 @@ plan: build ## a capacity plan for PROFILE as plan.html (COSTS=FILE: unit costs 
 
 # Dig ------------------------------------------------------------------------------------------
 
-.PHONY: conformance fuzz sim
+.PHONY: conformance fuzz interleavings sim
 conformance: ## what schemathesis makes up from the API description (SEED, EXAMPLES); needs PyPI once
 	SEED=$(SEED) .ci/schemathesis
 
 fuzz: ## hostile bytes into every decoder and through HTTP for $(SECONDS) seconds each
 	EFGS_FUZZ_SECONDS=$(SECONDS) cargo test --release --package efgs-engine --test hostile_bytes -- --nocapture
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --release --package efgs-api --test hostile_http -- --nocapture
+
+interleavings: ## the set of identities under loom, and each of its orderings planted as Relaxed (FORM=long)
+	cargo run --quiet --manifest-path engine/interleavings/Cargo.toml --target-dir target/interleavings -- $(FORM)
 
 sim: packages ## crash tests with the seed $(SEED), as long as they say
 	EFGS_SEED=$(SEED) cargo test --package efgs-api --test crash -- --nocapture

@@ -185,8 +185,14 @@ fn log_rejection(rejection: Rejection, participant: &Participant, tag: &UploadTa
     }
 }
 
-/// The setting that permits SHA-1, by country.
-const LEGACY_SHA1: &str = "[signatures] legacy_sha1";
+/// The setting that would permit the signature, by country.
+const fn permitting_setting(error: SignatureError) -> Option<&'static str> {
+    match error {
+        SignatureError::WeakDigest => Some("[signatures] legacy_sha1"),
+        SignatureError::PssNotAllowed => Some("[signatures] pss"),
+        _ => None,
+    }
+}
 
 fn log_signature(error: SignatureError, participant: &Participant, tag: &UploadTag) {
     let facts = SignatureFacts::of(error);
@@ -208,11 +214,10 @@ fn log_signature(error: SignatureError, participant: &Participant, tag: &UploadT
             )
         };
     }
-    if error == SignatureError::WeakDigest {
+    match permitting_setting(error) {
         // Some backends delete keys that they cannot upload: an operator has to act.
-        log!(warn, setting = LEGACY_SHA1);
-    } else {
-        log!(info);
+        Some(setting) => log!(warn, setting = setting),
+        None => log!(info),
     }
 }
 
@@ -248,6 +253,9 @@ impl SignatureFacts {
             SignatureError::BrokenRow(thumbprint) => {
                 about("invalid signing certificate signature", thumbprint)
             }
+            SignatureError::OtherCountry(thumbprint) => {
+                about("signing certificate of another country", thumbprint)
+            }
             SignatureError::RevokedCertificate(thumbprint) => {
                 about("certificate is revoked", thumbprint)
             }
@@ -262,6 +270,7 @@ impl SignatureFacts {
             | SignatureError::NoCountry
             | SignatureError::UnsupportedAlgorithm
             | SignatureError::WeakDigest
+            | SignatureError::PssNotAllowed
             | SignatureError::WeakKey
             | SignatureError::SignedAttributes
             | SignatureError::SigningTime

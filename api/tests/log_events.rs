@@ -135,6 +135,11 @@ async fn authentication(journey: &mut Journey) {
             json!({"dnString": "C=DE", "thumbprint": "(null)"}),
         ),
         (
+            format!("{hash}X-SSL-Client-DN: C=DE\r\nX-SSL-Client-DN: C=IT\r\n"),
+            "Repeated identity header",
+            json!({"dnString": "C=DE, C=IT", "thumbprint": thumbprint("DE")}),
+        ),
+        (
             format!("{hash}X-SSL-Client-DN: O=x\r\n"),
             "Country property is missing",
             json!({"dnString": "O=x", "thumbprint": thumbprint("DE")}),

@@ -267,6 +267,7 @@ impl Walk {
             &UploadContext {
                 settings: &self.settings.upload,
                 legacy_sha1: &self.settings.legacy_sha1,
+                pss: &self.settings.pss,
                 keys: &self.settings.keys,
                 trust: &self.trust.current(),
                 set: &self.writer.set,

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Keys in one upload: the reference's `maximum-upload-batch-size`.
 pub const UPLOAD_KEYS_MAX: u32 = 5000;
 
+/// Characters of one key's visited countries, joined with commas: what the reference can store (its
+/// column holds 400 characters of ciphertext in base64). 96 countries of two letters.
+pub const VISITED_COUNTRIES_CHARACTERS_MAX: usize = 287;
+
 /// Bytes in one upload body. 5000 keys take 300 to 500 KB as protobuf and about 1.7 MB as JSON
 /// with 27 countries each; clients may count on 8 MB (clients (a).1).
 pub const UPLOAD_BODY_BYTES_MAX: usize = 8 << 20;

@@ -7,8 +7,13 @@ pub(crate) enum AuthenticationError {
     NoClientCertificate,
     /// Identity headers from a peer that is not configured to send them.
     UntrustedPeer,
+    /// An identity header that comes more than once: the proxy adds where it should replace, and one
+    /// of the values may be the client's (row 10).
+    RepeatedIdentityHeader,
     /// A header is missing, or the thumbprint cannot be parsed (wire §4.0.2).
     NoForwardedIdentity,
+    /// The subject name is too long to be read (row 12).
+    NameTooLong,
     /// The subject name has no country (row 4).
     NoCountry,
     /// No intact row has this thumbprint and country (row 5).
@@ -29,6 +34,8 @@ impl AuthenticationError {
                 "No thumbprint or distinguish name"
             }
             Self::UntrustedPeer => "Identity headers from an untrusted peer",
+            Self::RepeatedIdentityHeader => "Repeated identity header",
+            Self::NameTooLong => "Distinguished name is too long",
             Self::NoCountry => "Country property is missing",
             Self::UnknownCertificate => "Unknown client certificate",
             Self::RevokedCertificate => "Certificate is revoked",

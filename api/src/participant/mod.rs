@@ -53,7 +53,7 @@ pub(crate) fn authenticate(
     trust: &Trust,
     now: UnixMillis,
 ) -> Result<Participant, AuthenticationError> {
-    let (thumbprint, country) = match (arrival, proxy_trust) {
+    let (thumbprint, forwarded) = match (arrival, proxy_trust) {
         // Identity headers are ignored here: several clients always send them.
         (Arrival::MutualTls(presented), _) => (
             presented.ok_or(AuthenticationError::NoClientCertificate)?,
@@ -61,14 +61,17 @@ pub(crate) fn authenticate(
         ),
         (Arrival::Proxy(peer), Some(proxy_trust)) => {
             let forwarded = proxy_trust.read(peer, headers)?;
-            (forwarded.thumbprint, Some(forwarded.country))
+            (forwarded.thumbprint, Some(forwarded))
         }
         (Arrival::Proxy(_) | Arrival::Operations, _) => {
             return Err(AuthenticationError::UntrustedPeer);
         }
     };
+    // First, so that names of strangers are not even parsed.
     let listed = trust.find(&thumbprint, CertificateKind::Authentication);
-    let country = check_listed(listed.map(AsRef::as_ref), country.as_deref(), now)?;
+    let listed = listed.ok_or(AuthenticationError::UnknownCertificate)?;
+    let country = forwarded.map(|forwarded| forwarded.country()).transpose()?;
+    let country = check_listed(listed, country.as_deref(), now)?;
     Ok(Participant {
         country,
         thumbprint,
@@ -106,15 +109,19 @@ pub(crate) fn log(
     }
 }
 
-/// The claimed subject name and thumbprint, as sent; empty where there is none.
+/// The claimed subject name and thumbprint, as sent; empty where there is none, all values where
+/// there are several.
 fn claimed_identity<'a>(
     arrival: Arrival,
     headers: &'a HeaderMap,
     proxy_trust: Option<&ProxyTrust>,
 ) -> (Cow<'a, str>, Cow<'a, str>) {
     let claimed = |name: &HeaderName| {
-        let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-        String::from_utf8_lossy(value)
+        let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let first = String::from_utf8_lossy(values.next().unwrap_or_default());
+        values.fold(first, |text, value| {
+            text + ", " + String::from_utf8_lossy(value)
+        })
     };
     match (arrival, proxy_trust) {
         (Arrival::MutualTls(Some(thumbprint)), _) => ("".into(), thumbprint.to_string().into()),
@@ -128,24 +135,20 @@ fn claimed_identity<'a>(
     }
 }
 
-/// Checks the row that was found, if any, and returns its country.
+/// Checks the row that was found, and returns its country.
 fn check_listed(
-    listed: Option<&ListedCertificate>,
+    listed: &ListedCertificate,
     forwarded_country: Option<&str>,
     now: UnixMillis,
 ) -> Result<Country, AuthenticationError> {
-    let matching = |listed: &&ListedCertificate| {
-        let row_country = listed.row.country;
-        let same = |text: &str| text.eq_ignore_ascii_case(row_country.as_str());
-        listed.intact && forwarded_country.is_none_or(same)
-    };
-    let listed = listed
-        .filter(matching)
-        .ok_or(AuthenticationError::UnknownCertificate)?;
-    if listed.is_revoked() {
+    let row_country = listed.row.country;
+    let is_same = |text: &str| text.eq_ignore_ascii_case(row_country.as_str());
+    if !listed.intact || !forwarded_country.is_none_or(is_same) {
+        Err(AuthenticationError::UnknownCertificate)
+    } else if listed.is_revoked() {
         Err(AuthenticationError::RevokedCertificate)
     } else if listed.is_valid_at(now) {
-        Ok(listed.row.country)
+        Ok(row_country)
     } else if now < listed.not_before {
         Err(AuthenticationError::NotYetValid)
     } else {
@@ -182,7 +185,7 @@ mod tests {
     fn check(change: impl Fn(&mut ListedCertificate), expected: Result<&str, AuthenticationError>) {
         let mut listed = listed();
         change(&mut listed);
-        let checked = check_listed(Some(&listed), None, NOW);
+        let checked = check_listed(&listed, None, NOW);
         assert_eq!(
             checked,
             expected.map(|country| Country::parse(country).unwrap())
@@ -195,9 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn refuses_unknown_and_tampered_rows_alike() {
+    fn refuses_tampered_rows_as_unknown() {
         let unknown = AuthenticationError::UnknownCertificate;
-        assert_eq!(check_listed(None, None, NOW), Err(unknown));
         check(|listed| listed.intact = false, Err(unknown));
         let tampered_and_revoked = |listed: &mut ListedCertificate| {
             listed.intact = false;
@@ -224,10 +226,10 @@ mod tests {
     fn compares_the_forwarded_country_without_letter_case() {
         let listed = listed();
         for (country, admitted) in [("DE", true), ("de", true), ("DK", false), ("DE ", false)] {
-            let checked = check_listed(Some(&listed), Some(country), NOW);
+            let checked = check_listed(&listed, Some(country), NOW);
             assert_eq!(checked.is_ok(), admitted, "{country}");
         }
-        let checked = check_listed(Some(&listed), Some("de"), NOW).unwrap();
+        let checked = check_listed(&listed, Some("de"), NOW).unwrap();
         assert_eq!(checked.as_str(), "DE");
     }
 

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use engine::domain::Thumbprint;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode;
 
 use super::distinguished_name;
@@ -27,11 +27,25 @@ pub(crate) struct ProxyTrust {
 
 /// The identity that a trusted proxy forwards.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Forwarded {
+pub(crate) struct Forwarded<'a> {
     pub(crate) thumbprint: Thumbprint,
-    /// The country of the subject name, in any case.
-    pub(crate) country: String,
+    name: &'a HeaderValue,
 }
+
+impl Forwarded<'_> {
+    /// The country of the subject name, in any case.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::NoCountry`].
+    pub(crate) fn country(&self) -> Result<String, AuthenticationError> {
+        let country = distinguished_name::country(self.name.as_bytes());
+        country.ok_or(AuthenticationError::NoCountry)
+    }
+}
+
+/// Longest subject name, in bytes: those of participants have about a hundred. A longer one, which a
+/// proxy may forward of any certificate, is refused unread.
+const NAME_BYTES_MAX: usize = 4096;
 
 impl ProxyTrust {
     fn trusts(&self, peer: IpAddr) -> bool {
@@ -43,31 +57,41 @@ impl ProxyTrust {
             .any(|network| network.contains(peer))
     }
 
-    /// Reads the two headers; of repeated ones, the first.
+    /// Reads the two headers; the subject name is left for later.
     ///
     /// # Errors
-    /// In the reference's order: an untrusted peer, a missing header or an invalid thumbprint, a
-    /// name without a country.
-    pub(crate) fn read(
+    /// An untrusted peer, a repeated header, a missing header or an invalid thumbprint, a name that
+    /// is too long.
+    pub(crate) fn read<'a>(
         &self,
         peer: IpAddr,
-        headers: &HeaderMap,
-    ) -> Result<Forwarded, AuthenticationError> {
+        headers: &'a HeaderMap,
+    ) -> Result<Forwarded<'a>, AuthenticationError> {
         if !self.trusts(peer) {
             return Err(AuthenticationError::UntrustedPeer);
         }
-        let thumbprint = headers.get(&self.thumbprint_header);
+        let thumbprint = only(headers, &self.thumbprint_header)?;
+        let name = only(headers, &self.distinguished_name_header)?;
         let thumbprint = thumbprint.and_then(|value| parse_thumbprint(value.as_bytes()));
-        let name = headers.get(&self.distinguished_name_header);
         let (Some(thumbprint), Some(name)) = (thumbprint, name) else {
             return Err(AuthenticationError::NoForwardedIdentity);
         };
-        let country = distinguished_name::country(name.as_bytes());
-        let country = country.ok_or(AuthenticationError::NoCountry)?;
-        Ok(Forwarded {
-            thumbprint,
-            country,
-        })
+        if name.len() > NAME_BYTES_MAX {
+            return Err(AuthenticationError::NameTooLong);
+        }
+        Ok(Forwarded { thumbprint, name })
+    }
+}
+
+/// The value of a header that must not be repeated.
+fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, AuthenticationError> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(AuthenticationError::RepeatedIdentityHeader),
     }
 }
 
@@ -106,7 +130,6 @@ const fn to_standard(byte: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -180,15 +203,17 @@ mod tests {
         headers
     }
 
-    fn read(pairs: &[(&'static str, &'static str)]) -> Result<Forwarded, AuthenticationError> {
-        trust(&[]).read("127.0.0.1".parse().unwrap(), &headers(pairs))
+    /// The country of the forwarded identity.
+    fn read(pairs: &[(&'static str, &'static str)]) -> Result<String, AuthenticationError> {
+        let headers = headers(pairs);
+        let forwarded = trust(&[]).read("127.0.0.1".parse().unwrap(), &headers)?;
+        forwarded.country()
     }
 
     #[test]
     fn requires_both_headers() {
         let (hash, name) = (("x-ssl-client-sha256", HEX), ("x-ssl-client-dn", "C=DE"));
-        let forwarded = read(&[hash, name]).unwrap();
-        assert_eq!(forwarded.country, "DE");
+        assert_eq!(read(&[hash, name]).as_deref(), Ok("DE"));
         for pairs in [
             &[][..],
             &[hash],
@@ -207,14 +232,16 @@ mod tests {
     }
 
     #[test]
-    fn uses_the_first_of_repeated_headers() {
-        let forwarded = read(&[
-            ("x-ssl-client-sha256", HEX),
-            ("x-ssl-client-sha256", BASE64_TEXT),
-            ("x-ssl-client-dn", "C=NO"),
-            ("x-ssl-client-dn", "C=DK"),
-        ]);
-        assert_eq!(forwarded.unwrap().country, "NO");
+    fn refuses_a_repeated_header() {
+        let (hash, name) = (("x-ssl-client-sha256", HEX), ("x-ssl-client-dn", "C=NO"));
+        for pairs in [
+            [hash, hash, name],
+            [hash, name, name],
+            [hash, name, ("x-ssl-client-dn", "C=DK")],
+        ] {
+            let refusal = read(&pairs).unwrap_err();
+            assert_eq!(refusal, AuthenticationError::RepeatedIdentityHeader);
+        }
     }
 
     #[test]
@@ -227,7 +254,8 @@ mod tests {
             (&["10.0.0.0/8"][..], "10.0.0.1", true),
             (&["10.0.0.0/8"][..], "127.0.0.1", false),
         ] {
-            let found = trust(peers).read(peer.parse().unwrap(), &headers(&pairs));
+            let headers = headers(&pairs);
+            let found = trust(peers).read(peer.parse().unwrap(), &headers);
             let untrusted = found == Err(AuthenticationError::UntrustedPeer);
             assert_eq!(!untrusted, trusted, "{peers:?} {peer}");
         }

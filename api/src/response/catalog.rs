@@ -215,6 +215,8 @@ fn every_authentication_error() -> Vec<AuthenticationError> {
     every![Error:
         Error::NoClientCertificate => Error::NoClientCertificate,
         Error::UntrustedPeer => Error::UntrustedPeer,
+        Error::RepeatedIdentityHeader => Error::RepeatedIdentityHeader,
+        Error::NameTooLong => Error::NameTooLong,
         Error::NoForwardedIdentity => Error::NoForwardedIdentity,
         Error::NoCountry => Error::NoCountry,
         Error::UnknownCertificate => Error::UnknownCertificate,
@@ -364,6 +366,7 @@ fn every_key_rule() -> Vec<KeyRule> {
         KeyRule::RiskLevel => KeyRule::RiskLevel,
         KeyRule::ReportType => KeyRule::ReportType,
         KeyRule::CountryText => KeyRule::CountryText,
+        KeyRule::CountriesLength => KeyRule::CountriesLength,
     ]
 }
 
@@ -388,9 +391,11 @@ fn every_signature_error() -> Vec<SignatureError> {
         Error::UnknownCertificate(_) => Error::UnknownCertificate(thumbprint),
         Error::BrokenRow(_) => Error::BrokenRow(thumbprint),
         Error::RevokedCertificate(_) => Error::RevokedCertificate(thumbprint),
+        Error::OtherCountry(_) => Error::OtherCountry(thumbprint),
         Error::ForeignOrigin { .. } => Error::ForeignOrigin { index: 17 },
         Error::UnsupportedAlgorithm => Error::UnsupportedAlgorithm,
         Error::WeakDigest => Error::WeakDigest,
+        Error::PssNotAllowed => Error::PssNotAllowed,
         Error::WeakKey => Error::WeakKey,
         Error::SignedAttributes => Error::SignedAttributes,
         Error::SigningTime => Error::SigningTime,

@@ -61,6 +61,10 @@ fn authentication_response(error: AuthenticationError) -> ErrorResponse {
             forbidden("no_forwarded_identity", "").without_message()
         }
         AuthenticationError::UntrustedPeer => forbidden("untrusted_peer", unauthorized),
+        AuthenticationError::RepeatedIdentityHeader => {
+            forbidden("repeated_identity_header", unauthorized)
+        }
+        AuthenticationError::NameTooLong => forbidden("subject_name_too_long", unauthorized),
         AuthenticationError::NoCountry => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             "no_country",
@@ -204,7 +208,8 @@ fn rejection_response(rejection: Rejection) -> ErrorResponse {
                 .because(rule_code(rule))
         }
         Rejection::Signature(error) => {
-            let response = bad("invalid_signature", "Invalid signature").because(error.code());
+            let message = signature_message(error);
+            let response = bad("invalid_signature", message).because(error.code());
             if let SignatureError::ForeignOrigin { index } = error {
                 return response.at_key(index);
             }
@@ -219,6 +224,19 @@ fn rejection_response(rejection: Rejection) -> ErrorResponse {
             "batch_tag_taken",
             "BatchTag already exists.",
         ),
+    }
+}
+
+/// The reference's text, and who can help.
+fn signature_message(error: SignatureError) -> &'static str {
+    if error == SignatureError::WeakDigest {
+        "Invalid signature: MD5 is never accepted, SHA-1 only if the gateway's operator allows it \
+         for the participant ([signatures] legacy_sha1)"
+    } else if error == SignatureError::PssNotAllowed {
+        "Invalid signature: RSA-PSS is only accepted if the gateway's operator allows it for the \
+         participant ([signatures] pss)"
+    } else {
+        "Invalid signature"
     }
 }
 
@@ -242,6 +260,7 @@ const fn rule_code(rule: KeyRule) -> &'static str {
         KeyRule::RiskLevel => "risk_level",
         KeyRule::ReportType => "report_type",
         KeyRule::CountryText => "country_text",
+        KeyRule::CountriesLength => "countries_length",
     }
 }
 

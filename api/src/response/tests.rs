@@ -77,6 +77,18 @@ async fn answers_authentication_errors_as_the_reference_does() {
             "untrusted_peer",
         ),
         (
+            Error::RepeatedIdentityHeader,
+            403,
+            json!("Client is not authorized to access the service"),
+            "repeated_identity_header",
+        ),
+        (
+            Error::NameTooLong,
+            403,
+            json!("Client is not authorized to access the service"),
+            "subject_name_too_long",
+        ),
+        (
             Error::RevokedCertificate,
             403,
             json!("Client certificate is revoked"),

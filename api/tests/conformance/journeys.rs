@@ -314,7 +314,7 @@ fn closes_on_bodies_that_break_off(databases: &Databases, kind: Kind) {
 fn closes_on_clients_that_stall(databases: &Databases, kind: Kind) {
     let stall = Duration::from_millis(300);
     let world = World::with(databases, kind, |options| {
-        options.server.stall_timeout = stall
+        options.server.stall_timeout = stall;
     });
     let upload = Upload::fresh(&world, "DE", 5);
     let head = upload.plain_request().head();

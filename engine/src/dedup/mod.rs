@@ -9,6 +9,7 @@
 //! - *Assumes*: the identity key is the same in all gateways of the installation.
 //! - *Runs on*: a CPU job.
 
+mod base;
 mod fingerprints;
 mod probe;
 mod set;

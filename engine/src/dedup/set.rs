@@ -20,20 +20,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
-
+use super::base::{ArcSwap, AtomicU64, BUCKETS_MIN, Ordering, SHARDS, SLOTS_A_BUCKET};
 use crate::domain::{Day, KeyIdentity, Seq};
-
-/// Shards grow one at a time: growing copies one part in 256, not the whole set.
-const SHARDS: usize = 256;
-/// Slots that share a cache line: a probe of an identity that is not there, as nearly all are,
-/// seldom looks further than into its home.
-const SLOTS_A_BUCKET: usize = 4;
-/// Buckets of the smallest shard: 256 shards take 1.3 MiB when empty.
-const BUCKETS_MIN: usize = 64;
 
 /// Identities whose buckets are fetched from memory at once. A bucket is a cache miss; a core keeps
 /// about a dozen of them in flight, if nothing that it has to wait for stands between them.
@@ -126,9 +116,10 @@ impl IdentitySet {
     /// announced.
     pub(crate) fn is_still_at(&self, position: Seq) -> bool {
         // Called after the probe. A probe that saw a slot of a later insertion read it with Acquire;
-        // that slot was stored with Release after `announce`, so this load sees the announcement,
-        // and the probe's result is not taken for complete.
-        self.announced.load(Ordering::Acquire) == position.0
+        // that slot was stored with Release after `announce`, so this load sees the announcement.
+        // Who comes after an answer sees it, too: it was made before. So this load needs no order of
+        // its own (`engine/interleavings` runs it so).
+        self.announced.load(Ordering::Relaxed) == position.0
     }
 
     /// How many identities there are.
@@ -232,7 +223,7 @@ impl IdentitySetWriter {
     /// Says that uploads up to a position are stored, and will be inserted: from now on, and until
     /// they are, nobody takes the duplicates that it finds for all.
     pub(crate) fn announce(&self, position: Seq) {
-        self.set.announced.fetch_max(position.0, Ordering::Release);
+        self.set.announced.fetch_max(position.0, Ordering::Relaxed);
     }
 
     /// Says that the set is complete up to a position.

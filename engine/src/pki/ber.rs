@@ -1,25 +1,60 @@
-//! The frame of every BER value: identifier, length, contents. Bounds what may be parsed, and
-//! turns BER into DER, as signed attributes are signed (RFC 5652 §5.4).
+//! BER values: identifier, length, contents. `check` bounds what may be read at all, `der` turns
+//! BER into DER, as signed attributes are signed (RFC 5652 §5.4).
+//!
+//! Why this is our own code: the libraries read DER only, or do not compare every identifier octet.
 
-/// The bytes are not one BER value within the bounds.
+use std::borrow::Cow;
+
+mod check;
+mod der;
+
+pub(super) use check::{Bounds, Types, check};
+pub(super) use der::{set_of, to_der};
+
+/// The bytes are not BER values of the expected types within the bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotBer;
 
+/// Identifier octets: class, form and number of a type.
+pub(super) mod identifier {
+    pub(crate) const BOOLEAN: u8 = 0x01;
+    pub(crate) const INTEGER: u8 = 0x02;
+    /// Primitive.
+    pub(crate) const BIT_STRING: u8 = 0x03;
+    /// Primitive.
+    pub(crate) const OCTET_STRING: u8 = 0x04;
+    /// An OCTET STRING in segments.
+    pub(crate) const OCTET_STRING_IN_SEGMENTS: u8 = 0x24;
+    pub(crate) const NULL: u8 = 0x05;
+    pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+    pub(crate) const UTC_TIME: u8 = 0x17;
+    pub(crate) const GENERALIZED_TIME: u8 = 0x18;
+    pub(crate) const SEQUENCE: u8 = 0x30;
+    pub(crate) const SET: u8 = 0x31;
+
+    /// A context-specific tag on a primitive value.
+    pub(crate) const fn context_primitive(number: u8) -> u8 {
+        0x80 | number
+    }
+
+    /// A context-specific tag on a constructed value.
+    pub(crate) const fn context(number: u8) -> u8 {
+        0xa0 | number
+    }
+
+    /// Whether the type is one of X.680's own, and not tagged.
+    pub(crate) const fn is_universal(identifier: u8) -> bool {
+        identifier & 0xc0 == 0
+    }
+}
+
 /// Longest identifier: a tag number of 28 bits. Real ones take one byte.
 const IDENTIFIER_BYTES_MAX: usize = 5;
-/// Bit of the first identifier byte: the contents are values themselves.
+/// Bit of the first identifier octet: the contents are values themselves.
 const CONSTRUCTED: u8 = 0x20;
+/// Bits of the first identifier octet that say that the tag number follows.
+const LONG_NUMBER: u8 = 0x1f;
 const END_OF_CONTENTS: [u8; 2] = [0, 0];
-/// Identifier of a SET or SET OF.
-const SET: u8 = 0x31;
-/// Identifier of a primitive BIT STRING.
-pub(super) const BIT_STRING: u8 = 0x03;
-/// Identifier of a primitive OCTET STRING.
-pub(super) const OCTET_STRING: u8 = 0x04;
-/// Identifier of an INTEGER.
-pub(super) const INTEGER: u8 = 0x02;
-/// Identifier of an OBJECT IDENTIFIER.
-pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 
 /// Identifier and length of a value.
 struct Header<'a> {
@@ -52,9 +87,9 @@ fn read_header(bytes: &[u8]) -> Result<(Header<'_>, &[u8]), NotBer> {
 
 fn split_identifier(bytes: &[u8]) -> Result<(&[u8], &[u8]), NotBer> {
     let length = match bytes {
-        // The end of contents is no value.
+        // The end of contents is not a value.
         [] | [0, ..] => return Err(NotBer),
-        [first, more @ ..] if first & 0x1f == 0x1f => {
+        [first, more @ ..] if first & LONG_NUMBER == LONG_NUMBER => {
             let last = more.iter().position(|octet| octet & 0x80 == 0);
             last.ok_or(NotBer)?.saturating_add(2)
         }
@@ -78,273 +113,124 @@ fn split(bytes: &[u8], at: usize) -> Result<(&[u8], &[u8]), NotBer> {
     bytes.split_at_checked(at).ok_or(NotBer)
 }
 
-/// What a value may be made of.
+/// One value, as it was sent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) bytes_max: usize,
-    pub(super) depth_max: usize,
-    pub(super) elements_max: usize,
+pub(super) struct Value<'a> {
+    /// Identifier, length and contents.
+    pub(super) whole: &'a [u8],
+    /// The contents, without the octets that end those of indefinite length.
+    pub(super) contents: &'a [u8],
 }
 
-/// A constructed value whose contents are being walked.
-struct Open {
-    /// How much of the input remains where it ends at the latest.
-    end: usize,
-    indefinite: bool,
+impl<'a> Value<'a> {
+    /// The identifier octet; the first one of a long identifier, which no type has that is read
+    /// here.
+    pub(super) fn identifier(&self) -> u8 {
+        self.whole.first().copied().unwrap_or_default()
+    }
+
+    /// The values in a constructed one.
+    pub(super) const fn values(&self) -> Values<'a> {
+        Values(self.contents)
+    }
+
+    /// The first value of `bytes`, and what follows it. Recursion is bounded by the depth that
+    /// [`check()`] let pass.
+    fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), NotBer> {
+        let (header, after) = read_header(bytes)?;
+        let (contents, rest) = match header.length {
+            Some(length) => split(after, length)?,
+            None => split_indefinite(after)?,
+        };
+        let (whole, _) = split(bytes, bytes.len().saturating_sub(rest.len()))?;
+        Ok((Self { whole, contents }, rest))
+    }
 }
 
-/// Checks that the bytes are exactly one value within the bounds, each constructed value filled
-/// exactly by its contents. Walks once, without recursion: hostile nesting costs no stack.
-pub(super) fn check(bytes: &[u8], bounds: &Bounds) -> Result<(), NotBer> {
-    if bytes.len() > bounds.bytes_max {
+/// The contents up to the end of contents that closes them, and what follows it.
+fn split_indefinite(bytes: &[u8]) -> Result<(&[u8], &[u8]), NotBer> {
+    let mut inner = bytes;
+    loop {
+        if let Some(rest) = inner.strip_prefix(&END_OF_CONTENTS) {
+            let (contents, _) = split(bytes, bytes.len().saturating_sub(inner.len()))?;
+            return Ok((contents, rest));
+        }
+        inner = Value::read(inner)?.1;
+    }
+}
+
+/// Values one after another. Each is asked for by its identifier octet: class, form and number.
+#[derive(Debug, Clone)]
+pub(super) struct Values<'a>(&'a [u8]);
+
+impl<'a> Values<'a> {
+    /// The values in `bytes`, which passed [`check()`] or came from within such.
+    pub(super) const fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The next value, of any type; nothing at the end.
+    pub(super) fn next_value(&mut self) -> Result<Option<Value<'a>>, NotBer> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let (value, rest) = Value::read(self.0)?;
+        self.0 = rest;
+        Ok(Some(value))
+    }
+
+    /// The next value, of any type.
+    pub(super) fn take_any(&mut self) -> Result<Value<'a>, NotBer> {
+        self.next_value()?.ok_or(NotBer)
+    }
+
+    /// The next value, which must have this identifier octet.
+    pub(super) fn take(&mut self, identifier: u8) -> Result<Value<'a>, NotBer> {
+        self.take_if(identifier)?.ok_or(NotBer)
+    }
+
+    /// The next value if it has this identifier octet.
+    pub(super) fn take_if(&mut self, identifier: u8) -> Result<Option<Value<'a>>, NotBer> {
+        match self.0.first() {
+            Some(&next) if next == identifier => self.next_value(),
+            _ => Ok(None),
+        }
+    }
+
+    /// The contents of the next value, an OCTET STRING in one piece or in segments.
+    pub(super) fn take_octets(&mut self) -> Result<Cow<'a, [u8]>, NotBer> {
+        octets(&self.take_any()?, identifier::OCTET_STRING)
+    }
+
+    /// Checks that no value follows.
+    pub(super) const fn end(&self) -> Result<(), NotBer> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(NotBer)
+        }
+    }
+}
+
+/// The octets of a value that has `primitive` as identifier octet, or the constructed form of it
+/// with OCTET STRINGs as segments.
+pub(super) fn octets<'a>(value: &Value<'a>, primitive: u8) -> Result<Cow<'a, [u8]>, NotBer> {
+    if value.identifier() == primitive {
+        return Ok(Cow::Borrowed(value.contents));
+    }
+    if value.identifier() != primitive | CONSTRUCTED {
         return Err(NotBer);
     }
-    let mut open: Vec<Open> = Vec::with_capacity(bounds.depth_max);
-    let mut rest = bytes;
-    for _ in 0..bounds.elements_max {
-        let (header, contents) = read_header(rest)?;
-        let limit = open.last().map_or(0, |outer| outer.end);
-        let end = match header.length {
-            Some(length) => contents.len().checked_sub(length).ok_or(NotBer)?,
-            None => limit,
-        };
-        if contents.len() < limit || end < limit {
-            return Err(NotBer);
-        }
-        rest = contents;
-        if !header.constructed {
-            rest = split(contents, header.length.ok_or(NotBer)?)?.1;
-        } else if open.len() < bounds.depth_max {
-            let indefinite = header.length.is_none();
-            open.push(Open { end, indefinite });
-        } else {
-            return Err(NotBer);
-        }
-        rest = close_ended(&mut open, rest);
-        if open.is_empty() {
-            return if rest.is_empty() { Ok(()) } else { Err(NotBer) };
-        }
+    let mut joined = Vec::with_capacity(value.contents.len());
+    let mut segments = value.values();
+    while let Some(segment) = segments.next_value()? {
+        joined.extend_from_slice(&octets(&segment, identifier::OCTET_STRING)?);
     }
-    Err(NotBer)
+    Ok(Cow::Owned(joined))
 }
 
-/// Leaves every constructed value that ends here; gives what follows.
-fn close_ended<'a>(open: &mut Vec<Open>, mut rest: &'a [u8]) -> &'a [u8] {
-    while let Some(innermost) = open.last() {
-        let after = rest.strip_prefix(&END_OF_CONTENTS);
-        match (innermost.indefinite, after) {
-            (false, _) if rest.len() == innermost.end => {}
-            // The two zero bytes must lie within the enclosing value.
-            (true, Some(after)) if after.len() >= innermost.end => rest = after,
-            _ => break,
-        }
-        open.pop();
-    }
-    rest
-}
-
-/// The contents of bytes that are exactly one primitive value with this identifier.
+/// The contents of bytes that are exactly one primitive value with this identifier octet.
 pub(super) fn contents(bytes: &[u8], identifier: u8) -> Option<&[u8]> {
     let (header, rest) = read_header(bytes).ok()?;
     (header.identifier == [identifier] && header.length == Some(rest.len())).then_some(rest)
-}
-
-/// The DER of one BER value that passed [`check`]: definite shortest lengths, strings in one
-/// piece, sets in order.
-///
-/// Values of a type that needs more than that (a BOOLEAN other than 0xff) are left as they are.
-pub(super) fn to_der(bytes: &[u8]) -> Result<Vec<u8>, NotBer> {
-    let mut der = Vec::with_capacity(bytes.len());
-    let rest = push_der(&mut der, bytes)?;
-    if rest.is_empty() {
-        Ok(der)
-    } else {
-        Err(NotBer)
-    }
-}
-
-/// The DER of a SET OF with these members, given in DER.
-pub(super) fn set_of(mut members: Vec<Vec<u8>>) -> Vec<u8> {
-    members.sort_unstable();
-    value(SET, &members.concat())
-}
-
-/// The DER of a value with these contents.
-pub(super) fn value(identifier: u8, contents: &[u8]) -> Vec<u8> {
-    let mut der = Vec::new();
-    push_value(&mut der, &[identifier], contents);
-    der
-}
-
-/// Appends the DER of the first value of `bytes`; gives what follows it. Recursion is bounded by
-/// the depth that [`check`] let pass.
-fn push_der<'a>(der: &mut Vec<u8>, bytes: &'a [u8]) -> Result<&'a [u8], NotBer> {
-    let (header, rest) = read_header(bytes)?;
-    if !header.constructed {
-        let (contents, rest) = split(rest, header.length.ok_or(NotBer)?)?;
-        push_value(der, header.identifier, contents);
-        return Ok(rest);
-    }
-    let (mut children, rest) = children_to_der(&header, rest)?;
-    match header.identifier {
-        [SET] => children.sort_unstable(),
-        [identifier] if is_string(*identifier) => {
-            let joined = join_segments(&children, *identifier & !CONSTRUCTED)?;
-            push_value(der, &[*identifier & !CONSTRUCTED], &joined);
-            return Ok(rest);
-        }
-        _ => {}
-    }
-    push_value(der, header.identifier, &children.concat());
-    Ok(rest)
-}
-
-/// The DER of each value in a constructed one, and what follows it.
-fn children_to_der<'a>(
-    header: &Header<'_>,
-    rest: &'a [u8],
-) -> Result<(Vec<Vec<u8>>, &'a [u8]), NotBer> {
-    let (mut inner, after) = match header.length {
-        Some(length) => split(rest, length)?,
-        None => (rest, rest),
-    };
-    let mut children = Vec::new();
-    loop {
-        match (header.length, inner.strip_prefix(&END_OF_CONTENTS)) {
-            (Some(_), _) if inner.is_empty() => return Ok((children, after)),
-            (None, Some(after)) => return Ok((children, after)),
-            _ => {
-                let mut child = Vec::new();
-                inner = push_der(&mut child, inner)?;
-                children.push(child);
-            }
-        }
-    }
-}
-
-/// Whether a constructed value is a string in pieces: OCTET STRING, the character strings, times.
-/// A BIT STRING in pieces (never seen) stays in pieces: what was signed then does not verify.
-const fn is_string(identifier: u8) -> bool {
-    matches!(identifier, 0x24 | 0x2c | 0x32..=0x3e)
-}
-
-fn join_segments(segments: &[Vec<u8>], whole: u8) -> Result<Vec<u8>, NotBer> {
-    let mut joined = Vec::new();
-    for segment in segments {
-        // Segments are OCTET STRINGs, or strings of the same type (X.690 §8.21.3).
-        let octets = contents(segment, OCTET_STRING).or_else(|| contents(segment, whole));
-        joined.extend_from_slice(octets.ok_or(NotBer)?);
-    }
-    Ok(joined)
-}
-
-fn push_value(der: &mut Vec<u8>, identifier: &[u8], contents: &[u8]) {
-    der.extend_from_slice(identifier);
-    match u8::try_from(contents.len()) {
-        Ok(short @ 0..0x80) => der.push(short),
-        _ => {
-            let octets = contents.len().to_be_bytes();
-            let zeros = octets.iter().take_while(|&&octet| octet == 0).count();
-            let significant = octets.get(zeros..).unwrap_or_default();
-            der.push(0x80 | u8::try_from(significant.len()).unwrap_or(u8::MAX));
-            der.extend_from_slice(significant);
-        }
-    }
-    der.extend_from_slice(contents);
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const BOUNDS: Bounds = Bounds {
-        bytes_max: 1 << 20,
-        depth_max: 4,
-        elements_max: 8,
-    };
-
-    #[test]
-    fn accepts_one_whole_value_within_its_bounds() {
-        for whole in [
-            &[0x05, 0x00][..],
-            &[0x30, 0x80, 0x30, 0x80, 0, 0, 0, 0],
-            &[0x30, 0x80, 0x04, 0x01, 0x00, 0x00, 0x00],
-            &[0x30, 0x04, 0x30, 0x80, 0, 0],
-            &[0x30, 0x82, 0x00, 0x02, 0x05, 0x00],
-            &[
-                0x30, 0x80, 0x30, 0x80, 0x30, 0x80, 0x30, 0x00, 0, 0, 0, 0, 0, 0,
-            ],
-        ] {
-            assert_eq!(check(whole, &BOUNDS), Ok(()), "{whole:02x?}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_is_cut_overlong_too_deep_or_followed_by_more() {
-        for broken in [
-            &[][..],
-            &[0x30],
-            &[0x30, 0x02, 0x05],
-            &[0x05, 0x00, 0x00],
-            &[0x30, 0x80],
-            &[0x30, 0x80, 0x00],
-            &[0x04, 0x80, 0x00, 0x00],
-            &[0x04, 0xff],
-            &[0x00, 0x00],
-            &[0x30, 0x02, 0x00, 0x00],
-            // A value that reaches beyond the one around it.
-            &[0x30, 0x03, 0x04, 0x02, 0x00, 0x00],
-            // An end of contents that lies half outside.
-            &[0x30, 0x80, 0x30, 0x03, 0x30, 0x80, 0x00, 0x00, 0x00],
-            // Deeper than four.
-            &[0x30, 0x08, 0x30, 0x06, 0x30, 0x04, 0x30, 0x02, 0x30, 0x00],
-            // More than eight values.
-            &[0x30, 0x10, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0],
-            &[0x1f, 0x81, 0x81, 0x81, 0x81, 0x01, 0x00],
-        ] {
-            assert_eq!(check(broken, &BOUNDS), Err(NotBer), "{broken:02x?}");
-        }
-        assert_eq!(check(&[0x24; 50_000], &BOUNDS), Err(NotBer));
-    }
-
-    #[test]
-    fn writes_definite_shortest_lengths_joined_strings_and_ordered_sets() {
-        for (ber, der) in [
-            (
-                &[0x30, 0x80, 0x05, 0x00, 0, 0][..],
-                &[0x30, 0x02, 0x05, 0x00][..],
-            ),
-            (&[0x04, 0x82, 0x00, 0x01, 0x07], &[0x04, 0x01, 0x07]),
-            (
-                &[
-                    0x24, 0x80, 0x04, 0x01, 0x01, 0x24, 0x03, 0x04, 0x01, 0x02, 0, 0,
-                ],
-                &[0x04, 0x02, 0x01, 0x02],
-            ),
-            (
-                &[0x31, 0x06, 0x02, 0x01, 0x07, 0x02, 0x01, 0x03],
-                &[0x31, 0x06, 0x02, 0x01, 0x03, 0x02, 0x01, 0x07],
-            ),
-            (
-                &[0xa0, 0x80, 0xa1, 0x80, 0, 0, 0, 0],
-                &[0xa0, 0x02, 0xa1, 0x00],
-            ),
-        ] {
-            assert_eq!(to_der(ber).as_deref(), Ok(der), "{ber:02x?}");
-        }
-        let long = [&[0x04, 0x83, 0x00, 0x01, 0x00][..], &[7; 256]].concat();
-        let expected = [&[0x04, 0x82, 0x01, 0x00][..], &[7; 256]].concat();
-        assert_eq!(to_der(&long), Ok(expected));
-    }
-
-    proptest! {
-        #[test]
-        fn survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            if check(&bytes, &BOUNDS).is_ok() {
-                let _der = to_der(&bytes);
-            }
-        }
-    }
 }

@@ -133,8 +133,10 @@ impl Store {
         let sql = "SELECT seq, country, upload_tag, content_digest, identities, created_at_ms FROM upload_log \
              WHERE seq <= ? AND created_at_ms >= ? ORDER BY seq";
         let params = [through.0.into(), since.0.into()];
-        self.0
-            .query(sql, &params, &mut |row| Ok(on_entry(log_entry(row)?)))
+        self.0.query(sql, &params, &mut |row| {
+            on_entry(log_entry(row)?);
+            Ok(())
+        })
     }
 
     /// How many keys the rows have that [`Self::read_log_since`] reads.

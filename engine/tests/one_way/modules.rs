@@ -75,7 +75,7 @@ impl Crate {
         };
         for inner in mods {
             let name = inner.ident.to_string();
-            let path = [module.as_slice(), &[name.clone()]].concat();
+            let path = [module.as_slice(), std::slice::from_ref(&name)].concat();
             found.defined.insert(name.clone());
             match &inner.content {
                 Some((_, items)) => {
@@ -253,12 +253,13 @@ impl Reader<'_> {
         let mut rest = path;
         match path.first()?.as_str() {
             "crate" => (base, rest) = (Names::new(), &path[1..]),
-            "self" => rest = &path[1..],
-            "super" => {
+            "self" | "super" => {
                 while let Some((first, others)) = rest.split_first()
-                    && first == "super"
+                    && (first == "self" || first == "super")
                 {
-                    base.pop()?;
+                    if first == "super" {
+                        base.pop()?;
+                    }
                     rest = others;
                 }
             }

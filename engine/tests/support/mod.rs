@@ -181,6 +181,7 @@ impl Installation {
             },
             download: DownloadSettings { max_age_days: 14 },
             legacy_sha1: Vec::new(),
+            pss: Vec::new(),
             cpu_threads: 2,
         };
         Self {

@@ -180,17 +180,16 @@ impl Measuring {
         let Subject {
             name,
             text,
-            participants,
+            participants: wanted,
             distribution,
             seed,
             record,
         } = subject;
-        let participants =
-            Participants::read(&stage.pki, participants, distribution, stage.protocol)?;
-        if participants.len() < participants {
+        let participants = Participants::read(&stage.pki, wanted, distribution, stage.protocol)?;
+        if participants.len() < wanted {
             writeln!(
                 stdout(),
-                "note: {name} wants {participants} participants, and the PKI folder has {}: \
+                "note: {name} wants {wanted} participants, and the PKI folder has {}: \
                  `efgs init --participants` makes more",
                 participants.len()
             )?;
@@ -369,7 +368,7 @@ pub(super) struct FindLimitArgs {
     /// Share of the uploads that may end otherwise than with 201.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     errors_max: f64,
-    /// Uploads per second of the first step.
+    /// Uploads a second of the first step.
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     start: f64,
     /// Length of a step, in seconds.
@@ -455,7 +454,7 @@ async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyho
         let mut phase = options.phase(number, rate);
         phase.ahead = experiment.fits(&phase);
         let step = experiment.phase(&phase).await?;
-        let broke = options.broken_by(&step);
+        let broke = options.judge(&step);
         let latency = step
             .all
             .upload
@@ -473,7 +472,7 @@ async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyho
     }
     ensure!(
         number > 0,
-        "--start must be between 0.1 and 100000 uploads per second"
+        "--start must be between 0.1 and 100000 uploads a second"
     );
     conclude(experiment, Some(search.knee(options)))
 }

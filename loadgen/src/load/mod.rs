@@ -21,7 +21,6 @@ mod stream;
 mod tally;
 mod tasks;
 mod uploads;
-mod volume;
 mod watch;
 
 pub use self::error::LoadError;

@@ -20,7 +20,7 @@ pub struct UnexpectedResponse {
     pub example: String,
 }
 
-/// UnexpectedResponses by what they are: `flood/others: 500`.
+/// Unexpected responses by what they are: `flood/others: 500`.
 pub type UnexpectedResponses = BTreeMap<String, UnexpectedResponse>;
 
 /// When a request was meant to be sent, and when it was.

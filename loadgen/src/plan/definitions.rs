@@ -45,6 +45,7 @@ const THIS_PLAN: &str = "chosen for this plan; change it to your own";
 macro_rules! numbers {
     ($($name:ident: $unit:literal, $range:ident, $origin:expr, $meaning:literal;)*) => {
         /// The numbers that a plan is worked out from.
+        #[allow(clippy::doc_markdown, reason = "a plan prints these texts as they are")]
         #[derive(Debug, Clone, Copy, Default, PartialEq)]
         pub struct Numbers {
             $(#[doc = $meaning] pub $name: f64,)*

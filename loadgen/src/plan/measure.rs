@@ -41,7 +41,7 @@ const SMALL_UPLOADS: u64 = 2_000;
 const FULL_UPLOAD_KEYS: u32 = 5_000;
 /// Full uploads one at a time.
 const SINGLE_UPLOADS: u64 = 100;
-/// Bytes per key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
+/// Bytes a key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
 /// of 16 bytes; parts grow by half when three quarters are taken, which leaves one half taken.
 const SET_BYTES_BY_CONSTRUCTION: f64 = 32.0;
 
@@ -285,10 +285,7 @@ impl Experiment {
         // Started again, the gateway holds the set and no bundle yet. How full the set is depends on
         // how many keys there are: what it takes at its worst must be planned for.
         let set_bytes = (self.read().await?.gateway.rss_bytes - empty.gateway.rss_bytes) / stored;
-        writeln!(
-            out,
-            "  set of identities: {set_bytes:.1} bytes per key now\n"
-        )?;
+        writeln!(out, "  set of identities: {set_bytes:.1} bytes a key now\n")?;
         self.costs.set_bytes_per_key = significant(set_bytes.max(SET_BYTES_BY_CONSTRUCTION));
         Ok(())
     }

@@ -130,6 +130,7 @@ enum Answered {
     Later(VerifyError),
 }
 
+/// A batch, or that there is none now, or an error for good.
 fn classify(
     country: Country,
     answer: Result<Answer, ClientError>,

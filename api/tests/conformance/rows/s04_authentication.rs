@@ -207,12 +207,17 @@ const ROWS: &[Row] = &[
             says_nothing(world, "O=100%zz");
         },
     ),
-    same(
+    differs(
         "§4.0.4",
         "no_country",
-        "no `C` in the subject name: 400",
+        [
+            "no `C` in the subject name: 400, whatever the thumbprint",
+            "400 when the thumbprint is listed; when it is not, 403 (row 5)",
+            "the subject name of a stranger is not read",
+        ],
         |world| {
             says_nothing(world, "O=x,CN=y");
+            claim(world, "ab".repeat(32), "O=x,CN=y").expect_error(403, UNKNOWN);
         },
     ),
     same(
@@ -277,15 +282,28 @@ const ROWS: &[Row] = &[
             future.expect_error(403, "Client certificate is not valid yet");
         },
     ),
-    same(
+    differs(
         "§4.0.10",
-        "first_of_repeated_headers",
-        "of repeated headers the first counts",
+        "repeated_headers",
+        [
+            "of repeated headers the first counts",
+            "a thumbprint or subject name that comes more than once: 403 with a reason",
+            "a proxy that adds its headers behind forged ones would let the forger be anyone",
+        ],
         |world| {
-            let request = download_request("DE", "2021-06-01")
-                .with("X-SSL-Client-SHA256", "ab".repeat(32))
-                .with("X-SSL-Client-DN", "C=IT");
+            let request = download_request("DE", "2021-06-01");
             ask(world, &request).expect(200);
+            let own = hex();
+            for (name, value) in [
+                ("X-SSL-Client-SHA256", "ab".repeat(32)),
+                ("X-SSL-Client-SHA256", own),
+                ("X-SSL-Client-DN", "C=IT".to_owned()),
+                ("x-ssl-client-dn", "C=DE".to_owned()),
+            ] {
+                let answer = ask(world, &request.clone().with(name, value));
+                let answer = answer.expect_error(403, UNKNOWN);
+                assert_eq!(answer.code(), "repeated_identity_header", "{name}");
+            }
         },
     ),
     elsewhere(
@@ -293,6 +311,22 @@ const ROWS: &[Row] = &[
         "the names of the two headers are settings",
         "api/tests/conformance/journeys.rs::reads_identity_from_headers_of_other_names",
         None,
+    ),
+    differs(
+        "§4.0.12",
+        "long_name",
+        [
+            "a subject name may be as long as a header may",
+            "one of more than 4096 bytes: 403 with a reason; it is not read",
+            "a stranger chooses the name in a certificate of their own, and reading it costs time",
+        ],
+        |world| {
+            let longest = format!("C=DE,O={}", "x".repeat(4096 - 7));
+            says_de(world, &longest);
+            let answer = claim(world, hex(), format!("{longest}x"));
+            let answer = answer.expect_error(403, UNKNOWN);
+            assert_eq!(answer.code(), "subject_name_too_long");
+        },
     ),
     same(
         "§4.1.1",

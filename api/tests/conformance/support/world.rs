@@ -334,6 +334,9 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         legacy_sha1: ["IE", "CZ"]
             .map(|code| Country::parse(code).unwrap())
             .into(),
+        pss: ["DE", "ES"]
+            .map(|code| Country::parse(code).unwrap())
+            .into(),
         cpu_threads: 2,
     }
 }

@@ -11,7 +11,7 @@ use loadgen::verify::{
 };
 use serde_json::{Value, json};
 
-use super::scene::{Batch, CLEAN, Scene, change_keys, keys, recorded, scene};
+use super::scene::{Batch, CLEAN, Scene, change_keys, scene};
 use crate::support::{Key, country, pki};
 
 /// What is found at FR, by the record and without it, when an audit is tampered with.

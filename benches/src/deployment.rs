@@ -14,12 +14,13 @@ use engine::settings::DatabaseUrl;
 use engine::{Clock, Engine, SystemClock};
 use loadgen::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
 use loadgen::participants;
+use procfs::process::Process;
 use tempfile::TempDir;
 
 use crate::backend::Backend;
-use crate::http::{Connection, Rendered, Route, mutual_tls};
-use crate::installation::settings;
-use crate::{FULL, Shape, fill};
+use crate::http::{Connection, EncodedRequest, Route, mutual_tls};
+use crate::inputs::FULL;
+use crate::installation::{EngineOptions, fill, settings};
 
 /// Who takes part. The first uploads what others download.
 const PARTICIPANTS: [&str; 8] = ["AT", "DE", "ES", "FR", "IT", "NL", "PL", "SE"];
@@ -30,7 +31,7 @@ pub const MAX_DELAY_MS: u32 = 50;
 
 /// A gateway's folder, its database and its participants.
 #[derive(Debug)]
-pub struct Site {
+pub struct Deployment {
     folder: TempDir,
     program: PathBuf,
     database: DatabaseUrl,
@@ -42,7 +43,7 @@ pub struct Site {
 
 /// A running gateway.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningGateway {
     gateway: Gateway,
     /// Where a proxy connects.
     pub proxy: SocketAddr,
@@ -50,13 +51,13 @@ pub struct Running {
     pub started_in: Duration,
 }
 
-impl Site {
-    /// Makes a folder with the program `efgs` and an empty database: a file, or one of that name on
+impl Deployment {
+    /// Creates a folder with the program `efgs` and an empty database: a file, or one of that name on
     /// a server.
     ///
     /// # Errors
     /// When `efgs init` fails.
-    pub fn make(program: &Path, server: Option<(&MariaDb, &str)>) -> anyhow::Result<Self> {
+    pub fn create(program: &Path, server: Option<(&MariaDb, &str)>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("efgs-perf").tempdir()?;
         let url = match server {
             Some((server, name)) => {
@@ -84,7 +85,7 @@ impl Site {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start(&self) -> anyhow::Result<Running> {
+    pub fn start(&self) -> anyhow::Result<RunningGateway> {
         self.start_with(&[])
     }
 
@@ -92,7 +93,7 @@ impl Site {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start_with(&self, overrides: &[(&str, &str)]) -> anyhow::Result<Running> {
+    pub fn start_with(&self, overrides: &[(&str, &str)]) -> anyhow::Result<RunningGateway> {
         let proxy = free_address()?;
         let mut options = GatewayOptions::new(&self.program, self.folder.path());
         options.environment = vec![
@@ -108,7 +109,7 @@ impl Site {
             .extend(overrides.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let started = Instant::now();
         let gateway = Gateway::start(options)?;
-        Ok(Running {
+        Ok(RunningGateway {
             gateway,
             proxy,
             started_in: started.elapsed(),
@@ -127,7 +128,7 @@ impl Site {
             self.database.clone(),
             Keys::parse(&keys_text)?,
             anchor,
-            Shape::default(),
+            EngineOptions::default(),
         );
         let engine = Engine::start(settings, Arc::new(SystemClock))?;
         let started = Instant::now();
@@ -158,13 +159,13 @@ impl Site {
     }
 
     /// Makes and signs uploads on all cores, of all participants in turn.
-    pub fn uploads(&self, count: usize, key_count: u32) -> Vec<Rendered> {
+    pub fn uploads(&self, count: usize, key_count: u32) -> Vec<EncodedRequest> {
         let owned = self.owned_uploads(count, key_count).into_iter();
         owned.map(|(upload, _)| upload).collect()
     }
 
     /// The same, each with the position of its participant.
-    pub fn owned_uploads(&self, count: usize, key_count: u32) -> Vec<(Rendered, usize)> {
+    pub fn owned_uploads(&self, count: usize, key_count: u32) -> Vec<(EncodedRequest, usize)> {
         let each = u32::try_from(count.div_ceil(self.backends.len())).expect("few");
         let first = self.next.fetch_add(each, Ordering::Relaxed);
         let next = AtomicUsize::new(0);
@@ -178,11 +179,11 @@ impl Site {
                 let owner = number % self.backends.len();
                 let index = first + u32::try_from(number / self.backends.len()).expect("few");
                 let request = self.backends[owner].upload(index, key_count);
-                made.push((Rendered::upload(&request), owner));
+                made.push((EncodedRequest::upload(&request), owner));
             }
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        in_threads((0..threads).map(|_| make))
+        run_in_threads((0..threads).map(|_| make))
             .into_iter()
             .flatten()
             .collect()
@@ -192,7 +193,7 @@ impl Site {
     ///
     /// # Errors
     /// When the folder's certificates cannot be used.
-    pub fn tls_route(&self, running: &Running, index: usize) -> anyhow::Result<Route> {
+    pub fn tls_route(&self, running: &RunningGateway, index: usize) -> anyhow::Result<Route> {
         let pki = self.folder.path().join("pki");
         let participant = participants::read(&pki)?.swap_remove(index);
         let server_ca = participants::read_server_ca(&pki)?;
@@ -201,51 +202,51 @@ impl Site {
     }
 }
 
-impl Running {
-    /// Processor time that it has used, as far as the kernel's ticks (of 10 ms) tell.
+impl RunningGateway {
+    /// Processor time used so far, in the kernel's ticks (of 10 ms).
     ///
     /// # Errors
     /// When the process has ended.
     pub fn cpu_time(&self) -> anyhow::Result<Duration> {
-        let id = self.gateway.process_id().context("the gateway runs")?;
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        // After the name, which may hold anything: state is field 3, utime 14, stime 15.
-        let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        let ticks = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-        Ok(Duration::from_millis(ticks * 10))
+        let stat = self.process()?.stat()?;
+        let ticks = Duration::from_secs(stat.utime + stat.stime);
+        Ok(ticks / u32::try_from(procfs::ticks_per_second())?)
     }
 
-    /// A line of `/proc/PID/status` in bytes: `VmRSS`, `VmHWM`.
+    /// Resident memory now, in bytes.
     ///
     /// # Errors
     /// When the process has ended.
-    pub fn memory_bytes(&self, line: &str) -> anyhow::Result<u64> {
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let kibibytes = self.process()?.status()?.vmrss;
+        Ok(kibibytes.context("the process has ended")? << 10)
+    }
+
+    /// Peak resident memory, in bytes.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn peak_resident_bytes(&self) -> anyhow::Result<u64> {
+        let kibibytes = self.process()?.status()?.vmhwm;
+        Ok(kibibytes.context("the process has ended")? << 10)
+    }
+
+    fn process(&self) -> anyhow::Result<Process> {
         let id = self.gateway.process_id().context("the gateway runs")?;
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let found = status.lines().find_map(|found| {
-            let kibibytes = found.strip_prefix(line)?.strip_prefix(':')?;
-            kibibytes
-                .trim()
-                .strip_suffix("kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        });
-        Ok(found.with_context(|| format!("no {line}"))? << 10)
+        Ok(Process::new(id.try_into()?)?)
     }
 }
 
 /// What sending uploads came to.
 #[derive(Debug)]
-pub struct Sent {
+pub struct UploadTimes {
     /// From the first request to the last answer.
     pub elapsed: Duration,
     /// From a request to its answer, one an upload, ascending.
     pub latencies: Vec<Duration>,
 }
 
-/// The time below which a share of them is, which are ascending.
+/// The quantile of latencies in ascending order.
 pub fn quantile(ascending: &[Duration], share: f64) -> Duration {
     let last = ascending.len().saturating_sub(1);
     #[expect(
@@ -262,7 +263,11 @@ pub fn quantile(ascending: &[Duration], share: f64) -> Duration {
 ///
 /// # Errors
 /// When an upload is not answered with 201.
-pub fn send(routes: &[Route], connections: usize, uploads: &[Rendered]) -> anyhow::Result<Sent> {
+pub fn send_uploads(
+    routes: &[Route],
+    connections: usize,
+    uploads: &[EncodedRequest],
+) -> anyhow::Result<UploadTimes> {
     let open = |number: usize| Connection::open(&routes[number % routes.len()]);
     let open = (0..connections).map(open).collect::<Result<Vec<_>, _>>()?;
     let next = AtomicUsize::new(0);
@@ -271,28 +276,30 @@ pub fn send(routes: &[Route], connections: usize, uploads: &[Rendered]) -> anyho
         let mut latencies = Vec::new();
         while let Some(upload) = uploads.get(next.fetch_add(1, Ordering::Relaxed)) {
             let asked = Instant::now();
-            let answer = connection.ask(upload)?;
+            let response = connection.send(upload)?;
             latencies.push(asked.elapsed());
             ensure!(
-                answer.status == 201,
-                "an upload was answered: {}",
-                answer.head
+                response.status == 201,
+                "an upload was answered with: {}",
+                response.head
             );
         }
         Ok(latencies)
     };
-    let each = in_threads(open.into_iter().map(|connection| || work(connection)));
+    let each = run_in_threads(open.into_iter().map(|connection| || work(connection)));
     let elapsed = started.elapsed();
     let mut latencies = each.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
     latencies.sort_unstable();
-    Ok(Sent { elapsed, latencies })
+    Ok(UploadTimes { elapsed, latencies })
 }
 
 /// Does each work on a thread of its own, all at once.
 ///
 /// # Panics
 /// When one of them does.
-pub fn in_threads<T: Send, W: FnOnce() -> T + Send>(works: impl IntoIterator<Item = W>) -> Vec<T> {
+pub fn run_in_threads<T: Send, W: FnOnce() -> T + Send>(
+    works: impl IntoIterator<Item = W>,
+) -> Vec<T> {
     std::thread::scope(|scope| {
         let threads = Vec::from_iter(works.into_iter().map(|work| scope.spawn(work)));
         let join = |thread: std::thread::ScopedJoinHandle<'_, T>| thread.join().expect("no panic");

@@ -1,5 +1,5 @@
-//! What the CPU stages work against, without an engine: a set of known identities, the certificate
-//! list, keys, a clock that stands still.
+//! What the CPU stages need, without an engine: a set of known identities, the certificate list,
+//! keys, a manual clock.
 
 use engine::ManualClock;
 use engine::admission::Admission;
@@ -10,19 +10,20 @@ use engine::settings::UploadSettings;
 use engine::trust::Trust;
 use engine::upload::{Prepared, SealedBatch, UploadContext, UploadRequest, prepare};
 
-use crate::{NOON, certificate_list, random_identities, scaled};
+use crate::inputs::{NOON, random_identities, scaled};
+use crate::installation::certificate_list;
 
 /// Identities in the set: a quarter of Europe's worst day, more than the caches of a core hold.
 const KNOWN: usize = 4_000_000;
 
-/// Keys of an installation that holds nothing but benches: the same in every run, so that the same
-/// keys meet in the set. 32 times the letter a, and the letter b.
+/// Secret keys that only benches use: the same in every run, so that identities hash to the same
+/// places in the set. 32 times the letter a, and the letter b.
 const BENCH_KEYS: &str = "identity YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=\n\
                           sealing 1 YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=\n";
 
-/// What the CPU stages work against.
+/// What the CPU stages need.
 #[derive(Debug)]
-pub struct Ground {
+pub struct StageFixture {
     /// The known identities.
     pub set: IdentitySetWriter,
     /// Keys of the installation.
@@ -35,13 +36,13 @@ pub struct Ground {
     admission: Admission,
 }
 
-impl Ground {
+impl StageFixture {
     /// With four million known identities, or few if nothing is measured.
-    pub fn lay() -> Self {
+    pub fn full() -> Self {
         Self::with(scaled(KNOWN, 10_000))
     }
 
-    /// For counting instructions, which do not wait for memory: few known identities.
+    /// With few known identities: instruction counts do not depend on cache misses.
     pub fn small() -> Self {
         Self::with(100_000)
     }
@@ -65,9 +66,10 @@ impl Ground {
     /// # Panics
     /// When it is not ready to be stored then.
     pub fn walk(&self, request: &UploadRequest) -> Box<SealedBatch> {
-        let around = UploadContext {
+        let context = UploadContext {
             settings: &self.settings,
             legacy_sha1: &[],
+            pss: &[],
             keys: &self.keys,
             trust: &self.trust,
             set: self.set.shared(),
@@ -75,7 +77,7 @@ impl Ground {
             clock: &self.clock,
         };
         let permit = self.admission.admit(request.country, request.body.len());
-        match prepare(request, permit.expect("there is room"), &around) {
+        match prepare(request, permit.expect("there is room"), &context) {
             Ok(Prepared::Sealed(batch)) => batch,
             other => panic!("not ready to be stored: {other:?}"),
         }
