@@ -103,7 +103,7 @@ const DEMO_EXAMPLES: &str = "Examples:
 
 /// Where the gateway and the participants are.
 #[derive(Debug, Args)]
-struct Place {
+struct ConnectionArgs {
     /// File with settings for everything below; what is given here wins.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -123,7 +123,7 @@ struct Place {
 
 /// How much, and which keys.
 #[derive(Debug, Args)]
-struct Volume {
+struct VolumeArgs {
     /// Profile: planning-2020, peak-2022, worst-day, smoke, or one of your own file
     /// [default: planning-2020].
     #[arg(long, value_name = "NAME")]
@@ -145,9 +145,9 @@ struct Volume {
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
-    place: Place,
+    connection: ConnectionArgs,
     #[command(flatten)]
-    volume: Volume,
+    volume: VolumeArgs,
     /// Write what was sent and answered to this file, for `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -159,13 +159,13 @@ struct RunArgs {
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["profile", "keys", "connections"])]
     scenario: Option<String>,
     #[command(flatten)]
-    measuring: load::Measuring,
+    measuring: load::MeasuringArgs,
 }
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
     #[command(flatten)]
-    place: Place,
+    connection: ConnectionArgs,
     /// What was sent, as `loadgen run` recorded it; may be repeated. Without it the audit alone
     /// decides.
     #[arg(long, value_name = "FILE")]
@@ -194,7 +194,7 @@ struct DemoArgs {
     #[arg(long, value_enum, default_value_t = DatabaseArg::Sqlite)]
     database: DatabaseArg,
     #[command(flatten)]
-    volume: Volume,
+    volume: VolumeArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -219,12 +219,12 @@ impl Cli {
 
 impl RunArgs {
     async fn run(self) -> anyhow::Result<bool> {
-        let config = self.place.config()?;
+        let config = self.connection.config()?;
         if let Some(name) = &self.scenario {
-            let (measuring, place) = (&self.measuring, &self.place);
+            let (measuring, connection) = (&self.measuring, &self.connection);
             let record = self.record.or_else(|| config.record.clone());
             let seed = self.volume.seed;
-            return load::run_scenario(name, measuring, place, &config, seed, record).await;
+            return load::run_scenario(name, measuring, connection, &config, seed, record).await;
         }
         ensure!(
             !self.measuring.is_wanted(),
@@ -234,24 +234,24 @@ impl RunArgs {
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        let scene = self.place.scene(&config)?;
+        let clients = self.connection.clients(&config)?;
         let volume = self.volume.or(&config);
         let profiles = volume.profiles()?;
         let profile = volume.profile(&profiles)?;
-        let participants = Arc::clone(&scene.participants);
+        let participants = Arc::clone(&clients.participants);
         let (workload, uploads) =
             steps::prepare(participants, &profiles, &profile, volume.seed()).await?;
         let record = self.record.or(config.record).map(|path| {
             RecordWriter::create(&path, &profile.name, workload.seed, &workload.countries)
         });
         let options = RunOptions {
-            targets: scene.targets,
+            targets: clients.targets,
             connections: volume.connections()?,
-            timeout: Duration::from_secs(self.place.timeout_seconds),
+            timeout: Duration::from_secs(self.connection.timeout_seconds),
             retry_for: Duration::from_secs(self.retry_seconds),
         };
         let record = record.transpose()?;
-        let report = send_prepared(&scene.callers, uploads, &options, record).await?;
+        let report = send_prepared(&clients.callers, uploads, &options, record).await?;
         writeln!(
             stdout(),
             "{}, seed {}\n{report}",
@@ -264,8 +264,8 @@ impl RunArgs {
 
 impl VerifyArgs {
     async fn run(self) -> anyhow::Result<bool> {
-        let config = self.place.config()?;
-        let scene = self.place.scene(&config)?;
+        let config = self.connection.config()?;
+        let clients = self.connection.clients(&config)?;
         let mut paths = self.record;
         if paths.is_empty() {
             paths.extend(config.record.clone());
@@ -283,19 +283,19 @@ impl VerifyArgs {
         };
         let anchor = match self.trust_anchor {
             Some(path) => path,
-            None => self.place.pki(&config)?.join("trust-anchor.pem"),
+            None => self.connection.pki(&config)?.join("trust-anchor.pem"),
         };
         let anchor = participants::read_trust_anchor(&anchor)?;
         let options = VerifyOptions {
-            targets: scene.targets,
+            targets: clients.targets,
             day,
-            timeout: Duration::from_secs(self.place.timeout_seconds),
+            timeout: Duration::from_secs(self.connection.timeout_seconds),
             patience: Duration::from_secs(self.patience_seconds),
             ignore_unknown: self.ignore_unknown,
         };
         let verdict = steps::download(
-            &scene.callers,
-            scene.participants,
+            &clients.callers,
+            clients.participants,
             records,
             &anchor,
             &options,
@@ -348,13 +348,13 @@ fn parse_targets(texts: &[String]) -> anyhow::Result<Vec<Target>> {
 }
 
 /// Participants and gateways, ready.
-struct Scene {
+struct Clients {
     participants: Arc<Vec<Participant>>,
     callers: Vec<Arc<Caller>>,
     targets: Vec<Target>,
 }
 
-impl Place {
+impl ConnectionArgs {
     fn config(&self) -> anyhow::Result<Config> {
         Ok(match &self.config {
             Some(path) => Config::read(path)?,
@@ -387,7 +387,7 @@ impl Place {
         }
     }
 
-    fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
+    fn clients(&self, config: &Config) -> anyhow::Result<Clients> {
         let pki = self.pki(config)?;
         let targets = parse_targets(&self.targets(config)?)?;
         let protocol = self.protocol();
@@ -395,7 +395,7 @@ impl Place {
         let server_ca = participants::read_server_ca(pki)?;
         let caller = |participant| Caller::new(participant, &server_ca, protocol).map(Arc::new);
         let callers = participants.iter().map(caller).collect::<Result<_, _>>()?;
-        Ok(Scene {
+        Ok(Clients {
             participants: Arc::new(participants),
             callers,
             targets,
@@ -403,7 +403,7 @@ impl Place {
     }
 }
 
-impl Volume {
+impl VolumeArgs {
     /// What is not given comes from the file.
     fn or(self, config: &Config) -> Self {
         Self {
