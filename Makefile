@@ -44,9 +44,10 @@ test: packages ## all tests, on SQLite and on a private MariaDB
 build: ## build the two programs, optimised
 	cargo build --release --package efgs-api --package efgs-loadgen
 
-demo: build ## a day of Europe's keys through a gateway, verified (DATABASE=mysql for MariaDB)
+demo: ## a day of Europe's keys through a gateway, verified (DATABASE=mysql for MariaDB)
 	@if [ "$(DATABASE)" = mysql ]; then $(MAKE) --no-print-directory packages; fi
-	@$(RELEASE)/loadgen demo --efgs $(RELEASE)/efgs --database $(DATABASE) --profile $(PROFILE) --seed $(SEED)
+	cargo build --profile demo --package efgs-api --package efgs-loadgen
+	@target/demo/loadgen demo --efgs target/demo/efgs --database $(DATABASE) --profile $(PROFILE) --seed $(SEED)
 
 run: build ## a gateway on the folder $(DIR), kept; stays until stopped
 	@[ -e $(DIR)/efgs.toml ] || $(RELEASE)/efgs init --dir $(DIR)

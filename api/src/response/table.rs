@@ -208,8 +208,9 @@ fn rejection_response(rejection: Rejection) -> ErrorResponse {
                 .because(rule_code(rule))
         }
         Rejection::Signature(error) => {
-            let message = signature_message(error);
-            let response = bad("invalid_signature", message).because(error.code());
+            let response = bad("invalid_signature", "Invalid signature")
+                .because(error.code())
+                .advising(signature_advice(error));
             if let SignatureError::ForeignOrigin { index } = error {
                 return response.at_key(index);
             }
@@ -227,17 +228,21 @@ fn rejection_response(rejection: Rejection) -> ErrorResponse {
     }
 }
 
-/// The reference's text, and who can help.
-fn signature_message(error: SignatureError) -> &'static str {
-    if error == SignatureError::WeakDigest {
-        "Invalid signature: MD5 is never accepted, SHA-1 only if the gateway's operator allows it \
-         for the participant ([signatures] legacy_sha1)"
-    } else if error == SignatureError::PssNotAllowed {
-        "Invalid signature: RSA-PSS is only accepted if the gateway's operator allows it for the \
-         participant ([signatures] pss)"
-    } else {
-        "Invalid signature"
+/// Who can do what about a refused signature, if it is not just wrong.
+const fn signature_advice(error: SignatureError) -> Option<&'static str> {
+    if matches!(error, SignatureError::WeakDigest) {
+        return Some(
+            "MD5 is never accepted; SHA-1 only if the gateway's operator lists the participant in \
+             [signatures] legacy_sha1",
+        );
     }
+    if matches!(error, SignatureError::PssNotAllowed) {
+        return Some(
+            "RSA-PSS is accepted only if the gateway's operator lists the participant in \
+             [signatures] pss",
+        );
+    }
+    None
 }
 
 fn malformed_response(error: MalformedBatch) -> ErrorResponse {

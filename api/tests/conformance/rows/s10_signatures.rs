@@ -223,7 +223,9 @@ const ROWS: &[Row] = &[
             let it = &member("IT").signing;
             let refused = send_shaped(world, "IT", it, BOUNCY_CASTLE_PSS).expect(400);
             assert_eq!(refused.json()["reason"], "pss_not_allowed");
-            assert!(refused.message().contains("[signatures] pss"));
+            assert_eq!(refused.message(), "Invalid signature");
+            let advice = refused.json()["advice"].to_string();
+            assert!(advice.contains("[signatures] pss"), "{advice}");
         },
     ),
     differs(
