@@ -106,7 +106,7 @@ plan: build ## a capacity plan for PROFILE as plan.html (COSTS=FILE: unit costs 
 
 # Dig ------------------------------------------------------------------------------------------
 
-.PHONY: conformance fuzz interleavings sim
+.PHONY: conformance fuzz interleavings model sim
 conformance: ## what schemathesis makes up from the API description (SEED, EXAMPLES); needs PyPI once
 	SEED=$(SEED) .ci/schemathesis
 
@@ -116,6 +116,9 @@ fuzz: ## hostile bytes into every decoder and through HTTP for $(SECONDS) second
 
 interleavings: ## the set of identities under loom, and each of its orderings planted as Relaxed (FORM=long)
 	cargo run --quiet --manifest-path engine/interleavings/Cargo.toml --target-dir target/interleavings -- $(FORM)
+
+model: ## the protocol of the log as a model, with larger bounds than the tests have; minutes
+	EFGS_MODEL=long cargo test --release --package efgs-engine --test log_model -- --nocapture keeps
 
 sim: packages ## crash tests with the seed $(SEED), as long as they say
 	EFGS_SEED=$(SEED) cargo test --package efgs-api --test crash -- --nocapture

@@ -1,28 +1,30 @@
 //! Arguments, and what they mean.
 
+mod connection;
 mod load;
 mod plan;
 mod report;
 
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use anyhow::{Context as _, ensure};
+use clap::{Args, Parser, Subcommand};
 use engine::clock::{Clock, SystemClock};
 use engine::domain::{Day, DayError};
-use loadgen::client::{Caller, Protocol, Target};
 use loadgen::config::Config;
 use loadgen::demo::{self, DemoOptions, demo};
 use loadgen::load::{RunOptions, send_prepared};
-use loadgen::participants::{self, Participant};
+use loadgen::participants;
 use loadgen::profiles::{Profile, Profiles};
 use loadgen::record::{Record, RecordWriter};
 use loadgen::scenario::Scenario;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
+
+use connection::{ConnectionArgs, DatabaseArg, beside_this_program, check_program};
 
 /// Synthetic participants for the gateway: load, end-to-end verification, and a demonstration.
 #[derive(Debug, Parser)]
@@ -101,26 +103,6 @@ const DEMO_EXAMPLES: &str = "Examples:
   loadgen demo --efgs target/release/efgs --database sqlite
   loadgen demo --efgs target/release/efgs --database mysql --profile peak-2022 --seed 7";
 
-/// Where the gateway and the participants are.
-#[derive(Debug, Args)]
-struct ConnectionArgs {
-    /// File with settings for everything below; what is given here wins.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder with the participants' certificates and keys, as `efgs init` writes it.
-    #[arg(long, value_name = "DIR")]
-    pki: Option<PathBuf>,
-    /// Gateway, https://HOST:PORT, or http://HOST:PORT for its proxy mode; may be repeated.
-    #[arg(long, value_name = "URL")]
-    target: Vec<String>,
-    /// Speak HTTP/2 instead of HTTP/1.1.
-    #[arg(long)]
-    http2: bool,
-    /// Longest wait for an answer, in seconds.
-    #[arg(long, value_name = "S", default_value_t = 30)]
-    timeout_seconds: u64,
-}
-
 /// How much, and which keys.
 #[derive(Debug, Args)]
 struct VolumeArgs {
@@ -195,12 +177,6 @@ struct DemoArgs {
     database: DatabaseArg,
     #[command(flatten)]
     volume: VolumeArgs,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DatabaseArg {
-    Sqlite,
-    Mysql,
 }
 
 impl Cli {
@@ -326,80 +302,6 @@ impl DemoArgs {
         };
         check_program(&options.efgs)?;
         Ok(demo(options, &mut stdout()).await?)
-    }
-}
-
-fn beside_this_program() -> anyhow::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name("efgs"))
-}
-
-fn check_program(path: &Path) -> anyhow::Result<()> {
-    ensure!(
-        path.is_file(),
-        "{} is no program: build it with `cargo build --release`, or give --efgs PATH",
-        path.display()
-    );
-    Ok(())
-}
-
-fn parse_targets(texts: &[String]) -> anyhow::Result<Vec<Target>> {
-    let targets = texts.iter().map(|text| Target::parse(text));
-    Ok(targets.collect::<Result<_, _>>()?)
-}
-
-/// Participants and gateways, ready.
-struct Clients {
-    participants: Arc<Vec<Participant>>,
-    callers: Vec<Arc<Caller>>,
-    targets: Vec<Target>,
-}
-
-impl ConnectionArgs {
-    fn config(&self) -> anyhow::Result<Config> {
-        Ok(match &self.config {
-            Some(path) => Config::read(path)?,
-            None => Config::default(),
-        })
-    }
-
-    fn pki<'a>(&'a self, config: &'a Config) -> anyhow::Result<&'a Path> {
-        let pki = self.pki.as_ref().or(config.pki.as_ref());
-        let pki = pki.context("give --pki DIR, the folder that `efgs init` wrote")?;
-        Ok(pki)
-    }
-
-    fn targets(&self, config: &Config) -> anyhow::Result<Vec<String>> {
-        let targets = match self.target.is_empty() {
-            true => config.targets.clone().into_vec(),
-            false => self.target.clone(),
-        };
-        if targets.is_empty() {
-            bail!("give --target URL, as in https://localhost:8443");
-        }
-        Ok(targets)
-    }
-
-    const fn protocol(&self) -> Protocol {
-        if self.http2 {
-            Protocol::Http2
-        } else {
-            Protocol::Http1
-        }
-    }
-
-    fn clients(&self, config: &Config) -> anyhow::Result<Clients> {
-        let pki = self.pki(config)?;
-        let targets = parse_targets(&self.targets(config)?)?;
-        let protocol = self.protocol();
-        let participants = participants::read(pki)?;
-        let server_ca = participants::read_server_ca(pki)?;
-        let caller = |participant| Caller::new(participant, &server_ca, protocol).map(Arc::new);
-        let callers = participants.iter().map(caller).collect::<Result<_, _>>()?;
-        Ok(Clients {
-            participants: Arc::new(participants),
-            callers,
-            targets,
-        })
     }
 }
 

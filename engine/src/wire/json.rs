@@ -35,13 +35,10 @@ use super::protobuf::{KeyFields, write_key};
 use crate::domain::REPORT_TYPES;
 use crate::limits;
 
-pub use write::write_segment;
+pub use write::{SEPARATOR, write_segment};
 
 /// What precedes the first segment of a JSON batch.
 pub const OPENING: &[u8] = br#"{"keys":["#;
-
-/// What stands between two segments that are not empty.
-pub const SEPARATOR: &[u8] = b",";
 
 /// What follows the last segment of a JSON batch.
 pub const CLOSING: &[u8] = b"]}";

@@ -354,9 +354,11 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn remember_number(&mut self, number: u8) {
+    fn remember_batch(&mut self, batch: Batch) {
         let file = &mut self.own().file;
-        file.number = file.number.max(number);
+        if batch.number > file.number() {
+            file.batch = Some(batch);
+        }
     }
 
     /// The rows of a download batch: of the own memory, as far as that goes, else read now.
@@ -383,7 +385,7 @@ impl<'a> Step<'a> {
 
     /// Participants can fetch a download batch from here.
     fn serve(&mut self, batch: Batch) {
-        self.remember_number(batch.number);
+        self.remember_batch(batch);
         let content = self.content(batch);
         let (epoch, own) = (self.state.database.epoch, 1 << self.name);
         let seen = &mut self.state.seen;
@@ -417,14 +419,14 @@ impl<'a> Step<'a> {
             first_number,
             ..
         } = database.clone();
-        let (number, sent_number) = (file.number, file.sent_number);
+        let (batch, sent_number) = (file.batch, file.sent_number);
         *self.own() = Gateway {
             is_connected: true,
             log,
             epoch,
             first_number,
             file: StateFile {
-                number,
+                batch,
                 sent_number,
                 ..StateFile::default()
             },
@@ -447,6 +449,12 @@ impl<'a> Step<'a> {
             true => database.has_row(&file.log, self.rules()),
             false => database.log.len() >= file.log.len(),
         };
-        has_row && newest >= file.number
+        let has_batch = match file.batch {
+            Some(batch) if self.rules().has(Rule::FileHasBatch) => {
+                database.batches.contains(&batch)
+            }
+            _ => newest >= file.number(),
+        };
+        has_row && has_batch
     }
 }

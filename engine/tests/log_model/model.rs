@@ -302,7 +302,7 @@ impl Protocol {
     fn recover(&self, state: &mut State) {
         let newest = state.database.batches.last().map(|batch| batch.number);
         let files = state.gateways.iter().map(|gateway| &gateway.file);
-        let remembered = files.map(|file| file.number.max(file.sent_number));
+        let remembered = files.map(|file| file.number().max(file.sent_number));
         let skipped = match self.rules.has(Rule::RecoveredSkips) {
             true => remembered.max(),
             false => None,

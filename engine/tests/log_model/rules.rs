@@ -30,6 +30,8 @@ pub(crate) enum Rule {
     StateFile,
     /// The file has the digest of the newest row. Without: its position only.
     FileHasDigest,
+    /// The file has the digest of the newest download batch. Without: its number only.
+    FileHasBatch,
     /// The file is written before an upload is answered. Without: when the log is followed next.
     FileBeforeAnswer,
     /// The number of a download batch is in the file before the cut is sent. Without: once it is cut.
@@ -52,7 +54,7 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::PrimaryKey,
         Self::JudgeAgain,
         Self::LookForOwnRow,
@@ -65,6 +67,7 @@ impl Rule {
         Self::Stop,
         Self::StateFile,
         Self::FileHasDigest,
+        Self::FileHasBatch,
         Self::FileBeforeAnswer,
         Self::FileBeforeCut,
         Self::FenceToken,
@@ -84,6 +87,7 @@ impl Rule {
             Self::LockOnTail => "races",
             Self::FenceToken => "leases",
             Self::FileHasDigest => "the log goes back",
+            Self::FileHasBatch => "a batch goes back",
             Self::FileBeforeCut | Self::FenceHolder | Self::CutChecksEpoch => "numbers go back",
             Self::CommitChecksRow
             | Self::FollowChecks

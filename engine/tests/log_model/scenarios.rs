@@ -96,6 +96,24 @@ const CUT: &[Action] = &[
     Action::Cut(0),
 ];
 
+/// Two uploads are stored, the second not answered yet, and a download batch of both is served: by
+/// a gateway that then crashes.
+const SERVED: &[Action] = &[
+    Action::Send(1, 1),
+    Action::Judge(1),
+    Action::Execute(1),
+    Action::Follow(0),
+    Action::Send(0, 0),
+    Action::Judge(0),
+    Action::Execute(0),
+    Action::Receive(1),
+    Action::Follow(1),
+    Action::TakeLease(1),
+    Action::Cut(1),
+    Action::Serve(1),
+    Action::Crash(1),
+];
+
 /// The same, but with a part of it behind it.
 const fn begun(scenario: Scenario, begun: &'static [Action]) -> Scenario {
     Scenario { begun, ..scenario }
@@ -112,6 +130,16 @@ pub(crate) fn short() -> Vec<Scenario> {
         begun(
             pinned(scenario("numbers go back", 2, &[A, C], true, [0, 0, 0, 1])),
             CUT,
+        ),
+        begun(
+            pinned(scenario(
+                "a batch goes back",
+                2,
+                &[A, C],
+                true,
+                [1, 0, 0, 1],
+            )),
+            SERVED,
         ),
     ]
 }

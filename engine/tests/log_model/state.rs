@@ -152,10 +152,16 @@ pub(crate) struct StateFile {
     pub(crate) epoch: u8,
     /// Stands for the newest position and the digest there.
     pub(crate) log: Log,
-    /// The highest number of a download batch that the database had.
-    pub(crate) number: u8,
+    /// The newest download batch that the database had: its number and its digest.
+    pub(crate) batch: Option<Batch>,
     /// The highest number that was sent to be cut, whether it was or not.
     pub(crate) sent_number: u8,
+}
+
+impl StateFile {
+    pub(crate) fn number(&self) -> u8 {
+        self.batch.map_or(0, |batch| batch.number)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

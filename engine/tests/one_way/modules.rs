@@ -65,6 +65,9 @@ impl Crate {
         files: Files<'_>,
     ) {
         let items: Vec<_> = items.iter().filter(|item| is_compiled(item)).collect();
+        // A file that another crate has as well is judged there.
+        let is_borrowed =
+            |inner: &syn::ItemMod| inner.attrs.iter().any(|a| a.path().is_ident("path"));
         let mods = items.iter().filter_map(|item| match item {
             syn::Item::Mod(inner) => Some(inner),
             _ => None,
@@ -77,6 +80,10 @@ impl Crate {
             let name = inner.ident.to_string();
             let path = [module.as_slice(), std::slice::from_ref(&name)].concat();
             found.defined.insert(name.clone());
+            if is_borrowed(inner) {
+                self.read_items(path, vec![name], &[], children, files);
+                continue;
+            }
             match &inner.content {
                 Some((_, items)) => {
                     self.read_items(path, file.clone(), items, &children.join(&name), files);

@@ -22,7 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
-use super::{ConnectionArgs, beside_this_program, parse_targets};
+use super::connection::{ConnectionArgs, beside_this_program, check_program, parse_targets};
 
 /// Participants of a private gateway that has more than `efgs init` makes by itself: the European
 /// Union and its neighbours, 60 in all, the headroom of sizing §1.
@@ -119,7 +119,7 @@ impl MeasuringArgs {
             Some(path) => path.clone(),
             None => beside_this_program()?,
         };
-        super::check_program(&program)?;
+        check_program(&program)?;
         let names = &SIXTY[..participants.clamp(1, SIXTY.len())];
         let names = if participants <= PARTICIPANTS_DEFAULT {
             &[]
@@ -374,7 +374,7 @@ pub(super) struct FindLimitArgs {
     /// Share of the uploads that may end otherwise than with 201.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     errors_max: f64,
-    /// Uploads per second of the first step.
+    /// Uploads a second of the first step.
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     start: f64,
     /// Length of a step, in seconds.
@@ -480,7 +480,7 @@ async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyho
     }
     ensure!(
         number > 0,
-        "--start must be between 0.1 and 100000 uploads per second"
+        "--start must be between 0.1 and 100000 uploads a second"
     );
     conclude(experiment, Some(search.knee(options)))
 }

@@ -171,7 +171,10 @@ mod tests {
         let delays: Vec<_> = (0..8)
             .map(|_| delay_before_retry(&broken(), &mut backoff).unwrap())
             .collect();
-        assert_eq!(delays[..3], [50, 100, 200].map(Duration::from_millis));
+        // The library doubles in floating point.
+        let millis = |delay: &Duration| (delay.as_secs_f64() * 1000.0).round();
+        let shown: Vec<_> = delays.iter().map(millis).collect();
+        assert_eq!(shown[..3], [50.0, 100.0, 200.0], "{delays:?}");
         assert_eq!(delays[7], BACKOFF_MAX);
     }
 }

@@ -151,10 +151,10 @@ numbers! {
             limits::BATCHES_IN_FLIGHT_MAX as f64,
             "the gateway's default; beyond it the answer is 503 with Retry-After",
         ),
-        "[upload] batches_in_flight_max";
+        "the setting batches_in_flight_max of uploads";
     bytes_in_flight_max: "bytes", SOME,
         Origin::Fixed(limits::BYTES_IN_FLIGHT_MAX as f64, "the gateway's default"),
-        "[upload] bytes_in_flight_max";
+        "the setting bytes_in_flight_max of uploads";
     in_flight_copies: "times", SOME,
         Origin::Fixed(
             5.0,

@@ -1,6 +1,6 @@
 //! Bounds on what is read, checked before anything is.
 
-use super::{
+use super::value::{
     CONSTRUCTED, END_OF_CONTENTS, Header, LONG_NUMBER, NotBer, identifier, read_header, split,
 };
 
@@ -298,7 +298,7 @@ mod tests {
         #[test]
         fn survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if check(&bytes, &BOUNDS, Types::Any).is_ok() {
-                let _der = super::super::to_der(&bytes);
+                let _der = crate::pki::ber::to_der(&bytes);
             }
         }
     }

@@ -1,9 +1,9 @@
 //! From BER to DER.
 
-use super::identifier::{OCTET_STRING, OCTET_STRING_IN_SEGMENTS, SET};
-use super::{END_OF_CONTENTS, Header, NotBer, contents, read_header, split};
+use super::value::identifier::{OCTET_STRING, OCTET_STRING_IN_SEGMENTS, SET};
+use super::value::{END_OF_CONTENTS, Header, NotBer, contents, read_header, split};
 
-/// The DER of one BER value that passed [`super::check()`]: definite shortest lengths, OCTET STRINGs in one
+/// The DER of one BER value that passed [`super::check::check()`]: definite shortest lengths, OCTET STRINGs in one
 /// piece, sets in order.
 ///
 /// Values of a type that needs more than that (a BOOLEAN other than 0xff) are left as they are.
@@ -26,7 +26,7 @@ pub(in crate::pki) fn set_of(mut members: Vec<Vec<u8>>) -> Vec<u8> {
 }
 
 /// Appends the DER of the first value of `bytes`; gives what follows it. Recursion is bounded by
-/// the depth that [`super::check()`] let pass.
+/// the depth that [`super::check::check()`] let pass.
 fn push_der<'a>(der: &mut Vec<u8>, bytes: &'a [u8]) -> Result<&'a [u8], NotBer> {
     let (header, rest) = read_header(bytes)?;
     if !header.constructed {

@@ -4,9 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
-use super::SEPARATOR;
 use crate::domain::REPORT_TYPES;
 use crate::wire::protobuf::{KeyFields, KeyMessages, read_key};
+
+/// What stands between two segments that are not empty.
+pub const SEPARATOR: &[u8] = b",";
 
 /// Appends the keys of an encoded protobuf segment as JSON objects joined with commas, all eight
 /// members always (wire §6.1). Nothing for a segment without keys.
