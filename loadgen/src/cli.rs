@@ -1,7 +1,7 @@
 //! Arguments, and what they mean.
 
+mod connection;
 mod load;
-mod place;
 mod plan;
 mod report;
 
@@ -24,7 +24,7 @@ use loadgen::scenario::Scenario;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
 
-use place::{DatabaseArg, Place, beside_this_program, check_program};
+use connection::{ConnectionArgs, DatabaseArg, beside_this_program, check_program};
 
 /// Synthetic participants for the gateway: load, end-to-end verification, and a demonstration.
 #[derive(Debug, Parser)]
@@ -105,7 +105,7 @@ const DEMO_EXAMPLES: &str = "Examples:
 
 /// How much, and which keys.
 #[derive(Debug, Args)]
-struct Volume {
+struct VolumeArgs {
     /// Profile: planning-2020, peak-2022, worst-day, smoke, or one of your own file
     /// [default: planning-2020].
     #[arg(long, value_name = "NAME")]
@@ -127,9 +127,9 @@ struct Volume {
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
-    place: Place,
+    connection: ConnectionArgs,
     #[command(flatten)]
-    volume: Volume,
+    volume: VolumeArgs,
     /// Write what was sent and answered to this file, for `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -141,13 +141,13 @@ struct RunArgs {
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["profile", "keys", "connections"])]
     scenario: Option<String>,
     #[command(flatten)]
-    measuring: load::Measuring,
+    measuring: load::MeasuringArgs,
 }
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
     #[command(flatten)]
-    place: Place,
+    connection: ConnectionArgs,
     /// What was sent, as `loadgen run` recorded it; may be repeated. Without it the audit alone
     /// decides.
     #[arg(long, value_name = "FILE")]
@@ -176,7 +176,7 @@ struct DemoArgs {
     #[arg(long, value_enum, default_value_t = DatabaseArg::Sqlite)]
     database: DatabaseArg,
     #[command(flatten)]
-    volume: Volume,
+    volume: VolumeArgs,
 }
 
 impl Cli {
@@ -195,12 +195,12 @@ impl Cli {
 
 impl RunArgs {
     async fn run(self) -> anyhow::Result<bool> {
-        let config = self.place.config()?;
+        let config = self.connection.config()?;
         if let Some(name) = &self.scenario {
-            let (measuring, place) = (&self.measuring, &self.place);
+            let (measuring, connection) = (&self.measuring, &self.connection);
             let record = self.record.or_else(|| config.record.clone());
             let seed = self.volume.seed;
-            return load::run_scenario(name, measuring, place, &config, seed, record).await;
+            return load::run_scenario(name, measuring, connection, &config, seed, record).await;
         }
         ensure!(
             !self.measuring.is_wanted(),
@@ -210,24 +210,24 @@ impl RunArgs {
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        let scene = self.place.scene(&config)?;
+        let clients = self.connection.clients(&config)?;
         let volume = self.volume.or(&config);
         let profiles = volume.profiles()?;
         let profile = volume.profile(&profiles)?;
-        let participants = Arc::clone(&scene.participants);
+        let participants = Arc::clone(&clients.participants);
         let (workload, uploads) =
             steps::prepare(participants, &profiles, &profile, volume.seed()).await?;
         let record = self.record.or(config.record).map(|path| {
             RecordWriter::create(&path, &profile.name, workload.seed, &workload.countries)
         });
         let options = RunOptions {
-            targets: scene.targets,
+            targets: clients.targets,
             connections: volume.connections()?,
-            timeout: Duration::from_secs(self.place.timeout_seconds),
+            timeout: Duration::from_secs(self.connection.timeout_seconds),
             retry_for: Duration::from_secs(self.retry_seconds),
         };
         let record = record.transpose()?;
-        let report = send_prepared(&scene.callers, uploads, &options, record).await?;
+        let report = send_prepared(&clients.callers, uploads, &options, record).await?;
         writeln!(
             stdout(),
             "{}, seed {}\n{report}",
@@ -240,8 +240,8 @@ impl RunArgs {
 
 impl VerifyArgs {
     async fn run(self) -> anyhow::Result<bool> {
-        let config = self.place.config()?;
-        let scene = self.place.scene(&config)?;
+        let config = self.connection.config()?;
+        let clients = self.connection.clients(&config)?;
         let mut paths = self.record;
         if paths.is_empty() {
             paths.extend(config.record.clone());
@@ -259,19 +259,19 @@ impl VerifyArgs {
         };
         let anchor = match self.trust_anchor {
             Some(path) => path,
-            None => self.place.pki(&config)?.join("trust-anchor.pem"),
+            None => self.connection.pki(&config)?.join("trust-anchor.pem"),
         };
         let anchor = participants::read_trust_anchor(&anchor)?;
         let options = VerifyOptions {
-            targets: scene.targets,
+            targets: clients.targets,
             day,
-            timeout: Duration::from_secs(self.place.timeout_seconds),
+            timeout: Duration::from_secs(self.connection.timeout_seconds),
             patience: Duration::from_secs(self.patience_seconds),
             ignore_unknown: self.ignore_unknown,
         };
         let verdict = steps::download(
-            &scene.callers,
-            scene.participants,
+            &clients.callers,
+            clients.participants,
             records,
             &anchor,
             &options,
@@ -305,7 +305,7 @@ impl DemoArgs {
     }
 }
 
-impl Volume {
+impl VolumeArgs {
     /// What is not given comes from the file.
     fn or(self, config: &Config) -> Self {
         Self {

@@ -16,7 +16,7 @@
 //! | [`plan`] | capacity plans from volumes and unit costs |
 //! | [`report`] | what runs measured, as one page with plots |
 //! | [`quantity`] | numbers with units, for people |
-//! | [`verify`] | downloads as every participant, and judges |
+//! | [`verify`] | downloads as every participant, and checks |
 //! | [`steps`] | prepare, upload, download, each with its progress bar |
 //! | [`config`] | settings from a file |
 //! | [`progress`] | bars on a terminal |

@@ -53,7 +53,7 @@ pub async fn prepare(
     Ok(preparing.await??)
 }
 
-/// Downloads as every participant and judges: by the audit and the trust anchor, and by the records
+/// Downloads as every participant and checks: by the audit and the trust anchor, and by the records
 /// if there are any.
 ///
 /// # Errors

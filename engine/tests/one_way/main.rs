@@ -95,6 +95,15 @@ struct Rule {
     offence: (&'static str, &'static str),
 }
 
+/// All sources but those of the benches.
+const ALL: &[&str] = &[
+    "engine/src",
+    "api/src",
+    "loadgen/src",
+    "loadgen/client/src",
+    "loadgen/testkit/src",
+];
+
 const RULES: &[Rule] = &[
     Rule {
         within: &["engine/src"],
@@ -172,7 +181,7 @@ const RULES: &[Rule] = &[
         ),
     },
     Rule {
-        within: &["engine/src", "api/src", "loadgen/src"],
+        within: ALL,
         except: &["engine/src/clock.rs"],
         texts: &["SystemTime::now"],
         why: "time enters through Clock",
@@ -182,7 +191,7 @@ const RULES: &[Rule] = &[
         ),
     },
     Rule {
-        within: &["engine/src", "api/src", "loadgen/src"],
+        within: ALL,
         // The driver calls the taking of a row's values so.
         except: &["engine/src/database/mysql.rs"],
         texts: &["unwrap()"],
@@ -190,7 +199,7 @@ const RULES: &[Rule] = &[
         offence: ("loadgen/src/run.rs", "    value.unwrap()"),
     },
     Rule {
-        within: &["engine/src", "api/src", "loadgen/src"],
+        within: ALL,
         except: &[],
         texts: &["unbounded(", "unbounded_channel("],
         why: "every queue has a bound",
@@ -234,10 +243,7 @@ fn has_word(code: &str, text: &str) -> bool {
 }
 
 fn everything() -> Vec<Source> {
-    ["engine/src", "api/src", "loadgen/src"]
-        .into_iter()
-        .flat_map(sources)
-        .collect()
+    ALL.iter().copied().flat_map(sources).collect()
 }
 
 fn assert_none(offences: &[String]) {
@@ -290,9 +296,23 @@ const STRANGERS: &[(&str, &[&str])] = &[
             "tower",
             "futures",
             "rustls",
+            "loadgen",
+            "testkit",
         ],
     ),
-    ("api", &["mysql", "rusqlite", "rayon", "quick-protobuf"]),
+    (
+        "api",
+        &[
+            "mysql",
+            "rusqlite",
+            "rayon",
+            "quick-protobuf",
+            // What tests are made with is no part of the program.
+            "loadgen",
+            "testkit",
+            "efgs-client",
+        ],
+    ),
 ];
 
 /// Names of the packages in `[dependencies]`.

@@ -54,7 +54,7 @@ impl Connection {
         }
     }
 
-    /// Makes it trickle: so many bytes a second of a body, in both directions, with small buffers
+    /// Makes it trickle: so many bytes per second of a body, in both directions, with small buffers
     /// in the kernel. The longest wait for an answer grows by the time that takes.
     #[must_use]
     pub const fn trickling(mut self, bytes_per_second: Option<NonZeroU32>) -> Self {

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Pieces a second of a body that trickles.
+/// Pieces per second of a body that trickles.
 const PIECES_A_SECOND: u32 = 10;
 
 /// A request's body: whole at once, or piece by piece.

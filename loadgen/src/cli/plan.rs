@@ -14,7 +14,7 @@ use loadgen::plan::{Plan, html, read_costs, text};
 use loadgen::profiles::Profiles;
 use loadgen::results::Results;
 
-use super::place::{DatabaseArg, beside_this_program};
+use super::connection::{DatabaseArg, beside_this_program};
 
 pub(super) const EXAMPLES: &str = "Examples:
   loadgen plan --profile worst-day

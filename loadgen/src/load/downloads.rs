@@ -186,7 +186,7 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
     [(ACCEPT, accept)].into_iter().chain(tag).collect()
 }
 
-/// Counts keys without reading them: what they are is for `loadgen verify` to judge.
+/// Counts keys without reading them: what they are is for `loadgen verify` to check.
 fn count_keys(body: &[u8]) -> u64 {
     let messages = protocol::messages(body).map_while(Result::ok);
     messages.fold(0, |count, _| count + 1)

@@ -21,6 +21,7 @@ mod stream;
 mod tally;
 mod tasks;
 mod uploads;
+mod volume;
 mod watch;
 
 pub use self::error::LoadError;

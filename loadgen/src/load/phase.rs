@@ -14,13 +14,12 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::error::LoadError;
 use super::experiment::Experiment;
-use super::making::{
-    Maker, Original, Plan, STREAMS_MAX, Stock, UPLOADS_MAX, memory_bytes, senders, take_ahead,
-};
+use super::making::{Maker, Original, Plan, STREAMS_MAX, Stock, UPLOADS_MAX, senders, take_ahead};
 use super::queue::RequestQueue;
 use super::stream::RunningStream;
 use super::tally::{StreamTally, lock};
 use super::tasks::{Prepared, Tasks};
+use super::volume::{due_keys, needed_bytes, offered};
 use super::watch::Scraper;
 
 use crate::client::{ClientError, Connection};
@@ -447,78 +446,9 @@ impl Experiment {
     }
 }
 
-/// Memory that all uploads of a phase take, as far as they are bounded.
-fn needed_bytes(phase: &Phase) -> u64 {
-    let needs = |stream: &Stream| match (&stream.does, stream.arrivals) {
-        (
-            Operation::Upload {
-                keys: Some(keys),
-                upload_keys,
-                ..
-            },
-            _,
-        ) => memory_bytes(*keys, *upload_keys),
-        (
-            Operation::Upload { upload_keys, .. },
-            Arrivals::Poisson(rate) | Arrivals::Fixed(rate),
-        ) => {
-            // A timetable at random may have a few more than its mean.
-            let uploads = rate.per_second * phase.seconds.unwrap_or(0.0) * 1.1;
-            let keys = uploads * f64::from(*upload_keys);
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a positive estimate; what is too large saturates"
-            )]
-            memory_bytes(keys.ceil() as u64, *upload_keys)
-        }
-        _ => 0,
-    };
-    phase.streams.iter().map(needs).sum()
-}
-
 fn clear(streams: &[Arc<RunningStream>], which: impl Fn(&RunningStream) -> bool) {
     let chosen = streams.iter().filter(|running| which(running));
     chosen.for_each(|running| running.clear());
-}
-
-/// What the timetables of a phase ask for.
-#[derive(Default)]
-struct Offered {
-    uploads_per_second: Option<f64>,
-    keys_per_second: Option<f64>,
-}
-
-fn offered(phase: &Phase) -> Offered {
-    let mut offered = Offered::default();
-    for stream in &phase.streams {
-        if let (
-            Operation::Upload { upload_keys, .. },
-            Arrivals::Poisson(rate) | Arrivals::Fixed(rate),
-        ) = (&stream.does, stream.arrivals)
-        {
-            *offered.uploads_per_second.get_or_insert(0.0) += rate.per_second;
-            *offered.keys_per_second.get_or_insert(0.0) +=
-                rate.per_second * f64::from(*upload_keys);
-        }
-    }
-    offered
-}
-
-/// Keys that a phase uploads, for its progress bar; 0 when that is not known.
-fn due_keys(phase: &Phase) -> u64 {
-    let keys = phase.streams.iter().map(|stream| match stream.does {
-        Operation::Upload { keys, .. } => keys.unwrap_or(0),
-        _ => 0,
-    });
-    let counted: u64 = keys.sum();
-    let timed = phase.seconds.unwrap_or(0.0) * offered(phase).keys_per_second.unwrap_or(0.0);
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a positive estimate; what is too large saturates"
-    )]
-    counted.max(timed as u64)
 }
 
 /// Connects before the clock starts: handshakes are no part of what is measured. A participant of

@@ -70,12 +70,12 @@ pub async fn send_prepared(
     let participants = Participants::of(callers);
     let mut experiment = Experiment::new(participants, load_options(options))?.with_record(record);
     let stock = stock(&experiment, uploads);
-    let participants = senders(&stock).len();
+    let sender_count = senders(&stock).len();
     let summary = experiment.run(&phase, vec![Some(stock)]).await?;
     let unexpected = experiment.unexpected_responses();
     experiment.finish(None)?;
     Ok(RunReport::new(
-        participants,
+        sender_count,
         upload_count,
         &summary,
         unexpected,

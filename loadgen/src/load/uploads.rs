@@ -58,14 +58,14 @@ async fn send(running: &RunningStream, connection: &mut Connection, ready: Ready
     } else {
         running.refused(last.status);
     }
-    judge(running, last, is_repeat);
+    check_status(running, last, is_repeat);
     if let Some(record) = running.record.as_ref().filter(|_| !is_repeat) {
         // It ends when the record cannot be written, and then so does the run.
         record.send((upload, outcome)).await.ok();
     }
 }
 
-fn judge(running: &RunningStream, last: &Attempt, is_repeat: bool) {
+fn check_status(running: &RunningStream, last: &Attempt, is_repeat: bool) {
     let wanted = if is_repeat { DUPLICATE } else { 201 };
     if last.status == Some(wanted) || running.expects(last.status) {
         return;

@@ -94,7 +94,7 @@ pub struct Times {
     pub burst_drained_s: f64,
     /// A whole day's keys at once, stored.
     pub whole_day_s: f64,
-    /// Keys stored a second, at the most.
+    /// Keys stored per second, at the most.
     pub keys_per_second_max: f64,
     /// An upload into an idle gateway, median.
     pub upload_p50_ms: f64,

@@ -21,7 +21,7 @@ pub fn page(plan: &Plan) -> String {
 
 fn introduction(page: &mut Page, plan: &Plan) {
     page.text(&format!(
-        "For an EFGS gateway that takes {} diagnosis keys a day from {} participants and delivers \
+        "For an EFGS gateway that takes {} diagnosis keys per day from {} participants and delivers \
          each to all others. The plan answers what to buy, how long the hourly burst takes, and what \
          gives first when more comes.",
         scaled(plan.load.keys_per_day),

@@ -2,8 +2,8 @@
 //! takes, and what gives first.
 //!
 //! The model is arithmetic that an operator can check by hand. Work is demand divided into
-//! resources; a resource saturates when demand reaches capacity. Costs are linear: so much a key,
-//! so much an upload, so much a byte. What that leaves out: several gateways lose some work to
+//! resources; a resource saturates when demand reaches capacity. Costs are linear: so much per key,
+//! so much per upload, so much per byte. What that leaves out: several gateways lose some work to
 //! races for the end of the log, and processors of machines that were not measured. `--measure` on
 //! the machines to be bought, and `--check` with the results of a run on them, answer both.
 //!

@@ -113,13 +113,13 @@ impl Model<'_> {
         self.database_cpu_s() / self.a.ingest_within_s
     }
 
-    /// Bytes a second into and out of the gateways, in the burst.
+    /// Bytes per second into and out of the gateways, in the burst.
     fn network(&self) -> (f64, f64) {
         let into = self.load.burst_bytes_in / self.a.ingest_within_s;
         (into, self.load.burst_bytes_out / self.a.deliver_within_s)
     }
 
-    /// Bytes a second that the database writes, in the burst.
+    /// Bytes per second that the database writes, in the burst.
     fn disk_writes(&self) -> f64 {
         self.load.burst_keys * self.a.written_bytes_per_key / self.a.ingest_within_s
     }

@@ -74,8 +74,8 @@ pub fn first_to_give(plan: &Plan) -> String {
 pub(super) fn load_rows(plan: &Plan) -> Vec<(&'static str, String)> {
     let load = &plan.load;
     vec![
-        ("keys a day", scaled(load.keys_per_day)),
-        ("keys a second, mean", digits(load.keys_per_second_mean)),
+        ("keys per day", scaled(load.keys_per_day)),
+        ("keys per second, mean", digits(load.keys_per_second_mean)),
         (
             "hourly burst",
             format!(

@@ -36,7 +36,7 @@ impl Plots<'_> {
         self.storage();
     }
 
-    /// One line a run.
+    /// One line per run.
     fn compare(&mut self, y: &Axis, caption: &str, of: impl Fn(&Results) -> curves::Points) {
         let drawn: Vec<_> = self
             .runs
@@ -142,7 +142,7 @@ impl Plots<'_> {
         );
     }
 
-    /// One run: a line a process. Several: a drawing a process, a line a run.
+    /// One run: one line per process. Several: one drawing per process, one line per run.
     fn by_process(&mut self, y: &Axis, what: &str, of: fn(&Results, &str) -> curves::Points) {
         if let [run] = self.runs {
             let drawn = PROCESSES.map(|process| Line {

@@ -38,7 +38,7 @@ pub struct Counts {
     pub uploads: u64,
     /// Their keys.
     pub upload_keys: u64,
-    /// Downloads answered with 200, one a batch.
+    /// Downloads answered with 200, one per batch.
     pub downloads: u64,
     /// Their keys.
     pub download_keys: u64,

@@ -30,13 +30,13 @@ pub struct Figures {
     pub uploads: u64,
     /// Their keys.
     pub upload_keys: u64,
-    /// Keys stored a second.
+    /// Keys stored per second.
     pub upload_keys_per_second: f64,
-    /// Downloads answered with 200, one a batch.
+    /// Downloads answered with 200, one per batch.
     pub downloads: u64,
     /// Their keys.
     pub download_keys: u64,
-    /// Keys delivered a second.
+    /// Keys delivered per second.
     pub download_keys_per_second: f64,
     /// Bytes of the bodies sent.
     pub bytes_sent: u64,
@@ -71,10 +71,10 @@ pub struct PhaseSummary {
     pub name: String,
     /// When it began.
     pub begins_at: f64,
-    /// Uploads a second that its timetable asks for; absent when it has none (closed).
+    /// Uploads per second that its timetable asks for; absent when it has none (closed).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered_uploads_per_second: Option<f64>,
-    /// Keys a second that its timetable asks for; absent when it has none (closed).
+    /// Keys per second that its timetable asks for; absent when it has none (closed).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered_keys_per_second: Option<f64>,
     /// All streams together.
@@ -103,9 +103,9 @@ pub struct PhaseSummary {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnCost {
-    /// Making and signing, nanoseconds a key.
+    /// Making and signing, nanoseconds per key.
     pub signing_ns_per_key: f64,
-    /// Sending and receiving, nanoseconds a key (uploaded or delivered).
+    /// Sending and receiving, nanoseconds per key (uploaded or delivered).
     pub sending_ns_per_key: f64,
     /// Time that making and signing ahead of the clock took, in seconds.
     pub ahead_seconds: f64,

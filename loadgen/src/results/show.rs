@@ -1,4 +1,4 @@
-//! Results for people: a few lines a phase.
+//! Results for people: a few lines per phase.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,7 +49,7 @@ impl fmt::Display for PhaseSummary {
             let each = real(bytes) / real(stored_keys.max(&1).to_owned());
             writeln!(
                 f,
-                "  disk        {:.0} MiB, {each:.0} bytes a key",
+                "  disk        {:.0} MiB, {each:.0} bytes per key",
                 real(bytes) / MIB
             )?;
         }
@@ -150,8 +150,8 @@ impl fmt::Display for Summary {
         let own = &self.loadgen;
         write!(
             f,
-            "loadgen itself: {:.0} ns a key to make and sign ({:.1} s ahead of the clock), \
-             {:.0} ns a key to send and receive",
+            "loadgen itself: {:.0} ns per key to make and sign ({:.1} s ahead of the clock), \
+             {:.0} ns per key to send and receive",
             own.signing_ns_per_key, own.ahead_seconds, own.sending_ns_per_key
         )?;
         if let Some(knee) = &self.knee {

@@ -37,7 +37,7 @@ pub struct Stream {
     pub skip: usize,
     /// Connections of each participant, each with one request in flight.
     pub connections: usize,
-    /// Bytes a second of a connection that trickles; 0 for one that does not.
+    /// Bytes per second of a connection that trickles; 0 for one that does not.
     pub bytes_per_second: u32,
     /// How long a request is tried again after "not now" and broken connections, in seconds.
     pub retry_seconds: f64,
@@ -82,7 +82,7 @@ pub enum Arrivals {
 /// How many requests become due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Requests a second of all participants together, on average.
+    /// Requests per second of all participants together, on average.
     pub per_second: f64,
     /// How they bunch.
     pub burst: Option<Burst>,

@@ -2,14 +2,14 @@
 //! keys, on any machine, in any order of asking.
 //!
 //! A person shares the keys of the last 14 days (sizing §1), each from midnight to midnight.
-//! Half of the people visited up to three countries, half four to fourteen: 60 bytes a key on
+//! Half of the people visited up to three countries, half four to fourteen: 60 bytes per key on
 //! average, as sizing §1 assumes.
 
 use engine::domain::{Country, Day};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Keys that one person shares: one a day.
+/// Keys that one person shares: one per day.
 pub const KEYS_A_PERSON: u32 = 14;
 
 /// Bytes that one key takes in a body, on average.

@@ -1,4 +1,4 @@
-//! Batch signatures, judged by OpenSSL and by the verifier of this package.
+//! Batch signatures, checked by OpenSSL and by the verifier of this package.
 
 use std::fs;
 use std::path::Path;

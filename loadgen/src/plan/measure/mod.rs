@@ -7,8 +7,11 @@
 //! which tell what an upload costs from what a key costs; full uploads one at a time, for latency;
 //! everybody downloads everything, and once more to verify it; a restart with all keys stored.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod error;
+mod test_bed;
+
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,24 +19,24 @@ use engine::clock::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
-use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+pub use self::error::MeasureError;
+use self::test_bed::TestBed;
+use super::costs::{CostSource, DatabaseKind, UnitCosts};
 use super::definitions::Costs;
-use super::fetch::{FetchError, fetch};
+use super::fetch::fetch;
 use super::usage::{Usage, disk_bytes, metric, metrics};
-use crate::client::{Caller, ClientError, Protocol, SetupError, Target};
 use crate::demo::Database;
-use crate::load::{LoadError, RunOptions, RunReport, send_prepared};
-use crate::local::{Gateway, GatewayOptions, LocalError, MariaDb, initialise};
-use crate::participants::{self, Participant, ParticipantsError};
-use crate::profiles::{Distribution, Profile, ProfileError, Profiles};
+use crate::load::{RunOptions, RunReport, send_prepared};
+use crate::local::MariaDb;
+use crate::participants;
+use crate::profiles::{Distribution, Profile, Profiles};
 use crate::quantity;
-use crate::record::{Record, RecordError, RecordWriter};
+use crate::record::{Record, RecordWriter};
 use crate::results::Machine;
-use crate::steps::{self, StepError};
+use crate::steps;
 use crate::verify::{Verdict, VerifyOptions};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-const DATABASE_NAME: &str = "efgs";
 /// Keys in an upload of the many small ones: what such an upload costs is nearly all its own.
 const SMALL_UPLOAD_KEYS: u32 = 100;
 /// How many small uploads: enough processor time to be measured in hundredths of a second.
@@ -41,7 +44,7 @@ const SMALL_UPLOADS: u64 = 2_000;
 const FULL_UPLOAD_KEYS: u32 = 5_000;
 /// Full uploads one at a time.
 const SINGLE_UPLOADS: u64 = 100;
-/// Bytes a key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
+/// Bytes per key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
 /// of 16 bytes; parts grow by half when three quarters are taken, which leaves one half taken.
 const SET_BYTES_BY_CONSTRUCTION: f64 = 32.0;
 
@@ -54,50 +57,6 @@ pub struct MeasureOptions {
     pub database: Database,
     /// Keys in full uploads.
     pub keys: u64,
-}
-
-/// Why nothing could be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum MeasureError {
-    /// A server does not run.
-    #[error(transparent)]
-    Local(#[from] LocalError),
-    /// The folder has no participants.
-    #[error(transparent)]
-    Participants(#[from] ParticipantsError),
-    /// No client can be made.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The record cannot be kept.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// Uploads stopped.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// Uploads cannot be made, or downloads stopped.
-    #[error(transparent)]
-    Step(#[from] StepError),
-    /// A download failed.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// The profiles do not have what is needed.
-    #[error(transparent)]
-    Profile(#[from] ProfileError),
-    /// What is not measured is missing among the shipped costs.
-    #[error(transparent)]
-    Costs(#[from] CostsError),
-    /// The gateway's metrics cannot be read.
-    #[error("the gateway's metrics: {0}")]
-    Metrics(#[from] ClientError),
-    /// The temporary folder or the terminal fails.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// Not every key was stored and delivered, so that the figures mean nothing.
-    #[error("not every key was stored and delivered: {0}")]
-    Unclean(String),
-    /// SIGINT or SIGTERM; everything was cleaned up.
-    #[error("interrupted")]
-    Interrupted,
 }
 
 /// Measures on a multi-threaded runtime; says on `out` what it is at. The servers end and the
@@ -129,59 +88,16 @@ async fn experiment(
     )?;
     // In this order, so that the gateway ends before its database, and the folder goes last.
     let folder = tempfile::Builder::new().prefix("efgs-measure").tempdir()?;
-    let (database, ground) = block_in_place(|| Ground::start(options, folder.path()))?;
+    let (database, test_bed) =
+        block_in_place(|| TestBed::start(&options.efgs, options.database, folder.path()))?;
     let mut experiment = Experiment {
         database,
-        ground,
+        test_bed,
         costs: Costs::default(),
     };
     experiment.run(options, out).await?;
     let costs = UnitCosts::measured(experiment.source(options), experiment.costs);
     Ok(costs.or_shipped()?)
-}
-
-/// The gateway and who uses it.
-struct Ground {
-    folder: PathBuf,
-    gateway: Gateway,
-    participants: Arc<Vec<Participant>>,
-    callers: Vec<Arc<Caller>>,
-}
-
-impl Ground {
-    fn start(
-        options: &MeasureOptions,
-        folder: &Path,
-    ) -> Result<(Option<MariaDb>, Self), MeasureError> {
-        let database = match options.database {
-            Database::Mysql => Some(MariaDb::start(folder)?),
-            Database::Sqlite => None,
-        };
-        if let Some(database) = &database {
-            database.create_database(DATABASE_NAME)?;
-        }
-        let home = folder.join("efgs");
-        let url = database
-            .as_ref()
-            .map(|database| database.url(DATABASE_NAME));
-        initialise(&options.efgs, &home, url.as_deref())?;
-        let gateway = Gateway::start(GatewayOptions::new(&options.efgs, &home))?;
-        let participants = participants::read(&home.join("pki"))?;
-        let server_ca = participants::read_server_ca(&home.join("pki"))?;
-        let caller = |one| Caller::new(one, &server_ca, Protocol::Http1).map(Arc::new);
-        let callers = participants.iter().map(caller).collect::<Result<_, _>>()?;
-        let ground = Self {
-            folder: home,
-            gateway,
-            participants: Arc::new(participants),
-            callers,
-        };
-        Ok((database, ground))
-    }
-
-    fn target(&self) -> Target {
-        self.gateway.target()
-    }
 }
 
 /// Everything that is read before and after a step.
@@ -212,7 +128,7 @@ impl Reading {
 }
 
 struct Experiment {
-    ground: Ground,
+    test_bed: TestBed,
     database: Option<MariaDb>,
     costs: Costs,
 }
@@ -232,7 +148,7 @@ impl Experiment {
         options: &MeasureOptions,
         out: &mut (impl Write + Send),
     ) -> Result<(), MeasureError> {
-        let all = self.ground.participants.len();
+        let all = self.test_bed.participants.len();
         let volume = |name, keys, upload_keys, participants, seed| Volume {
             name,
             keys,
@@ -279,13 +195,16 @@ impl Experiment {
             clippy::cast_precision_loss,
             reason = "keys of a run are far below 2^53"
         )]
-        let stored = verdict.delivered as f64 / (self.ground.participants.len() as f64 - 1.0);
+        let stored = verdict.delivered as f64 / (self.test_bed.participants.len() as f64 - 1.0);
         self.costs.set_rebuild_ns_per_key =
             significant((restart_s - restart_empty_s).max(0.0) / stored * 1e9);
         // Started again, the gateway holds the set and no bundle yet. How full the set is depends on
         // how many keys there are: what it takes at its worst must be planned for.
         let set_bytes = (self.read().await?.gateway.rss_bytes - empty.gateway.rss_bytes) / stored;
-        writeln!(out, "  set of identities: {set_bytes:.1} bytes a key now\n")?;
+        writeln!(
+            out,
+            "  set of identities: {set_bytes:.1} bytes per key now\n"
+        )?;
         self.costs.set_bytes_per_key = significant(set_bytes.max(SET_BYTES_BY_CONSTRUCTION));
         Ok(())
     }
@@ -316,14 +235,14 @@ impl Experiment {
     }
 
     async fn read(&self) -> Result<Reading, MeasureError> {
-        let text = metrics(self.ground.gateway.operations()).await?;
+        let text = metrics(self.test_bed.gateway.operations()).await?;
         let usage = |process: Option<u32>| process.map_or_else(Usage::default, Usage::of);
         let files = match &self.database {
             Some(database) => database.folder().to_owned(),
-            None => self.ground.folder.clone(),
+            None => self.test_bed.folder.clone(),
         };
         Ok(Reading {
-            gateway: usage(self.ground.gateway.process_id()),
+            gateway: usage(self.test_bed.gateway.process_id()),
             database: usage(self.database.as_ref().and_then(MariaDb::process_id)),
             disk_bytes: disk_bytes(&files),
             commit_s: metric(&text, "efgs_commit_seconds_sum"),
@@ -333,9 +252,9 @@ impl Experiment {
 
     fn restart(&mut self) -> Result<f64, MeasureError> {
         block_in_place(|| {
-            self.ground.gateway.terminate()?;
+            self.test_bed.gateway.terminate()?;
             let begun = Instant::now();
-            self.ground.gateway.restart()?;
+            self.test_bed.gateway.restart()?;
             Ok(begun.elapsed().as_secs_f64())
         })
     }
@@ -352,21 +271,21 @@ impl Experiment {
             upload_keys: volume.upload_keys,
             distribution: Distribution::Even,
         };
-        let ground = &self.ground;
-        let participants = Arc::clone(&ground.participants);
+        let test_bed = &self.test_bed;
+        let participants = Arc::clone(&test_bed.participants);
         let profiles = Profiles::shipped()?;
         let (workload, uploads) =
             steps::prepare(participants, &profiles, &profile, volume.seed).await?;
-        let path = ground.folder.join(format!("{}.jsonl", volume.seed));
+        let path = test_bed.folder.join(format!("{}.jsonl", volume.seed));
         let record = RecordWriter::create(&path, volume.name, workload.seed, &workload.countries)?;
         let options = RunOptions {
-            targets: vec![ground.target()],
+            targets: vec![test_bed.target()],
             connections: 1,
             timeout: TIMEOUT,
             retry_for: TIMEOUT,
         };
         let before = self.read().await?;
-        let report = send_prepared(&ground.callers, uploads, &options, Some(record)).await?;
+        let report = send_prepared(&test_bed.callers, uploads, &options, Some(record)).await?;
         let used = self.read().await?.since(before);
         if report.keys_stored != volume.keys {
             return Err(MeasureError::Unclean(report.to_string()));
@@ -389,11 +308,11 @@ impl Experiment {
 
     /// Everybody downloads everything, once to warm the bundles up and once for the figure.
     async fn download(&mut self, out: &mut (impl Write + Send)) -> Result<(), MeasureError> {
-        let (target, day) = (self.ground.target(), SystemClock.now().day());
-        fetch(&self.ground.callers, &target, day).await?;
+        let (target, day) = (self.test_bed.target(), SystemClock.now().day());
+        fetch(&self.test_bed.callers, &target, day).await?;
         let before = self.read().await?;
         let begun = Instant::now();
-        let bytes = fetch(&self.ground.callers, &target, day).await?;
+        let bytes = fetch(&self.test_bed.callers, &target, day).await?;
         let took = begun.elapsed().as_secs_f64();
         let used = self.read().await?.since(before);
         #[allow(
@@ -418,18 +337,18 @@ impl Experiment {
     ) -> Result<Verdict, MeasureError> {
         let records: Result<Vec<_>, _> = records.iter().map(|path| Record::read(path)).collect();
         let options = VerifyOptions {
-            targets: vec![self.ground.target()],
+            targets: vec![self.test_bed.target()],
             day: SystemClock.now().day(),
             timeout: TIMEOUT,
             patience: TIMEOUT,
             ignore_unknown: false,
         };
-        let Ground {
+        let TestBed {
             folder,
             callers,
             participants,
             ..
-        } = &self.ground;
+        } = &self.test_bed;
         let anchor = participants::read_trust_anchor(&folder.join("pki/trust-anchor.pem"))?;
         let participants = Arc::clone(participants);
         let verdict = steps::download(callers, participants, records?, &anchor, &options).await?;

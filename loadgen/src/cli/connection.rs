@@ -11,7 +11,7 @@ use loadgen::participants::{self, Participant};
 
 /// Where the gateway and the participants are.
 #[derive(Debug, Args)]
-pub(super) struct Place {
+pub(super) struct ConnectionArgs {
     /// File with settings for everything below; what is given here wins.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -36,13 +36,13 @@ pub(super) enum DatabaseArg {
 }
 
 /// Participants and gateways, ready.
-pub(super) struct Scene {
+pub(super) struct Clients {
     pub(super) participants: Arc<Vec<Participant>>,
     pub(super) callers: Vec<Arc<Caller>>,
     pub(super) targets: Vec<Target>,
 }
 
-impl Place {
+impl ConnectionArgs {
     pub(super) fn config(&self) -> anyhow::Result<Config> {
         Ok(match &self.config {
             Some(path) => Config::read(path)?,
@@ -75,7 +75,7 @@ impl Place {
         }
     }
 
-    pub(super) fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
+    pub(super) fn clients(&self, config: &Config) -> anyhow::Result<Clients> {
         let pki = self.pki(config)?;
         let targets = parse_targets(&self.targets(config)?)?;
         let protocol = self.protocol();
@@ -83,7 +83,7 @@ impl Place {
         let server_ca = participants::read_server_ca(pki)?;
         let caller = |participant| Caller::new(participant, &server_ca, protocol).map(Arc::new);
         let callers = participants.iter().map(caller).collect::<Result<_, _>>()?;
-        Ok(Scene {
+        Ok(Clients {
             participants: Arc::new(participants),
             callers,
             targets,
