@@ -106,7 +106,12 @@ const REPORT_TYPE_MAX: i32 = REPORT_TYPES.len() as i32 - 1;
 pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, InvalidKey> {
     let starts = rolling_starts(now);
     for (index, key) in (0..).zip(batch.keys()) {
-        if let Err(rule) = check_key(key, &starts) {
+        if let Err(broken) = check_key(key, &starts) {
+            // Such a key lacks fields, and so breaks other rules as well.
+            let rule = match key.countries {
+                Countries::TooLong => KeyRule::CountriesLength,
+                Countries::Plain | Countries::NotPlain => broken,
+            };
             return Err(InvalidKey { index, rule });
         }
     }
@@ -139,10 +144,6 @@ fn rolling_starts(now: UnixMillis) -> RangeInclusive<u64> {
 fn check_key(key: &DecodedKey<'_>, starts: &RangeInclusive<u64>) -> Result<(), KeyRule> {
     let fields = &key.fields;
     let rule = |holds: bool, rule: KeyRule| if holds { Ok(()) } else { Err(rule) };
-    rule(
-        key.countries != Countries::TooLong,
-        KeyRule::CountriesLength,
-    )?;
     rule(!fields.key_data.is_empty(), KeyRule::KeyDataPresent)?;
     rule(fields.key_data.len() == 16, KeyRule::KeyDataLength)?;
     rule(
