@@ -82,7 +82,7 @@ perf-report: ## the same, with its report in perf-reports/
 	@$(MAKE) --no-print-directory perf REPORTS=perf-reports
 
 perf-counts: perf-tools ## the instruction counts alone, as CI does
-	cargo run --quiet --package efgs-benches --bin perf -- counts
+	cargo run --quiet --package efgs-perf -- counts
 
 perf-accept: perf-build ## move the baseline to what is measured now (REASON="…", to be committed with it)
 	@[ -n "$(REASON)" ] || { echo 'say why: make perf-accept REASON="…"' >&2; exit 1; }
@@ -95,7 +95,7 @@ perf-allocators: perf-build ## mimalloc against the system's allocator: ingest a
 	$(RELEASE)/perf suite --reports $(REPORTS) --without-counts --only none --system-allocator $(RELEASE)/efgs-system-allocator
 
 perf-build: perf-tools
-	cargo build --release --package efgs-api --package efgs-loadgen --package efgs-benches
+	cargo build --release --package efgs-api --package efgs-loadgen --package efgs-perf
 
 perf-tools:
 	@.ci/packages perf

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::deployment::{Deployment, run_in_threads, send_uploads};
+use crate::http::{Connection, EncodedRequest, Route};
 use anyhow::ensure;
 use benches::FULL;
-use benches::deployment::{Deployment, run_in_threads, send_uploads};
-use benches::http::{Connection, EncodedRequest, Route};
 
 use super::rates::{CONNECTIONS, ROUNDS, UPLOADS_PER_ROUND, keys_per_second, ratio_of};
 use crate::download;
