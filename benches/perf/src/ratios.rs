@@ -50,6 +50,7 @@ pub(crate) const RATIOS: [RatioKind; 19] = [
     higher("download_100_c8/nginx", 25.0, "warm download"),
     higher("download_100_c64/nginx", 25.0, "warm download"),
     higher("download_cpu_plain/mtls", 25.0, "mutual TLS"),
+    higher("download_mtls/plain", 25.0, "mutual TLS"),
     higher("ingest_mtls/plain", 35.0, "mutual TLS"),
     lower("peak_memory_mib", 20.0, "memory under full load"),
 ];
