@@ -22,7 +22,7 @@ help: ## print this help
 
 # Every day ------------------------------------------------------------------------------------
 
-.PHONY: check fmt lint docs test
+.PHONY: check fmt lint outdated test
 check: ## type-check everything
 	cargo check --workspace --all-targets
 
@@ -34,6 +34,9 @@ lint: ## formatting, clippy, docs, licences and bans; warnings are errors
 	cargo clippy --workspace --all-targets --features efgs-benches/counts -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
 	@.ci/deny
+
+outdated: ## dependencies that are behind their newest version; never fails
+	@cargo update --dry-run --verbose 2>&1 | grep -E '^ +(Updating|Unchanged) .* v' || true
 
 test: packages ## all tests, on SQLite and on a private MariaDB
 	cargo test --workspace --all-targets
