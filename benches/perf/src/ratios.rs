@@ -24,7 +24,7 @@ pub(crate) struct RatioKind {
 }
 
 /// All ratios. The measured ones are named after these.
-pub(crate) const RATIOS: [RatioKind; 19] = [
+pub(crate) const RATIOS: [RatioKind; 20] = [
     lower("walk_rsa_2048/sha256", 12.0, "CPU stages per key"),
     lower("walk_ecdsa_p256/sha256", 12.0, "CPU stages per key"),
     lower("walk_json/walk", 12.0, "CPU stages per key, JSON"),
