@@ -17,7 +17,7 @@ use testkit::workload::{PreparedUpload, UploadSpec};
 pub(crate) type Key = Bytes;
 
 /// Intervals of ten minutes in a day.
-const INTERVALS_A_DAY: u32 = 144;
+const INTERVALS_PER_DAY: u32 = 144;
 
 /// An upload, ready to be sent any number of times.
 #[derive(Debug)]
@@ -147,8 +147,8 @@ impl Maker {
         let today = u32::try_from(SystemClock.now().day().start_unix_seconds() / 600).unwrap();
         let fields = KeyFields {
             key_data: &key_data,
-            rolling_start: today - days_ago * INTERVALS_A_DAY,
-            rolling_period: INTERVALS_A_DAY,
+            rolling_start: today - days_ago * INTERVALS_PER_DAY,
+            rolling_period: INTERVALS_PER_DAY,
             risk_level: self.random.random_range(1..=8),
             origin: self.participant.country.as_str(),
             report_type: 1,

@@ -8,7 +8,7 @@ use engine::admin::sign_with_trust_anchor;
 use engine::domain::CertificateKind;
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, SerialNumber, date_time_ymd};
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask, audit, download_request};
 use crate::support::cms::{SERVICE, legacy_thumbprint};
@@ -306,10 +306,10 @@ const ROWS: &[Row] = &[
             }
         },
     ),
-    elsewhere(
+    covered_by(
         "§4.0.11",
         "the names of the two headers are settings",
-        "api/tests/conformance/journeys.rs::reads_identity_from_headers_of_other_names",
+        "api/tests/conformance/scenarios.rs::reads_identity_from_headers_of_other_names",
         None,
     ),
     differs(
@@ -501,17 +501,17 @@ const ROWS: &[Row] = &[
             says_nothing(world, "C=,O=x");
         },
     ),
-    elsewhere(
+    covered_by(
         "§4.2.10",
         "whoever reaches the port can claim any identity (A-3)",
-        "api/tests/conformance/journeys.rs::believes_identity_headers_of_trusted_peers_only",
+        "api/tests/conformance/scenarios.rs::believes_identity_headers_of_trusted_peers_only",
         Some(Difference {
             gateway: "mutual TLS of its own that ignores the headers; headers are believed only \
                       from configured peers, and without peers only on a loopback address",
             reason: "a mistake in deployment must not open the gateway to everyone",
         }),
     ),
-    elsewhere(
+    covered_by(
         "§4.3.1",
         "a row needs a PEM with an X.509 certificate, the thumbprint of that certificate, and the \
          operator's signature over the PEM text",
@@ -539,7 +539,7 @@ const ROWS: &[Row] = &[
             assert_eq!(answer.json()["reason"], "cert_integrity");
         },
     ),
-    elsewhere(
+    covered_by(
         "§4.3.4",
         "no trust anchor in the key store: 500 on every request",
         "api/src/settings/tests.rs::refuses_files_that_are_missing_or_something_else",
@@ -565,7 +565,7 @@ const ROWS: &[Row] = &[
             upload.store(world);
         },
     ),
-    elsewhere(
+    covered_by(
         "§4.3.6",
         "rows are inserted by SQL",
         "api/tests/cli_database.rs::adds_certificates_signed_on_the_spot_or_elsewhere",

@@ -1,6 +1,6 @@
 //! §7: protobuf bodies.
 
-use super::{Row, Section, differs, elsewhere, same};
+use super::{Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask, download};
 use crate::support::batch::{Key, field, from_protobuf, to_protobuf, varint};
@@ -168,7 +168,7 @@ const ROWS: &[Row] = &[
             assert_eq!(answer.header("Content-Length"), Some("0"));
         },
     ),
-    elsewhere(
+    covered_by(
         "§7.10",
         "21 malformed bodies made for a decoder are refused",
         "engine/tests/vectors.rs::refuses_every_malformed_body",

@@ -1,7 +1,7 @@
 //! §10: batch signatures. Those that BouncyCastle and OpenSSL made are uploaded unchanged, with the
 //! certificate list that they were made for.
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask};
 use crate::support::batch::signed_bytes;
@@ -88,10 +88,10 @@ const ROWS: &[Row] = &[
             );
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.5",
         "the certificate is valid now; else 400",
-        "api/tests/conformance/journeys.rs::judges_signatures_at_their_time",
+        "api/tests/conformance/scenarios.rs::judges_signatures_at_their_time",
         None,
     ),
     differs(
@@ -183,10 +183,10 @@ const ROWS: &[Row] = &[
             accepts(world, &["003", "007", "015", "019", "023", "102"]);
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.13",
         "a signing time outside the certificate's validity: 400",
-        "api/tests/conformance/journeys.rs::judges_signatures_at_their_time",
+        "api/tests/conformance/scenarios.rs::judges_signatures_at_their_time",
         None,
     ),
     differs(
@@ -263,14 +263,14 @@ const ROWS: &[Row] = &[
             assert_eq!(refused.json()["reason"], "weak_digest");
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.20",
         "attributes, digest SHA-256, named `sha1WithRSA`, made with SHA-256: refused, as all \
          combinations whose name tells another hash than was used; OpenSSL accepts it",
         "engine/src/verify/signature/tests.rs::goes_by_the_hash_that_the_signature_algorithm_names_over_signed_attributes",
         None,
     ),
-    elsewhere(
+    covered_by(
         "§10.21",
         "attributes, digest SHA-1, named `sha256WithRSA`, made with SHA-256: accepted",
         "engine/src/verify/signature/tests.rs::takes_czechias_sha1_only_where_it_is_allowed",
@@ -288,7 +288,7 @@ const ROWS: &[Row] = &[
             send_shaped(world, "DE", de, BOUNCY_CASTLE_CSHARP).expect(201);
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.23",
         "attributes, digest SHA-256, named `ecdsa-with-SHA1`, made with SHA-1: accepted",
         "engine/src/verify/signature/tests.rs::verifies_sha1_with_every_curve",
@@ -297,13 +297,13 @@ const ROWS: &[Row] = &[
             reason: "SHA-1 is for participants that the operator lists",
         }),
     ),
-    elsewhere(
+    covered_by(
         "§10.24",
         "no attributes, digest SHA-256, named `sha1WithRSA`: accepted when made with SHA-256",
         "engine/src/verify/signature/tests.rs::goes_by_digest_algorithm_without_signed_attributes",
         None,
     ),
-    elsewhere(
+    covered_by(
         "§10.25",
         "the same made with SHA-1: refused",
         "engine/src/verify/signature/tests.rs::goes_by_digest_algorithm_without_signed_attributes",
@@ -327,10 +327,10 @@ const ROWS: &[Row] = &[
             refuses(world, "malformed_cms", &["901", "904", "910", "911", "919"]);
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.27",
         "certificates with odd encodings, as a negative serial number (FI's development signer)",
-        "api/tests/conformance/personas/finland.rs::imports_by_slicing_the_whole_list",
+        "api/tests/conformance/clients/finland.rs::imports_by_slicing_the_whole_list",
         None,
     ),
     same(
@@ -352,14 +352,14 @@ const ROWS: &[Row] = &[
             assert_eq!(refused.json()["reason"], "weak_digest");
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.30",
         "`id-ecPublicKey` alone as signature algorithm, with or without parameters (.NET may write \
          it): accepted, the hash is that of digestAlgorithm",
         "engine/src/verify/signature/tests.rs::takes_id_ec_public_key_as_signature_algorithm_and_goes_by_digest_algorithm",
         None,
     ),
-    elsewhere(
+    covered_by(
         "§10.31",
         "an identifier octet (class, form or number of a type) that BouncyCastle does not expect: \
          400 or 500",

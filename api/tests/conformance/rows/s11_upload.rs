@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask, download};
 use crate::support::batch::{from_protobuf, to_protobuf};
@@ -197,7 +197,7 @@ const ROWS: &[Row] = &[
             Upload::of(world, "DE", fresh).send(world).expect(201);
         },
     ),
-    elsewhere(
+    covered_by(
         "§11.14",
         "a row of statistics in a transaction of its own; when it fails, 500 after the commit (U-4)",
         "engine/tests/retention.rs::keeps_its_promises_on_sqlite",
@@ -329,10 +329,10 @@ const ROWS: &[Row] = &[
                 .expect(201);
         },
     ),
-    elsewhere(
+    covered_by(
         "§11.21",
         "two simultaneous uploads with one tag both succeed and become one (U-2)",
-        "api/tests/conformance/journeys.rs::stores_one_of_two_simultaneous_uploads_with_one_tag",
+        "api/tests/conformance/scenarios.rs::stores_one_of_two_simultaneous_uploads_with_one_tag",
         Some(Difference {
             gateway: "one is stored, the other gets 409",
             reason: "country and tag are unique in the database",

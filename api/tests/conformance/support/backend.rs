@@ -1,4 +1,4 @@
-//! A national backend with nothing special about it: what most rows and journeys talk through.
+//! A national backend with nothing special about it: what most rows and scenarios talk through.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

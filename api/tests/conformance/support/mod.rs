@@ -1,4 +1,4 @@
-//! What rows, journeys and personas share: gateways on either database, participants with real
+//! What rows, scenarios and clients share: gateways on either database, participants with real
 //! keys, sockets on which bytes are what they are.
 
 pub(crate) mod backend;

@@ -23,9 +23,9 @@ use crate::support::cms::verify;
 use crate::support::pki::der;
 use crate::support::raw::{Answer, Raw};
 use crate::support::world::World;
-use crate::{Journey, named};
+use crate::{Scenario, named};
 
-pub(crate) const JOURNEYS: &[(&str, Journey)] = {
+pub(crate) const SCENARIOS: &[(&str, Scenario)] = {
     use {
         czechia as cz, denmark_norway as dk_no, finland as fi, germany as de, ireland as ie,
         italy as it, netherlands as nl, poland as pl, spain as es, switzerland as ch,

@@ -1,4 +1,4 @@
-//! Journeys, each on its own gateway.
+//! Scenarios, each on its own gateway.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::support::raw::{Answer, Request};
 use crate::support::vectors::{self, Vector, accepts, refuses};
 use crate::support::world::{Databases, Kind, World};
 
-pub(crate) const JOURNEYS: &[(&str, crate::Journey)] = named![
+pub(crate) const SCENARIOS: &[(&str, crate::Scenario)] = named![
     uploads_and_downloads,
     spells_and_orders_headers_exactly,
     speaks_http2,
@@ -594,7 +594,7 @@ fn judges_signatures_at_their_time(databases: &Databases, kind: Kind) {
     }
 }
 
-/// The signatures of the personas have the shape of the real ones: made anew of the same content,
+/// The signatures of the clients have the shape of the real ones: made anew of the same content,
 /// they are the same, byte for byte.
 fn signs_as_bouncy_castle_and_openssl_do(_: &Databases, _: Kind) {
     let vector = Vector::read("001");
