@@ -40,7 +40,7 @@ enum Command {
     /// and latencies.
     #[command(after_help = RUN_EXAMPLES, after_long_help = run_help())]
     Run(RunArgs),
-    /// Raises the rate of uploads until a stated latency breaks, and reports the knee.
+    /// Raises the rate of uploads until a stated latency breaks, and reports the limit.
     #[command(after_help = FIND_LIMIT_EXAMPLES)]
     FindLimit(load::FindLimitArgs),
     /// Downloads as every participant and checks every key, its order, and through the audit its
@@ -161,7 +161,7 @@ struct VerifyArgs {
     date: Option<String>,
     /// How long to wait for a next batch while keys are missing, in seconds.
     #[arg(long, value_name = "S", default_value_t = 30)]
-    patience_seconds: u64,
+    wait_seconds: u64,
     /// Do not mind keys that are in no record.
     #[arg(long)]
     ignore_unknown: bool,
@@ -266,7 +266,7 @@ impl VerifyArgs {
             targets: clients.targets,
             day,
             timeout: Duration::from_secs(self.connection.timeout_seconds),
-            patience: Duration::from_secs(self.patience_seconds),
+            delivery_timeout: Duration::from_secs(self.wait_seconds),
             ignore_unknown: self.ignore_unknown,
         };
         let verdict = steps::download(

@@ -22,7 +22,7 @@ use crate::workload::Workload;
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long uploads are tried again, and how long missing keys are waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The gateway's database on a private server.
 const DATABASE_NAME: &str = "efgs";
 
@@ -111,9 +111,9 @@ async fn show(options: &DemoOptions, out: &mut (impl Write + Send)) -> Result<bo
     let gateway = GatewayOptions::new(&options.efgs, &home);
     let mut gateway = block_in_place(|| Gateway::start(gateway))?;
     let record = folder.path().join("record.jsonl");
-    let journey = journey(options, &home.join("pki"), gateway.target(), &record).await?;
+    let run = run_day(options, &home.join("pki"), gateway.target(), &record).await?;
     block_in_place(|| gateway.terminate())?;
-    Ok(journey.print(options, out)?)
+    Ok(run.print(options, out)?)
 }
 
 fn start_database(folder: &Path) -> Result<MariaDb, LocalError> {
@@ -123,19 +123,19 @@ fn start_database(folder: &Path) -> Result<MariaDb, LocalError> {
 }
 
 /// What the day came to.
-struct Journey {
+struct DemoRun {
     workload: Workload,
     report: RunReport,
     verdict: Verdict,
 }
 
 /// A day's keys into the gateway and out again.
-async fn journey(
+async fn run_day(
     options: &DemoOptions,
     pki: &Path,
     target: Target,
     record: &Path,
-) -> Result<Journey, DemoError> {
+) -> Result<DemoRun, DemoError> {
     let participants = Arc::new(participants::read(pki)?);
     let server_ca = participants::read_server_ca(pki)?;
     let caller = |participant| Caller::new(participant, &server_ca, Protocol::Http1).map(Arc::new);
@@ -158,7 +158,7 @@ async fn journey(
         targets: vec![target.clone()],
         connections: *connections,
         timeout: TIMEOUT,
-        retry_for: PATIENCE,
+        retry_for: DELIVERY_TIMEOUT,
     };
     let report = send_prepared(&callers, uploads, &run, Some(writer)).await?;
 
@@ -166,20 +166,20 @@ async fn journey(
         targets: vec![target],
         day: workload.seed.day,
         timeout: TIMEOUT,
-        patience: PATIENCE,
+        delivery_timeout: DELIVERY_TIMEOUT,
         ignore_unknown: false,
     };
     let records = vec![Record::read(record)?];
     let anchor = participants::read_trust_anchor(&pki.join("trust-anchor.pem"))?;
     let verdict = steps::download(&callers, participants, records, &anchor, &verify).await?;
-    Ok(Journey {
+    Ok(DemoRun {
         workload,
         report,
         verdict,
     })
 }
 
-impl Journey {
+impl DemoRun {
     /// Prints the table and the last line; tells whether everything is as it should be.
     fn print(&self, options: &DemoOptions, out: &mut impl Write) -> io::Result<bool> {
         let Self {

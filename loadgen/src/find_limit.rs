@@ -1,11 +1,11 @@
-//! Raises the rate until a stated objective breaks, and finds the knee between the last rate that
+//! Raises the rate until a stated objective breaks, and finds the limit between the last rate that
 //! held and the first that broke.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::results::{Figures, Knee, Percentiles, PhaseSummary};
+use crate::results::{Figures, Limit, Percentiles, PhaseSummary};
 use crate::scenario::{Arrivals, Operation, Phase, Rate, Stream};
 
 /// Requests that may be due and not yet sent at the end of a step, in seconds of its rate. More
@@ -92,7 +92,7 @@ pub struct FindLimitOptions {
     pub start: f64,
     /// Length of a step.
     pub step: Duration,
-    /// The knee is found when the rates around it are so close, as a share of the lower.
+    /// The limit is found when the rates around it are so close, as a share of the lower.
     pub precision: f64,
     /// Keys in an upload.
     pub upload_keys: u32,
@@ -196,7 +196,7 @@ impl Search {
         }
     }
 
-    /// The next rate to try; nothing when the knee is found.
+    /// The next rate to try; nothing when the limit is found.
     pub fn next(&self) -> Option<f64> {
         let rate = match (self.held, &self.broke) {
             (None, None) => self.start,
@@ -221,9 +221,9 @@ impl Search {
     }
 
     /// What was found.
-    pub fn knee(&self, options: &FindLimitOptions) -> Knee {
+    pub fn limit(&self, options: &FindLimitOptions) -> Limit {
         let held = self.held.unwrap_or(0.0);
-        Knee {
+        Limit {
             objective: options.objective.to_string(),
             uploads_per_second: held,
             keys_per_second: held * f64::from(options.upload_keys),
@@ -309,12 +309,12 @@ mod tests {
             search.tell(rate, (rate > 100.0).then(|| "too slow".to_owned()));
         }
         assert_eq!(tried[..5], [10.0, 20.0, 40.0, 80.0, 160.0]);
-        let knee = search.knee(&options());
+        let limit = search.limit(&options());
         assert!(
-            (95.0..=100.0).contains(&knee.uploads_per_second),
-            "{knee:?}"
+            (95.0..=100.0).contains(&limit.uploads_per_second),
+            "{limit:?}"
         );
-        assert!(knee.broke_at_uploads_per_second.unwrap() <= 105.0);
+        assert!(limit.broke_at_uploads_per_second.unwrap() <= 105.0);
         assert!(tried.len() < 10, "{tried:?}");
     }
 
@@ -324,6 +324,6 @@ mod tests {
         while let Some(rate) = search.next() {
             search.tell(rate, Some("always".to_owned()));
         }
-        assert!(search.knee(&options()).uploads_per_second == 0.0);
+        assert!(search.limit(&options()).uploads_per_second == 0.0);
     }
 }

@@ -14,16 +14,16 @@ use testkit::target::Target;
 use super::answer::Answer;
 use super::caller::{Caller, Protocol};
 use super::error::ClientError;
+use super::header_case::exact_header_names;
 use super::open::{Sender, open};
-use super::pace::{Payload, read_slowly};
-use super::spelling::exact_header_names;
+use super::throttle::{Payload, read_slowly};
 
 /// Largest answer that is read: a full download batch takes half a megabyte, one upload of the
 /// largest kind 8 MB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// How much longer an answer to a request that trickles may take.
-const TRICKLING_MAX: Duration = Duration::from_secs(600);
+const THROTTLED_EXTRA_MAX: Duration = Duration::from_secs(600);
 
 /// One connection, made when it is needed and again when it broke. One request at a time.
 pub struct Connection {
@@ -57,7 +57,7 @@ impl Connection {
     /// Makes it trickle: so many bytes per second of a body, in both directions, with small buffers
     /// in the kernel. The longest wait for an answer grows by the time that takes.
     #[must_use]
-    pub const fn trickling(mut self, bytes_per_second: Option<NonZeroU32>) -> Self {
+    pub const fn throttled(mut self, bytes_per_second: Option<NonZeroU32>) -> Self {
         self.bytes_per_second = bytes_per_second;
         self
     }
@@ -115,12 +115,12 @@ impl Connection {
         self.connect().await?;
         let request = self.request(method, path, headers, body).await;
         let sender = self.sender.as_mut().expect("connect leaves a sender");
-        let patience = match self.bytes_per_second {
-            Some(_) => self.timeout.saturating_add(TRICKLING_MAX),
+        let timeout = match self.bytes_per_second {
+            Some(_) => self.timeout.saturating_add(THROTTLED_EXTRA_MAX),
             None => self.timeout,
         };
         let exchange = exchange(sender, request, self.bytes_per_second);
-        let answered = tokio::time::timeout(patience, exchange).await;
+        let answered = tokio::time::timeout(timeout, exchange).await;
         let answered = answered.unwrap_or(Err(ClientError::Timeout(self.timeout)));
         if answered.is_err() {
             self.give_up();

@@ -7,9 +7,9 @@ mod caller;
 mod connection;
 mod error;
 mod get;
+mod header_case;
 mod open;
-mod pace;
-mod spelling;
+mod throttle;
 
 pub use testkit::target::{Target, TargetError};
 

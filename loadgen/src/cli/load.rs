@@ -340,9 +340,9 @@ async fn run_phases(
 }
 
 /// Prints what it all came to; tells whether every answer was as expected.
-fn conclude(experiment: Experiment, knee: Option<results::Knee>) -> anyhow::Result<bool> {
+fn conclude(experiment: Experiment, limit: Option<results::Limit>) -> anyhow::Result<bool> {
     let unexpected = experiment.unexpected_responses();
-    let summary: Summary = experiment.finish(knee)?;
+    let summary: Summary = experiment.finish(limit)?;
     writeln!(stdout(), "\n{summary}")?;
     for (what, response) in &unexpected {
         writeln!(
@@ -380,7 +380,7 @@ pub(super) struct FindLimitArgs {
     /// Length of a step, in seconds.
     #[arg(long, value_name = "S", default_value_t = 15)]
     step_seconds: u64,
-    /// The knee is found when the rates around it are so close, as a share of the lower.
+    /// The limit is found when the rates around it are so close, as a share of the lower.
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     precision: f64,
     /// Keys in an upload.
@@ -482,7 +482,7 @@ async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyho
         number > 0,
         "--start must be between 0.1 and 100000 uploads a second"
     );
-    conclude(experiment, Some(search.knee(options)))
+    conclude(experiment, Some(search.limit(options)))
 }
 
 /// The scenarios that come with the program, for `--help`.

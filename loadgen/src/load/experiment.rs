@@ -18,7 +18,7 @@ use super::tally::{UnexpectedResponses, lock};
 use super::watch::Watch;
 use crate::keys::Seed;
 use crate::record::RecordWriter;
-use crate::results::{Counts, Knee, OwnCost, PhaseSummary, ResultsWriter, Summary};
+use crate::results::{Counts, Limit, OwnCost, PhaseSummary, ResultsWriter, Summary};
 use crate::workload::Workload;
 use testkit::digest::sha256;
 
@@ -140,7 +140,7 @@ impl Experiment {
     ///
     /// # Errors
     /// When results or record cannot be written.
-    pub fn finish(mut self, knee: Option<Knee>) -> Result<Summary, LoadError> {
+    pub fn finish(mut self, limit: Option<Limit>) -> Result<Summary, LoadError> {
         if let Some(record) = &mut self.record {
             record.flush()?;
         }
@@ -154,7 +154,7 @@ impl Experiment {
             rss_bytes_max: std::mem::take(&mut self.rss_bytes_max),
             loadgen: self.own_cost(),
             phases: std::mem::take(&mut self.phases),
-            knee,
+            limit,
         };
         if let Some(results) = self.results.take() {
             results.finish(&summary)?;

@@ -103,7 +103,7 @@ impl Plan {
             mut random,
         } = self;
         let mut left = keys.unwrap_or(u64::MAX);
-        let mut turns = Turns::new(&weights);
+        let mut round_robin = WeightedRoundRobin::new(&weights);
         let mut next_index = vec![0; members.len()];
         std::iter::from_fn(move || {
             let (member, intended) = match &mut timetable {
@@ -111,7 +111,7 @@ impl Plan {
                     let arrival = timetable.next()?;
                     (arrival.participant, Some(arrival.at))
                 }
-                None => (turns.next(), None),
+                None => (round_robin.next(), None),
             };
             let key_count = u32::try_from(left.min(u64::from(upload_keys))).unwrap_or(upload_keys);
             let number = next_index[member];
@@ -135,12 +135,12 @@ impl Plan {
 }
 
 /// Participants in turn, each as often as its weight asks for, evenly spread.
-struct Turns {
+struct WeightedRoundRobin {
     weights: Vec<i128>,
     credit: Vec<i128>,
 }
 
-impl Turns {
+impl WeightedRoundRobin {
     fn new(weights: &[u64]) -> Self {
         Self {
             weights: weights.iter().map(|&weight| i128::from(weight)).collect(),

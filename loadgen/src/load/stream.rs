@@ -121,7 +121,7 @@ impl RunningStream {
     pub(super) fn connection_as(&self, caller: &Arc<Caller>, number: usize) -> Connection {
         let targets = Arc::clone(&self.shared.targets);
         Connection::new(Arc::clone(caller), targets, number, self.shared.timeout)
-            .trickling(NonZeroU32::new(self.stream.bytes_per_second))
+            .throttled(NonZeroU32::new(self.stream.bytes_per_second))
     }
 
     /// Whether an answer that is no success was to be expected.

@@ -62,11 +62,11 @@ pub(super) fn totals(page: &mut Page, runs: &[Named]) {
         nanos(all.loadgen.sending_ns_per_key)
     });
     rows.row("highest rate within the objective", |all| {
-        let knee = all.knee.as_ref()?;
+        let limit = all.limit.as_ref()?;
         Some(format!(
             "{} keys/s ({})",
-            scaled(knee.keys_per_second),
-            knee.objective
+            scaled(limit.keys_per_second),
+            limit.objective
         ))
     });
     page.table(&rows.table);

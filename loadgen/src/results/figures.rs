@@ -114,7 +114,7 @@ pub struct OwnCost {
 /// The highest rate at which an objective held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Knee {
+pub struct Limit {
     /// The objective, as it was given.
     pub objective: String,
     /// The highest offered rate at which it held; 0 when it held at none.
@@ -147,5 +147,5 @@ pub struct Summary {
     pub loadgen: OwnCost,
     /// What `loadgen find-limit` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub knee: Option<Knee>,
+    pub limit: Option<Limit>,
 }

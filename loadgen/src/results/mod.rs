@@ -18,7 +18,7 @@ mod status;
 mod tests;
 
 pub use self::counts::{Counts, ProcessSample, Second, StageSample};
-pub use self::figures::{Figures, Knee, LatencySummary, OwnCost, PhaseSummary, Summary};
+pub use self::figures::{Figures, LatencySummary, Limit, OwnCost, PhaseSummary, Summary};
 pub use self::file::{Results, ResultsError, ResultsWriter};
 pub use self::latency::{Latency, LatencyError, Percentiles};
 pub use self::machine::Machine;

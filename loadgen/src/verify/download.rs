@@ -35,7 +35,7 @@ pub(super) async fn follow(
         let answer = connection
             .send(Method::GET, &path, &headers(asked), Bytes::new())
             .await;
-        let patient = news.elapsed() < options.patience;
+        let patient = news.elapsed() < options.delivery_timeout;
         let answer = match classify(country, answer)? {
             Answered::Batch(answer) => answer,
             Answered::NoBatch if !patient || (last.is_none() && delivery.is_complete()) => {
@@ -52,7 +52,7 @@ pub(super) async fn follow(
         if is_new {
             let tag = answer.header("batchtag").unwrap_or_default();
             let before = delivery.delivered();
-            let audit = ask_for_audit(&mut connection, tag, options.patience).await;
+            let audit = ask_for_audit(&mut connection, tag, options.delivery_timeout).await;
             delivery.take(&Received {
                 tag,
                 next: announced,
@@ -81,7 +81,7 @@ pub(super) async fn follow(
 async fn ask_for_audit(
     connection: &mut Connection,
     tag: &str,
-    patience: Duration,
+    delivery_timeout: Duration,
 ) -> Option<Bytes> {
     let day = BatchTag::parse(tag).ok()?.day;
     let path = format!("/diagnosiskeys/audit/download/{day}/{tag}");
@@ -94,7 +94,7 @@ async fn ask_for_audit(
         match answer {
             Ok(answer) if answer.status == 200 => return Some(answer.body),
             Ok(answer) if !matches!(answer.status, 429 | 503) => return None,
-            _ if begun.elapsed() >= patience => return None,
+            _ if begun.elapsed() >= delivery_timeout => return None,
             _ => tokio::time::sleep(POLL).await,
         }
     }

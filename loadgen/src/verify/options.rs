@@ -16,7 +16,7 @@ pub struct VerifyOptions {
     /// Longest wait for an answer.
     pub timeout: Duration,
     /// How long to wait for a next batch while keys are missing.
-    pub patience: Duration,
+    pub delivery_timeout: Duration,
     /// Whether keys that are in no record are somebody else's business.
     pub ignore_unknown: bool,
 }

@@ -35,7 +35,7 @@ impl Pki {
     }
 
     /// A certificate's text and the operator's signature over it.
-    pub(crate) fn vouched(&self, country: &str, name: &str) -> (String, String) {
+    pub(crate) fn certificate(&self, country: &str, name: &str) -> (String, String) {
         let path = self.folder.path().join(country).join(format!("{name}.pem"));
         let pem = fs::read_to_string(path).unwrap();
         let signature = engine::trust::sign(&self.anchor_key, &pem).unwrap();

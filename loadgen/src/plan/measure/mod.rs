@@ -340,7 +340,7 @@ impl Experiment {
             targets: vec![self.test_bed.target()],
             day: SystemClock.now().day(),
             timeout: TIMEOUT,
-            patience: TIMEOUT,
+            delivery_timeout: TIMEOUT,
             ignore_unknown: false,
         };
         let TestBed {

@@ -4,4 +4,4 @@
 
 mod audits;
 mod deliveries;
-mod scene;
+mod fixture;
