@@ -81,7 +81,7 @@ impl Row {
         better: Better,
     ) -> Self {
         let verdict = match (baseline, now) {
-            (Some(baseline), Some(now)) => judge(baseline, now, tolerance_percent, better),
+            (Some(baseline), Some(now)) => verdict(baseline, now, tolerance_percent, better),
             (None, _) => Verdict::New,
             (Some(_), None) => Verdict::Gone,
         };
@@ -101,7 +101,7 @@ impl Row {
     }
 }
 
-fn judge(baseline: f64, now: f64, tolerance_percent: f64, better: Better) -> Verdict {
+fn verdict(baseline: f64, now: f64, tolerance_percent: f64, better: Better) -> Verdict {
     let change = (now / baseline - 1.0) * 100.0;
     let gain = match better {
         Better::Higher => change,
@@ -198,9 +198,9 @@ pub(crate) fn accept(run: &Run, reason: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the counts were made, when that was another place than this: their differences may come
-/// from there.
-pub(crate) fn elsewhere() -> Option<String> {
+/// A warning when the baseline's counts were made with another compiler or valgrind: differences may
+/// come from that.
+pub(crate) fn other_machine() -> Option<String> {
     let file: CountsFile = read(COUNTS).ok()?;
     let (there, here) = (file.accepted.last()?.machine.clone(), Machine::here());
     let same = there.rustc == here.rustc && there.valgrind == here.valgrind;
@@ -237,19 +237,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn judges_by_the_tolerance_and_the_direction() {
-        let lower = |now| judge(100.0, now, 2.0, Better::Lower);
+    fn reports_changes_beyond_the_tolerance_in_either_direction() {
+        let lower = |now| verdict(100.0, now, 2.0, Better::Lower);
         assert_eq!(lower(101.9), Verdict::Same);
         assert_eq!(lower(102.1), Verdict::Worse);
         assert_eq!(lower(97.9), Verdict::Better);
-        let higher = |now| judge(1.0, now, 25.0, Better::Higher);
+        let higher = |now| verdict(1.0, now, 25.0, Better::Higher);
         assert_eq!(higher(0.76), Verdict::Same);
         assert_eq!(higher(0.74), Verdict::Worse);
         assert_eq!(higher(1.26), Verdict::Better);
     }
 
     #[test]
-    fn misses_what_is_not_measured_any_more() {
+    fn marks_values_that_are_no_longer_measured_or_are_new() {
         let row = |values| Row::new("walk/x/1", true, values, 2.0, Better::Lower).verdict;
         assert_eq!(row([Some(1.0), None]), Verdict::Gone);
         assert_eq!(row([None, Some(1.0)]), Verdict::New);

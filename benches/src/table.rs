@@ -80,8 +80,8 @@ pub(crate) fn conclude(rows: &[Row], run: &Run) -> bool {
         names(Verdict::Gone)
     );
     if run.counts.is_some() {
-        if let Some(elsewhere) = baseline::elsewhere() {
-            eprintln!("perf: {elsewhere}: measure the commit before on this machine, too");
+        if let Some(warning) = baseline::other_machine() {
+            eprintln!("perf: {warning}: measure the commit before on this machine, too");
         }
         eprintln!(
             "perf: for a count, look where the instructions went:\n  callgrind_annotate \
