@@ -198,8 +198,8 @@ pub(crate) fn accept(run: &Run, reason: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A warning when the baseline's counts were made with another compiler or valgrind: differences may
-/// come from that.
+/// A warning when the baseline's counts were made with another compiler or valgrind: differences
+/// may come from that.
 pub(crate) fn other_machine() -> Option<String> {
     let file: CountsFile = read(COUNTS).ok()?;
     let (there, here) = (file.accepted.last()?.machine.clone(), Machine::here());

@@ -55,7 +55,7 @@ pub struct DemoOptions {
 /// Why the demo stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A server does not run.
+    /// A server failed to start.
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The folder has no participants.
@@ -81,8 +81,8 @@ pub enum DemoError {
     Interrupted,
 }
 
-/// Runs the demo on a multi-threaded runtime, and tells whether every key arrived. An interruption
-/// ends the servers and removes the folder, too.
+/// Runs the demo on a multi-threaded runtime, and returns whether every key arrived. When it is
+/// interrupted, it also ends the servers and removes the folder.
 ///
 /// # Errors
 /// [`DemoError`] when a part of it cannot run at all.
@@ -122,14 +122,14 @@ fn start_database(folder: &Path) -> Result<MariaDb, LocalError> {
     Ok(database)
 }
 
-/// What the day came to.
+/// The results of the demo.
 struct DemoRun {
     workload: Workload,
     report: RunReport,
     verdict: Verdict,
 }
 
-/// A day's keys into the gateway and out again.
+/// Uploads a day's keys and verifies their delivery.
 async fn run_day(
     options: &DemoOptions,
     pki: &Path,
@@ -180,7 +180,7 @@ async fn run_day(
 }
 
 impl DemoRun {
-    /// Prints the table and the last line; tells whether everything is as it should be.
+    /// Prints the table and the last line; returns whether everything is correct.
     fn print(&self, options: &DemoOptions, out: &mut impl Write) -> io::Result<bool> {
         let Self {
             workload,

@@ -1,6 +1,6 @@
 //! The protocol as clients see it, on SQLite and on MariaDB: a test for every row of the tables of
-//! the protocol (wire §1 to §16) and of the checklist (clients §3; `rows`), scenarios through the gateway
-//! (`scenarios`), and the eleven national backends that were written for the reference
+//! the protocol (wire §1 to §16) and of the checklist (clients §3; `rows`), scenarios through the
+//! gateway (`scenarios`), and the eleven national backends that were written for the reference
 //! (`clients`), each with the bytes that it sends.
 //!
 //! `docs/conformance.md` is generated from the rows; a test fails while it is outdated, and

@@ -1,5 +1,5 @@
-//! Several gateways on one MariaDB; one of them is killed repeatedly, mostly the one that cuts download
-//! batches. The others continue.
+//! Several gateways on one MariaDB; one of them is killed repeatedly, mostly the one that cuts
+//! download batches. The others continue.
 
 use std::time::{Duration, Instant};
 

@@ -128,8 +128,8 @@ async fn race_twins(
     racers
 }
 
-/// Concurrent uploads that share keys: one is stored, the others are refused at the right positions;
-/// their remaining keys race again under the same tags, until none are left.
+/// Concurrent uploads that share keys: one is stored, the others are refused at the right
+/// positions; their remaining keys race again under the same tags, until none are left.
 async fn race_rivals(
     world: &Arc<World>,
     mut racers: Vec<Connections>,

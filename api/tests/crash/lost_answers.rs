@@ -1,5 +1,5 @@
-//! The database commits, but its answer is lost with the connection: the gateway has to find out the
-//! outcome.
+//! The database commits, but its answer is lost with the connection: the gateway has to find out
+//! the outcome.
 
 use std::net::SocketAddr;
 

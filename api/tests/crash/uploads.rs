@@ -58,8 +58,8 @@ impl Maker {
         }
     }
 
-    /// Many small uploads, so that commits follow each other closely, and sometimes a large one, whose
-    /// commit takes longer.
+    /// Many small uploads, so that commits follow each other closely, and sometimes a large one,
+    /// whose commit takes longer.
     pub(crate) fn any(&mut self) -> Upload {
         let key_count = match self.random.random_range(0..100) {
             0..75 => self.random.random_range(1..=6),
@@ -74,7 +74,8 @@ impl Maker {
         self.of_keys(keys)
     }
 
-    /// Uploads of which any two share keys, at different positions. The first key of each is unique.
+    /// Uploads of which any two share keys, at different positions. The first key of each is
+    /// unique.
     pub(crate) fn rivals(&mut self, count: usize) -> Vec<Upload> {
         let for_all = self.random.random_range(1..=4);
         let for_all: Vec<Key> = (0..for_all).map(|_| self.key()).collect();

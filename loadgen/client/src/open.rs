@@ -16,9 +16,9 @@ use super::caller::{Caller, Protocol};
 use super::error::ClientError;
 use super::throttle::Payload;
 
-/// What is read at a time from a connection with TLS: rustls by itself asks for 4 KiB.
+/// Read buffer of a TLS connection: rustls by itself reads 4 KiB at a time.
 const TLS_BUFFER_BYTES: usize = 64 << 10;
-/// Buffers of a connection that trickles; the kernel doubles them.
+/// Socket buffers of a throttled connection; the kernel doubles them.
 const TRICKLING_BUFFER_BYTES: u32 = 4096;
 
 pub(super) enum Sender {
@@ -51,8 +51,8 @@ impl Sender {
     }
 }
 
-/// Connects; `throttled` connections read through the smallest buffer that the kernel gives, so
-/// that what is not read is felt at the other end.
+/// Connects; `throttled` connections have the smallest receive buffer that the kernel allows, so
+/// that the sender is blocked by what is not read.
 pub(super) async fn open(
     caller: &Caller,
     target: &Target,

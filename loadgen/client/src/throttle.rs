@@ -1,4 +1,4 @@
-//! Bodies that trickle, as those of participants on bad lines.
+//! Bodies sent and read at a limited rate, as by participants on slow connections.
 
 use std::convert::Infallible;
 use std::num::NonZeroU32;
@@ -11,10 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Pieces per second of a body that trickles.
+/// Pieces per second of a throttled body.
 const PIECES_PER_SECOND: u32 = 10;
 
-/// A request's body: whole at once, or piece by piece.
+/// A request body, sent at once or piece by piece.
 pub(crate) struct Payload {
     rest: Bytes,
     throttle: Option<Throttle>,

@@ -2,8 +2,8 @@
 //! test of it.
 //!
 //! A row is named by its section and its place there: `§11.9` is the ninth row of wire §11. Where a
-//! section has subsections, `§4.0.5` is the fifth row before the first of them, and `§4.2.5` the fifth
-//! row of subsection 4.2. `(a).7` is item 7 of the checklist (clients §3).
+//! section has subsections, `§4.0.5` is the fifth row before the first of them, and `§4.2.5` the
+//! fifth row of subsection 4.2. `(a).7` is item 7 of the checklist (clients §3).
 
 mod checklist;
 mod document;

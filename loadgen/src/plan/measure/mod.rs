@@ -44,8 +44,9 @@ const SMALL_UPLOADS: u64 = 2_000;
 const FULL_UPLOAD_KEYS: u32 = 5_000;
 /// Full uploads one at a time.
 const SINGLE_UPLOADS: u64 = 100;
-/// Bytes per key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
-/// of 16 bytes; parts grow by half when three quarters are taken, which leaves one half taken.
+/// Bytes per key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`):
+/// slots of 16 bytes; parts grow by half when three quarters are taken, which leaves one half
+/// taken.
 const SET_BYTES_BY_CONSTRUCTION: f64 = 32.0;
 
 /// What to measure.
@@ -198,8 +199,8 @@ impl Experiment {
         let stored = verdict.delivered as f64 / (self.test_bed.participants.len() as f64 - 1.0);
         self.costs.set_rebuild_ns_per_key =
             significant((restart_s - restart_empty_s).max(0.0) / stored * 1e9);
-        // Started again, the gateway holds the set and no bundle yet. How full the set is depends on
-        // how many keys there are: what it takes at its worst must be planned for.
+        // Started again, the gateway holds the set and no bundle yet. How full the set is depends
+        // on how many keys there are: what it takes at its worst must be planned for.
         let set_bytes = (self.read().await?.gateway.rss_bytes - empty.gateway.rss_bytes) / stored;
         writeln!(
             out,
