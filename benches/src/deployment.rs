@@ -52,8 +52,8 @@ pub struct RunningGateway {
 }
 
 impl Deployment {
-    /// Creates a folder with the program `efgs` and an empty database: a file, or one of that name on
-    /// a server.
+    /// Creates a folder with the program `efgs` and an empty database: a file, or one of that name
+    /// on a server.
     ///
     /// # Errors
     /// When `efgs init` fails.
@@ -145,7 +145,7 @@ impl Deployment {
         Ok(started.elapsed())
     }
 
-    /// Bytes that an SQLite database takes on the disk; nothing for a server.
+    /// Bytes that an SQLite database takes on the disk; `None` for a server.
     pub fn disk_bytes(&self) -> Option<u64> {
         let DatabaseUrl::Sqlite(path) = &self.database else {
             return None;
@@ -203,7 +203,7 @@ impl Deployment {
 }
 
 impl RunningGateway {
-    /// Processor time used so far, in the kernel's ticks (of 10 ms).
+    /// CPU time used so far, in the kernel's ticks (of 10 ms).
     ///
     /// # Errors
     /// When the process has ended.

@@ -230,7 +230,7 @@ pub fn upload(engine: &Engine, request: UploadRequest) -> PendingUpload {
 /// Uploads that [`fill`] has on their way at once; of one participant 16 are admitted.
 const UPLOADS_IN_FLIGHT: usize = 12;
 
-/// Stores keys of one backend in full uploads, from the upload number `first`; gives the number
+/// Stores keys of one backend in full uploads, from the upload number `first`; returns the number
 /// after the last. Signs the next uploads while the database writes.
 ///
 /// # Panics

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells whether nothing has become worse.
+/// Returns whether nothing has become worse.
 fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::RecordSignatures => {

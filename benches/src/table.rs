@@ -49,7 +49,7 @@ pub(crate) const fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Says what to do; tells whether nothing has become worse.
+/// Says what to do; returns whether nothing has become worse.
 pub(crate) fn conclude(rows: &[Row], run: &Run) -> bool {
     let of = |verdict| rows.iter().filter(move |row| row.verdict == verdict);
     let names = |verdict| {

@@ -88,7 +88,7 @@ fn write(
     Ok(())
 }
 
-/// Downloads one batch after the other until all are seen; gives the number of the next.
+/// Downloads one batch after the other until all are seen; returns the number of the next.
 fn read(
     deployment: &Deployment,
     route: &Route,

@@ -15,9 +15,9 @@
 //! slow finds another token and moves nothing. So a batch is told at least once, and twice only
 //! if a gateway was lost, or cut off from the database, between telling and recording it.
 //!
-//! Weighed against: one task per batch and subscriber (the reference's way: rows to chain, to lock and
-//! to clean up, written while cutting), and one delivering gateway under a lease (a slow receiver
-//! of one gateway's would be everybody's).
+//! Weighed against: one task per batch and subscriber (the reference's way: rows to chain, to lock
+//! and to clean up, written while cutting), and one delivering gateway under a lease (a slow
+//! receiver of one gateway's would be everybody's).
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,8 +91,8 @@ pub enum Recorded {
     /// It counts, and the subscription is disabled: it has failed too often.
     Disabled,
     /// The claim was not ours any more: it had expired and another gateway has it, or the
-    /// subscription is another one now. Nothing was changed. (Or it was noted, the database's answer
-    /// was lost, and this is what became of the repeat.)
+    /// subscription is another one now. Nothing was changed. (Or it was noted, the database's
+    /// answer was lost, and this is what became of the repeat.)
     ClaimLost,
 }
 
@@ -169,7 +169,7 @@ impl Callbacks {
         self.submit("storing a callback subscription", work, reply);
     }
 
-    /// Removes a subscription; gives whether there was one for its owner, enabled. One that was
+    /// Removes a subscription; returns whether there was one for its owner, enabled. One that was
     /// disabled is gone as well.
     pub fn unsubscribe(
         &self,
@@ -324,8 +324,8 @@ const TRIES: u32 = 3;
 
 impl Link {
     /// Runs work on the connection, again where that can help and a connection can be had: all of
-    /// it is done whole or not at all, and doing it twice does no harm. What the second time finds may
-    /// be the work of the first, whose answer was lost.
+    /// it is done whole or not at all, and doing it twice does no harm. What the second time finds
+    /// may be the work of the first, whose answer was lost.
     fn run<T>(
         &mut self,
         work: &mut impl FnMut(&mut Store) -> Result<T, SqlError>,
@@ -376,7 +376,7 @@ fn not_connected(error: &SqlError) -> CallbackError {
     Failure::Database(DatabaseError { doing, source }).into()
 }
 
-/// Not 0, which is no claim, and fits a signed column.
+/// Not 0, which is not a claim, and fits a signed column.
 fn random_token() -> u64 {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");

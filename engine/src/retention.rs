@@ -110,7 +110,7 @@ impl Retention {
         }
     }
 
-    /// Waits; gives whether the engine stops.
+    /// Waits; returns whether the engine stops.
     fn pause(&self, pause: Duration) -> bool {
         self.stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected)
     }

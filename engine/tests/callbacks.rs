@@ -105,7 +105,7 @@ fn record(engine: &Engine, delivery: &Delivery, attempt: Attempt) -> Recorded {
     answer(|reply| engine.callbacks().record(delivery, attempt, reply))
 }
 
-/// Tells everything that is due; gives the tags in the order in which they were told.
+/// Tells everything that is due; returns the tags in the order in which they were told.
 fn tell_all(engine: &Engine) -> Vec<String> {
     let mut told = Vec::new();
     loop {

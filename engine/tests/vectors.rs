@@ -432,7 +432,7 @@ struct Mutant<'a> {
 }
 
 impl<'a> Mutant<'a> {
-    /// Reads a line of the list; nothing for comments.
+    /// Reads a line of the list; `None` for comments.
     fn read(line: &'a str) -> Option<Self> {
         if line.is_empty() || line.starts_with('#') {
             return None;

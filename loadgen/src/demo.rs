@@ -19,7 +19,7 @@ use crate::steps::{self, StepError};
 use crate::verify::{Verdict, VerifyOptions};
 use crate::workload::Workload;
 
-/// Longest wait for an answer.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long uploads are tried again, and how long missing keys are waited for.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ pub struct DemoOptions {
     pub profile: Profile,
     /// Where the volume comes from, and how many people live where.
     pub profiles: Profiles,
-    /// Decides about every key.
+    /// Seed of every key.
     pub seed: u64,
     /// Connections of each participant.
     pub connections: usize,

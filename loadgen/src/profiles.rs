@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use engine::domain::Country;
 use serde::Deserialize;
 
-/// The profiles that come with the program.
+/// The profiles that are built in.
 const SHIPPED: &str = include_str!("../profiles/profiles.toml");
 
 /// People in a participant's country when the table does not list it.
@@ -76,7 +76,7 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    /// The profiles that come with the program.
+    /// The profiles that are built in.
     ///
     /// # Errors
     /// None for the shipped text; a test reads it.

@@ -25,7 +25,7 @@ pub enum RecordError {
         /// Why.
         source: io::Error,
     },
-    /// A line is not written as records are.
+    /// A line is malformed.
     #[error("record {path}, line {line}: {reason}")]
     Line {
         /// The file.
@@ -61,7 +61,7 @@ enum Line {
     },
 }
 
-/// How an upload ended.
+/// The outcome of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// 201: every key must reach every other participant.
@@ -73,7 +73,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What a status says; `None` is no answer.
+    /// The outcome by status; `None` means no response.
     pub const fn of(status: Option<u16>) -> Self {
         match status {
             Some(201) => Self::Stored,
@@ -82,7 +82,7 @@ impl Outcome {
         }
     }
 
-    /// The status, if there was an answer.
+    /// The status, if there was a response.
     pub const fn status(self) -> Option<u16> {
         match self {
             Self::Stored => Some(201),
@@ -95,9 +95,9 @@ impl Outcome {
 /// One upload of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedUpload {
-    /// Which one.
+    /// Its specification.
     pub spec: UploadSpec,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
     /// SHA-256 over what was signed.
     pub signed_digest: [u8; 32],
@@ -110,15 +110,15 @@ pub struct RecordedUpload {
 pub struct Record {
     /// The profile's name.
     pub profile: String,
-    /// Decides about every key.
+    /// Seed of every key.
     pub seed: Seed,
-    /// Where people travelled.
+    /// The countries that people travelled between.
     pub countries: Vec<Country>,
     /// The uploads, in the order in which they were answered.
     pub uploads: Vec<RecordedUpload>,
 }
 
-/// Writes a record while the run goes on.
+/// Writes a record during the run.
 #[derive(Debug)]
 pub struct RecordWriter {
     path: PathBuf,

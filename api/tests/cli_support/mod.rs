@@ -26,7 +26,7 @@ pub(crate) fn efgs(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command that succeeds; gives its standard output.
+/// Runs a command that succeeds; returns its standard output.
 #[track_caller]
 pub(crate) fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -105,7 +105,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts and waits until it is ready; gives its addresses by name.
+    /// Starts and waits until it is ready; returns its addresses by name.
     pub(crate) fn start(command: &mut Command) -> (Self, Vec<(String, SocketAddr)>) {
         let mut process = command
             .stdout(Stdio::piped())

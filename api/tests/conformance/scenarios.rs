@@ -594,7 +594,7 @@ fn judges_signatures_at_their_time(databases: &Databases, kind: Kind) {
     }
 }
 
-/// The signatures of the clients have the shape of the real ones: made anew of the same content,
+/// The signatures of the clients have the shape of the real ones: rebuilt of the same content,
 /// they are the same, byte for byte.
 fn signs_as_bouncy_castle_and_openssl_do(_: &Databases, _: Kind) {
     let vector = Vector::read("001");

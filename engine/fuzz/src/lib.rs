@@ -99,7 +99,7 @@ pub struct SignedUpload {
 }
 
 impl SignedUpload {
-    /// Judges a signature over the keys of a body; nothing if the body has none.
+    /// Judges a signature over the keys of a body; `None` if the body has none.
     fn verdict(&self, trust: &Trust, body: &[u8], header: &str) -> Option<(Vec<u8>, Verdict)> {
         let batch = decode(body, limits::UPLOAD_KEYS_MAX).ok()?;
         let signed_bytes = CanonicalBytes::of(&batch).signed_bytes();

@@ -37,7 +37,7 @@ impl Catalog {
         *known = batches;
     }
 
-    /// Drops what is older than `oldest`; gives the last ordinal that is gone, if any is.
+    /// Drops what is older than `oldest`; returns the last ordinal that is gone, if any is.
     pub(crate) fn expire(&self, oldest: Day) -> Option<u64> {
         let is_old = |batch: &Arc<DownloadBatch>| batch.tag.day < oldest;
         // Nearly always there is nothing to do, and who reads need not wait for it.

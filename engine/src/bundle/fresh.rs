@@ -42,7 +42,7 @@ impl FreshSegments {
         }
     }
 
-    /// Takes the segments of a download batch out, in order; nothing if one of them is not here.
+    /// Takes the segments of a download batch out, in order; `None` if one of them is not here.
     /// Everything up to the end of the batch is forgotten.
     pub(crate) fn take(&self, batch: &DownloadBatch) -> Option<Bundle> {
         let mut fresh = lock(&self.inner);

@@ -10,7 +10,7 @@
 //!
 //! Weighed against: a list of uploads per batch in the database (one more row per upload, and a
 //! second truth beside the log), and a bundle per country (27 times the memory for the same
-//! bytes; leaving one's own segments out is a matter of not writing them).
+//! bytes; leaving its own segments out is a matter of not writing them).
 
 mod cache;
 mod catalog;

@@ -283,7 +283,7 @@ impl Serve {
         }
     }
 
-    /// Gives a batch that exists: warm at once, cold when it has been read.
+    /// Returns a batch that exists: warm at once, cold when it has been read.
     fn give(&self, found: Found, reader: Country, format: Format, reply: DownloadReply) {
         if let Some(bundle) = self.cache.find(found.batch.ordinal, format) {
             return reply(Ok(self.answer(found, bundle, reader)));
@@ -295,11 +295,11 @@ impl Serve {
             reply,
         };
         let key = (batch.ordinal, format);
-        // Single flight: under the lock exactly one waiter of a bundle is the first, and only that one
-        // submits a read; `hand_out` takes all waiters at once, under the same lock. Whoever comes
-        // after that finds the bundle in the cache, which `read` fills before; or, if it looked
-        // before and joins now, is the first of the next read, which finds the cache warm. The lock
-        // ends with this statement: no reply runs under it.
+        // Single flight: under the lock exactly one waiter of a bundle is the first, and only that
+        // one submits a read; `hand_out` takes all waiters at once, under the same lock. Whoever
+        // comes after that finds the bundle in the cache, which `read` fills before; or, if it
+        // looked before and joins now, is the first of the next read, which finds the cache warm.
+        // The lock ends with this statement: no reply runs under it.
         let wait = self.lock_waiting().add(key, waiter);
         match wait {
             Wait::First => self.submit(Job::Read { batch, format }),
@@ -393,7 +393,8 @@ impl Serve {
         }
     }
 
-    /// After a panic: answers those that wait for the bundle. The reply of an audit went with the job.
+    /// After a panic: answers those that wait for the bundle. The reply of an audit went with the
+    /// job.
     fn fail_waiters(&self, reading: Option<BundleKey>) {
         metrics::counter!("efgs_panics_total").increment(1);
         let Some((ordinal, format)) = reading else {

@@ -8,7 +8,7 @@ pub(crate) enum Rule {
     PrimaryKey,
     /// Who has lost a race judges again. Without: sends the same upload at the next position.
     JudgeAgain,
-    /// An unknown outcome is no success: the row is looked for. Without: answers 201.
+    /// An unknown outcome is not a success: the row is looked for. Without: answers 201.
     LookForOwnRow,
     /// After too many lost races the end of the log is locked. Without: goes on racing.
     LockOnTail,
@@ -34,7 +34,8 @@ pub(crate) enum Rule {
     FileHasBatch,
     /// The file is written before an upload is answered. Without: when the log is followed next.
     FileBeforeAnswer,
-    /// The number of a download batch is in the file before the cut is sent. Without: once it is cut.
+    /// The number of a download batch is in the file before the cut is sent. Without: once it is
+    /// cut.
     FileBeforeCut,
     /// A cut is fenced by the lease's token. Without: whoever believes to have the lease cuts.
     FenceToken,

@@ -1,5 +1,5 @@
-//! The dependency direction: no modules of any crate use one another in a cycle, the engine's modules
-//! keep to the layers that ARCHITECTURE.md draws, and every outside thing has one door.
+//! The dependency direction: no modules of any crate use one another in a cycle, the engine's
+//! modules keep to the layers that ARCHITECTURE.md draws, and every outside thing has one door.
 //!
 //! Modules are read with `syn`; doors are texts, searched in what is compiled, without comments and
 //! without tests. Every rule carries an offence that it has to find, so that a rule which checks
@@ -224,7 +224,7 @@ impl Rule {
         for Source { path, code } in concerned {
             // The door's own type is no use of the crate behind it.
             let code = code.replace("mysql::MysqlConnection", "");
-            // An order of use is no queue; what the cache bounds is its bytes.
+            // An order of use is not a queue; what the cache bounds is its bytes.
             let code = code.replace("LruCache::unbounded(", "");
             for text in self.texts.iter().filter(|text| has_word(&code, text)) {
                 offences.push(format!("{path}: {text:?}: {}", self.why));
@@ -307,7 +307,7 @@ const STRANGERS: &[(&str, &[&str])] = &[
             "rusqlite",
             "rayon",
             "quick-protobuf",
-            // What tests are made with is no part of the program.
+            // What tests are made with is not a part of the program.
             "loadgen",
             "testkit",
             "efgs-client",

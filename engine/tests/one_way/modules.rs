@@ -139,7 +139,7 @@ impl Crate {
         graph
     }
 
-    /// The module in whose file the thing is that a path names; nothing for a module itself, whose
+    /// The module in whose file the thing is that a path names; `None` for a module itself, whose
     /// import alone uses nothing of it.
     fn target(&self, path: &[String], depth: u32) -> Option<Names> {
         assert!(depth < 20, "{path:?} ends somewhere");

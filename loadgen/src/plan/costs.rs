@@ -99,7 +99,7 @@ struct ShippedFile {
 }
 
 impl UnitCosts {
-    /// The costs that come with the program, for one kind of database.
+    /// The costs that are built in, for one kind of database.
     ///
     /// # Errors
     /// None for the shipped text; a test reads it.
@@ -127,7 +127,7 @@ impl UnitCosts {
     /// costs, and says so.
     ///
     /// # Errors
-    /// When it is another text, or names what is no cost.
+    /// When it is another text, or names what is not a cost.
     pub(super) fn parse(text: &str) -> Result<Self, CostsError> {
         let read = Self::of(toml::from_str(text)?, "measured: ")?;
         read.or_shipped()

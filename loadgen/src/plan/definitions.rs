@@ -233,19 +233,19 @@ numbers! {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Costs {
-    /// Processor time of the gateway to store a key.
+    /// CPU time of the gateway to store a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_upload_ns_per_key: Option<f64>,
-    /// Processor time of the gateway for an upload, however small.
+    /// CPU time of the gateway for an upload, however small.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_upload_us_per_request: Option<f64>,
-    /// Processor time of the gateway to serve a byte.
+    /// CPU time of the gateway to serve a byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_download_ns_per_byte: Option<f64>,
-    /// Processor time of the database to store a key; 0 when it is embedded.
+    /// CPU time of the database to store a key; 0 when it is embedded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_ns_per_key: Option<f64>,
-    /// Processor time of the database for an upload, however small.
+    /// CPU time of the database for an upload, however small.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_us_per_upload: Option<f64>,
     /// Time of the log's one writer, to append and commit; no further machine shortens it.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{Caller, ClientError, Connection, Target};
 
-/// Longest wait for an answer.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Between asking for a batch that is not cut yet.
 const POLL: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ pub enum FetchError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Follows the day's batches to the last one as every participant; gives the bytes of all bodies.
+/// Follows the day's batches to the last one as every participant; returns the bytes of all bodies.
 pub(super) async fn fetch(
     callers: &[Arc<Caller>],
     target: &Target,

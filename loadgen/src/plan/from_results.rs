@@ -9,11 +9,11 @@ use crate::results::{PhaseSummary, Results, Second, StageSample, Summary};
 /// Fewer keys grow a database by its own steps, not by theirs.
 const KEYS_FOR_DISK: u64 = 500_000;
 
-/// Reads unit costs: what [`UnitCosts::save`] wrote, or the results of a run. What the file does not
-/// say is taken from the shipped costs, and says so.
+/// Reads unit costs: what [`UnitCosts::save`] wrote, or the results of a run. What the file does
+/// not say is taken from the shipped costs, and says so.
 ///
 /// # Errors
-/// When it is neither, or names what is no cost.
+/// When it is neither, or names what is not a cost.
 pub fn read_costs(path: &Path) -> Result<UnitCosts, CostsError> {
     let text = std::fs::read_to_string(path).map_err(|source| CostsError::Io {
         path: path.to_owned(),
@@ -144,7 +144,8 @@ fn database(measured: &mut Costs, shipped: &UnitCosts, results: &Results, summar
     }
 }
 
-/// What the log's writer did between the first and the last second that tell, and for how many keys.
+/// What the log's writer did between the first and the last second that tell, and for how many
+/// keys.
 #[allow(
     clippy::cast_precision_loss,
     reason = "counts of a run are far below 2^53"

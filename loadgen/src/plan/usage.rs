@@ -10,7 +10,7 @@ use crate::process::{sample, written_bytes};
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Usage {
-    /// Processor time of all threads, in seconds.
+    /// CPU time of all threads, in seconds.
     pub(super) cpu_s: f64,
     /// Resident set.
     pub(super) rss_bytes: f64,

@@ -213,7 +213,7 @@ impl Line {
     }
 }
 
-/// Draws lines. Nothing when no line has a point.
+/// Draws lines. `None` when no line has a point.
 pub fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> Option<String> {
     let points = || lines.iter().flat_map(Line::parts).flatten();
     points().next()?;
@@ -276,7 +276,7 @@ pub struct Bar {
     pub value: String,
 }
 
-/// Draws bars from left to right, their parts one after another. Nothing when there is none.
+/// Draws bars from left to right, their parts one after another. `None` when there is none.
 /// `mark` draws a line across all bars.
 pub fn bars(x: &Axis, bars: &[Bar], mark: Option<f64>) -> Option<String> {
     if bars.is_empty() {

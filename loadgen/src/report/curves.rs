@@ -46,7 +46,7 @@ pub(super) fn rate(run: &Results, of: fn(&Counts) -> u64) -> Points {
         .collect()
 }
 
-/// Requests that were due and not sent; nothing when there never were any.
+/// Requests that were due and not sent; `None` when there never were any.
 pub(super) fn behind(run: &Results) -> Points {
     if run.seconds.iter().all(|second| second.behind == 0) {
         return Vec::new();

@@ -9,7 +9,7 @@ use crate::results::{
 
 /// Four seconds of 250,000 keys in 50 uploads each, then two seconds in which 500 MB are
 /// downloaded each. Of the 200 uploads 190 took 10 ms, and 10 took 250 ms. The gateway used 0.3 s
-/// of processor time in every second, the database 0.2 s while keys came in. The disk grew by
+/// of CPU time in every second, the database 0.2 s while keys came in. The disk grew by
 /// 20 MB with every 250,000 keys, the writer took 0.1 s for them in 25 commits.
 pub(crate) fn results(name: &str) -> Results {
     let seconds: Vec<_> = (1..=6u32).map(second).collect();

@@ -1,10 +1,10 @@
-//! The raw results of a run, as JSON lines: one `run`, one `second` for every second, one
-//! `summary`. Plans and reports are made from these files alone, so that a figure can be made again
-//! years after the machine that it was measured on is gone.
+//! The raw results of a run, as JSON lines: one `run`, one `second` per second, one `summary`.
+//! Plans and reports are made from these files alone, so that a figure can be reproduced years
+//! after the machine is gone.
 //!
-//! Rules of the format: every line has its `kind`; the first line has the version; a member that is
-//! unknown is an error, so that a misspelt one is not read as absent; what was not measured is
-//! absent. Times are seconds since the start of the run, latencies microseconds.
+//! Rules of the format: every line has its `kind`; the first line has the version; unknown members
+//! are errors, so that a misspelt one is not read as absent; what was not measured is absent. Times
+//! are seconds since the start of the run, latencies microseconds.
 
 mod counts;
 mod figures;

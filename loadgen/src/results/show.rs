@@ -1,4 +1,4 @@
-//! Results for people: a few lines per phase.
+//! Results in readable form: a few lines per phase.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -140,7 +140,7 @@ fn show_processes(
     writeln!(f, "  processes   {}", all.join("; "))
 }
 
-/// What it all came to, phases not repeated.
+/// The summary, without the phases.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.phases.len() > 1 {

@@ -1,5 +1,5 @@
-//! What tests, benches and loads have in common: synthetic participants, diagnosis keys from a seed,
-//! real batch signatures, and private servers. Never part of the gateway's program.
+//! Shared by tests, benches and the load generator: synthetic participants, diagnosis keys from a
+//! seed, real batch signatures, and private servers. Never part of the gateway's program.
 //!
 //! | module | what it is |
 //! | --- | --- |

@@ -35,7 +35,7 @@ struct Seen {
     body: Vec<u8>,
 }
 
-/// Reads one request; nothing when the connection ends.
+/// Reads one request; `None` when the connection ends.
 pub(crate) async fn read_request(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Option<(String, Vec<u8>)> {

@@ -1,4 +1,4 @@
-//! A small PKI as `efgs init` writes it, made anew for each test.
+//! A small PKI as `efgs init` writes it, rebuilt for each test.
 
 use std::fs;
 use std::path::Path;

@@ -118,7 +118,7 @@ impl Raw {
         }
     }
 
-    /// Waits until the other side closes; gives how long that took.
+    /// Waits until the other side closes; returns how long that took.
     pub(crate) fn until_closed(&mut self) -> Duration {
         let begun = Instant::now();
         while self.read_more() > 0 {}

@@ -1,7 +1,7 @@
 //! Unit costs measured now: a private gateway and database on this machine, real uploads and
 //! downloads over mutual TLS, and what the system says that they have used.
 //!
-//! Processor times are the processes' own, so that the load generator beside them does not count.
+//! CPU times are the processes' own, so that the load generator beside them does not count.
 //! The time of the log's writer does count what disturbs it: on a machine whose cores are all busy
 //! it is an upper bound. The steps: start empty; many small uploads and as many keys in full ones,
 //! which tell what an upload costs from what a key costs; full uploads one at a time, for latency;
@@ -39,7 +39,7 @@ use crate::verify::{Verdict, VerifyOptions};
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Keys in an upload of the many small ones: what such an upload costs is nearly all its own.
 const SMALL_UPLOAD_KEYS: u32 = 100;
-/// How many small uploads: enough processor time to be measured in hundredths of a second.
+/// How many small uploads: enough CPU time to be measured in hundredths of a second.
 const SMALL_UPLOADS: u64 = 2_000;
 const FULL_UPLOAD_KEYS: u32 = 5_000;
 /// Full uploads one at a time.

@@ -15,9 +15,9 @@ use super::error::LocalError;
 use super::process::Process;
 use super::program::{READY_WITHIN, find_program, tail};
 
-/// How often to try to connect while the server starts.
+/// Poll interval while the server starts.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long the server may take to write its buffers when it is told to end.
+/// How long the server may take to flush its buffers on shutdown.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
 const PACKAGE: &str = "mariadb-server";
 const USER: &str = "efgs";
@@ -30,7 +30,7 @@ pub struct MariaDb {
     program: PathBuf,
     port: u16,
     password: String,
-    /// Beside those that every server here has.
+    /// In addition to those that every server here has.
     options: Vec<String>,
     folder: TempDir,
 }
@@ -116,8 +116,7 @@ impl MariaDb {
         Ok(())
     }
 
-    /// Makes everybody who writes to a table (`DATABASE.TABLE`) wait until the value is dropped.
-    /// Reading goes on.
+    /// Blocks all writes to a table (`DATABASE.TABLE`) until the value is dropped. Reads continue.
     ///
     /// # Errors
     /// When the server refuses.
@@ -129,7 +128,7 @@ impl MariaDb {
         })
     }
 
-    /// Ends the server with SIGKILL. Its data stay.
+    /// Kills the server with SIGKILL. Its data remain.
     ///
     /// # Errors
     /// When the process cannot be killed.
@@ -143,8 +142,8 @@ impl MariaDb {
         }
     }
 
-    /// Starts the server on its data directory and port, ending it in good order before if it
-    /// runs, and waits until it answers.
+    /// Starts the server on its data directory and port, after a graceful shutdown if it is
+    /// running, and waits until it answers.
     ///
     /// # Errors
     /// When it does not start or does not answer within a minute.
@@ -195,8 +194,8 @@ impl MariaDb {
             .arg("--no-defaults")
             .args(run_as())
             .arg(format!("--datadir={}", data(self.folder.path()).display()))
-            // Names of temporary files hold the process id, which is one's own only in a
-            // container: two servers in one /tmp take each other's away.
+            // Names of temporary files contain the process id, which is unique only within a
+            // container: two servers that share /tmp delete each other's.
             .arg(format!("--tmpdir={}", self.folder.path().display()))
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!(
@@ -258,7 +257,7 @@ impl MariaDb {
     }
 }
 
-/// Writes that wait: see [`MariaDb::hold_writes`].
+/// Blocked writes: see [`MariaDb::hold_writes`].
 #[derive(Debug)]
 pub struct HeldWrites {
     _connection: Conn,

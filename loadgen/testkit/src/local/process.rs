@@ -1,4 +1,4 @@
-//! A child process that ends with its value.
+//! A child process that ends when its value is dropped.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How often to look whether a process has ended.
+/// Poll interval for the end of a process.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a process may take to end by itself when its value is dropped.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -18,8 +18,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a process in a group of its own: Ctrl-C reaches its owner alone, who then ends it in
-    /// good order.
+    /// Starts a process in its own process group: Ctrl-C reaches only its owner, which then shuts
+    /// it down gracefully.
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
         command.process_group(0).spawn().map(|child| Self { child })
     }
@@ -32,7 +32,7 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -64,7 +64,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Err(error) = self.terminate(LAST_WORDS) {
-            // Nobody is left to tell but the terminal.
+            // Only the terminal is left to report to.
             eprintln!("process {} did not end: {error}", self.id());
         }
     }

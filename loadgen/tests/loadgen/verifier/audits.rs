@@ -129,7 +129,7 @@ fn finds_wrong_amounts() {
     };
     let failures = ["the batch has fewer keys than the audit says"];
     check_audit(more, recorded, found, &failures);
-    // Nobody downloads one's own keys: only the record knows how many they are.
+    // Nobody downloads its own keys: only the record knows how many they are.
     let own = |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit[2]["amount"] = json!(9);
     let recorded = Findings {
         audit_contradictions: 1,
@@ -162,7 +162,7 @@ fn finds_foreign_signatures() {
         unverified: 2,
         ..found
     };
-    let failure = "the batch signature is no CMS SignedData of one signer";
+    let failure = "the batch signature is not a CMS SignedData with one signer";
     check_audit(broken, recorded, found, &[failure]);
 }
 
@@ -244,7 +244,7 @@ fn finds_certificates_that_are_not_what_is_said_of_them() {
         move |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit[0][member] = json!(value)
     };
     let nothing = set("signingCertificate", "");
-    check_unproven(nothing, &failure("is no certificate"));
+    check_unproven(nothing, &failure("is not a certificate"));
     let crlf = |_: &Fixture, batches: &mut Vec<Batch>| {
         let pem = batches[0].audit[0]["signingCertificate"].as_str().unwrap();
         batches[0].audit[0]["signingCertificate"] = json!(pem.replace('\n', "\r\n"));
