@@ -1,4 +1,4 @@
-//! One command that shows everything: a fresh folder, a database, a gateway with mutual TLS, a day
+//! A complete demonstration: a fresh folder, a database, a gateway with mutual TLS, a day
 //! of keys through it, every participant's download verified; and nothing left behind.
 
 use std::io::{self, Write};
@@ -52,7 +52,7 @@ pub struct DemoOptions {
     pub connections: usize,
 }
 
-/// Why the demo stopped.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A server failed to start.

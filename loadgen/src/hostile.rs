@@ -19,7 +19,7 @@ use crate::signer::Encoding;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// The signature is a participant's own, over other keys.
+    /// The signature is the participant's own, but over other keys.
     WrongSignature,
     /// The signature is another participant's, over these keys.
     ForeignSigner,

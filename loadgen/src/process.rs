@@ -1,4 +1,4 @@
-//! What processes have used so far, as Linux tells it.
+//! Resources used by processes, from /proc.
 
 use procfs::process::Process;
 

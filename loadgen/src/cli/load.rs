@@ -1,5 +1,4 @@
-//! `loadgen run --scenario` and `loadgen find-limit`: a gateway that runs already, or a private one
-//! with everything around it.
+//! `loadgen run --scenario` and `loadgen find-limit`, against a running gateway or a private one.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
@@ -113,7 +112,7 @@ impl MeasuringArgs {
         };
         ensure!(
             connection.target.is_empty() && connection.pki.is_none(),
-            "--local starts a gateway of its own: give neither --target nor --pki"
+            "--local starts a private gateway: give neither --target nor --pki"
         );
         let program = match &self.efgs {
             Some(path) => path.clone(),

@@ -1,4 +1,4 @@
-//! A run made by hand, whose figures can be worked out in the head; and a check of pages.
+//! A hand-made run, whose figures can be worked out by hand; and a check of pages.
 
 use std::collections::BTreeMap;
 
@@ -172,7 +172,7 @@ fn summary() -> Summary {
     }
 }
 
-/// Refuses a page that is not well-formed, or that needs anything from anywhere.
+/// Refuses a page that is not well-formed or not self-contained.
 #[track_caller]
 pub(crate) fn assert_page(html: &str) {
     let body = html

@@ -99,7 +99,7 @@ impl KeyGenerator {
 
     /// The fields that all keys of a person share.
     fn person(&self, random: &mut ChaCha8Rng, country: Country) -> Person {
-        let (first, count) = self.journey(random);
+        let (first, count) = self.visited_range(random);
         let mut common = ArrayWriter::default();
         let (before, from) = self.countries.split_at(first.min(self.countries.len()));
         for visited in from.iter().chain(before).take(count) {
@@ -118,7 +118,7 @@ impl KeyGenerator {
     }
 
     /// The first visited country, as an index into the list, and the number of countries.
-    fn journey(&self, random: &mut ChaCha8Rng) -> (usize, usize) {
+    fn visited_range(&self, random: &mut ChaCha8Rng) -> (usize, usize) {
         let longest = self.countries.len();
         let count = match random.random_range(0..2_u32) {
             0 => random.random_range(0..=3_usize),

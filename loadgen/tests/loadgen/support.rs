@@ -1,4 +1,4 @@
-//! A small PKI as `efgs init` writes it, rebuilt for each test.
+//! A small PKI in the layout of `efgs init`, created for each test.
 
 use std::fs;
 use std::path::Path;
@@ -102,7 +102,7 @@ fn key_pair(key: Key) -> KeyPair {
     }
 }
 
-/// One for all tests of a run: making one takes a second.
+/// Shared by all tests of a run: creating one takes a second.
 fn rsa_key_pair() -> KeyPair {
     static PEM: OnceLock<String> = OnceLock::new();
     let generate = || KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();

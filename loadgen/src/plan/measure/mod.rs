@@ -1,11 +1,12 @@
-//! Unit costs measured now: a private gateway and database on this machine, real uploads and
-//! downloads over mutual TLS, and what the system says that they have used.
+//! Measures unit costs: a private gateway and database on this machine, real uploads and downloads
+//! over mutual TLS, and the resources that the system reports for them.
 //!
 //! CPU times are the processes' own, so that the load generator beside them does not count.
 //! The time of the log's writer does count what disturbs it: on a machine whose cores are all busy
 //! it is an upper bound. The steps: start empty; many small uploads and as many keys in full ones,
-//! which tell what an upload costs from what a key costs; full uploads one at a time, for latency;
-//! everybody downloads everything, and once more to verify it; a restart with all keys stored.
+//! which separate the cost per upload from the cost per key; full uploads one at a time, for
+//! latency; all participants download everything, and again to verify it; a restart with all keys
+//! stored.
 
 mod error;
 mod test_bed;
@@ -101,7 +102,7 @@ async fn experiment(
     Ok(costs.or_shipped()?)
 }
 
-/// Everything that is read before and after a step.
+/// The counters read before and after a step.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     gateway: Usage,
@@ -160,7 +161,7 @@ impl Experiment {
         let full = u64::from(FULL_UPLOAD_KEYS);
         let restart_empty_s = self.restart()?;
         let empty = self.read().await?;
-        // The first connections and statements cost more than all others.
+        // Warm up: the first connections and statements cost more than all others.
         let warm_up = volume("warm-up", full * 27, FULL_UPLOAD_KEYS, all, 1);
         let mut records = vec![self.upload(&warm_up, out).await?.record];
         let idle = self.read().await?;
@@ -188,7 +189,7 @@ impl Experiment {
         records.extend([small.record, many.record, single.record]);
 
         self.download(out).await?;
-        // Once more for the truth of it: nothing is worth measuring that does not arrive.
+        // Verify the delivery: figures for undelivered keys would be meaningless.
         let verdict = self.verify(&records, out).await?;
 
         let restart_s = self.restart()?;
@@ -307,7 +308,7 @@ impl Experiment {
         })
     }
 
-    /// Everybody downloads everything, once to warm the bundles up and once for the figure.
+    /// All participants download everything, once to warm up the bundles and once for the figure.
     async fn download(&mut self, out: &mut (impl Write + Send)) -> Result<(), MeasureError> {
         let (target, day) = (self.test_bed.target(), SystemClock.now().day());
         fetch(&self.test_bed.callers, &target, day).await?;
@@ -409,9 +410,9 @@ impl Step {
     }
 }
 
-/// More than three digits of a measurement say nothing.
+/// More than three digits of a measurement are noise.
 fn significant(value: f64) -> Option<f64> {
-    // By way of text, so that what is written is as short as what was meant.
+    // Through text, so that the number is written with just these digits.
     let rounded = format!("{value:.2e}").parse();
     let rounded = rounded.ok().filter(|rounded: &f64| rounded.is_finite());
     Some(rounded.unwrap_or(0.0))

@@ -261,7 +261,7 @@ fn finds_certificates_that_are_not_what_is_said_of_them() {
     let failures = failure("has another thumbprint");
     let other = set("uploaderSigningThumbprint", "ab");
     check_audit(other, recorded, expected, &[&failures]);
-    // IT's certificate, vouched for and with its thumbprint, in DE's place.
+    // IT's certificate, with its operator signature and thumbprint, in place of DE's.
     let members = [
         "signingCertificate",
         "uploaderSigningThumbprint",

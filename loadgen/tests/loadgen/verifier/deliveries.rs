@@ -301,11 +301,11 @@ fn lets_an_unacknowledged_upload_reach_everybody_or_nobody() {
         // DE's first upload.
         fixture.record.uploads[0].outcome = outcome;
         assert_eq!(fixture.findings(|_, _| ()), CLEAN, "everybody");
-        let nobody = fixture.findings(|receiver, batches| match receiver {
+        let to_none = fixture.findings(|receiver, batches| match receiver {
             "DE" => drop(batches[0].audit.pop()),
             _ => batches[0].lose_first(),
         });
-        assert_eq!(nobody, CLEAN, "nobody");
+        assert_eq!(to_none, CLEAN, "delivered to none");
         let one = fixture.findings_at_fr(|batches| batches[0].lose_first());
         assert_eq!(
             one,
