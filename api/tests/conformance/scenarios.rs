@@ -35,18 +35,18 @@ pub(crate) const SCENARIOS: &[(&str, crate::Scenario)] = named![
     takes_bodies_in_chunks_and_bounds_them,
     closes_on_bodies_that_break_off,
     closes_on_clients_that_stall,
-    throttles_who_takes_more_than_its_share,
+    throttles_a_participant_that_exceeds_its_share,
     says_when_it_is_full,
     reaches_an_open_connection_with_a_revocation,
     knows_clients_by_their_certificate_alone,
     reads_identity_from_headers_of_other_names,
-    believes_identity_headers_of_trusted_peers_only,
+    trusts_identity_headers_of_configured_peers_only,
     keeps_everything_over_a_restart,
     numbers_batches_without_gaps_and_links_them_across_days,
     stops_serving_what_is_too_old,
     knows_duplicates_longer_than_they_can_be_downloaded,
     audits_what_was_uploaded_before_a_revocation,
-    judges_signatures_at_their_time,
+    checks_the_validity_of_signers_at_the_time_of_the_upload,
     signs_as_bouncy_castle_and_openssl_do,
     writes_canonical_bytes_as_others_do,
 ];
@@ -65,7 +65,7 @@ fn uploads_and_downloads(databases: &Databases, kind: Kind) {
     assert_eq!(from_protobuf(&found.body), upload.keys);
     let json = it.download("2021-06-01", None, JSON).expect(200);
     assert_eq!(from_json(&json.body), upload.keys);
-    // The same connection is used all the time, also after an error.
+    // The same connection is used throughout, also after an error.
     it.download("2021-06-09", None, JSON).expect(404);
     it.store(1);
     assert_eq!(
@@ -349,7 +349,7 @@ fn fill(world: &World, countries: &[&'static str]) -> (Vec<crate::support::raw::
     panic!("nothing was refused");
 }
 
-fn throttles_who_takes_more_than_its_share(databases: &Databases, kind: Kind) {
+fn throttles_a_participant_that_exceeds_its_share(databases: &Databases, kind: Kind) {
     let world = World::with(databases, kind, |options| {
         options.engine.upload.batches_in_flight_max = 8;
     });
@@ -447,7 +447,7 @@ fn reads_identity_from_headers_of_other_names(databases: &Databases, kind: Kind)
     ask(&world, &download_request("DE", "2021-06-01")).expect(403);
 }
 
-fn believes_identity_headers_of_trusted_peers_only(databases: &Databases, kind: Kind) {
+fn trusts_identity_headers_of_configured_peers_only(databases: &Databases, kind: Kind) {
     let world = World::with(databases, kind, |options| {
         let proxy = options.server.proxy.as_mut().unwrap();
         proxy.trusted_peers = vec!["192.0.2.0/24".parse().unwrap()];
@@ -572,7 +572,7 @@ fn audits_what_was_uploaded_before_a_revocation(databases: &Databases, kind: Kin
     assert_eq!(after.body, before.body);
 }
 
-fn judges_signatures_at_their_time(databases: &Databases, kind: Kind) {
+fn checks_the_validity_of_signers_at_the_time_of_the_upload(databases: &Databases, kind: Kind) {
     let world = vectors::world(databases, kind);
     for (number, reason) in [
         ("601", Some("cert_expired")),
@@ -594,8 +594,8 @@ fn judges_signatures_at_their_time(databases: &Databases, kind: Kind) {
     }
 }
 
-/// The signatures of the clients have the shape of the real ones: rebuilt of the same content,
-/// they are the same, byte for byte.
+/// The simulated clients' signatures have the structure of the real ones: rebuilt from the same
+/// content, they are identical byte for byte.
 fn signs_as_bouncy_castle_and_openssl_do(_: &Databases, _: Kind) {
     let vector = Vector::read("001");
     let signer = Identity::new(

@@ -1,6 +1,6 @@
-//! The national backends that were written for the reference, each with the bytes that it sends
-//! over a socket of its own: header names and their order, media types, tags, signatures, paging,
-//! and what it makes of the answers (clients §1 and §2).
+//! The national backends that were written for the reference, each simulated byte for byte over its
+//! own socket: header names and their order, media types, tags, signatures, paging, and how it handles
+//! responses (clients §1 and §2).
 //!
 //! What a library adds by itself (`User-Agent`, `Connection`) is typical of its version.
 
@@ -42,7 +42,7 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = {
         ie::uploads_json_with_a_mixed_signature,
         ie::downloads_today_from_its_last_tag,
         cz::uploads_with_sha1_and_headers_as_go_writes_them,
-        cz::guesses_tags_until_there_is_none,
+        cz::guesses_tags_until_one_is_missing,
         ch::uploads_and_goes_through_every_retained_day,
         nl::sends_an_upload_again_whose_answer_was_lost,
         nl::resumes_at_its_last_tag,

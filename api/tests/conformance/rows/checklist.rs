@@ -351,7 +351,7 @@ const ROWS: &[Row] = &[
         "(a).21",
         "throttling: 429 with `Retry-After` as an HTTP date; uploads do not wait behind the \
          making of download batches",
-        "api/tests/conformance/scenarios.rs::throttles_who_takes_more_than_its_share",
+        "api/tests/conformance/scenarios.rs::throttles_a_participant_that_exceeds_its_share",
         None,
     ),
 ];

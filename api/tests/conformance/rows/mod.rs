@@ -1,9 +1,9 @@
 //! Every row of the protocol's tables: what the reference does, what this gateway does, and the
 //! test of it.
 //!
-//! A row is named by its section and its place there: `§11.9` is the ninth row of wire §11. Where a
-//! section has subsections, `§4.0.5` is the fifth row before the first of them, and `§4.2.5` the
-//! fifth row of subsection 4.2. `(a).7` is item 7 of the checklist (clients §3).
+//! A row is named by its section and its position there: `§11.9` is the ninth row of wire §11.
+//! Where a section has subsections, `§4.0.5` is the fifth row before the first of them, and
+//! `§4.2.5` the fifth row of subsection 4.2. `(a).7` is item 7 of the checklist (clients §3).
 
 mod checklist;
 mod document;
@@ -53,12 +53,12 @@ pub(crate) struct Difference {
 pub(crate) enum CoveredBy {
     /// A test of this suite that has the name of the row.
     Check(&'static str, fn(&World)),
-    /// A test elsewhere: `FILE::FUNCTION`, the file relative to the workspace. Whether there is
-    /// such a test is checked.
+    /// Another test: `FILE::FUNCTION`, the file relative to the workspace. Its existence is
+    /// checked.
     Test(&'static str),
 }
 
-/// This gateway does as the reference.
+/// This gateway behaves like the reference.
 pub(crate) const fn same(
     id: &'static str,
     name: &'static str,
@@ -73,7 +73,7 @@ pub(crate) const fn same(
     }
 }
 
-/// This gateway does something else, on purpose.
+/// This gateway deliberately behaves differently.
 pub(crate) const fn differs(
     id: &'static str,
     name: &'static str,

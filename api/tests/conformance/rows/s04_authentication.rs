@@ -136,7 +136,7 @@ fn hex() -> String {
     member("DE").authentication.hex()
 }
 
-/// DE's thumbprint is accepted in this spelling.
+/// DE's thumbprint is accepted in this form.
 #[track_caller]
 fn spelled(world: &World, thumbprint: &str) {
     claim(world, thumbprint, "C=DE").expect(200);
@@ -167,10 +167,10 @@ const ROWS: &[Row] = &[
         "§4.0.1",
         "undecodable_thumbprint",
         [
-            "a thumbprint that is no base64 counts as none; base64 that is empty or short is some \
+            "a thumbprint that is not base64 counts as absent; base64 that is empty or short is some \
              number, of which there is no certificate: 403 with a reason",
-            "whatever is no thumbprint counts as none: 403 without a reason",
-            "a value of another length identifies nobody",
+            "whatever is not a thumbprint counts as absent: 403 without a reason",
+            "a value of another length identifies no participant",
         ],
         |world| {
             unreadable(world, "no thumbprint");
@@ -259,7 +259,7 @@ const ROWS: &[Row] = &[
         [
             "the country is that of the header, in its letter case",
             "compared without letter case; the country is that of the row",
-            "a proxy's spelling must not decide about keys",
+            "a proxy's choice of letter case must not decide about keys",
         ],
         |world| {
             let upload = Upload::fresh(world, "DE", 1);
@@ -503,10 +503,10 @@ const ROWS: &[Row] = &[
     ),
     covered_by(
         "§4.2.10",
-        "whoever reaches the port can claim any identity (A-3)",
-        "api/tests/conformance/scenarios.rs::believes_identity_headers_of_trusted_peers_only",
+        "anyone who reaches the port can claim any identity (A-3)",
+        "api/tests/conformance/scenarios.rs::trusts_identity_headers_of_configured_peers_only",
         Some(Difference {
-            gateway: "mutual TLS of its own that ignores the headers; headers are believed only \
+            gateway: "mutual TLS of its own that ignores the headers; headers are trusted only \
                       from configured peers, and without peers only on a loopback address",
             reason: "a mistake in deployment must not open the gateway to everyone",
         }),

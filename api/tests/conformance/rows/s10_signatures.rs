@@ -67,7 +67,7 @@ const ROWS: &[Row] = &[
         [
             "the first signer counts, others are ignored; none: 400",
             "exactly one signer",
-            "no client has several, and what is ignored is not judged",
+            "no client has several, and what is ignored is not verified",
         ],
         |world| {
             refuses(world, "no_signer_info", &["720", "721"]);
@@ -91,7 +91,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§10.5",
         "the certificate is valid now; else 400",
-        "api/tests/conformance/scenarios.rs::judges_signatures_at_their_time",
+        "api/tests/conformance/scenarios.rs::checks_the_validity_of_signers_at_the_time_of_the_upload",
         None,
     ),
     differs(
@@ -123,7 +123,7 @@ const ROWS: &[Row] = &[
         [
             "every key's origin is the signer's country; else 400; a batch without keys passes",
             "the same, and a batch without keys is signed by its uploader's country",
-            "nobody uploads in another's name, not even nothing",
+            "no participant uploads in another's name, not even an empty batch",
         ],
         |world| {
             refuses(world, "origin_mismatch", &["620", "621", "623", "624"]);
@@ -186,7 +186,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§10.13",
         "a signing time outside the certificate's validity: 400",
-        "api/tests/conformance/scenarios.rs::judges_signatures_at_their_time",
+        "api/tests/conformance/scenarios.rs::checks_the_validity_of_signers_at_the_time_of_the_upload",
         None,
     ),
     differs(
@@ -247,7 +247,7 @@ const ROWS: &[Row] = &[
     same(
         "§10.18",
         "no_other_checks",
-        "key usage, issuer and chain of the certificate are not judged",
+        "key usage, issuer and chain of the certificate are not checked",
         |world| accepts(world, &["105", "309", "323", "324"]),
     ),
     same(

@@ -129,8 +129,8 @@ const ROWS: &[Row] = &[
         "§11.9",
         "key_count",
         [
-            "more than 5000 keys: 413 `Too many diagnosis keys`, after all were judged",
-            "the same at the first key too many, before any is judged",
+            "more than 5000 keys: 413 `Too many diagnosis keys`, after all were validated",
+            "the same at the first key too many, before any is validated",
             "an oversized body should not cost a full parse",
         ],
         |world| {
@@ -299,7 +299,7 @@ const ROWS: &[Row] = &[
         "§11.19",
         "probing_for_tags",
         [
-            "any participant can learn which tags the others used, without a valid signature",
+            "any participant can find out which tags the others used, without a valid signature",
             "only its own",
             "tags are per country",
         ],

@@ -108,8 +108,8 @@ const ROWS: &[Row] = &[
     ),
     same(
         "§12.7",
-        "the_rest_is_signed_anew",
-        "the signature covers the whole batch: the rest has to be signed anew",
+        "the_rest_is_signed_again",
+        "the signature covers the whole batch: the rest has to be signed again",
         |world| {
             let (upload, _) = mixed(world);
             let rest = [0, 2, 4].map(|at| upload.keys[at].clone());

@@ -204,7 +204,7 @@ const ROWS: &[Row] = &[
         [
             "the caller's own uploads are included, in the order of the rest",
             "included, and last",
-            "FI cuts its list without leaving its own entries out; nobody depends on their place",
+            "FI cuts its list without leaving its own entries out; no client depends on their position",
         ],
         |world| {
             let seen = entries(world, "DE");

@@ -44,7 +44,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.1.1",
         "the list: `[{\"callbackId\":\"…\",\"url\":\"…\"}]` of the caller's country, `[]` when \
-         there is none; no `id`",
+         there are none; no `id`",
         LISTS,
         None,
     ),
@@ -142,15 +142,15 @@ const ROWS: &[Row] = &[
         "after six attempts the subscription is deleted",
         "api/tests/callbacks.rs::hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again",
         but(
-            "it is disabled: not listed and not told any more, and shown to operators with the \
-             reason; a PUT enables it, and it goes on where it was",
-            "K-6: nobody knew why; FI subscribes again only when it finds no subscription, and \
-             imports what it is told of and nothing else",
+            "it is disabled: no longer listed or notified, and shown to operators with the \
+             reason; a PUT enables it, and it continues where it was",
+            "K-6: operators did not see why; FI subscribes again only when it finds no subscription, and \
+             imports only the batches that it is notified of",
         ),
     ),
     covered_by(
         "§16.3.5a",
-        "the deleted subscription is not listed; `PUT` makes a new one, whoever asks first (FI) or \
+        "the deleted subscription is not listed; `PUT` makes a new one, whether the client lists first (FI) or \
          not (DE)",
         "api/tests/callbacks.rs::accepts_a_put_of_de_before_during_and_after_an_outage",
         None,
@@ -177,7 +177,7 @@ const ROWS: &[Row] = &[
         "§16.3.8",
         "a callback may name a batch that cannot be downloaded any more",
         "engine/tests/callbacks.rs::skips_batches_that_cannot_be_downloaded_any_more",
-        but("it is skipped", "nobody can use it"),
+        but("it is skipped", "no client can use it"),
     ),
     covered_by(
         "§16.3.9",

@@ -1,5 +1,5 @@
 //! What rows, scenarios and clients share: gateways on either database, participants with real
-//! keys, sockets on which bytes are what they are.
+//! keys, raw sockets.
 
 pub(crate) mod backend;
 pub(crate) mod batch;
