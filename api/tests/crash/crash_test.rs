@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 use testkit::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
 use testkit::participants;
+use testkit::poll::poll;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -184,23 +185,28 @@ impl CrashTest {
             let uploads = self.random.random_range(0..20);
             self.wait_for_more("uploads", uploads, |counts| counts.stored);
         }
+        // Not a wait for anything: it spreads the instants over the steps between two events.
         let micros = self.random.random_range(0..20_000);
         std::thread::sleep(Duration::from_micros(micros));
     }
 
     /// The gateway that cuts download batches, as soon as there is one.
     pub(crate) fn wait_for_cutter(&self) -> usize {
-        let begun = Instant::now();
-        while begun.elapsed() < TIMEOUT {
-            for gateway in 0..self.gateways.len() {
-                let status = self.get_operations(gateway, "/status");
-                if status.is_some_and(|(_, status)| status.contains("\"cuts\":true")) {
-                    return gateway;
-                }
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.fail("no gateway cuts download batches")
+        let cuts = |gateway: &usize| {
+            let status = self.get_operations(*gateway, "/status");
+            status.is_some_and(|(_, status)| status.contains("\"cuts\":true"))
+        };
+        let cutter = poll(TIMEOUT, || (0..self.gateways.len()).find(cuts));
+        cutter.unwrap_or_else(|| self.fail("no gateway cuts download batches"))
+    }
+
+    /// Uploads that the gateway has admitted but not answered, if it answers.
+    pub(crate) fn in_flight(&self, gateway: usize) -> Option<usize> {
+        let (_, metrics) = self.get_operations(gateway, "/metrics")?;
+        let mut lines = metrics.lines();
+        let gauge =
+            lines.find_map(|line| line.strip_prefix("efgs_admission_in_flight_batches "))?;
+        gauge.parse().ok()
     }
 
     /// Status and body of a path of a gateway's operations port, if it answers.

@@ -2,9 +2,10 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use efgs_client::{Answer, ClientError};
+use testkit::poll::holds_within;
 use tokio::task::JoinSet;
 
 use crate::crash_test::{CrashTest, Setup, TIMEOUT};
@@ -39,12 +40,13 @@ fn answers_every_upload_that_is_in_flight() {
     let database = test.database.take().unwrap();
     let held = database.hold_writes("efgs.upload_log").unwrap();
     let (entered, waiting) = send_uploads(&test);
-    wait_until(|| in_flight(&test) == Some(entered.len()));
+    let all = Some(entered.len());
+    assert!(holds_within(TIMEOUT, || test.in_flight(0) == all));
     let address = test.gateways[0].public();
     let mut gateway = test.gateways.remove(0);
     let status = std::thread::scope(|scope| {
         let stopping = scope.spawn(|| gateway.terminate());
-        wait_until(|| TcpStream::connect(address).is_err());
+        assert!(holds_within(TIMEOUT, || TcpStream::connect(address).is_err()));
         drop(held);
         stopping.join().unwrap().unwrap()
     });
@@ -82,20 +84,4 @@ fn send_uploads(test: &CrashTest) -> (Vec<usize>, JoinSet<Sent>) {
         }
     }
     (entered, sending)
-}
-
-/// Uploads that the gateway has admitted but not answered.
-fn in_flight(test: &CrashTest) -> Option<usize> {
-    let (_, metrics) = test.get_operations(0, "/metrics")?;
-    let mut lines = metrics.lines();
-    let gauge = lines.find_map(|line| line.strip_prefix("efgs_admission_in_flight_batches "))?;
-    gauge.parse().ok()
-}
-
-fn wait_until(happens: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !happens() {
-        assert!(begun.elapsed() < TIMEOUT, "it does not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -1,8 +1,9 @@
 //! MariaDB is killed and restarted; the gateway recovers by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::Rng;
+use testkit::poll::holds_within;
 
 use crate::crash_test::{CrashTest, Setup, TIMEOUT};
 use crate::seed;
@@ -28,8 +29,8 @@ fn answers_truthfully_and_recovers_by_itself() {
             test.wait_for_more("errors", 3, |counts| counts.errors);
             wait_until_ready_is(&test, 503);
         } else {
-            let millis = test.random.random_range(0..1000);
-            std::thread::sleep(Duration::from_millis(millis));
+            let waiting = test.random.random_range(1..=8);
+            wait_for_waiting_uploads(&test, waiting);
         }
         database(&mut test).restart().unwrap();
         test.wait_for_more("uploads", 5, |counts| counts.stored);
@@ -51,12 +52,21 @@ fn database(test: &mut CrashTest) -> &mut testkit::local::MariaDb {
 }
 
 fn wait_until_ready_is(test: &CrashTest, expected: u16) {
-    let begun = Instant::now();
     let status = || test.get_operations(0, "/ready").map(|(status, _)| status);
-    while status() != Some(expected) {
-        if begun.elapsed() > TIMEOUT {
-            test.fail(&format!("/ready does not become {expected}"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    if !holds_within(TIMEOUT, || status() == Some(expected)) {
+        test.fail(&format!("/ready does not become {expected}"));
+    }
+}
+
+/// Waits until at least that many uploads are in flight, or their errors show that the gateway no
+/// longer waits for its database.
+fn wait_for_waiting_uploads(test: &CrashTest, count: usize) {
+    let errors = test.world.history.counts().errors;
+    let wait = || {
+        let waiting = test.in_flight(0).is_some_and(|waiting| waiting >= count);
+        waiting || test.world.history.counts().errors > errors
+    };
+    if !holds_within(TIMEOUT, wait) {
+        test.fail(&format!("no {count} uploads wait for the database"));
     }
 }

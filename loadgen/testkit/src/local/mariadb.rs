@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
@@ -14,9 +14,8 @@ use tempfile::TempDir;
 use super::error::LocalError;
 use super::process::Process;
 use super::program::{READY_WITHIN, find_program, tail};
+use crate::poll::poll;
 
-/// Poll interval while the server starts.
-const LOOK: Duration = Duration::from_millis(10);
 /// How long the server may take to flush its buffers on shutdown.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
 const PACKAGE: &str = "mariadb-server";
@@ -169,21 +168,16 @@ impl MariaDb {
     }
 
     fn wait_until_it_answers(&self, process: &mut Process) -> Result<(), LocalError> {
-        let begun = Instant::now();
         let failed = |why: String| LocalError::Failed {
             what: "MariaDB does not run".to_owned(),
             why,
         };
-        while self.root().is_err() {
-            if process.ended().is_some() {
-                return Err(failed(tail(&self.log())));
-            }
-            if begun.elapsed() > READY_WITHIN {
-                return Err(failed(format!("no answer within {READY_WITHIN:?}")));
-            }
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
+        let outcome = poll(READY_WITHIN, || match self.root() {
+            Ok(_) => Some(Ok(())),
+            Err(_) if process.ended().is_some() => Some(Err(failed(tail(&self.log())))),
+            Err(_) => None,
+        });
+        outcome.unwrap_or_else(|| Err(failed(format!("no answer within {READY_WITHIN:?}"))))
     }
 
     fn command(&self) -> Result<Command, LocalError> {

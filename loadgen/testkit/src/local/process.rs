@@ -3,12 +3,12 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Poll interval for the end of a process.
-const LOOK: Duration = Duration::from_millis(5);
+use crate::poll::poll;
+
 /// How long a process may take to end by itself when its value is dropped.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -47,17 +47,13 @@ impl Process {
 
     /// SIGTERM, and waits for the end; SIGKILL when it takes longer than `within`.
     pub(super) fn terminate(&mut self, within: Duration) -> io::Result<ExitStatus> {
-        let begun = Instant::now();
         if self.ended().is_none() {
             kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         }
-        while begun.elapsed() < within {
-            if let Some(status) = self.ended() {
-                return Ok(status);
-            }
-            std::thread::sleep(LOOK);
+        match poll(within, || self.ended()) {
+            Some(status) => Ok(status),
+            None => self.kill(),
         }
-        self.kill()
     }
 }
 
