@@ -283,7 +283,7 @@ const ROWS: &[Row] = &[
         "(a).13",
         "`batchTag` and `nextBatchTag` on every 200, `null` at the end; the first batch of that \
          day or later; tags `yyyyMMdd-N` without gaps from 1; links across days",
-        "api/tests/conformance/scenarios.rs::numbers_batches_without_gaps_and_links_them_across_days",
+        "api/tests/conformance/scenarios/history.rs::numbers_batches_without_gaps_and_links_them_across_days",
         None,
     ),
     same(
@@ -344,14 +344,14 @@ const ROWS: &[Row] = &[
         "(a).20",
         "callbacks: the list, PUT with `url`, DELETE, ids up to 32 characters; a GET with \
          `batchTag` and `date`, 2xx including 202, in order, over mutual TLS",
-        "api/tests/callbacks.rs::notifies_of_each_batch_in_order_over_mutual_tls",
+        "api/tests/callbacks/delivery.rs::notifies_of_each_batch_in_order_over_mutual_tls",
         None,
     ),
     covered_by(
         "(a).21",
         "throttling: 429 with `Retry-After` as an HTTP date; uploads do not wait behind the \
          making of download batches",
-        "api/tests/conformance/scenarios.rs::throttles_a_participant_that_exceeds_its_share",
+        "api/tests/conformance/scenarios/limits.rs::throttles_a_participant_that_exceeds_its_share",
         None,
     ),
 ];

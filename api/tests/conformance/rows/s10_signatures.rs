@@ -91,7 +91,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§10.5",
         "the certificate is valid now; else 400",
-        "api/tests/conformance/scenarios.rs::checks_the_validity_of_signers_at_the_time_of_the_upload",
+        "api/tests/conformance/scenarios/signatures.rs::checks_the_validity_of_signers_at_the_time_of_the_upload",
         None,
     ),
     differs(
@@ -186,7 +186,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§10.13",
         "a signing time outside the certificate's validity: 400",
-        "api/tests/conformance/scenarios.rs::checks_the_validity_of_signers_at_the_time_of_the_upload",
+        "api/tests/conformance/scenarios/signatures.rs::checks_the_validity_of_signers_at_the_time_of_the_upload",
         None,
     ),
     differs(

@@ -332,7 +332,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§11.21",
         "two simultaneous uploads with one tag both succeed and become one (U-2)",
-        "api/tests/conformance/scenarios.rs::stores_one_of_two_simultaneous_uploads_with_one_tag",
+        "api/tests/conformance/scenarios/uploads.rs::stores_one_of_two_simultaneous_uploads_with_one_tag",
         Some(Difference {
             gateway: "one is stored, the other gets 409",
             reason: "country and tag are unique in the database",

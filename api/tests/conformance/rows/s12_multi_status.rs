@@ -121,7 +121,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§12.8",
         "duplicates are found only as long as keys are retained (2 days)",
-        "api/tests/conformance/scenarios.rs::knows_duplicates_longer_than_they_can_be_downloaded",
+        "api/tests/conformance/scenarios/history.rs::knows_duplicates_longer_than_they_can_be_downloaded",
         Some(Difference {
             gateway: "as long as the key could be uploaded, 15 days",
             reason: "a key that came once should not come again",

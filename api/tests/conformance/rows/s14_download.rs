@@ -231,7 +231,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§14.16",
         "a batch beyond the limit of age can never be fetched",
-        "api/tests/conformance/scenarios.rs::stops_serving_what_is_too_old",
+        "api/tests/conformance/scenarios/history.rs::stops_serving_what_is_too_old",
         None,
     ),
     same(

@@ -85,7 +85,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§15.5",
         "no entries, as after a clean-up: 404 `Batchtag not found`",
-        "api/tests/conformance/scenarios.rs::stops_serving_what_is_too_old",
+        "api/tests/conformance/scenarios/history.rs::stops_serving_what_is_too_old",
         Some(Difference {
             gateway: "does not happen: a batch is whole until its day is too old, then 410",
             reason: "R-1: a batch must not shrink while it can be downloaded",
@@ -234,7 +234,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§15.17",
         "revocation is not considered",
-        "api/tests/conformance/scenarios.rs::audits_what_was_uploaded_before_a_revocation",
+        "api/tests/conformance/scenarios/history.rs::audits_what_was_uploaded_before_a_revocation",
         None,
     ),
     same(

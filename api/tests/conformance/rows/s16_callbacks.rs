@@ -16,10 +16,11 @@ const fn but(gateway: &'static str, reason: &'static str) -> Option<Difference> 
 }
 
 const LISTS: &str =
-    "api/tests/callbacks.rs::lists_changes_and_removes_the_callers_own_subscriptions";
-const REFUSES: &str = "api/tests/callbacks.rs::refuses_invalid_ids_and_urls";
+    "api/tests/callbacks/subscriptions.rs::lists_changes_and_removes_the_callers_own_subscriptions";
+const REFUSES: &str = "api/tests/callbacks/subscriptions.rs::refuses_invalid_ids_and_urls";
 const CHECKS: &str = "api/src/delivery/url.rs::checks_urls_as_the_reference_does_and_better";
-const TELLS: &str = "api/tests/callbacks.rs::notifies_of_each_batch_in_order_over_mutual_tls";
+const TELLS: &str =
+    "api/tests/callbacks/delivery.rs::notifies_of_each_batch_in_order_over_mutual_tls";
 
 const ROWS: &[Row] = &[
     // Rows 5 to 7 of the first table of §1.
@@ -69,7 +70,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.1.4",
         "two simultaneous first PUTs make two rows, and every later request a 500",
-        "api/tests/callbacks.rs::keeps_one_subscription_of_two_simultaneous_ones_and_bounds_their_number",
+        "api/tests/callbacks/subscriptions.rs::keeps_one_subscription_of_two_simultaneous_ones_and_bounds_their_number",
         but("one subscription", "country and id are the primary key"),
     ),
     covered_by(
@@ -95,7 +96,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.2.3",
         "the checked name is resolved again for the connection",
-        "api/tests/callbacks.rs::connects_to_the_address_that_was_checked",
+        "api/tests/callbacks/addresses.rs::connects_to_the_address_that_was_checked",
         but(
             "the checked address is connected to, also through a proxy, under the name in the URL",
             "K-1: DNS rebinding",
@@ -104,7 +105,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.2.4",
         "a name that cannot be resolved for a delivery deletes the subscription",
-        "api/tests/callbacks.rs::counts_an_unresolvable_name_as_a_failed_attempt",
+        "api/tests/callbacks/addresses.rs::counts_an_unresolvable_name_as_a_failed_attempt",
         but("a failed attempt", "K-2"),
     ),
     covered_by(
@@ -118,7 +119,7 @@ const ROWS: &[Row] = &[
         "§16.3.2",
         "no redirects are followed; everything else than 2xx, a timeout or a TLS failure is a \
          failed attempt",
-        "api/tests/callbacks.rs::tries_again_in_order_and_never_follows_a_redirect",
+        "api/tests/callbacks/delivery.rs::tries_again_in_order_and_never_follows_a_redirect",
         None,
     ),
     covered_by(
@@ -140,7 +141,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.3.5",
         "after six attempts the subscription is deleted",
-        "api/tests/callbacks.rs::hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again",
+        "api/tests/callbacks/outages.rs::hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again",
         but(
             "it is disabled: no longer listed or notified, and shown to operators with the \
              reason; a PUT enables it, and it continues where it was",
@@ -152,13 +153,13 @@ const ROWS: &[Row] = &[
         "§16.3.5a",
         "the deleted subscription is not listed; `PUT` makes a new one, whether the client lists first (FI) or \
          not (DE)",
-        "api/tests/callbacks.rs::accepts_a_put_of_de_before_during_and_after_an_outage",
+        "api/tests/callbacks/outages.rs::accepts_a_put_of_de_before_during_and_after_an_outage",
         None,
     ),
     covered_by(
         "§16.3.5b",
         "`DELETE` of the deleted subscription: 404",
-        "api/tests/callbacks.rs::forgets_a_disabled_subscription_that_is_removed",
+        "api/tests/callbacks/outages.rs::forgets_a_disabled_subscription_that_is_removed",
         None,
     ),
     covered_by(
@@ -170,7 +171,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.3.7",
         "locks of a dead instance are cleared after 300 s",
-        "api/tests/callbacks.rs::takes_over_from_a_gateway_that_was_killed",
+        "api/tests/callbacks/several_gateways.rs::takes_over_from_a_gateway_that_was_killed",
         but("a claim expires after 40 s", "twice the longest attempt"),
     ),
     covered_by(
@@ -182,14 +183,14 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.3.9",
         "always shows the configured certificate",
-        "api/tests/callbacks.rs::presents_the_configured_certificate",
+        "api/tests/callbacks/trust.rs::presents_the_configured_certificate",
         None,
     ),
     covered_by(
         "§16.3.10",
         "accepts a receiver when any certificate of its chain is any country's AUTHENTICATION \
          certificate, revoked or expired ones included",
-        "api/tests/callbacks.rs::trusts_the_subscribers_receivers_only",
+        "api/tests/callbacks/trust.rs::trusts_the_subscribers_receivers_only",
         but(
             "its own certificate must be an AUTHENTICATION or CALLBACK certificate of the \
              subscriber's, not revoked and not expired",
@@ -199,7 +200,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.3.11",
         "no CA is trusted for receivers",
-        "api/tests/callbacks.rs::trusts_a_ca_of_the_operator_for_the_host_of_the_url",
+        "api/tests/callbacks/trust.rs::trusts_a_ca_of_the_operator_for_the_host_of_the_url",
         but(
             "a CA of the operator's is, for the host in the URL",
             "receivers behind a public certificate",
@@ -208,7 +209,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.3.12",
         "an optional HTTP proxy with user and password",
-        "api/tests/callbacks.rs::goes_through_a_proxy_to_the_address_that_was_checked",
+        "api/tests/callbacks/addresses.rs::goes_through_a_proxy_to_the_address_that_was_checked",
         None,
     ),
 ];
