@@ -35,8 +35,8 @@ pub(crate) enum Countries {
     /// Other characters: with commas or outside ASCII different keys would have the same canonical
     /// text, and JSON spells out control characters six times as long.
     NotPlain,
-    /// More than [`limits::VISITED_COUNTRIES_CHARACTERS_MAX`]. Nothing behind that was read: this is
-    /// the last key of its batch, and lacks fields.
+    /// More than [`limits::VISITED_COUNTRIES_CHARACTERS_MAX`]. Nothing behind that was read: this
+    /// is the last key of its batch, and lacks fields.
     TooLong,
 }
 

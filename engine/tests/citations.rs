@@ -1,7 +1,7 @@
 //! What comments and documents cite exists: `docs/protocol/README.md` says how one cites.
 //!
-//! Reads all code, SQL, settings and documents of the repository. Each rule has an offence planted
-//! below that it has to find, so that a rule which checks nothing fails, too.
+//! Reads all code, SQL, settings and documents of the repository. Each rule has a planted violation
+//! below that it has to find, so that a rule that checks nothing fails, too.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The pages whose sections are cited as `PAGE §…`.
 const PAGES: [&str; 4] = ["wire", "clients", "sizing", "reference"];
 
-/// Words that begin the name of a document by somebody else.
+/// Words that begin the name of an external document.
 const STANDARDS: [&str; 6] = ["RFC", "X.690", "FIPS", "NIST", "W3C", "ISO"];
 
 /// How documents were cited that the repository does not have.
@@ -28,7 +28,7 @@ const FORMER: [&str; 9] = [
     "the sizing",
 ];
 
-/// This file, whose offences are planted.
+/// This file, whose violations are planted.
 const THIS: &str = "engine/tests/citations.rs";
 
 fn workspace() -> PathBuf {
@@ -39,7 +39,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// All texts of the repository: their path from the workspace, and what is in them.
+/// All texts of the repository: path relative to the workspace, and content.
 fn texts() -> Vec<(String, String)> {
     let mut found = Vec::new();
     collect("", &mut found);
@@ -161,7 +161,7 @@ fn decision(heading: &str) -> Option<u32> {
     rest.split(':').next()?.parse().ok()
 }
 
-/// Whether a word looks as the name of a defect does: `A-1`.
+/// Whether a word looks like the name of a defect: `A-1`.
 fn is_defect(word: &str) -> bool {
     matches!(word.as_bytes(), [b'A'..=b'Z', b'-', b'1'..=b'9'])
 }
@@ -196,7 +196,7 @@ impl Joined {
     }
 }
 
-/// All that is wrong with the citations of a text.
+/// All broken citations of a text.
 fn offences(path: &str, text: &str, places: &Places) -> Vec<String> {
     let joined = Joined::new(text);
     let checks = [
@@ -214,7 +214,7 @@ fn offences(path: &str, text: &str, places: &Places) -> Vec<String> {
         .collect()
 }
 
-/// Where something is wrong, and what.
+/// A broken citation and its location.
 type Offences = Vec<(usize, String)>;
 
 fn former(_: &str, text: &str, _: &Places) -> Offences {
@@ -355,7 +355,7 @@ fn anchor(heading: &str) -> String {
     lower.chars().filter(is_kept).collect()
 }
 
-/// The links of a document that lead nowhere.
+/// The broken links of a document.
 fn broken_links(path: &str, text: &str) -> Vec<String> {
     let folder = Path::new(path).parent().unwrap();
     let ends = text.split("](").skip(1);
@@ -390,7 +390,7 @@ fn assert_none(found: &[String]) {
 }
 
 #[test]
-fn every_citation_names_a_place_that_exists() {
+fn every_citation_names_an_existing_heading_or_row() {
     let places = Places::read();
     let found = texts().into_iter();
     let found = found.flat_map(|(path, text)| offences(&path, &text, &places));
@@ -398,7 +398,7 @@ fn every_citation_names_a_place_that_exists() {
 }
 
 #[test]
-fn every_link_of_the_documents_leads_somewhere() {
+fn no_link_of_the_documents_is_broken() {
     let documents = texts().into_iter().filter(|(path, _)| {
         path.ends_with(".md") && (path.starts_with("docs/") || !path.contains('/'))
     });
@@ -407,7 +407,7 @@ fn every_link_of_the_documents_leads_somewhere() {
 }
 
 #[test]
-fn finds_every_planted_offence() {
+fn finds_every_planted_violation() {
     let places = Places::read();
     let planted = [
         "/// A rule (wire §99).",
@@ -439,7 +439,7 @@ fn finds_every_planted_offence() {
 }
 
 #[test]
-fn leaves_good_citations_alone() {
+fn accepts_valid_citations() {
     let places = Places::read();
     let good = [
         "/// A rule (wire §11.10), and more (wire §9, §10 and §16.2; clients §2.10).",

@@ -1,5 +1,5 @@
-//! Retention: what is too old goes, by whole download batches, and what matters stays; statistics
-//! of it all. On both databases.
+//! Retention: what is too old is deleted, by whole download batches, and everything else stays; and
+//! statistics. On both databases.
 
 #![allow(
     clippy::unwrap_used,
@@ -148,7 +148,7 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
 
 type Play = fn(Scene);
 
-/// What is played on both databases.
+/// The test that runs on both databases.
 const SCENES: [(&str, Play); 8] = [
     ("again", a_key_is_refused_for_as_long_as_it_could_come_again),
     ("whole", whole_batches_go_by_their_day),
@@ -293,7 +293,7 @@ fn uploads_are_forgotten_in_every_memory(scene: Scene) {
         ("2021-06-19 DE".to_owned(), 1, 1),
     ];
     assert_eq!(uploads, expected);
-    // The chain goes on, and a gateway that starts now agrees.
+    // The chain continues, and a gateway that starts now agrees.
     assert_eq!(scene.wait_until_downloadable(&engine, 1), ["20210619-1"]);
     engine.shutdown_all();
     let engine = scene.start();

@@ -182,7 +182,7 @@ impl Case {
         UnixMillis(u64::try_from(seconds).unwrap() * 1000)
     }
 
-    /// Judges this batch with some signature, as an uploader of the case's country would be.
+    /// The verdict on this batch with some signature, sent by an uploader of the case's country.
     fn verdict(&self, batch_signature: &str, trust: &Trust) -> Verdict {
         let batch = decode(&self.batch, u32::MAX).map_err(|_| "malformed_protobuf")?;
         let signed_bytes = CanonicalBytes::of(&batch).signed_bytes();
@@ -251,7 +251,7 @@ fn decision(id: &str) -> Option<Decision> {
 }
 
 #[test]
-fn judges_every_case_as_the_suite_or_the_policy_table_says() {
+fn decides_every_case_as_the_suite_or_the_policy_table_says() {
     let folder = folder();
     let cases = Case::all(&folder);
     if cases.is_empty() {

@@ -22,8 +22,8 @@ fn callback_list(installation: &Installation) -> String {
     cli_support::succeeds(&mut installation.efgs(&["callback", "list"]))
 }
 
-/// Once a day, FI lists its subscriptions and PUTs only if its own is missing or has another URL: it
-/// must not find one that is no longer notified.
+/// Once a day, FI lists its subscriptions and PUTs only if its own is missing or has another URL:
+/// it must not find one that is no longer notified.
 #[tokio::test]
 async fn hides_a_subscription_after_six_attempts_so_that_fi_subscribes_again() {
     let installation = Installation::new("DE,FI");

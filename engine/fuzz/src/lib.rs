@@ -87,19 +87,19 @@ pub fn json_body(body: &[u8]) {
     }
 }
 
-/// An upload that is known to be well signed.
+/// An upload that is known to be validly signed.
 #[derive(Debug)]
 pub struct SignedUpload {
     /// The body.
     pub body: Vec<u8>,
     /// The batch signature.
     pub header: String,
-    /// When it is to be judged.
+    /// The verification time.
     pub now: UnixMillis,
 }
 
 impl SignedUpload {
-    /// Judges a signature over the keys of a body; `None` if the body has none.
+    /// Verifies a signature over the keys of a body; `None` if the body cannot be decoded.
     fn verdict(&self, trust: &Trust, body: &[u8], header: &str) -> Option<(Vec<u8>, Verdict)> {
         let batch = decode(body, limits::UPLOAD_KEYS_MAX).ok()?;
         let signed_bytes = CanonicalBytes::of(&batch).signed_bytes();
@@ -122,11 +122,11 @@ impl SignedUpload {
     /// Its own keys and its own signature.
     ///
     /// # Panics
-    /// When the signature does not hold: then the sample is none.
+    /// When the signature is invalid: then it cannot serve as a sample.
     fn signed(&self, trust: &Trust) -> (Vec<u8>, Signer) {
         let checked = self.verdict(trust, &self.body, &self.header);
         let (signed_bytes, verdict) = checked.expect("the sample can be decoded");
-        (signed_bytes, verdict.expect("the sample is well signed"))
+        (signed_bytes, verdict.expect("the sample is validly signed"))
     }
 }
 
@@ -191,11 +191,11 @@ pub fn certificate(anchor: &TrustAnchor, row: &CertificateRow, bytes: &[u8]) {
         ..row.clone()
     };
     assert!(!is_intact(anchor, &listed) || *listed.pem == *row.pem);
-    let vouched = CertificateRow {
+    let signed_row = CertificateRow {
         operator_signature: pem.into(),
         ..row.clone()
     };
-    let _vouched = is_intact(anchor, &vouched);
+    let _intact = is_intact(anchor, &signed_row);
 }
 
 fn is_intact(anchor: &TrustAnchor, row: &CertificateRow) -> bool {
@@ -204,7 +204,7 @@ fn is_intact(anchor: &TrustAnchor, row: &CertificateRow) -> bool {
     listed.expect("every row is listed").intact
 }
 
-/// The anchor of the test PKI, and a row that it vouches for.
+/// The anchor of the test PKI, and a row that it has signed.
 pub fn sample_certificate() -> (TrustAnchor, CertificateRow) {
     let anchor = sample_text(vector!("pki/trust-anchor/trust-anchor.pem"));
     let thumbprint = sample_text(vector!("pki/DE/DE-signing.sha256"));

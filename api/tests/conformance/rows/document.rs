@@ -86,13 +86,13 @@ pub(super) fn check_rows() {
             assert!(ids.insert(row.id), "{} twice", row.id);
             match row.covered_by {
                 CoveredBy::Check(name, _) => assert!(tests.insert((section.name, name)), "{name}"),
-                CoveredBy::Test(test) => check_elsewhere(test),
+                CoveredBy::Test(test) => check_other_test(test),
             }
         }
     }
 }
 
-fn check_elsewhere(test: &str) {
+fn check_other_test(test: &str) {
     let (file, function) = test.split_once("::").unwrap();
     let path = workspace().join(file);
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{test}: {error}"));

@@ -112,7 +112,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§9.8",
         "characters outside ASCII become `?`",
-        "engine/tests/vectors.rs::judges_every_case_as_the_suite_or_the_policy_table_says",
+        "engine/tests/vectors.rs::decides_every_case_as_the_suite_or_the_policy_table_says",
         Some(Difference {
             gateway: "such keys are refused with 400",
             reason: "different keys would have the same canonical text (S-4)",

@@ -135,7 +135,7 @@ const ROWS: &[Row] = &[
     covered_by(
         "§16.3.4",
         "in order per subscription, by timestamps of 10 ms",
-        "engine/tests/callbacks.rs::tells_of_batches_behind_the_newest_in_order_one_at_a_time",
+        "engine/tests/callbacks.rs::delivers_new_batches_in_order_one_at_a_time",
         but("in order of the batches' numbers", "ties chained wrongly"),
     ),
     covered_by(

@@ -156,7 +156,7 @@ pub(super) const ROWS: &[Row] = &[
     covered_by(
         "§4.0.11",
         "the names of the two headers are settings",
-        "api/tests/conformance/scenarios.rs::reads_identity_from_headers_of_other_names",
+        "api/tests/conformance/scenarios/identity.rs::reads_identity_from_headers_of_other_names",
         None,
     ),
     differs(
@@ -351,7 +351,7 @@ pub(super) const ROWS: &[Row] = &[
     covered_by(
         "§4.2.10",
         "anyone who reaches the port can claim any identity (A-3)",
-        "api/tests/conformance/scenarios.rs::trusts_identity_headers_of_configured_peers_only",
+        "api/tests/conformance/scenarios/identity.rs::trusts_identity_headers_of_configured_peers_only",
         Some(Difference {
             gateway: "mutual TLS of its own that ignores the headers; headers are trusted only \
                       from configured peers, and without peers only on a loopback address",
