@@ -561,8 +561,8 @@ async fn logs_no_secrets() {
     for signature in [&upload.signature, &wrong.signature] {
         assert!(!text.contains(&signature[..40]), "{text}");
     }
-    // The key data of a test's key is its number and its country, in any spelling.
-    for spelling in ["AAAAAAAAAABERQ", "00000000000000004445", "\\u0000"] {
-        assert!(!text.contains(spelling), "{text}");
+    // The key data of a test's key is its number and its country, in any encoding.
+    for encoding in ["AAAAAAAAAABERQ", "00000000000000004445", "\\u0000"] {
+        assert!(!text.contains(encoding), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 //! Reads all code, SQL, settings and documents of the repository. Each rule has a planted violation
 //! below that it has to find, so that a rule that checks nothing fails, too.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -69,7 +69,7 @@ fn is_text(name: &str) -> bool {
 
 /// What can be cited.
 #[derive(Debug)]
-struct Places {
+struct Targets {
     /// Sections and rows by page: `11.10` of `wire`.
     sections: BTreeMap<String, BTreeSet<String>>,
     decisions: BTreeSet<u32>,
@@ -78,7 +78,7 @@ struct Places {
     rules: BTreeSet<String>,
 }
 
-impl Places {
+impl Targets {
     fn read() -> Self {
         let page = |page: &str| read(&format!("docs/protocol/{page}.md"));
         let sections = PAGES.map(|name| (name.to_owned(), sections(&page(name))));
@@ -197,7 +197,7 @@ impl Joined {
 }
 
 /// All broken citations of a text.
-fn offences(path: &str, text: &str, places: &Places) -> Vec<String> {
+fn offences(path: &str, text: &str, places: &Targets) -> Vec<String> {
     let joined = Joined::new(text);
     let checks = [
         former,
@@ -217,7 +217,7 @@ fn offences(path: &str, text: &str, places: &Places) -> Vec<String> {
 /// A broken citation and its location.
 type Offences = Vec<(usize, String)>;
 
-fn former(_: &str, text: &str, _: &Places) -> Offences {
+fn former(_: &str, text: &str, _: &Targets) -> Offences {
     let text = text.to_ascii_lowercase();
     let places = FORMER.iter().flat_map(|form| text.match_indices(form));
     places
@@ -225,7 +225,7 @@ fn former(_: &str, text: &str, _: &Places) -> Offences {
         .collect()
 }
 
-fn unknown_sections(path: &str, text: &str, places: &Places) -> Offences {
+fn unknown_sections(path: &str, text: &str, places: &Targets) -> Offences {
     let mut found = Vec::new();
     for (offset, sign) in text.match_indices('§') {
         let number = number_at(&text[offset + sign.len()..]);
@@ -280,7 +280,7 @@ fn document(before: &str) -> Document {
     }
 }
 
-fn unknown_decisions(_: &str, text: &str, places: &Places) -> Offences {
+fn unknown_decisions(_: &str, text: &str, places: &Targets) -> Offences {
     let mut found = Vec::new();
     for (offset, word) in text.to_ascii_lowercase().match_indices("decision") {
         let rest = text[offset + word.len()..].trim_start_matches('s');
@@ -311,7 +311,7 @@ fn cited_numbers(rest: &str) -> Vec<&str> {
         .collect()
 }
 
-fn unknown_defects(_: &str, text: &str, places: &Places) -> Offences {
+fn unknown_defects(_: &str, text: &str, places: &Targets) -> Offences {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let mut found = Vec::new();
     let mut offset = 0;
@@ -337,7 +337,7 @@ fn ends_with_ignoring_case(text: &str, end: &str) -> bool {
 }
 
 /// Items of the checklist: `(a).7`.
-fn unknown_items(_: &str, text: &str, places: &Places) -> Offences {
+fn unknown_items(_: &str, text: &str, places: &Targets) -> Offences {
     let items = text.match_indices("(a).");
     let items = items.map(|(offset, sign)| (offset, number_at(&text[offset + sign.len()..])));
     items
@@ -391,7 +391,7 @@ fn assert_none(found: &[String]) {
 
 #[test]
 fn every_citation_names_an_existing_heading_or_row() {
-    let places = Places::read();
+    let places = Targets::read();
     let found = texts().into_iter();
     let found = found.flat_map(|(path, text)| offences(&path, &text, &places));
     assert_none(&found.collect::<Vec<_>>());
@@ -408,7 +408,7 @@ fn no_link_of_the_documents_is_broken() {
 
 #[test]
 fn finds_every_planted_violation() {
-    let places = Places::read();
+    let places = Targets::read();
     let planted = [
         "/// A rule (wire §99).",
         "/// A rule (wire §11.99).",
@@ -440,7 +440,7 @@ fn finds_every_planted_violation() {
 
 #[test]
 fn accepts_valid_citations() {
-    let places = Places::read();
+    let places = Targets::read();
     let good = [
         "/// A rule (wire §11.10), and more (wire §9, §10 and §16.2; clients §2.10).",
         "/// Wire §4.0.2 to §4.0.6.",

@@ -5,7 +5,7 @@
 //! seed. A failure prints the line that runs the one input again. What each input is fed to, and
 //! what must hold, is in `fuzz/src/lib.rs`, which cargo-fuzz uses, too.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::fs;
 use std::io::Write as _;

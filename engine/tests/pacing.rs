@@ -1,7 +1,7 @@
 //! The budget of download batches, with real gateways on both databases: all gateways share it, and
 //! it survives each of them.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod support;
 

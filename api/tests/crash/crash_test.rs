@@ -1,4 +1,4 @@
-//! A test: an installation with its processes, participants under load, and the end, when
+//! A crash test: an installation with its processes, participants under load, and the end, when
 //! everything is downloaded through every gateway and checked.
 
 use std::net::SocketAddr;
@@ -161,7 +161,7 @@ impl CrashTest {
         }
     }
 
-    /// Waits until something has happened so many times more.
+    /// Waits until an event has happened `count` more times.
     pub(crate) fn wait_for_more(&self, what: &str, count: u64, of: impl Fn(&Counts) -> u64) {
         let enough = of(&self.world.history.counts()) + count;
         let waiting = self
@@ -323,7 +323,7 @@ impl CrashTest {
         let (index, upload) = self.world.history.enter(maker.of_size(3));
         let mut connections = self.world.connections(backend);
         let sending = Sending {
-            gives_up: false,
+            may_abandon: false,
             first: None,
         };
         let sending_to_the_end = load::send(

@@ -30,7 +30,7 @@ pub(crate) fn summary(records: &Records) -> String {
     let refused = records.uploads.iter();
     let refused = refused.filter(|entry| matches!(entry.outcome, Outcome::Refused(_)));
     let unresolved = records.uploads.iter().enumerate();
-    let unresolved = unresolved.filter(|(_, entry)| entry.outcome == Outcome::GivenUp);
+    let unresolved = unresolved.filter(|(_, entry)| entry.outcome == Outcome::Abandoned);
     let there = unresolved
         .filter(|(index, _)| present.contains(index))
         .count();
@@ -39,10 +39,10 @@ pub(crate) fn summary(records: &Records) -> String {
         .map(|&index| records.uploads[index].upload.keys.len())
         .sum();
     format!(
-        "{} uploads stored, {} refused, {} given up of which {there} are there, {keys} keys in {} batches",
+        "{} uploads stored, {} refused, {} abandoned of which {there} are stored, {keys} keys in {} batches",
         count(&Outcome::Stored),
         refused.count(),
-        count(&Outcome::GivenUp),
+        count(&Outcome::Abandoned),
         records.chain.len(),
     )
 }

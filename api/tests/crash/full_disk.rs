@@ -14,7 +14,7 @@ use crate::crash_test::{CrashTest, Setup};
 use crate::seed;
 
 #[test]
-fn refuses_uploads_until_there_is_room_again() {
+fn refuses_uploads_until_the_disk_has_space_again() {
     let mut test = CrashTest::start(&Setup {
         errors_allowed: true,
         program: ignoring_sigxfsz,
@@ -23,8 +23,8 @@ fn refuses_uploads_until_there_is_room_again() {
     test.put_under_load();
     for round in 0..seed::crashes(20).div_ceil(5) {
         test.wait_for_a_random_instant(round);
-        let room = test.random.random_range(0..300_000);
-        let full = largest_file(&test) + room;
+        let growth = test.random.random_range(0..300_000);
+        let full = largest_file(&test) + growth;
         test.gateways[0].limit_file_bytes(Some(full)).unwrap();
         test.wait_for_more("errors", 5, |counts| counts.errors);
         if round % 2 == 0 {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::uploads::{Key, Upload};
 
-/// Number of an upload in the book.
+/// Number of an upload in the history.
 pub(crate) type UploadIndex = usize;
 
 /// The outcome of an upload, as its participant knows it.
@@ -25,7 +25,7 @@ pub(crate) enum Outcome {
     /// 207, with the positions of the duplicates: nothing of it is stored.
     Refused(Vec<usize>),
     /// No 201, and no more retries: stored as a whole, or not at all.
-    GivenUp,
+    Abandoned,
 }
 
 /// An upload and its outcome.
@@ -88,7 +88,7 @@ pub(crate) struct Asked {
     pub(crate) must_be_there: bool,
 }
 
-/// The book.
+/// The history.
 pub(crate) struct History {
     records: Mutex<Records>,
     counts: watch::Sender<Counts>,

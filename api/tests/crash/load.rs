@@ -60,7 +60,7 @@ impl World {
 }
 
 /// Uploads one after the other until stopped. Uploads without an answer are retried unchanged, or
-/// sometimes given up.
+/// sometimes abandoned.
 pub(crate) async fn upload(
     world: Arc<World>,
     backend: usize,
@@ -74,7 +74,7 @@ pub(crate) async fn upload(
         let upload = block_in_place(|| maker.any());
         let (index, upload) = world.history.enter(upload);
         let sending = Sending {
-            gives_up: true,
+            may_abandon: true,
             first: None,
         };
         let outcome = send(&world, &mut connections, &upload, &mut random, sending).await;
@@ -203,7 +203,7 @@ async fn race(
     for (number, (upload, mut connections)) in uploads.into_iter().zip(&mut racers).enumerate() {
         let (world, mut random) = (Arc::clone(world), fork(random));
         let sending = Sending {
-            gives_up: false,
+            may_abandon: false,
             first: Some((first_gateway + number) % world.targets.len()),
         };
         racing.spawn(async move {
@@ -226,8 +226,8 @@ async fn race(
 /// How an upload is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sending {
-    /// Whether to give up sometimes when the answer is lost or an error.
-    pub(crate) gives_up: bool,
+    /// Whether to stop retrying sometimes after a lost answer or an error.
+    pub(crate) may_abandon: bool,
     /// Through which gateway first; then, and otherwise, through any.
     pub(crate) first: Option<usize>,
 }
@@ -256,8 +256,8 @@ pub(crate) async fn send(
             return outcome;
         }
         let not_sent = matches!(answer, Err(ClientError::Connect { .. }));
-        if sending.gives_up && !not_sent && random.random_ratio(1, 5) {
-            return Outcome::GivenUp;
+        if sending.may_abandon && !not_sent && random.random_ratio(1, 5) {
+            return Outcome::Abandoned;
         }
         pause(random, 25).await;
     }
@@ -266,7 +266,7 @@ pub(crate) async fn send(
         upload.tag
     );
     world.history.report(text);
-    Outcome::GivenUp
+    Outcome::Abandoned
 }
 
 /// The outcome that an answer implies, if it is final.
@@ -289,14 +289,14 @@ fn check_answer(
         let body = String::from_utf8_lossy(&answer.body);
         let text = format!("{} through gateway {gateway}: {what}: {body}", upload.tag);
         world.history.report(text);
-        Some(Outcome::GivenUp)
+        Some(Outcome::Abandoned)
     };
     match answer.status {
         201 if answer.header("batchtag") != Some(&upload.tag) => report("201 of another tag"),
         201 => Some(Outcome::Stored),
         207 => match duplicates(&answer.body, upload.keys.len()) {
             Some(positions) => Some(Outcome::Refused(positions)),
-            None => report("207 that is none"),
+            None => report("an invalid 207"),
         },
         500..=599 if is_temporary_refusal(answer) => None,
         500..=599 if world.errors_allowed => {

@@ -1,7 +1,7 @@
-//! Nothing is lost, stored twice, renumbered or changed, whoever dies: gateways as processes, real
-//! TLS, real databases, participants that upload, repeat and download all the while.
+//! Nothing is lost, stored twice, renumbered or changed, whatever fails: gateways as processes, real
+//! TLS, real databases, participants that upload, repeat and download throughout.
 //!
-//! | test | what dies |
+//! | test | what fails |
 //! | --- | --- |
 //! | [`killed_gateway`] | the only gateway, on either database, 20 times |
 //! | [`killed_among_others`] | one of two or four gateways on one MariaDB, the cutter above all |

@@ -6,7 +6,7 @@
 //! comments and tests. Every rule carries a violation that it has to find, so that a rule that
 //! checks nothing fails, too.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod layers;
 mod modules;

@@ -33,7 +33,7 @@ pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Timeout for what the gateway does on its own.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The kind of database of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -230,7 +230,7 @@ impl World {
         loop {
             match self.engine().status().newest_batch {
                 Some(tag) if Some(tag) != before => return tag.to_string(),
-                _ => assert!(begun.elapsed() < PATIENCE, "no download batch was cut"),
+                _ => assert!(begun.elapsed() < TIMEOUT, "no download batch was cut"),
             }
             std::thread::yield_now();
         }

@@ -415,7 +415,7 @@ pub(super) const ROWS: &[Row] = &[
     covered_by(
         "§4.3.6",
         "rows are inserted by SQL",
-        "api/tests/cli_database.rs::adds_certificates_signed_on_the_spot_or_elsewhere",
+        "api/tests/cli_database.rs::adds_certificates_signed_locally_or_on_another_machine",
         Some(Difference {
             gateway: "`efgs cert add`, `list`, `revoke`",
             reason: "the command checks what it inserts",
