@@ -155,7 +155,8 @@ fn adds_certificates_signed_locally_or_on_another_machine() {
     }
 }
 
-/// A certificate as operators receive it: every difference from what OpenSSL and BouncyCastle write.
+/// A certificate as operators receive it: every difference from what OpenSSL and BouncyCastle
+/// write.
 fn other_forms(canonical: &str) -> [(&'static str, String); 6] {
     let body: String = canonical
         .lines()

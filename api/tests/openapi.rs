@@ -254,8 +254,8 @@ async fn describes_the_responses_of_typical_requests() {
     assert_eq!(met, BTreeSet::from(expected));
 }
 
-/// What the standard requires beyond JSON: valid references, unique names, a parameter for each pair
-/// of braces.
+/// What the standard requires beyond JSON: valid references, unique names, a parameter for each
+/// pair of braces.
 #[tokio::test]
 async fn is_well_formed() {
     let gateway = Gateway::start().await;

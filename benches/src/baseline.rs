@@ -1,4 +1,4 @@
-//! The committed baseline, and what a run is beside it.
+//! The committed baseline, and the comparison of a run with it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ const FOLDER: &str = "perf-reports/baseline";
 const COUNTS: &str = "counts.toml";
 const RATIOS: &str = "ratios.toml";
 
-/// What an instruction count may differ by. The same code gives the same count to a thousandth;
+/// Tolerance of instruction counts. The same code gives the same count to a thousandth;
 /// a change of an inlining decision somewhere below gives one to two percent.
 const COUNT_TOLERANCE_PERCENT: f64 = 2.0;
 
-/// When, why and where a baseline was moved.
+/// When, why and on which machine a baseline was accepted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Acceptance {
     day: String,
@@ -50,7 +50,7 @@ struct RatiosFile {
     accepted: Vec<Acceptance>,
 }
 
-/// One value beside its baseline.
+/// One value with its baseline.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -62,7 +62,7 @@ pub(crate) struct Row {
     pub(crate) verdict: Verdict,
 }
 
-/// What a value is beside its baseline.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum Verdict {
     Same,
@@ -114,7 +114,7 @@ fn verdict(baseline: f64, now: f64, tolerance_percent: f64, better: Better) -> V
     }
 }
 
-/// Every value of a run beside the baseline, and what the baseline has and the run has not.
+/// Every value of a run with its baseline, and the values of the baseline that the run lacks.
 ///
 /// # Errors
 /// When a file of the baseline cannot be read.
@@ -216,7 +216,7 @@ fn path(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
 }
 
-/// An empty baseline when there is none yet.
+/// Reads a file of the baseline; a missing one is empty.
 fn read<T: Default + for<'de> Deserialize<'de>>(name: &str) -> anyhow::Result<T> {
     let path = path(name);
     if !path.exists() {

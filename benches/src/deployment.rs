@@ -22,7 +22,7 @@ use crate::http::{Connection, EncodedRequest, Route, mutual_tls};
 use crate::inputs::FULL;
 use crate::installation::{EngineOptions, fill, settings};
 
-/// Who takes part. The first uploads what others download.
+/// The participants. The first one uploads what the others download.
 const PARTICIPANTS: [&str; 8] = ["AT", "DE", "ES", "FR", "IT", "NL", "PL", "SE"];
 
 /// How long an upload waits before a download batch is cut, in milliseconds: short, so that a
@@ -37,7 +37,7 @@ pub struct Deployment {
     database: DatabaseUrl,
     /// The participants.
     pub backends: Vec<Backend>,
-    /// The next upload of each; counts on over all runs, so that no key comes twice.
+    /// The number of each one's next upload; never reset between runs, so that no key repeats.
     next: AtomicU32,
 }
 
@@ -47,7 +47,7 @@ pub struct RunningGateway {
     gateway: Gateway,
     /// Where a proxy connects.
     pub proxy: SocketAddr,
-    /// How long it took to say that it is ready.
+    /// How long it took to become ready.
     pub started_in: Duration,
 }
 
@@ -89,7 +89,7 @@ impl Deployment {
         self.start_with(&[])
     }
 
-    /// The same with other settings, as `EFGS__BUNDLE__CACHE_BYTES_MAX`.
+    /// The same with other settings, such as `EFGS__BUNDLE__CACHE_BYTES_MAX`.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -237,12 +237,12 @@ impl RunningGateway {
     }
 }
 
-/// What sending uploads came to.
+/// The result of sending uploads.
 #[derive(Debug)]
 pub struct UploadTimes {
     /// From the first request to the last answer.
     pub elapsed: Duration,
-    /// From a request to its answer, one an upload, ascending.
+    /// From a request to its answer, one per upload, ascending.
     pub latencies: Vec<Duration>,
 }
 
@@ -293,7 +293,7 @@ pub fn send_uploads(
     Ok(UploadTimes { elapsed, latencies })
 }
 
-/// Does each work on a thread of its own, all at once.
+/// Runs each task on its own thread, concurrently.
 ///
 /// # Panics
 /// When one of them does.
@@ -310,12 +310,12 @@ pub fn run_in_threads<T: Send, W: FnOnce() -> T + Send>(
 /// An address of 127.0.0.1 that was free a moment ago.
 ///
 /// # Errors
-/// When there is none.
+/// When no port is free.
 pub fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// The UTC day of now, as downloads name it.
+/// Today's UTC day, in the form that downloads use.
 pub fn today() -> String {
     let now: UnixMillis = SystemClock.now();
     now.day().to_string()

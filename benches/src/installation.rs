@@ -90,7 +90,7 @@ pub struct Installation {
     _folder: Option<TempDir>,
 }
 
-/// How an engine differs from the defaults.
+/// Settings that differ from the defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
     /// Keys with which a download batch is full: the largest upload, too.
@@ -112,7 +112,7 @@ impl Installation {
     /// Starts an engine on a new database; `name` is unused on that server.
     ///
     /// # Panics
-    /// When anything of it fails: a bench has no better answer.
+    /// When anything fails: a bench cannot continue.
     pub fn start(place: &BenchDatabase, name: &str, shape: EngineOptions) -> Self {
         let (database, folder) = match place {
             BenchDatabase::Sqlite => {
@@ -148,7 +148,7 @@ fn onboard(database: &DatabaseUrl) {
             &row.pem,
             &row.operator_signature,
         );
-        added.expect("the anchor vouches for the fixtures");
+        added.expect("the anchor has signed the fixtures");
     }
 }
 
@@ -186,7 +186,7 @@ pub fn keys() -> Keys {
     Keys::parse(&Keys::generate_text()).expect("generated keys can be read")
 }
 
-/// An upload on its way.
+/// An upload in flight.
 #[derive(Debug)]
 pub struct PendingUpload(Receiver<Result<Receipt, UploadError>>);
 
@@ -211,10 +211,10 @@ impl PendingUpload {
     }
 }
 
-/// Sends an upload off.
+/// Submits an upload.
 ///
 /// # Panics
-/// When there is no room for it.
+/// When it is refused.
 pub fn upload(engine: &Engine, request: UploadRequest) -> PendingUpload {
     let permit = engine
         .admission()
@@ -227,7 +227,7 @@ pub fn upload(engine: &Engine, request: UploadRequest) -> PendingUpload {
     PendingUpload(receiver)
 }
 
-/// Uploads that [`fill`] has on their way at once; of one participant 16 are admitted.
+/// Uploads that [`fill`] keeps in flight; up to 16 are admitted per participant.
 const UPLOADS_IN_FLIGHT: usize = 12;
 
 /// Stores keys of one backend in full uploads, from the upload number `first`; returns the number
@@ -253,7 +253,7 @@ pub fn fill(engine: &Engine, backend: &Backend, first: u32, keys: u64) -> u32 {
 /// Downloads the batch with that tag; without a tag, the first of the bench's day.
 ///
 /// # Errors
-/// What the engine says.
+/// The engine's error.
 ///
 /// # Panics
 /// When the engine does not answer.

@@ -2,9 +2,9 @@
 //!
 //! - *In*: the gateway's clock and the database's: the earlier of the two counts, so that a clock
 //!   that is ahead deletes nothing.
-//! - *Out*: deletes the key data of download batches that are too old to be requested; uploads with
-//!   their identities and tags once none of their keys can be uploaded again; old download batches,
-//! but   never the newest; the same from memory; writes one row of statistics per day.
+//! - *Out*: the key data of download batches that are too old to be requested is deleted; uploads,
+//!   with their identities and tags, once none of their keys can be uploaded again; old download
+//!   batches, but never the newest; the same from memory. One row of statistics per day.
 //! - *Refuses*: to touch what has not been cut yet, and the last row of the log.
 //! - *Assumes*: one gateway at a time, by a lease that guards every transaction; any gateway can continue
 //!   where another one stopped.

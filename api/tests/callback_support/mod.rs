@@ -1,5 +1,5 @@
-//! Shared by tests of callbacks: an installation made by `efgs init`, gateways on it in this process,
-//! receivers with real TLS.
+//! Shared by tests of callbacks: an installation made by `efgs init`, gateways on it in this
+//! process, receivers with real TLS.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 

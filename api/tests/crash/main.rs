@@ -1,5 +1,5 @@
-//! Nothing is lost, stored twice, renumbered or changed, whatever fails: gateways as processes, real
-//! TLS, real databases, participants that upload, repeat and download throughout.
+//! Nothing is lost, stored twice, renumbered or changed, whatever fails: gateways as processes,
+//! real TLS, real databases, participants that upload, repeat and download throughout.
 //!
 //! | test | what fails |
 //! | --- | --- |
