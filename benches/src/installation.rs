@@ -13,8 +13,8 @@ use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, 
 use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::upload::{Receipt, UploadRequest};
 use engine::{Clock, Engine, ManualClock, UploadError};
-use loadgen::local::MariaDb;
 use tempfile::TempDir;
+use testkit::local::MariaDb;
 
 use crate::backend::{Backend, ECDSA_P256, RSA_2048, read_fixture};
 use crate::inputs::{FULL, NOON};
@@ -90,7 +90,7 @@ pub struct Installation {
     _folder: Option<TempDir>,
 }
 
-/// Settings that differ from the defaults.
+/// How an engine differs from the defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
     /// Keys with which a download batch is full: the largest upload, too.
@@ -112,7 +112,7 @@ impl Installation {
     /// Starts an engine on a new database; `name` is unused on that server.
     ///
     /// # Panics
-    /// When anything fails: a bench cannot continue.
+    /// When anything of it fails: a bench has no better answer.
     pub fn start(place: &BenchDatabase, name: &str, shape: EngineOptions) -> Self {
         let (database, folder) = match place {
             BenchDatabase::Sqlite => {
@@ -148,11 +148,12 @@ fn onboard(database: &DatabaseUrl) {
             &row.pem,
             &row.operator_signature,
         );
-        added.expect("the anchor has signed the fixtures");
+        added.expect("the anchor signed the fixtures");
     }
 }
 
-pub(crate) fn settings(
+/// Settings of an engine for benches.
+pub fn settings(
     database: DatabaseUrl,
     keys: Keys,
     trust_anchor_pem: String,
@@ -186,7 +187,7 @@ pub fn keys() -> Keys {
     Keys::parse(&Keys::generate_text()).expect("generated keys can be read")
 }
 
-/// An upload in flight.
+/// An upload on its way.
 #[derive(Debug)]
 pub struct PendingUpload(Receiver<Result<Receipt, UploadError>>);
 
@@ -211,10 +212,10 @@ impl PendingUpload {
     }
 }
 
-/// Submits an upload.
+/// Sends an upload off.
 ///
 /// # Panics
-/// When it is refused.
+/// When there is no room for it.
 pub fn upload(engine: &Engine, request: UploadRequest) -> PendingUpload {
     let permit = engine
         .admission()
@@ -227,10 +228,10 @@ pub fn upload(engine: &Engine, request: UploadRequest) -> PendingUpload {
     PendingUpload(receiver)
 }
 
-/// Uploads that [`fill`] keeps in flight; up to 16 are admitted per participant.
+/// Uploads that [`fill`] has on their way at once; of one participant 16 are admitted.
 const UPLOADS_IN_FLIGHT: usize = 12;
 
-/// Stores keys of one backend in full uploads, from the upload number `first`; returns the number
+/// Stores keys of one backend in full uploads, from the upload number `first`; gives the number
 /// after the last. Signs the next uploads while the database writes.
 ///
 /// # Panics
@@ -253,7 +254,7 @@ pub fn fill(engine: &Engine, backend: &Backend, first: u32, keys: u64) -> u32 {
 /// Downloads the batch with that tag; without a tag, the first of the bench's day.
 ///
 /// # Errors
-/// The engine's error.
+/// What the engine says.
 ///
 /// # Panics
 /// When the engine does not answer.
