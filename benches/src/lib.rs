@@ -1,8 +1,9 @@
-//! What the benches share: seeded inputs, participants with real keys, databases and gateways. The
+//! Shared by the benches: seeded inputs, participants with real keys, databases and gateways. The
 //! inputs are the same on every machine and in every run.
 //!
 //! Bench ids are `stage/shape/size`; sizes are keys per upload, and throughput is in keys. `cargo
-//! bench` measures; `cargo test` runs each bench once with a small input, so that none rots.
+//! bench` measures; `cargo test` runs each bench once with a small input, so that none breaks
+//! unnoticed.
 
 mod backend;
 mod bundles;

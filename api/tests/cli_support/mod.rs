@@ -1,7 +1,7 @@
 //! Runs the real binary.
 
 #![allow(dead_code, reason = "each suite uses its part")]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -26,7 +26,7 @@ pub(crate) fn efgs(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command that succeeds; gives its standard output.
+/// Runs a command that succeeds; returns its standard output.
 #[track_caller]
 pub(crate) fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -98,14 +98,14 @@ impl Installation {
     }
 }
 
-/// A gateway that runs; killed when dropped.
+/// A running gateway; killed when dropped.
 pub(crate) struct Gateway {
     process: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Gateway {
-    /// Starts and waits until it is ready; gives its addresses by name.
+    /// Starts and waits until it is ready; returns its addresses by name.
     pub(crate) fn start(command: &mut Command) -> (Self, Vec<(String, SocketAddr)>) {
         let mut process = command
             .stdout(Stdio::piped())
@@ -124,7 +124,7 @@ impl Gateway {
         let gateway = Self { process, lines };
         let mut addresses = Vec::new();
         loop {
-            let line = gateway.lines.recv_timeout(PATIENCE).unwrap();
+            let line = gateway.lines.recv_timeout(TIMEOUT).unwrap();
             if line == "ready" {
                 return (gateway, addresses);
             }
@@ -143,7 +143,7 @@ impl Gateway {
         assert!(sent.unwrap().success());
         // Its standard output closes when it ends.
         let ended = loop {
-            if let Err(ended) = self.lines.recv_timeout(PATIENCE) {
+            if let Err(ended) = self.lines.recv_timeout(TIMEOUT) {
                 break ended;
             }
         };
@@ -160,18 +160,18 @@ impl Gateway {
     }
 }
 
-/// How long anything may take on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of every wait, on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It has ended already where a test went well.
+        // After a successful test it has already ended.
         let _ended = self.process.kill();
         let _status = self.process.wait();
     }
 }
 
-/// Runs OpenSSL; nothing where it is not installed.
+/// Runs OpenSSL; `None` if it is not installed.
 #[track_caller]
 pub(crate) fn openssl(arguments: &[&str], folder: &Path) -> Option<String> {
     let mut command = Command::new("openssl");

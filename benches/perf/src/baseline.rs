@@ -1,4 +1,4 @@
-//! The committed baseline, and what a run is beside it.
+//! The committed baseline, and the comparison of a run with it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ const FOLDER: &str = "perf-reports/baseline";
 const COUNTS: &str = "counts.toml";
 const RATIOS: &str = "ratios.toml";
 
-/// What an instruction count may differ by. The same code gives the same count to a thousandth;
+/// Tolerance of instruction counts. The same code gives the same count to a thousandth;
 /// a change of an inlining decision somewhere below gives one to two percent.
 const COUNT_TOLERANCE_PERCENT: f64 = 2.0;
 
-/// When, why and where a baseline was moved.
+/// When, why and on which machine a baseline was accepted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Acceptance {
     day: String,
@@ -50,7 +50,7 @@ struct RatiosFile {
     accepted: Vec<Acceptance>,
 }
 
-/// One value beside its baseline.
+/// One value with its baseline.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -62,7 +62,7 @@ pub(crate) struct Row {
     pub(crate) verdict: Verdict,
 }
 
-/// What a value is beside its baseline.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum Verdict {
     Same,
@@ -81,7 +81,7 @@ impl Row {
         better: Better,
     ) -> Self {
         let verdict = match (baseline, now) {
-            (Some(baseline), Some(now)) => judge(baseline, now, tolerance_percent, better),
+            (Some(baseline), Some(now)) => verdict(baseline, now, tolerance_percent, better),
             (None, _) => Verdict::New,
             (Some(_), None) => Verdict::Gone,
         };
@@ -101,7 +101,7 @@ impl Row {
     }
 }
 
-fn judge(baseline: f64, now: f64, tolerance_percent: f64, better: Better) -> Verdict {
+fn verdict(baseline: f64, now: f64, tolerance_percent: f64, better: Better) -> Verdict {
     let change = (now / baseline - 1.0) * 100.0;
     let gain = match better {
         Better::Higher => change,
@@ -114,7 +114,7 @@ fn judge(baseline: f64, now: f64, tolerance_percent: f64, better: Better) -> Ver
     }
 }
 
-/// Every value of a run beside the baseline, and what the baseline has and the run has not.
+/// Every value of a run with its baseline, and the values of the baseline that the run lacks.
 ///
 /// # Errors
 /// When a file of the baseline cannot be read.
@@ -198,9 +198,9 @@ pub(crate) fn accept(run: &Run, reason: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the counts were made, when that was another place than this: their differences may come
-/// from there.
-pub(crate) fn elsewhere() -> Option<String> {
+/// A warning when the baseline's counts were made with another compiler or valgrind: differences
+/// may come from that.
+pub(crate) fn other_machine() -> Option<String> {
     let file: CountsFile = read(COUNTS).ok()?;
     let (there, here) = (file.accepted.last()?.machine.clone(), Machine::here());
     let same = there.rustc == here.rustc && there.valgrind == here.valgrind;
@@ -216,7 +216,7 @@ fn path(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
 }
 
-/// An empty baseline when there is none yet.
+/// Reads a file of the baseline; a missing one is empty.
 fn read<T: Default + for<'de> Deserialize<'de>>(name: &str) -> anyhow::Result<T> {
     let path = path(name);
     if !path.exists() {
@@ -237,19 +237,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn judges_by_the_tolerance_and_the_direction() {
-        let lower = |now| judge(100.0, now, 2.0, Better::Lower);
+    fn reports_changes_beyond_the_tolerance_in_either_direction() {
+        let lower = |now| verdict(100.0, now, 2.0, Better::Lower);
         assert_eq!(lower(101.9), Verdict::Same);
         assert_eq!(lower(102.1), Verdict::Worse);
         assert_eq!(lower(97.9), Verdict::Better);
-        let higher = |now| judge(1.0, now, 25.0, Better::Higher);
+        let higher = |now| verdict(1.0, now, 25.0, Better::Higher);
         assert_eq!(higher(0.76), Verdict::Same);
         assert_eq!(higher(0.74), Verdict::Worse);
         assert_eq!(higher(1.26), Verdict::Better);
     }
 
     #[test]
-    fn misses_what_is_not_measured_any_more() {
+    fn marks_values_that_are_no_longer_measured_or_are_new() {
         let row = |values| Row::new("walk/x/1", true, values, 2.0, Better::Lower).verdict;
         assert_eq!(row([Some(1.0), None]), Verdict::Gone);
         assert_eq!(row([None, Some(1.0)]), Verdict::New);

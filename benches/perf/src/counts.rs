@@ -1,4 +1,4 @@
-//! Instruction counts: runs the bench `counts` under callgrind and reads what it came to.
+//! Instruction counts: runs the bench `counts` under callgrind and reads the results.
 //!
 //! gungraun makes the benches and runs valgrind (fixed environment, no address randomisation, the
 //! count limited to the bench function); its own comparison is with files below `target/`, so the
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Where `.ci/gungraun` installs the runner.
 const RUNNER: &str = "target/tools/bin/gungraun-runner";
-/// What callgrind calls executed instructions.
+/// Callgrind's name for executed instructions.
 const INSTRUCTIONS: &str = "Ir";
 
 /// Executed instructions of each bench, by `stage/shape/size`.
@@ -22,7 +22,7 @@ pub(crate) type Counts = BTreeMap<String, u64>;
 /// Counts.
 ///
 /// # Errors
-/// Says what to install.
+/// When a tool is missing; the message says what to install.
 pub(crate) fn count() -> anyhow::Result<Counts> {
     let runner = std::env::current_dir()?.join(RUNNER);
     ensure!(

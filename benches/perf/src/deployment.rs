@@ -20,7 +20,7 @@ use testkit::participants;
 
 use crate::http::{Connection, EncodedRequest, Route, mutual_tls};
 
-/// Who takes part. The first uploads what others download.
+/// The participants. The first one uploads what the others download.
 const PARTICIPANTS: [&str; 8] = ["AT", "DE", "ES", "FR", "IT", "NL", "PL", "SE"];
 
 /// How long an upload waits before a download batch is cut, in milliseconds: short, so that a
@@ -35,7 +35,7 @@ pub(crate) struct Deployment {
     database: DatabaseUrl,
     /// The participants.
     pub(crate) backends: Vec<Backend>,
-    /// The next upload of each; counts on over all runs, so that no key comes twice.
+    /// The number of each one's next upload; never reset between runs, so that no key repeats.
     next: AtomicU32,
 }
 
@@ -45,13 +45,13 @@ pub(crate) struct RunningGateway {
     gateway: Gateway,
     /// Where a proxy connects.
     pub(crate) proxy: SocketAddr,
-    /// How long it took to say that it is ready.
+    /// How long it took to become ready.
     pub(crate) started_in: Duration,
 }
 
 impl Deployment {
-    /// Creates a folder with the program `efgs` and an empty database: a file, or one of that name on
-    /// a server.
+    /// Creates a folder with the program `efgs` and an empty database: a file, or one of that name
+    /// on a server.
     ///
     /// # Errors
     /// When `efgs init` fails.
@@ -87,7 +87,7 @@ impl Deployment {
         self.start_with(&[])
     }
 
-    /// The same with other settings, as `EFGS__BUNDLE__CACHE_BYTES_MAX`.
+    /// The same with other settings, such as `EFGS__BUNDLE__CACHE_BYTES_MAX`.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -143,7 +143,7 @@ impl Deployment {
         Ok(started.elapsed())
     }
 
-    /// Bytes that an SQLite database takes on the disk; nothing for a server.
+    /// Bytes that an SQLite database takes on the disk; `None` for a server.
     pub(crate) fn disk_bytes(&self) -> Option<u64> {
         let DatabaseUrl::Sqlite(path) = &self.database else {
             return None;
@@ -209,7 +209,7 @@ impl Deployment {
 }
 
 impl RunningGateway {
-    /// Processor time used so far, in the kernel's ticks (of 10 ms).
+    /// CPU time used so far, in the kernel's ticks (of 10 ms).
     ///
     /// # Errors
     /// When the process has ended.
@@ -243,12 +243,12 @@ impl RunningGateway {
     }
 }
 
-/// What sending uploads came to.
+/// The result of sending uploads.
 #[derive(Debug)]
 pub(crate) struct UploadTimes {
     /// From the first request to the last answer.
     pub(crate) elapsed: Duration,
-    /// From a request to its answer, one an upload, ascending.
+    /// From a request to its answer, one per upload, ascending.
     pub(crate) latencies: Vec<Duration>,
 }
 
@@ -299,7 +299,7 @@ pub(crate) fn send_uploads(
     Ok(UploadTimes { elapsed, latencies })
 }
 
-/// Does each work on a thread of its own, all at once.
+/// Runs each task on its own thread, concurrently.
 ///
 /// # Panics
 /// When one of them does.
@@ -316,12 +316,12 @@ pub(crate) fn run_in_threads<T: Send, W: FnOnce() -> T + Send>(
 /// An address of 127.0.0.1 that was free a moment ago.
 ///
 /// # Errors
-/// When there is none.
+/// When no port is free.
 pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// The UTC day of now, as downloads name it.
+/// Today's UTC day, in the form that downloads use.
 pub(crate) fn today() -> String {
     let now: UnixMillis = SystemClock.now();
     now.day().to_string()

@@ -1,4 +1,4 @@
-//! Warm downloads beside nginx's sendfile of the same bytes: the same client, the same run.
+//! Warm downloads compared with nginx's sendfile of the same bytes, by the same client in the same run.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// How long one measurement lasts.
 const DURATION: &str = "2s";
-/// Longest wait for a server, and for a batch to be cut.
+/// Timeout for a server, and for a batch to be cut.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A download batch that a gateway holds.
@@ -101,7 +101,7 @@ pub(crate) fn gateway_rate(
     wrk(running.proxy, &path(), &headers, connections)
 }
 
-/// nginx on a folder of its own, which sends files; it ends with its value.
+/// nginx serving files from a private folder; it ends when its value is dropped.
 #[derive(Debug)]
 pub(crate) struct Nginx {
     folder: TempDir,
@@ -190,7 +190,7 @@ fn nginx(program: &Path, folder: &Path) -> Command {
         .arg(folder)
         .arg("-c")
         .arg(folder.join("nginx.conf"));
-    // Before it has read its configuration it writes elsewhere.
+    // Before it has read its configuration it logs to its default path.
     command.args(["-e", "stderr"]).stderr(Stdio::null());
     command
 }
@@ -225,7 +225,7 @@ fn wrk(
     read_wrk(&said).with_context(|| format!("wrk on {path} said: {said}"))
 }
 
-/// The rate, unless something was not answered well.
+/// The rate; an error if any response was not successful.
 fn read_wrk(said: &str) -> Option<f64> {
     if said.contains("Non-2xx") || said.contains("Socket errors") {
         return None;

@@ -1,11 +1,11 @@
-//! The machine and the commit that something was measured on.
+//! The machine and the commit of a measurement.
 
 use std::process::Command;
 
 use procfs::{CpuInfo, Current as _, LoadAverage, Meminfo};
 use serde::{Deserialize, Serialize};
 
-/// What a measurement depends on besides the code.
+/// The environment of a measurement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// The processor's name.

@@ -34,13 +34,13 @@ struct Arguments {
 enum Command {
     /// Instruction counts only, as CI does
     Counts {
-        /// Move the baseline, and say why
+        /// Accept the results as the baseline, for this reason
         #[arg(long, value_name = "REASON")]
         accept: Option<String>,
     },
     /// Everything: counts, ratios, figures
     Suite {
-        /// Move the baseline, and say why
+        /// Accept the results as the baseline, for this reason
         #[arg(long, value_name = "REASON")]
         accept: Option<String>,
         /// Folder for the dated report
@@ -59,7 +59,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         system_allocator: Option<PathBuf>,
     },
-    /// Records the P-256 signatures that the instruction counts verify: when generated keys change
+    /// Record the P-256 signatures that the instruction counts verify: needed when generated keys change
     RecordSignatures,
 }
 
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells whether nothing has become worse.
+/// Returns whether nothing has become worse.
 fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::RecordSignatures => {

@@ -103,7 +103,7 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) rounds: Vec<f64>,
-    /// What the product must reach, and its goal, if it has a target.
+    /// The required value and the goal, if it has a target.
     pub(crate) target: Option<Target>,
 }
 
@@ -154,14 +154,14 @@ impl Figure {
     }
 }
 
-/// The middle one; the upper of two.
+/// The median; the upper of two middle values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Least and greatest.
+/// Minimum and maximum.
 pub(crate) fn spread(values: &[f64]) -> (f64, f64) {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);

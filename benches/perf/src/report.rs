@@ -1,4 +1,4 @@
-//! The dated folder that a run leaves: a report with charts, and the raw values.
+//! The dated folder of a run: a report with charts, and the raw values.
 
 use std::path::{Path, PathBuf};
 
@@ -110,7 +110,7 @@ fn plots(run: &Run) -> Vec<(&'static str, String)> {
     let charts = [
         (
             "figures.svg",
-            Axis::linear("share of what must be reached; the line is at 1"),
+            Axis::linear("share of the required value; the line is at 1"),
             run.figures.iter().filter_map(target_bar).collect(),
             Some(1.0),
         ),
@@ -142,7 +142,7 @@ fn bar(name: impl Into<String>, value: f64, note: &str) -> Bar {
     }
 }
 
-/// A figure as a share of what must be reached: figures have different units.
+/// A figure as a share of its required value: figures have different units.
 fn target_bar(figure: &Figure) -> Option<Bar> {
     let target = figure.target?;
     let goal = format!(" (goal {})", scaled(target.goal / target.must));

@@ -1,11 +1,11 @@
-//! The table that a run prints, and what it says to do.
+//! The table that a run prints, and the advice below it.
 
 use std::io::{self, Write};
 
 use crate::baseline::{self, Row, Verdict};
 use crate::run::Run;
 
-/// Prints every value beside its baseline.
+/// Prints every value with its baseline.
 pub(crate) fn print(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
     let name = |row: &Row| row.name.chars().count();
     let width = rows.iter().map(name).max().unwrap_or(4).max(4);
@@ -49,7 +49,7 @@ pub(crate) const fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Says what to do; tells whether nothing has become worse.
+/// Prints what to do; returns whether nothing has become worse.
 pub(crate) fn conclude(rows: &[Row], run: &Run) -> bool {
     let of = |verdict| rows.iter().filter(move |row| row.verdict == verdict);
     let names = |verdict| {
@@ -58,13 +58,13 @@ pub(crate) fn conclude(rows: &[Row], run: &Run) -> bool {
     };
     if of(Verdict::Better).next().is_some() {
         eprintln!(
-            "perf: better than the baseline: {}. Keep it: make perf-accept REASON=\"…\"",
+            "perf: better than the baseline: {}. Accept it: make perf-accept REASON=\"…\"",
             names(Verdict::Better)
         );
     }
     if of(Verdict::New).next().is_some() {
         eprintln!(
-            "perf: not in the baseline yet: {}. Take it in: make perf-accept REASON=\"…\"",
+            "perf: not in the baseline yet: {}. Add it: make perf-accept REASON=\"…\"",
             names(Verdict::New)
         );
     }
@@ -74,14 +74,14 @@ pub(crate) fn conclude(rows: &[Row], run: &Run) -> bool {
         return true;
     }
     eprintln!(
-        "perf: {worse} of {} values are worse than the baseline beyond tolerance, or gone: {} {}",
+        "perf: {worse} of {} values are worse than the baseline beyond tolerance, or missing: {} {}",
         rows.len(),
         names(Verdict::Worse),
         names(Verdict::Gone)
     );
     if run.counts.is_some() {
-        if let Some(elsewhere) = baseline::elsewhere() {
-            eprintln!("perf: {elsewhere}: measure the commit before on this machine, too");
+        if let Some(warning) = baseline::other_machine() {
+            eprintln!("perf: {warning}: measure the previous commit on this machine, too");
         }
         eprintln!(
             "perf: for a count, look where the instructions went:\n  callgrind_annotate \

@@ -11,26 +11,26 @@ use anyhow::ensure;
 
 use crate::download;
 
-/// Uploads whose way is followed.
+/// Number of tracked uploads.
 const FOLLOWED: u32 = 200;
-/// Between two of them: they come at any time of the cutter's delay.
+/// Interval between them: not a multiple of the cutter's delay.
 const UPLOAD_INTERVAL: Duration = Duration::from_millis(17);
-/// Between looks for the next download batch.
+/// Poll interval for the next download batch.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Longest wait for the last of them.
+/// Timeout for the last of them.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Uploads of one key start here, behind all others of their participant.
+/// First number of uploads with one key, after all others of their participant.
 const FIRST_INDEX: u32 = 10_000_000;
 
-/// Key data of a followed upload, and when it was answered and first downloaded.
+/// Key data of a tracked upload, and when it was answered and first downloaded.
 type Followed = Mutex<HashMap<[u8; 16], (Option<Instant>, Option<Instant>)>>;
 
 /// Uploads of one key, one after the other, of the first participant; the second downloads whatever
-/// is new. Gives the times in between, ascending. `first` is the number of the download batch to
+/// is new. Returns the times in between, ascending. `first` is the number of the download batch to
 /// begin with, and becomes the one after the last.
 ///
 /// # Errors
-/// When something is not answered as it should, or never comes.
+/// When a response is unexpected, or a download never comes.
 pub(crate) fn delays(
     deployment: &Deployment,
     running: &RunningGateway,
@@ -51,13 +51,13 @@ pub(crate) fn delays(
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     let between = |(answered, seen): (Option<Instant>, Option<Instant>)| {
-        // Who downloads may be faster than the answer.
+        // The download may be faster than the answer.
         Some(seen?.saturating_duration_since(answered?))
     };
     let mut delays: Vec<_> = each.into_values().filter_map(between).collect();
     ensure!(
         delays.len() == FOLLOWED as usize,
-        "uploads were not followed"
+        "uploads were not tracked"
     );
     delays.sort_unstable();
     Ok(delays)
@@ -88,7 +88,7 @@ fn write(
     Ok(())
 }
 
-/// Downloads one batch after the other until all are seen; gives the number of the next.
+/// Downloads one batch after the other until all are seen; returns the number of the next.
 fn read(
     deployment: &Deployment,
     route: &Route,
@@ -129,7 +129,7 @@ fn read(
     }
 }
 
-/// Whatever looks like key data in a protobuf body: field 1, sixteen bytes.
+/// Everything that looks like key data in a protobuf body: field 1, sixteen bytes.
 fn key_data(body: &[u8]) -> Vec<[u8; 16]> {
     body.windows(18)
         .filter_map(|window| window.strip_prefix(&[0x0a, 16])?.try_into().ok())

@@ -13,11 +13,10 @@ use super::rates::ratio_of;
 use crate::ratios::{Figure, Ratio};
 use crate::run::Run;
 
-/// Rounds of what takes milliseconds.
+/// Rounds of measurements that take milliseconds.
 const CPU_ROUNDS: usize = 25;
 
-/// A known amount of CPU work, to measure other work against: it depends on the core and on nothing
-/// else.
+/// A known amount of CPU work as a reference: it depends only on the core.
 pub(super) struct Yardstick {
     fixture: StageFixture,
     rsa: UploadRequest,

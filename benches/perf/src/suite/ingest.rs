@@ -16,7 +16,7 @@ use crate::ratios::{Figure, Ratio};
 use crate::run::Run;
 use crate::visible;
 
-/// What the set takes for a key, about: 21 to 32 bytes.
+/// Approximate memory of the set per key: 21 to 32 bytes.
 const SET_BYTES_PER_KEY: u64 = 27;
 /// Uploads one after the other, for the latency of an idle gateway.
 const UNLOADED_UPLOADS: usize = 300;
@@ -38,7 +38,7 @@ impl Ingest<'_> {
         )
     }
 
-    /// Keys per second from an empty database on, and the latency when nothing else happens.
+    /// Keys per second starting with an empty database, and the latency of an idle gateway.
     pub(super) fn empty(&self, run: &mut Run) -> anyhow::Result<()> {
         let deployment = self.deployment("empty")?;
         let running = deployment.start()?;
@@ -80,8 +80,8 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// Most memory at full rate, in MiB, without the bundle cache, which is set to next to nothing,
-    /// and without the set, which is taken off.
+    /// Peak memory at full rate, in MiB, without the bundle cache, which is minimised, and without the
+    /// set, which is subtracted.
     fn peak_memory(&self) -> anyhow::Result<f64> {
         let deployment = self.deployment("memory")?;
         let running = deployment.start_with(&[("EFGS__BUNDLE__CACHE_BYTES_MAX", "1048576")])?;
@@ -94,8 +94,7 @@ impl Ingest<'_> {
         ))
     }
 
-    /// From an answer to the download of its keys: when nothing else happens, and beside ingest at
-    /// full rate.
+    /// From an answer to the download of its keys: on an idle gateway, and during ingest at full rate.
     pub(super) fn visible(&self, run: &mut Run) -> anyhow::Result<()> {
         let deployment = self.deployment("visible")?;
         let running = deployment.start()?;
@@ -137,7 +136,7 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// The same beside a database that holds many keys; and what a start with them takes.
+    /// The same with a database that holds many keys; and the cost of a start with them.
     pub(super) fn stored(&self, stored: u64, run: &mut Run) -> anyhow::Result<()> {
         let (empty, full) = (self.deployment("beside")?, self.deployment("full")?);
         let filling = full.fill(stored)?;
@@ -164,7 +163,7 @@ impl Ingest<'_> {
                 .resident_bytes()?
                 .saturating_sub(beside.resident_bytes()?),
         ) / keys;
-        // The first round of either is for warming up.
+        // The first round of each is a warm-up.
         let (mut rates, mut rates_beside) = (Vec::new(), Vec::new());
         for round in 0..=ROUNDS {
             let pair = [rate(&full, &running)?, rate(&empty, &beside)?];

@@ -1,5 +1,5 @@
-//! What is measured, in which order. Rounds of the things that are compared alternate, so that a
-//! disturbance of the machine affects both.
+//! The order of measurements. Rounds of compared measurements alternate, so that a disturbance of the
+//! machine affects both.
 
 mod allocators;
 mod cpu;
@@ -32,7 +32,7 @@ pub(crate) struct Options {
 /// Measures everything but the instruction counts.
 ///
 /// # Errors
-/// When a server does not run or does not answer as it should.
+/// When a server does not run or gives an unexpected response.
 pub(crate) fn measure(options: &Options, run: &mut Run) -> anyhow::Result<()> {
     let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|o| o == part);
     let yardstick = Yardstick::new();

@@ -6,7 +6,7 @@ use crate::deployment::{Deployment, RunningGateway, send_uploads};
 use crate::http::{EncodedRequest, Route};
 use benches::FULL;
 
-/// Rounds of what takes seconds; medians are taken over them.
+/// Rounds of measurements that take seconds; medians are taken over them.
 pub(super) const ROUNDS: usize = 9;
 /// Full uploads in a round of ingest: half a million keys.
 pub(super) const UPLOADS_PER_ROUND: usize = 100;

@@ -1,4 +1,4 @@
-//! What mutual TLS costs: downloads and ingest with it and without it, in turn.
+//! The cost of mutual TLS: downloads and ingest with and without it, alternating.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub(super) fn measure(program: &Path, run: &mut Run) -> anyhow::Result<()> {
     let cut = download::cut(&deployment, &running, FULL)?;
     let plain = [Route::Plain(running.proxy)];
     let of = |index| deployment.tls_route(&running, index);
-    // Uploads go in turn over the participants; connections do, too, and each stays with its own.
+    // Uploads rotate over the participants; so do connections, each of which belongs to one of them.
     let participants = 0..deployment.backends.len();
     let each = participants.map(of).collect::<Result<Vec<_>, _>>()?;
     let request = download::request(&deployment, Some(&cut.tag));
@@ -58,9 +58,9 @@ pub(super) fn measure(program: &Path, run: &mut Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Connections that download at once.
+/// Concurrent downloading connections.
 const READERS: usize = 4;
-/// How long they do.
+/// Duration of a measurement.
 const READING: Duration = Duration::from_secs(1);
 
 fn downloads_per_second(route: &Route, request: &EncodedRequest) -> anyhow::Result<f64> {
@@ -83,7 +83,7 @@ fn downloads_per_second(route: &Route, request: &EncodedRequest) -> anyhow::Resu
     Ok(f64::from(answers) / READING.as_secs_f64())
 }
 
-/// Keys per second, two connections per participant: with TLS, a connection is of one participant.
+/// Keys per second, two connections per participant: with TLS, a connection belongs to one participant.
 fn rate_by_participant(deployment: &Deployment, routes: &[Route]) -> anyhow::Result<f64> {
     let participants = deployment.backends.len();
     let uploads = deployment.owned_uploads(UPLOADS_PER_ROUND.next_multiple_of(participants), FULL);

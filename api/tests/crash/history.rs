@@ -1,4 +1,4 @@
-//! The record of everything sent, answered and downloaded by all tasks of a scene. Gateways are checked
+//! The record of everything sent, answered and downloaded by all tasks of a test. Gateways are checked
 //! against it, immediately where possible.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::uploads::{Key, Upload};
 
-/// Number of an upload in the book.
+/// Number of an upload in the history.
 pub(crate) type UploadIndex = usize;
 
 /// The outcome of an upload, as its participant knows it.
@@ -25,7 +25,7 @@ pub(crate) enum Outcome {
     /// 207, with the positions of the duplicates: nothing of it is stored.
     Refused(Vec<usize>),
     /// No 201, and no more retries: stored as a whole, or not at all.
-    GivenUp,
+    Abandoned,
 }
 
 /// An upload and its outcome.
@@ -36,7 +36,7 @@ pub(crate) struct Entry {
 
 /// A download batch as one participant saw it first.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct ReceivedBatch {
     digest: Vec<u8>,
     pub(crate) uploads: Vec<UploadIndex>,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Counts {
     /// Download batches that any participant knows of.
     pub(crate) batches: u64,
     /// Download batches as seen by each participant, those seen again left out.
-    pub(crate) pages: u64,
+    pub(crate) received: u64,
     /// Uploads answered with 201 by each gateway.
     pub(crate) by_gateway: [u64; GATEWAYS_MAX],
     /// The longest wait for a 201.
@@ -62,7 +62,7 @@ pub(crate) struct Counts {
     pub(crate) slowest_error: Duration,
 }
 
-/// Gateways of a scene.
+/// Gateways of a test.
 const GATEWAYS_MAX: usize = 4;
 
 #[derive(Default)]
@@ -71,9 +71,9 @@ pub(crate) struct Records {
     by_first_key: HashMap<Key, Vec<UploadIndex>>,
     /// Every announced batch tag, and the one after it.
     pub(crate) chain: BTreeMap<BatchTag, Option<BatchTag>>,
-    pub(crate) pages: HashMap<Country, BTreeMap<BatchTag, Page>>,
+    pub(crate) received: HashMap<Country, BTreeMap<BatchTag, ReceivedBatch>>,
     delivered: HashMap<(Country, UploadIndex), BatchTag>,
-    pub(crate) complaints: Vec<String>,
+    pub(crate) violations: Vec<String>,
     /// When the unanswered uploads were sent.
     pub(crate) lost: Vec<Instant>,
 }
@@ -88,20 +88,20 @@ pub(crate) struct Asked {
     pub(crate) must_be_there: bool,
 }
 
-/// The book.
-pub(crate) struct Book {
+/// The history.
+pub(crate) struct History {
     records: Mutex<Records>,
     counts: watch::Sender<Counts>,
     /// Whether there is only one gateway: then announcements never change.
-    alone: bool,
+    single_gateway: bool,
 }
 
-impl Book {
+impl History {
     pub(crate) fn new(gateways: usize) -> Self {
         Self {
             records: Mutex::default(),
             counts: watch::Sender::default(),
-            alone: gateways == 1,
+            single_gateway: gateways == 1,
         }
     }
 
@@ -109,9 +109,9 @@ impl Book {
         self.records.lock().unwrap()
     }
 
-    pub(crate) fn complain(&self, complaint: String) {
-        println!("COMPLAINT: {complaint}");
-        self.records().complaints.push(complaint);
+    pub(crate) fn report(&self, violation: String) {
+        println!("VIOLATION: {violation}");
+        self.records().violations.push(violation);
     }
 
     /// Records an unanswered upload and when it was sent.
@@ -184,25 +184,25 @@ impl Book {
                 if asked.tag.is_some_and(|asked| asked != tag) {
                     return Err("not the batch that was asked for".to_owned());
                 }
-                if self.alone && next.is_none() && asked.announced.is_some() {
+                if self.single_gateway && next.is_none() && asked.announced.is_some() {
                     return Err("another was announced before".to_owned());
                 }
-                let heard = records.hear_of(tag, next)?;
-                let is_new = records.turn_page(reader, tag, &answer.body)?;
-                Ok((tag, next, heard, is_new))
+                let new_tags = records.record_tags(tag, next)?;
+                let is_new = records.record_bundle(reader, tag, &answer.body)?;
+                Ok((tag, next, new_tags, is_new))
             });
         match read {
-            Ok((tag, next, heard, is_new)) => {
+            Ok((tag, next, new_tags, is_new)) => {
                 drop(records);
                 self.count(|counts| {
-                    counts.batches += heard;
-                    counts.pages += u64::from(is_new);
+                    counts.batches += new_tags;
+                    counts.received += u64::from(is_new);
                 });
                 Some((tag, next))
             }
             Err(what) => {
                 drop(records);
-                self.complain(format!(
+                self.report(format!(
                     "{reader} downloads {:?}, gets {tag:?} before {next:?}: {what}",
                     asked.tag
                 ));
@@ -224,7 +224,7 @@ impl Book {
 
 impl Records {
     /// Records a batch and the one announced after it; returns how many of both are new.
-    fn hear_of(&mut self, tag: BatchTag, next: Option<BatchTag>) -> Result<u64, String> {
+    fn record_tags(&mut self, tag: BatchTag, next: Option<BatchTag>) -> Result<u64, String> {
         let before = self.chain.len();
         let known = self.chain.entry(tag).or_default();
         match (*known, next) {
@@ -244,9 +244,14 @@ impl Records {
     }
 
     /// Records a batch's bytes; false if they are already known.
-    fn turn_page(&mut self, reader: Country, tag: BatchTag, body: &[u8]) -> Result<bool, String> {
+    fn record_bundle(
+        &mut self,
+        reader: Country,
+        tag: BatchTag,
+        body: &[u8],
+    ) -> Result<bool, String> {
         let digest = digest(&SHA256, body).as_ref().to_vec();
-        if let Some(page) = self.pages.entry(reader).or_default().get(&tag) {
+        if let Some(page) = self.received.entry(reader).or_default().get(&tag) {
             return match page.digest == digest {
                 true => Ok(false),
                 false => Err("its bytes are others than before".to_owned()),
@@ -266,8 +271,8 @@ impl Records {
                 return Err(format!("{name} came in {before} already"));
             }
         }
-        let page = Page { digest, uploads };
-        self.pages.entry(reader).or_default().insert(tag, page);
+        let page = ReceivedBatch { digest, uploads };
+        self.received.entry(reader).or_default().insert(tag, page);
         Ok(true)
     }
 

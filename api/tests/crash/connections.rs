@@ -15,7 +15,7 @@ use crate::uploads::Upload;
 /// Longer than a gateway waits for its database: a request without an answer by then hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-pub(crate) struct Lines {
+pub(crate) struct Connections {
     connections: Vec<Connection>,
     /// The first day to download.
     day: Day,
@@ -23,14 +23,14 @@ pub(crate) struct Lines {
     sent_at: Instant,
 }
 
-impl Lines {
+impl Connections {
     pub(crate) fn new(caller: &Arc<Caller>, targets: &[Target], day: Day) -> Self {
-        let line = |target: &Target| {
+        let connect = |target: &Target| {
             let targets = [target.clone()].into();
             Connection::new(Arc::clone(caller), targets, 0, ANSWER_WITHIN)
         };
         Self {
-            connections: targets.iter().map(line).collect(),
+            connections: targets.iter().map(connect).collect(),
             day,
             sent_at: Instant::now(),
         }
@@ -59,11 +59,11 @@ impl Lines {
                 value(&upload.batch_signature),
             ),
         ];
-        let line = &mut self.connections[gateway];
-        line.connect().await?;
+        let connection = &mut self.connections[gateway];
+        connection.connect().await?;
         self.sent_at = Instant::now();
         let (path, body) = ("/diagnosiskeys/upload", upload.body.clone());
-        line.send(Method::POST, path, &headers, body).await
+        connection.send(Method::POST, path, &headers, body).await
     }
 
     /// Requests a batch, or the first one.
@@ -77,14 +77,16 @@ impl Lines {
         if let Some(tag) = tag {
             headers.push((HeaderName::from_static("batchtag"), value(&tag.to_string())));
         }
-        let line = &mut self.connections[gateway];
-        line.send(Method::GET, &path, &headers, Bytes::new()).await
+        let connection = &mut self.connections[gateway];
+        connection
+            .send(Method::GET, &path, &headers, Bytes::new())
+            .await
     }
 
     /// Sends a request to an operations port.
     pub(crate) async fn get(&mut self, gateway: usize, path: &str) -> Result<Answer, ClientError> {
-        let line = &mut self.connections[gateway];
-        line.send(Method::GET, path, &[], Bytes::new()).await
+        let connection = &mut self.connections[gateway];
+        connection.send(Method::GET, path, &[], Bytes::new()).await
     }
 }
 

@@ -1,6 +1,6 @@
-//! The national backends that were written for the reference, each with the bytes that it sends
-//! over a socket of its own: header names and their order, media types, tags, signatures, paging,
-//! and what it makes of the answers (clients §1 and §2).
+//! The national backends that were written for the reference, each simulated byte for byte over its
+//! own socket: header names and their order, media types, tags, signatures, paging, and how it handles
+//! responses (clients §1 and §2).
 //!
 //! What a library adds by itself (`User-Agent`, `Connection`) is typical of its version.
 
@@ -23,9 +23,9 @@ use crate::support::cms::verify;
 use crate::support::pki::der;
 use crate::support::raw::{Answer, Raw};
 use crate::support::world::World;
-use crate::{Journey, named};
+use crate::{Scenario, named};
 
-pub(crate) const JOURNEYS: &[(&str, Journey)] = {
+pub(crate) const SCENARIOS: &[(&str, Scenario)] = {
     use {
         czechia as cz, denmark_norway as dk_no, finland as fi, germany as de, ireland as ie,
         italy as it, netherlands as nl, poland as pl, spain as es, switzerland as ch,
@@ -42,7 +42,7 @@ pub(crate) const JOURNEYS: &[(&str, Journey)] = {
         ie::uploads_json_with_a_mixed_signature,
         ie::downloads_today_from_its_last_tag,
         cz::uploads_with_sha1_and_headers_as_go_writes_them,
-        cz::guesses_tags_until_there_is_none,
+        cz::guesses_tags_until_one_is_missing,
         ch::uploads_and_goes_through_every_retained_day,
         nl::sends_an_upload_again_whose_answer_was_lost,
         nl::resumes_at_its_last_tag,

@@ -67,7 +67,7 @@ pub(super) fn uploads_with_sha1_and_headers_as_go_writes_them(databases: &Databa
     assert_eq!(answer.json()["reason"], "weak_digest");
 }
 
-pub(super) fn guesses_tags_until_there_is_none(databases: &Databases, kind: Kind) {
+pub(super) fn guesses_tags_until_one_is_missing(databases: &Databases, kind: Kind) {
     let world = World::new(databases, kind);
     others_upload(&world, &[("DE", 2)]);
     others_upload(&world, &[("CZ", 1)]);

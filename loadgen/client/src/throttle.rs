@@ -1,4 +1,4 @@
-//! Bodies that trickle, as those of participants on bad lines.
+//! Bodies sent and read at a limited rate, as by participants on slow connections.
 
 use std::convert::Infallible;
 use std::num::NonZeroU32;
@@ -11,27 +11,30 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Pieces per second of a body that trickles.
-const PIECES_A_SECOND: u32 = 10;
+/// Pieces per second of a throttled body.
+const PIECES_PER_SECOND: u32 = 10;
 
-/// A request's body: whole at once, or piece by piece.
+/// A request body, sent at once or piece by piece.
 pub(crate) struct Payload {
     rest: Bytes,
-    pace: Option<Pace>,
+    throttle: Option<Throttle>,
 }
 
-struct Pace {
+struct Throttle {
     piece_bytes: usize,
     next: Pin<Box<Sleep>>,
 }
 
 impl Payload {
     pub(crate) fn new(body: Bytes, bytes_per_second: Option<NonZeroU32>) -> Self {
-        let pace = bytes_per_second.map(|rate| Pace {
-            piece_bytes: (rate.get() / PIECES_A_SECOND).max(1) as usize,
+        let throttle = bytes_per_second.map(|rate| Throttle {
+            piece_bytes: (rate.get() / PIECES_PER_SECOND).max(1) as usize,
             next: Box::pin(sleep(Duration::ZERO)),
         });
-        Self { rest: body, pace }
+        Self {
+            rest: body,
+            throttle,
+        }
     }
 }
 
@@ -43,17 +46,17 @@ impl Body for Payload {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Self { rest, pace } = self.get_mut();
+        let Self { rest, throttle } = self.get_mut();
         if rest.is_empty() {
             return Poll::Ready(None);
         }
-        let piece = match pace {
+        let piece = match throttle {
             None => std::mem::take(rest),
-            Some(pace) => {
-                ready!(pace.next.as_mut().poll(context));
-                let wait = Duration::from_secs(1) / PIECES_A_SECOND;
-                pace.next.as_mut().reset(Instant::now() + wait);
-                rest.split_to(pace.piece_bytes.min(rest.len()))
+            Some(throttle) => {
+                ready!(throttle.next.as_mut().poll(context));
+                let wait = Duration::from_secs(1) / PIECES_PER_SECOND;
+                throttle.next.as_mut().reset(Instant::now() + wait);
+                rest.split_to(throttle.piece_bytes.min(rest.len()))
             }
         };
         Poll::Ready(Some(Ok(Frame::data(piece))))

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::{Key, Pki, country, openssl, pki};
 
 /// Three participants with three uploads each: 10, 10 and 5 keys.
-pub(super) struct Scene {
+pub(super) struct Fixture {
     pub(super) pki: Pki,
     pub(super) thumbprints: BTreeMap<String, String>,
     pub(super) uploads: Vec<PreparedUpload>,
@@ -32,7 +32,7 @@ pub(super) struct Batch {
     pub(super) audit: Vec<Value>,
 }
 
-pub(super) fn scene() -> Scene {
+pub(super) fn fixture() -> Fixture {
     let pki = pki(&[("DE", Key::P256), ("FR", Key::Rsa), ("IT", Key::P256)]);
     let day = Day::parse_iso("2021-06-01").unwrap();
     let shares = ["DE", "FR", "IT"].map(|code| (country(code), 25));
@@ -45,7 +45,7 @@ pub(super) fn scene() -> Scene {
         countries: workload.countries,
         uploads: uploads.iter().map(recorded).collect(),
     };
-    Scene {
+    Fixture {
         thumbprints: thumbprints(&pki),
         pki,
         uploads,
@@ -82,7 +82,7 @@ pub(super) fn recorded(upload: &PreparedUpload) -> RecordedUpload {
     }
 }
 
-impl Scene {
+impl Fixture {
     /// Three batches of three uploads each, one of each country, without the receiver's own.
     pub(super) fn batches(&self, receiver: Country) -> Vec<Batch> {
         let batch = |number: u32| {
@@ -113,17 +113,18 @@ impl Scene {
     /// What the audit says of an upload (wire §15), thumbprints from OpenSSL.
     pub(super) fn entry(&self, upload: &PreparedUpload) -> Value {
         let country = upload.spec.country.to_string();
-        let (uploader, vouched_uploader) = self.pki.vouched(&country, "authentication");
-        let (signer, vouched_signer) = self.pki.vouched(&country, "signing");
+        let (uploader, operator_signature_of_uploader) =
+            self.pki.certificate(&country, "authentication");
+        let (signer, operator_signature_of_signer) = self.pki.certificate(&country, "signing");
         json!({
             "country": country,
             "uploadedTime": "2021-06-01T09:12:33.120Z",
             "uploaderCertificate": uploader,
             "uploaderThumbprint": self.thumbprints[&format!("{country}/authentication")],
-            "uploaderOperatorSignature": vouched_uploader,
+            "uploaderOperatorSignature": operator_signature_of_uploader,
             "signingCertificate": signer,
             "uploaderSigningThumbprint": self.thumbprints[&format!("{country}/signing")],
-            "signingCertificateOperatorSignature": vouched_signer,
+            "signingCertificateOperatorSignature": operator_signature_of_signer,
             "amount": upload.spec.key_count,
             "batchSignature": upload.batch_signature,
         })

@@ -27,7 +27,7 @@ impl Client<'_> {
         self.ask(&lines, &body)
     }
 
-    /// `tag` as the library may write it when there is none.
+    /// `tag`, or how the library may write an absent one.
     fn pl_download(&mut self, date: &str, tag: Option<&str>) -> Answer {
         let host = self.host();
         let mut lines = lines![

@@ -7,7 +7,7 @@ use crate::support::pki::member;
 use crate::support::raw::Answer;
 use crate::support::world::{Databases, Kind, World};
 
-/// What both have in their settings, also where it is wrong.
+/// The settings of both, including their mistakes.
 const CLAIM: &str = "C=DK";
 const FINGERPRINT: &str = "7f5d3e1c9b0a8f6e4d2c1b3a5f7e9d8c6b4a2f1e3d5c7b9a8f6e4d2c1b3a5f7e";
 
@@ -77,7 +77,7 @@ pub(super) fn uploads_under_the_time_as_tag(databases: &Databases, kind: Kind) {
         world.clock.set(crate::support::world::NOON);
     }
     world.cut();
-    // The one is not the other, whatever it claims.
+    // Each is authenticated as itself, whatever it claims.
     let seen = |country| {
         let keys = parse(&Client::connect(&world, country).dk_download("2021-06-01", None));
         let origins = keys.unwrap().into_iter().map(|key| key.origin);

@@ -1,4 +1,4 @@
-//! Header names as the protocol spells them, on HTTP/1.1.
+//! Header names in the protocol's letter case, on HTTP/1.1.
 
 use std::convert::Infallible;
 
@@ -10,9 +10,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
-/// Makes hyper write `batchTag`, `batchSignature` and the proxy's headers as the protocol spells
-/// them. hyper writes header names in the spelling that it read them in, which is the only way to
-/// tell it a spelling: so it reads a request once.
+/// Makes hyper write `batchTag`, `batchSignature` and the proxy's headers in the protocol's letter
+/// case. hyper only writes a header's case as it has read it, so it has to read such a request once.
 pub(super) async fn exact_header_names() -> Extensions {
     static NAMES: OnceCell<Extensions> = OnceCell::const_new();
     NAMES.get_or_init(read_header_names).await.clone()

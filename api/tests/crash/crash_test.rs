@@ -1,4 +1,4 @@
-//! A scene: an installation with its processes, participants under load, and the end, when
+//! A crash test: an installation with its processes, participants under load, and the end, when
 //! everything is downloaded through every gateway and checked.
 
 use std::net::SocketAddr;
@@ -13,13 +13,14 @@ use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 use testkit::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
 use testkit::participants;
+use testkit::poll::poll;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::book::{Book, Counts, Outcome};
+use crate::connections::Connections;
 use crate::final_check::{check, summary};
-use crate::lines::Lines;
+use crate::history::{Counts, History, Outcome};
 use crate::load::{self, Backend, Sending, World};
 use crate::seed;
 
@@ -28,14 +29,14 @@ const PARTICIPANTS: [&str; 4] = ["DE", "ES", "FR", "IT"];
 /// Uploading tasks of each participant, beside the one whose uploads share keys.
 const UPLOADERS: usize = 2;
 /// Timeout of every wait, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The setup of a scene.
+/// The setup of a test.
 pub(crate) struct Setup<'a> {
     pub(crate) name: &'static str,
     pub(crate) on_mariadb: bool,
     pub(crate) gateways: usize,
-    pub(crate) errors_are_fine: bool,
+    pub(crate) errors_allowed: bool,
     /// Builds the program that is run in place of `efgs`.
     pub(crate) program: fn(&TempDir) -> PathBuf,
     /// Intercepts connections between gateways and MariaDB; returns the address to connect to.
@@ -48,7 +49,7 @@ impl Setup<'_> {
             name,
             on_mariadb: false,
             gateways: 1,
-            errors_are_fine: false,
+            errors_allowed: false,
             program: |_| PathBuf::from(env!("CARGO_BIN_EXE_efgs")),
             between: None,
         }
@@ -65,8 +66,8 @@ fn database_url(server: &MariaDb, setup: &Setup<'_>) -> String {
     url.replace(&address.to_string(), &between(address).to_string())
 }
 
-/// A running scene. Its processes end with it, gateways first.
-pub(crate) struct Scene {
+/// A running test. Its processes end with it, gateways first.
+pub(crate) struct CrashTest {
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) database: Option<MariaDb>,
     pub(crate) world: Arc<World>,
@@ -79,7 +80,7 @@ pub(crate) struct Scene {
     readers: JoinSet<()>,
 }
 
-impl Scene {
+impl CrashTest {
     /// Starts database and gateways; participants are idle.
     pub(crate) fn start(setup: &Setup<'_>) -> Self {
         let begun = Instant::now();
@@ -113,9 +114,9 @@ impl Scene {
         let world = World {
             backends: backends.collect(),
             targets: gateways.iter().map(Gateway::target).collect(),
-            book: Book::new(setup.gateways),
+            history: History::new(setup.gateways),
             day: SystemClock.now().day(),
-            errors_are_fine: setup.errors_are_fine,
+            errors_allowed: setup.errors_allowed,
             uploading: watch::Sender::new(true),
             reading: watch::Sender::new(true),
         };
@@ -160,15 +161,15 @@ impl Scene {
         }
     }
 
-    /// Waits until something has happened so many times more.
+    /// Waits until an event has happened `count` more times.
     pub(crate) fn wait_for_more(&self, what: &str, count: u64, of: impl Fn(&Counts) -> u64) {
-        let enough = of(&self.world.book.counts()) + count;
+        let enough = of(&self.world.history.counts()) + count;
         let waiting = self
             .world
-            .book
-            .wait_for(PATIENCE, |counts| of(counts) >= enough);
+            .history
+            .wait_for(TIMEOUT, |counts| of(counts) >= enough);
         let came = self.runtime.block_on(waiting);
-        self.give_up_on_complaints();
+        self.fail_on_violations();
         if !came {
             self.fail(&format!("{count} more {what} do not come"));
         }
@@ -184,42 +185,48 @@ impl Scene {
             let uploads = self.random.random_range(0..20);
             self.wait_for_more("uploads", uploads, |counts| counts.stored);
         }
+        // Not a wait for anything: it spreads the instants over the steps between two events.
         let micros = self.random.random_range(0..20_000);
         std::thread::sleep(Duration::from_micros(micros));
     }
 
     /// The gateway that cuts download batches, as soon as there is one.
     pub(crate) fn wait_for_cutter(&self) -> usize {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            for gateway in 0..self.gateways.len() {
-                let status = self.ask_operations(gateway, "/status");
-                if status.is_some_and(|(_, status)| status.contains("\"cuts\":true")) {
-                    return gateway;
-                }
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.fail("no gateway cuts download batches")
+        let cuts = |gateway: &usize| {
+            let status = self.get_operations(*gateway, "/status");
+            status.is_some_and(|(_, status)| status.contains("\"cuts\":true"))
+        };
+        let cutter = poll(TIMEOUT, || (0..self.gateways.len()).find(cuts));
+        cutter.unwrap_or_else(|| self.fail("no gateway cuts download batches"))
+    }
+
+    /// Uploads that the gateway has admitted but not answered, if it answers.
+    pub(crate) fn in_flight(&self, gateway: usize) -> Option<usize> {
+        let (_, metrics) = self.get_operations(gateway, "/metrics")?;
+        let mut lines = metrics.lines();
+        let gauge =
+            lines.find_map(|line| line.strip_prefix("efgs_admission_in_flight_batches "))?;
+        gauge.parse().ok()
     }
 
     /// Status and body of a path of a gateway's operations port, if it answers.
-    pub(crate) fn ask_operations(&self, gateway: usize, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn get_operations(&self, gateway: usize, path: &str) -> Option<(u16, String)> {
         let address = self.gateways[gateway].operations();
         let target = Target {
             tls: false,
             host: address.ip().to_string(),
             port: address.port(),
         };
-        let mut lines = Lines::new(&self.world.backends[0].caller, &[target], self.world.day);
-        let answer = self.runtime.block_on(lines.get(0, path)).ok()?;
+        let mut connections =
+            Connections::new(&self.world.backends[0].caller, &[target], self.world.day);
+        let answer = self.runtime.block_on(connections.get(0, path)).ok()?;
         let body = String::from_utf8_lossy(&answer.body).into_owned();
         Some((answer.status, body))
     }
 
     /// The end: uploaders finish, retries and repeats are still recognised, everything acknowledged is
     /// delivered, and every gateway serves the same to all.
-    pub(crate) fn conclude(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.world.uploading.send_replace(false);
         let uploaders = std::mem::take(&mut self.uploaders);
         self.runtime.block_on(uploaders.join_all());
@@ -229,10 +236,10 @@ impl Scene {
         let readers = std::mem::take(&mut self.readers);
         self.runtime.block_on(readers.join_all());
         self.read_everywhere();
-        let records = self.world.book.records();
-        let mut complaints = records.complaints.clone();
-        complaints.extend(check(&records, &self.world.countries()));
-        let (counts, seconds) = (self.world.book.counts(), self.begun.elapsed().as_secs());
+        let records = self.world.history.records();
+        let mut violations = records.violations.clone();
+        violations.extend(check(&records, &self.world.countries()));
+        let (counts, seconds) = (self.world.history.counts(), self.begun.elapsed().as_secs());
         println!(
             "{}: {}; {} requests unanswered, {} errors, the slowest 201 took {:.1?}; {seconds} s",
             self.name,
@@ -244,11 +251,11 @@ impl Scene {
         drop(records);
         let idle = |stored: &u64| *stored == 0;
         if counts.by_gateway[..self.gateways.len()].iter().any(idle) {
-            complaints.push("a gateway has stored nothing".to_owned());
+            violations.push("a gateway has stored nothing".to_owned());
         }
-        if !complaints.is_empty() {
-            complaints.truncate(20);
-            self.fail(&complaints.join("\n"));
+        if !violations.is_empty() {
+            violations.truncate(20);
+            self.fail(&violations.join("\n"));
         }
     }
 
@@ -262,14 +269,14 @@ impl Scene {
             let stored = self.some_stored(backend);
             let (renamed, other) = (maker.renamed(&stored), maker.other_keys(&stored));
             for gateway in 0..self.gateways.len() {
-                let mut lines = self.world.lines(backend);
+                let mut connections = self.world.connections(backend);
                 let mut status = |upload| {
                     let answer = self
                         .runtime
-                        .block_on(lines.upload(gateway, upload))
+                        .block_on(connections.upload(gateway, upload))
                         .unwrap();
                     let (status, count) = (answer.status, upload.keys.len());
-                    (status, crate::lines::duplicates(&answer.body, count))
+                    (status, crate::connections::duplicates(&answer.body, count))
                 };
                 assert_eq!(status(&stored), (201, None), "a repeat is a replay");
                 let all = (0..stored.keys.len()).collect();
@@ -281,7 +288,7 @@ impl Scene {
 
     fn some_stored(&mut self, backend: usize) -> Arc<crate::uploads::Upload> {
         let country = self.world.backends[backend].participant.country;
-        let records = self.world.book.records();
+        let records = self.world.history.records();
         let stored = records
             .uploads
             .iter()
@@ -300,9 +307,9 @@ impl Scene {
         let countries = world.countries();
         let all = |_: &Counts| {
             let mut readers = countries.iter();
-            readers.all(|country| world.book.outstanding(*country) == 0)
+            readers.all(|country| world.history.outstanding(*country) == 0)
         };
-        if !self.runtime.block_on(world.book.wait_for(PATIENCE, all)) {
+        if !self.runtime.block_on(world.history.wait_for(TIMEOUT, all)) {
             println!("not everything arrives");
         }
     }
@@ -313,16 +320,21 @@ impl Scene {
         let prefix = format!("{:x}-one-{number:x}", seed::seed());
         let random = ChaCha8Rng::from_rng(&mut self.random);
         let mut maker = self.world.maker(backend, random, prefix);
-        let (index, upload) = self.world.book.enter(maker.of_size(3));
-        let mut lines = self.world.lines(backend);
+        let (index, upload) = self.world.history.enter(maker.of_size(3));
+        let mut connections = self.world.connections(backend);
         let sending = Sending {
-            gives_up: false,
+            may_abandon: false,
             first: None,
         };
-        let sending_to_the_end =
-            load::send(&self.world, &mut lines, &upload, &mut self.random, sending);
+        let sending_to_the_end = load::send(
+            &self.world,
+            &mut connections,
+            &upload,
+            &mut self.random,
+            sending,
+        );
         let outcome = self.runtime.block_on(sending_to_the_end);
-        self.world.book.record(index, &outcome);
+        self.world.history.record(index, &outcome);
         if outcome != Outcome::Stored {
             self.fail(&format!("the upload {} is {outcome:?}", upload.tag));
         }
@@ -332,33 +344,33 @@ impl Scene {
     pub(crate) fn read_everywhere(&self) {
         for gateway in 0..self.gateways.len() {
             for (backend, country) in self.world.countries().into_iter().enumerate() {
-                let mut lines = self.world.lines(backend);
-                let last = self.world.book.records().chain.keys().last().copied();
+                let mut connections = self.world.connections(backend);
+                let last = self.world.history.records().chain.keys().last().copied();
                 let begun = Instant::now();
                 let mut at = None;
                 // A follower announces a batch shortly after another gateway has cut it.
-                while at != last && begun.elapsed() < PATIENCE {
-                    let asking = load::ask(&self.world, &mut lines, gateway, country, at);
+                while at != last && begun.elapsed() < TIMEOUT {
+                    let asking = load::ask(&self.world, &mut connections, gateway, country, at);
                     let Some((tag, next)) = self.runtime.block_on(asking) else {
                         break;
                     };
                     at = next.or(Some(tag));
                 }
-                let asking = load::ask(&self.world, &mut lines, gateway, country, at);
+                let asking = load::ask(&self.world, &mut connections, gateway, country, at);
                 self.runtime.block_on(asking);
                 if at != last {
                     let text = format!("gateway {gateway} leads {country} to {at:?}, not {last:?}");
-                    self.world.book.complain(text);
+                    self.world.history.report(text);
                 }
             }
         }
     }
 
-    /// Fails at once when there are complaints.
-    pub(crate) fn give_up_on_complaints(&self) {
-        let complaints = self.world.book.records().complaints.clone();
-        if !complaints.is_empty() {
-            self.fail(&complaints.join("\n"));
+    /// Fails at once when there are violations.
+    pub(crate) fn fail_on_violations(&self) {
+        let violations = self.world.history.records().violations.clone();
+        if !violations.is_empty() {
+            self.fail(&violations.join("\n"));
         }
     }
 
