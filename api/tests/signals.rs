@@ -15,8 +15,10 @@ use testkit::poll::poll;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Starts a gateway that logs into the file `log`.
 fn start(installation: &Installation) -> (Gateway, SocketAddr) {
-    let (gateway, addresses) = Gateway::start(&mut installation.serve());
+    let log = fs::File::create(installation.path("log")).unwrap();
+    let (gateway, addresses) = Gateway::start_with_log(&mut installation.serve(), log);
     let public = addresses.iter().find(|(port, _)| port == "public");
     (gateway, public.unwrap().1)
 }
@@ -44,7 +46,10 @@ fn ask(client: &mut Child) -> String {
 /// The certificate that the gateway shows now, as PEM.
 fn shown(public: SocketAddr, installation: &Installation) -> String {
     let address = public.to_string();
-    let client = openssl(&["s_client", "-connect", &address], &installation.path("pki"));
+    let client = openssl(
+        &["s_client", "-connect", &address],
+        &installation.path("pki"),
+    );
     let text = client.unwrap();
     let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
     let from = text.find(begin).expect("a certificate");
@@ -58,8 +63,21 @@ fn make_certificate(installation: &Installation, name: &str) {
     let subject = format!("/CN={name}");
     openssl(
         &[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-days", "2", "-subj", &subject, "-keyout", &key, "-out", &certificate,
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            &subject,
+            "-keyout",
+            &key,
+            "-out",
+            &certificate,
         ],
         &installation.path("pki"),
     )
@@ -92,8 +110,11 @@ fn renews_the_certificate_on_sighup_and_keeps_it_when_the_next_cannot_be_used() 
     make_certificate(&installation, "other");
     copy(&installation, "other.key", "server.key");
     gateway.signal("HUP");
-    let kept = "the former one stays in use";
-    gateway.wait_for_log(kept);
+    let is_logged = || {
+        let log = installation.read("log");
+        log.contains("the former one stays in use").then_some(())
+    };
+    poll(PATIENCE, is_logged).expect("a line that says what became of it");
     assert_eq!(shown(public, &installation), renewed);
 
     let output = gateway.stop("TERM");

@@ -107,11 +107,15 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts and waits until it is ready; returns its addresses by name.
     pub(crate) fn start(command: &mut Command) -> (Self, Vec<(String, SocketAddr)>) {
-        let mut process = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_with_log(command, Stdio::piped())
+    }
+
+    /// The same, with the log elsewhere than in a pipe that is read at the end.
+    pub(crate) fn start_with_log(
+        command: &mut Command,
+        log: impl Into<Stdio>,
+    ) -> (Self, Vec<(String, SocketAddr)>) {
+        let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = BufReader::new(process.stdout.take().unwrap());
         let (sender, lines) = mpsc::sync_channel(100);
         thread::spawn(move || {
@@ -136,11 +140,16 @@ impl Gateway {
         }
     }
 
-    /// Sends a signal and waits for the end.
-    pub(crate) fn stop(mut self, signal: &str) -> Output {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.process.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &id]).status();
         assert!(sent.unwrap().success());
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn stop(mut self, signal: &str) -> Output {
+        self.signal(signal);
         // Its standard output closes when it ends.
         let ended = loop {
             if let Err(ended) = self.lines.recv_timeout(TIMEOUT) {
@@ -150,8 +159,9 @@ impl Gateway {
         assert_eq!(ended, RecvTimeoutError::Disconnected);
         let status = self.process.wait().unwrap();
         let mut errors = Vec::new();
-        let mut pipe = self.process.stderr.take().unwrap();
-        std::io::Read::read_to_end(&mut pipe, &mut errors).unwrap();
+        if let Some(mut pipe) = self.process.stderr.take() {
+            std::io::Read::read_to_end(&mut pipe, &mut errors).unwrap();
+        }
         Output {
             status,
             stdout: Vec::new(),
