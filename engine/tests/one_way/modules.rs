@@ -195,7 +195,7 @@ fn file_of(declared: &syn::ItemMod, folder: &Path, files: Files<'_>) -> (PathBuf
 }
 
 /// Whether a module's file lies outside of the crate's sources: it is checked with the crate that
-/// it lies in. A path inside of them hides nothing: its file is looked for under the module's name.
+/// it lies in. A path within the sources is followed.
 fn is_of_another_crate(module: &syn::ItemMod) -> bool {
     module.attrs.iter().any(|attribute| {
         let syn::Meta::NameValue(syn::MetaNameValue {
