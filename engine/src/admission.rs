@@ -3,12 +3,12 @@
 //! - *In*: a participant that wants to send a body, and how large it may become.
 //! - *Out*: a [`Permit`], given back when it is dropped.
 //! - *Refuses*: what would pass a bound ([`Overload`]), at once; it never waits.
-//! - *Assumes*: the largest body fits into one participant's share of the bytes; the settings see
-//!   to that.
+//! - *Assumes*: the largest body fits into one participant's share of the bytes; the settings ensure
+//!   it.
 //! - *Runs on*: the thread that asks; one short lock per batch, and none per key.
 //!
-//! Weighed against: one atomic counter per bound. Three bounds must hold together, a lock makes
-//! that plain, and thousands of batches a second leave it idle.
+//! Weighed against one atomic counter per bound: three bounds must hold together, which a lock makes
+//! obvious, and thousands of batches per second leave it idle.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +62,7 @@ impl Admission {
         }))
     }
 
-    /// Asks for room for one upload of `country` whose body has up to `bytes` bytes.
+    /// Requests a permit for one upload of `country` with a body of up to `bytes` bytes.
     ///
     /// # Errors
     /// [`Overload`] when a bound is reached.

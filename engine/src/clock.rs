@@ -19,7 +19,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[allow(
         clippy::disallowed_methods,
-        reason = "the one door for wall-clock time"
+        reason = "the only access to the wall clock"
     )]
     fn now(&self) -> UnixMillis {
         let since_epoch = SystemTime::now()

@@ -2,7 +2,7 @@
 //!
 //! - *In*: a protobuf body (JSON is transcoded to protobuf before, [`crate::wire::json`]).
 //! - *Out*: [`DecodedBatch`], which borrows key data and origins from the body.
-//! - *Refuses*: what is no `DiagnosisKeyBatch` ([`BodyError`]); more keys than allowed, at the
+//! - *Refuses*: bodies that are not a `DiagnosisKeyBatch` ([`BodyError`]); more keys than allowed, at the
 //!   first key too many.
 //! - *Assumes*: admission has bounded the size of the body.
 //! - *Runs on*: a CPU job.

@@ -1,5 +1,5 @@
-//! A fair queue: one queue per participant, served round-robin, so that whoever sends much at once
-//! waits behind its own uploads and not in front of everybody else's.
+//! A fair queue: one queue per participant, served round-robin, so that a participant
+//! that sends much at once waits behind its own uploads and does not delay others.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

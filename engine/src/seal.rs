@@ -5,7 +5,7 @@
 //! - *Refuses*: sealed bytes that were changed, or sealed with a key that is not configured
 //!   ([`UnsealError`]); key files that are not whole ([`Keys::parse`]).
 //! - *Assumes*: one key seals fewer than 2³² batches: nonces are random, and NIST SP 800-38D §8.3
-//!   allows no more. At 150,000 uploads a day that is 78 years.
+//!   allows no more. At 150,000 uploads per day that is 78 years.
 //! - *Runs on*: a CPU job; opening on reader threads, too.
 //!
 //! The layout of sealed bytes is key id (32 bits, big-endian), nonce (12 bytes), ciphertext, tag

@@ -37,7 +37,7 @@ impl TrustList {
     }
 
     /// Keeps the list current until the engine stops, on a connection of its own: a revocation
-    /// waits for nobody.
+    /// does not wait for other work.
     pub(crate) fn follow(&self, database: &Database, stop: &Receiver<()>) {
         let mut connection = CachedStore::new(database.clone());
         while stop.recv_timeout(limits::TRUST_INTERVAL) == Err(RecvTimeoutError::Timeout) {

@@ -97,8 +97,8 @@ fn no_signals(error: io::Error) -> anyhow::Error {
     anyhow!("cannot watch for signals: {error}; start efgs another way")
 }
 
-/// Completes when a thread of the engine has panicked: the process ends, so that whoever watches it
-/// starts it again whole.
+/// Completes when a thread of the engine has panicked: the process ends, so that its supervisor
+/// restarts it.
 async fn failure(engine: &Engine) {
     while !engine.status().failed {
         tokio::time::sleep(FAILURE_INTERVAL).await;

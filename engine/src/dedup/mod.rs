@@ -2,9 +2,9 @@
 //!
 //! - *In*: [`VerifiedBatch`].
 //! - *Out*: [`UniqueBatch`]: no key twice in it, none in the set at the position where it was
-//!   probed. What came in behind that position is the writer's to check, before it inserts; and
-//!   where duplicates were seen while an upload that is stored was not wholly in the set, the
-//!   writer alone can name all.
+//!   probed. What was inserted after that position is checked by the writer before it inserts; if
+//!   duplicates were seen while a stored upload was not yet completely in the set, only the writer
+//!   can name all of them.
 //! - *Refuses*: nothing; duplicates are an outcome, not an error: all their positions.
 //! - *Assumes*: the identity key is the same in all gateways of the installation.
 //! - *Runs on*: a CPU job.

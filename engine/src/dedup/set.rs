@@ -64,7 +64,7 @@ pub struct IdentitySet {
     len: AtomicU64,
 }
 
-/// The one who may change the set: the writer thread.
+/// The only handle that may change the set: the writer thread's.
 pub struct IdentitySetWriter {
     set: Arc<IdentitySet>,
     /// Invariant: those of the set.
@@ -220,8 +220,8 @@ impl IdentitySetWriter {
         self.publish(position);
     }
 
-    /// Says that uploads up to a position are stored, and will be inserted: from now on, and until
-    /// they are, nobody takes the duplicates that it finds for all.
+    /// Announces that uploads up to a position are stored and will be inserted: until they are, a
+    /// probe does not take the duplicates that it finds to be complete.
     pub(crate) fn announce(&self, position: Seq) {
         self.set.announced.fetch_max(position.0, Ordering::Relaxed);
     }
@@ -297,7 +297,7 @@ impl IdentitySetWriter {
         if kept_len == len {
             return;
         }
-        // With a little room: uploads go on.
+        // With spare capacity: uploads continue meanwhile.
         let swept = Shard::with_buckets(buckets_for(index, kept_len + kept_len / 8));
         for (first, second) in kept {
             swept.insert(first, second);

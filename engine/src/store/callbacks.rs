@@ -52,7 +52,7 @@ pub struct LastFailure {
     pub reason: Box<str>,
 }
 
-/// What became of a wish to subscribe.
+/// The outcome of a subscription request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subscribed {
     /// The subscription is as wished, and enabled.

@@ -7,7 +7,7 @@ use super::anchor::TrustAnchor;
 use crate::domain::{CertificateKind, CertificateRow, Thumbprint, UnixMillis};
 use crate::pki::Certificate;
 
-/// A row with what was learnt when it was loaded.
+/// A row with the results of its checks when it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedCertificate {
     /// The row.

@@ -211,7 +211,7 @@ fn number_text(number: u32) -> [u8; 9] {
 
 /// The order by base64 of the texts: by an integer first, by the whole texts on a tie.
 fn signing_order(batch: &DecodedBatch<'_>) -> Vec<u32> {
-    // One integer a key: as much of the prefix as there is room for, then the position.
+    // One integer per key: as much of the prefix as fits, then the position.
     let index_bits = u64::BITS - (batch.keys().len() as u64).leading_zeros();
     let index_mask = !(u64::MAX << index_bits);
     let prefixes = batch.keys().iter().map(|key| order_prefix(batch, key));
