@@ -11,10 +11,12 @@ mod gateway;
 mod header_case;
 #[cfg(test)]
 mod hostile;
+mod message;
 mod negotiate;
 mod openapi;
 mod operations;
 mod participant;
+pub mod pem_text;
 mod possession;
 mod request_body;
 mod request_date;

@@ -229,6 +229,16 @@ fn read_proxy(source: &Source, section: Proxy) -> Result<Option<ProxySettings>, 
         let must = "is not a loopback address and [proxy] trusted_peers is empty: list the addresses of your proxies there, since anybody else could claim any identity";
         return Err(source.error("proxy", "listen", must));
     }
+    if let Some(everybody) = section
+        .trusted_peers
+        .iter()
+        .find(|peer| peer.is_everybody())
+    {
+        let must = format!(
+            "has {everybody}, which is everybody, and anybody could claim any identity: list the addresses of your proxies"
+        );
+        return Err(source.error("proxy", "trusted_peers", &must));
+    }
     Ok(Some(ProxySettings {
         listen,
         trusted_peers: section.trusted_peers,

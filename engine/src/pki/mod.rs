@@ -18,6 +18,8 @@ mod ber;
 mod certificate;
 mod cms;
 
-pub use certificate::{Certificate, CountryCountError, NotACertificate, SubjectKey};
+pub use certificate::{
+    Certificate, CountryCountError, NotACertificate, SigningKeyError, SubjectKey,
+};
 pub(crate) use cms::SignedAttributes;
 pub use cms::{CmsError, SignedMessage};
