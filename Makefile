@@ -11,6 +11,7 @@ SEED ?= 1
 DIR ?= run
 SECONDS ?= 60
 COSTS ?=
+FORM ?= short
 RESULTS ?= target/$(notdir $(basename $(SCENARIO))).jsonl
 
 RELEASE := target/release
@@ -43,9 +44,10 @@ test: packages ## all tests, on SQLite and on a private MariaDB
 build: ## build the two programs, optimised
 	cargo build --release --package efgs-api --package efgs-loadgen
 
-demo: build ## a day of Europe's keys through a gateway, verified (DATABASE=mysql for MariaDB)
+demo: ## a day of Europe's keys through a gateway, verified (DATABASE=mysql for MariaDB)
 	@if [ "$(DATABASE)" = mysql ]; then $(MAKE) --no-print-directory packages; fi
-	@$(RELEASE)/loadgen demo --efgs $(RELEASE)/efgs --database $(DATABASE) --profile $(PROFILE) --seed $(SEED)
+	cargo build --profile demo --package efgs-api --package efgs-loadgen
+	@target/demo/loadgen demo --efgs target/demo/efgs --database $(DATABASE) --profile $(PROFILE) --seed $(SEED)
 
 run: build ## a gateway on the folder $(DIR), kept; stays until stopped
 	@[ -e $(DIR)/efgs.toml ] || $(RELEASE)/efgs init --dir $(DIR)
@@ -104,13 +106,19 @@ plan: build ## a capacity plan for PROFILE as plan.html (COSTS=FILE: unit costs 
 
 # Dig ------------------------------------------------------------------------------------------
 
-.PHONY: conformance fuzz sim
+.PHONY: conformance fuzz interleavings model sim
 conformance: ## what schemathesis makes up from the API description (SEED, EXAMPLES); needs PyPI once
 	SEED=$(SEED) .ci/schemathesis
 
 fuzz: ## hostile bytes into every decoder and through HTTP for $(SECONDS) seconds each
 	EFGS_FUZZ_SECONDS=$(SECONDS) cargo test --release --package efgs-engine --test hostile_bytes -- --nocapture
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --release --package efgs-api --test hostile_http -- --nocapture
+
+interleavings: ## the set of identities under loom, and each of its orderings planted as Relaxed (FORM=long)
+	cargo run --quiet --manifest-path engine/interleavings/Cargo.toml --target-dir target/interleavings -- $(FORM)
+
+model: ## the protocol of the log as a model, with larger bounds than the tests have; minutes
+	EFGS_MODEL=long cargo test --release --package efgs-engine --test log_model -- --nocapture keeps
 
 sim: packages ## crash tests with the seed $(SEED), as long as they say
 	EFGS_SEED=$(SEED) cargo test --package efgs-api --test crash -- --nocapture

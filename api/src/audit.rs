@@ -21,7 +21,6 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use tokio::sync::oneshot;
 
-use crate::error_chain::error_chain;
 use crate::gateway::Gateway;
 use crate::negotiate;
 use crate::participant::Participant;
@@ -163,7 +162,7 @@ fn log(outcome: &Result<Vec<AuditEntry>, DownloadError>, participant: &Participa
             tracing::info!(%country, reason = %overload, "audit refused");
         }
         Err(DownloadError::Failure(failure)) => {
-            let exception = error_chain(failure);
+            let exception = engine::chain(failure);
             tracing::error!(%country, exception, "audit failed");
         }
     }

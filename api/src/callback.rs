@@ -17,7 +17,6 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::delivery::{UrlError, redact_url};
-use crate::error_chain::error_chain;
 use crate::gateway::Gateway;
 use crate::negotiate;
 use crate::participant::Participant;
@@ -110,7 +109,7 @@ async fn ask<T: Send + 'static>(
     let answer = answer.unwrap_or_else(|_| Err(Failure::ShuttingDown.into()));
     answer.map_err(|error| {
         if let CallbackError::Failure(failure) = &error {
-            let exception = error_chain(failure);
+            let exception = engine::chain(failure);
             tracing::error!(exception, "callback subscriptions are unavailable");
         }
         CallbackRefusal::Error(error).into()

@@ -22,7 +22,6 @@ use http::{HeaderMap, Method, Response};
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::error_chain::error_chain;
 use crate::gateway::Gateway;
 use crate::negotiate;
 use crate::participant::Participant;
@@ -106,7 +105,7 @@ fn log(
             tracing::info!(%country, reason = %overload, "download refused");
         }
         Err(DownloadError::Failure(failure)) => {
-            let exception = error_chain(failure);
+            let exception = engine::chain(failure);
             tracing::error!(%country, exception, "download failed");
         }
     }

@@ -6,7 +6,6 @@ mod callback;
 mod connection;
 pub mod delivery;
 mod download;
-mod error_chain;
 mod gateway;
 mod header_case;
 #[cfg(test)]

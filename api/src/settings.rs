@@ -3,7 +3,7 @@
 //! Every setting is declared once, as a field of a section's type: its documentation, default and
 //! range. From these declarations come the reading of the file and of the environment, the errors
 //! ([`source`]), the template that `efgs init` writes and the list in `efgs help serve`
-//! ([`template`]). Sections are declared in [`sections`], `[callback]` in [`callback`], and
+//! ([`mod@template`]). Sections are declared in [`sections`], `[callback]` in [`callback`], and
 //! `[upload]`, `[bundle]` and `[download]` in [`engine::settings`].
 //!
 //! Messages name the setting and where it was given, say what it must be, and never show what it

@@ -19,7 +19,6 @@ use http::{HeaderMap, Response};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
-use crate::error_chain::error_chain;
 use crate::gateway::Gateway;
 use crate::participant::Participant;
 use crate::request_body::read_body;
@@ -37,7 +36,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
     let format = negotiate::upload_format(&parts.headers)?;
-    let json_type = negotiate::json_answer(&parts.headers)?;
+    negotiate::json_answer(&parts.headers)?;
     let tag = upload_tag(&parts.headers)?;
     let batch_signature = batch_signature(&parts.headers)?;
     let request = |participant: Participant, body| UploadRequest {
@@ -50,7 +49,7 @@ pub(crate) async fn answer(
     };
     let outcome = receive(gateway, parts, body, participant.country, request).await;
     log(&outcome, &participant, &tag);
-    Ok(response::receipt(&outcome?, &tag, json_type))
+    Ok(response::receipt(&outcome?, &tag))
 }
 
 /// From admission to the receipt.
@@ -144,7 +143,7 @@ fn log(outcome: &Result<Receipt, Refusal>, participant: &Participant, tag: &Uplo
             log_rejection(*rejection, participant, tag);
         }
         Err(Refusal::Upload(UploadError::Failure(failure))) => {
-            let exception = error_chain(failure);
+            let exception = engine::chain(failure);
             tracing::error!(%country, batchTag = batch_tag, exception, "upload failed");
         }
         Err(refusal) => {
@@ -184,8 +183,14 @@ fn log_rejection(rejection: Rejection, participant: &Participant, tag: &UploadTa
     }
 }
 
-/// The setting that permits SHA-1, by country.
-const LEGACY_SHA1: &str = "[signatures] legacy_sha1";
+/// The setting that would permit the signature, by country.
+const fn permitting_setting(error: SignatureError) -> Option<&'static str> {
+    match error {
+        SignatureError::WeakDigest => Some("[signatures] legacy_sha1"),
+        SignatureError::PssNotAllowed => Some("[signatures] pss"),
+        _ => None,
+    }
+}
 
 fn log_signature(error: SignatureError, participant: &Participant, tag: &UploadTag) {
     let facts = SignatureFacts::of(error);
@@ -207,11 +212,10 @@ fn log_signature(error: SignatureError, participant: &Participant, tag: &UploadT
             )
         };
     }
-    if error == SignatureError::WeakDigest {
+    match permitting_setting(error) {
         // Some backends delete keys that they cannot upload: an operator has to act.
-        log!(warn, setting = LEGACY_SHA1);
-    } else {
-        log!(info);
+        Some(setting) => log!(warn, setting = setting),
+        None => log!(info),
     }
 }
 
@@ -247,6 +251,9 @@ impl SignatureFacts {
             SignatureError::BrokenRow(thumbprint) => {
                 about("invalid signing certificate signature", thumbprint)
             }
+            SignatureError::OtherCountry(thumbprint) => {
+                about("signing certificate of another country", thumbprint)
+            }
             SignatureError::RevokedCertificate(thumbprint) => {
                 about("certificate is revoked", thumbprint)
             }
@@ -261,6 +268,7 @@ impl SignatureFacts {
             | SignatureError::NoCountry
             | SignatureError::UnsupportedAlgorithm
             | SignatureError::WeakDigest
+            | SignatureError::PssNotAllowed
             | SignatureError::WeakKey
             | SignatureError::SignedAttributes
             | SignatureError::SigningTime

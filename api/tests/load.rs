@@ -6,20 +6,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use loadgen::client::Protocol;
-use loadgen::load::{Experiment, LoadOptions, Party, Surprises, Watch};
-use loadgen::local::{Installation, LocalDatabase};
+use efgs_client::Protocol;
+use loadgen::load::{Experiment, LoadOptions, Participants, UnexpectedResponses, Watch};
 use loadgen::results::PhaseSummary;
 use loadgen::scenario::Scenario;
+use testkit::local::{Installation, LocalDatabase};
 
 /// Runs a scenario against a fresh gateway on the embedded database.
-async fn run(text: &str) -> (Vec<PhaseSummary>, Surprises) {
+async fn run(text: &str) -> (Vec<PhaseSummary>, UnexpectedResponses) {
     let scenario = Scenario::parse("test", text).unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_efgs"));
     let participants = ["DE", "ES", "FR", "IT"];
     let start = || Installation::start(program, LocalDatabase::Sqlite, None, &participants);
     let mut installation = tokio::task::block_in_place(start).unwrap();
-    let party = Party::read(
+    let participants = Participants::read(
         &installation.pki(),
         scenario.participants,
         scenario.distribution,
@@ -41,13 +41,13 @@ async fn run(text: &str) -> (Vec<PhaseSummary>, Surprises) {
         name: scenario.name.clone(),
         text: scenario.text.clone(),
     };
-    let mut experiment = Experiment::new(party.unwrap(), options).unwrap();
+    let mut experiment = Experiment::new(participants.unwrap(), options).unwrap();
     let mut phases = Vec::new();
     for phase in &scenario.phases {
         phases.push(experiment.phase(phase).await.unwrap());
     }
     tokio::task::block_in_place(|| installation.terminate()).unwrap();
-    (phases, experiment.surprises())
+    (phases, experiment.unexpected_responses())
 }
 
 const ORIGINALS: &str = r#"
@@ -99,8 +99,8 @@ async fn refuses_whatever_is_hostile_and_every_repeated_key_and_delivers_the_res
         retry_seconds = 60
         "#
     );
-    let (phases, surprises) = run(&text).await;
-    assert_eq!(surprises, Surprises::default());
+    let (phases, unexpected) = run(&text).await;
+    assert_eq!(unexpected, UnexpectedResponses::default());
     let [originals, mix, delivery] = phases.as_slice() else {
         panic!("three phases");
     };
@@ -160,8 +160,8 @@ async fn serves_slow_readers_and_disconnects_too_slow_ones() {
         expect_broken = true
         "#
     );
-    let (phases, surprises) = run(&text).await;
-    assert_eq!(surprises, Surprises::default());
+    let (phases, unexpected) = run(&text).await;
+    assert_eq!(unexpected, UnexpectedResponses::default());
     let slow = &phases[1].streams;
     assert_eq!(slow["uploads"].uploads, 29);
     // Near 60 kB at 40 kB/s: more than a second each.

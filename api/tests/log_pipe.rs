@@ -93,7 +93,7 @@ fn flushes_the_log_at_a_graceful_shutdown() {
     let output = gateway.stop("TERM");
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(log.matches(EVENT).count(), 100, "{log}");
-    assert!(log.contains("stopping: no new connections"), "{log}");
+    assert!(log.contains("shutting down: no new connections"), "{log}");
 }
 
 #[test]

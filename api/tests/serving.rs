@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use api::server::ServeError;
 use bytes::Bytes;
+use efgs_client::{Connection, Protocol};
 use http::{HeaderName, HeaderValue, Method};
-use loadgen::client::{Connection, Protocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use support::{Gateway, TODAY, forwarded, get, signed_upload, thumbprint};
@@ -254,11 +254,11 @@ async fn audits_with_ten_members_and_the_own_upload_last() {
     assert_eq!(members["uploaderThumbprint"], thumbprint("IT"));
 }
 
-async fn download(connection: &mut Connection) -> loadgen::client::Answer {
+async fn download(connection: &mut Connection) -> efgs_client::Answer {
     ask_for_download(connection, Method::GET).await
 }
 
-async fn ask_for_download(connection: &mut Connection, method: Method) -> loadgen::client::Answer {
+async fn ask_for_download(connection: &mut Connection, method: Method) -> efgs_client::Answer {
     // Identity headers are ignored here: DE, ES, DK and NO always send them.
     let claim = |name: &'static str, value: &str| {
         (

@@ -7,25 +7,24 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use benches::{Backend, FULL, Ground, NOON, SHAPES, random_identities, scaled};
+use benches::{Backend, FULL, NOON, SHAPES, StageFixture, random_identities, scaled};
 use engine::decode::decode;
 use engine::dedup::{find_repeats, identify};
 use engine::domain::Seq;
 use engine::validate::{check_origins, validate};
-use engine::verify::CanonicalBytes;
-use engine::verify::{SignatureCheck, check_signature, signed_content};
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 use engine::wire::json;
 
 fn main() {
-    let mut ground = Ground::lay();
+    let mut fixture = StageFixture::full();
     for (shape, code) in SHAPES {
-        print(&format!("{shape}: body to sealed"), steps(&ground, code));
+        print(&format!("{shape}: body to sealed"), steps(&fixture, code));
     }
-    beside(&mut ground);
+    beside(&mut fixture);
 }
 
 /// The steps of one upload, and the whole walk.
-fn steps(ground: &Ground, code: &str) -> Vec<(&'static str, Duration)> {
+fn steps(fixture: &StageFixture, code: &str) -> Vec<(&'static str, Duration)> {
     let request = Backend::of(code).upload(0, FULL);
     let decoded = || decode(&request.body, FULL).expect("well-formed");
     let valid = validate(decoded(), NOON).expect("valid");
@@ -36,11 +35,11 @@ fn steps(ground: &Ground, code: &str) -> Vec<(&'static str, Duration)> {
         signed_bytes: content.signed_bytes(),
         content: content.digest(),
         keys: valid.keys(),
-        sha1_allowed: false,
-        trust: &ground.trust,
+        exceptions: Exceptions::default(),
+        trust: &fixture.trust,
         now: NOON,
     };
-    let (keys, set) = (&ground.keys, ground.set.shared());
+    let (keys, set) = (&fixture.keys, fixture.set.shared());
     let identities = identify(&canonical, keys);
     let segment = valid.keys().encode_segment();
     let mut steps = vec![
@@ -69,12 +68,12 @@ fn steps(ground: &Ground, code: &str) -> Vec<(&'static str, Duration)> {
         ("seal", time(|| keys.seal(&segment, b"DE"))),
     ];
     steps.push(("sum", steps.iter().map(|(_, spent)| *spent).sum()));
-    steps.push(("the walk, in one", time(|| ground.walk(&request))));
+    steps.push(("the walk, in one", time(|| fixture.walk(&request))));
     steps
 }
 
-/// What is done in other places, or for some uploads only.
-fn beside(ground: &mut Ground) {
+/// What is done in other databases, or for some uploads only.
+fn beside(fixture: &mut StageFixture) {
     let backend = Backend::of(SHAPES[0].1);
     let request = backend.json_upload(0, FULL);
     let segment = backend.body(0, FULL);
@@ -96,7 +95,7 @@ fn beside(ground: &mut Ground) {
             ),
             (
                 "insert into the set",
-                fastest(&mut new, |new| ground.set.insert(&new, NOON.day(), Seq(2))),
+                fastest(&mut new, |new| fixture.set.insert(&new, NOON.day(), Seq(2))),
             ),
         ],
     );

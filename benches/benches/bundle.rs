@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use benches::{
-    Backend, FULL, Installation, Place, RSA_2048, SIZES, Shape, bench, criterion, group, keys,
-    slow_group, upload, wait_for_batches,
+    Backend, BenchDatabase, EngineOptions, FULL, Installation, RSA_2048, SIZES, bench, criterion,
+    group, keys, slow_group, upload, wait_for_batches,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
@@ -45,7 +45,8 @@ fn segments(criterion: &mut Criterion) {
 fn cuts(criterion: &mut Criterion) {
     let mut group = slow_group(criterion, "bundle");
     let backend = Backend::of(RSA_2048);
-    let installation = Installation::start(&Place::Sqlite, "bundle", Shape::default());
+    let installation =
+        Installation::start(&BenchDatabase::Sqlite, "bundle", EngineOptions::default());
     let mut cut = 0;
     bench(&mut group, "cut", FULL, |b| {
         b.iter_custom(|iterations| {

@@ -17,7 +17,8 @@
 use std::hint::black_box;
 
 use benches::{
-    ECDSA_P256, FULL, Ground, NOON, RSA_2048, random_identities, recorded_upload, spread_download,
+    ECDSA_P256, FULL, NOON, RSA_2048, StageFixture, random_identities, recorded_upload,
+    spread_download,
 };
 use engine::Overload;
 use engine::admission::{Admission, Permit};
@@ -27,8 +28,7 @@ use engine::dedup::{IdentitySetWriter, find_repeats, identify};
 use engine::domain::{ContentDigest, Country, Format, KeyIdentity, Seq, Thumbprint};
 use engine::upload::{SealedBatch, UploadRequest};
 use engine::validate::{ValidBatch, check_origins, validate};
-use engine::verify::CanonicalBytes;
-use engine::verify::{SignatureCheck, check_signature, signed_content};
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 use engine::wire::json;
 use gungraun::{
     Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
@@ -179,7 +179,7 @@ fn validate_origins(batch: &'static DecodedBatch<'static>) {
 struct Signed {
     request: &'static UploadRequest,
     batch: &'static ValidBatch<'static>,
-    ground: &'static Ground,
+    fixture: &'static StageFixture,
 }
 
 fn signature(signed: Signed) -> Thumbprint {
@@ -189,18 +189,20 @@ fn signature(signed: Signed) -> Thumbprint {
         signed_bytes: content.signed_bytes(),
         content: content.digest(),
         keys: signed.batch.keys(),
-        sha1_allowed: false,
-        trust: &signed.ground.trust,
+        exceptions: Exceptions::default(),
+        trust: &signed.fixture.trust,
         now: NOON,
     };
-    check_signature(&check).expect("the signature holds")
+    check_signature(&check)
+        .expect("the signature holds")
+        .thumbprint
 }
 
 fn signed(request: &'static UploadRequest) -> Signed {
     let signed = Signed {
         request,
         batch: keep(valid(request)),
-        ground: keep(Ground::small()),
+        fixture: keep(StageFixture::small()),
     };
     warm(signed, signature)
 }
@@ -250,27 +252,27 @@ fn verify_ecdsa_p256(signed: Signed) -> Thumbprint {
 
 #[derive(Clone, Copy)]
 struct Known {
-    ground: &'static Ground,
+    fixture: &'static StageFixture,
     canonical: &'static CanonicalBytes,
     identities: &'static [KeyIdentity],
 }
 
 fn known(keys: u32) -> Known {
-    let ground = keep(Ground::small());
+    let fixture = keep(StageFixture::small());
     let canonical = keep(CanonicalBytes::of(&decoded(keys)));
     Known {
-        ground,
+        fixture,
         canonical,
-        identities: keep(identify(canonical, &ground.keys)),
+        identities: keep(identify(canonical, &fixture.keys)),
     }
 }
 
 fn identities(known: Known) -> Vec<KeyIdentity> {
-    identify(known.canonical, &known.ground.keys)
+    identify(known.canonical, &known.fixture.keys)
 }
 
 fn probe(known: Known) -> (Vec<u32>, Vec<u32>) {
-    let found = known.ground.set.shared().find_known(known.identities);
+    let found = known.fixture.set.shared().find_known(known.identities);
     let repeats = find_repeats(known.identities, known.canonical.order());
     (found, repeats)
 }
@@ -285,7 +287,7 @@ fn ready_to_probe(keys: u32) -> Known {
 
 /// Identities that are new; a few of the set's shards grow for them, as they do in a gateway.
 fn ready_to_insert(keys: u32) -> (IdentitySetWriter, Vec<KeyIdentity>) {
-    let mut set = Ground::small().set;
+    let mut set = StageFixture::small().set;
     for seed in [3, 4] {
         set.insert(
             &random_identities(seed, keys as usize),
@@ -326,10 +328,10 @@ fn dedup_insert(
 
 // Bundle -----------------------------------------------------------------------------------------
 
-type Segment = (&'static Ground, &'static [u8]);
+type Segment = (&'static StageFixture, &'static [u8]);
 
-fn sealed((ground, segment): Segment) -> Vec<u8> {
-    ground.keys.seal(segment, b"DEbench")
+fn sealed((fixture, segment): Segment) -> Vec<u8> {
+    fixture.keys.seal(segment, b"DEbench")
 }
 
 fn written_as_json((_, segment): Segment) -> Vec<u8> {
@@ -340,7 +342,7 @@ fn written_as_json((_, segment): Segment) -> Vec<u8> {
 
 fn segment(keys: u32) -> Segment {
     let segment = keep(decoded(keys).encode_segment());
-    (keep(Ground::small()), segment)
+    (keep(StageFixture::small()), segment)
 }
 
 fn ready_to_encode(keys: u32) -> &'static DecodedBatch<'static> {
@@ -412,14 +414,14 @@ fn serve_json(download: &'static Download) -> usize {
 
 // Walk -------------------------------------------------------------------------------------------
 
-type Walk = (&'static Ground, &'static UploadRequest);
+type Walk = (&'static StageFixture, &'static UploadRequest);
 
-fn walked((ground, request): Walk) -> Box<SealedBatch> {
-    ground.walk(request)
+fn walked((fixture, request): Walk) -> Box<SealedBatch> {
+    fixture.walk(request)
 }
 
 fn walk_with(request: &'static UploadRequest) -> Walk {
-    warm((keep(Ground::small()), request), walked)
+    warm((keep(StageFixture::small()), request), walked)
 }
 
 fn rsa_walk(keys: u32) -> Walk {

@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::{Backend, Ground, NOON, RSA_2048, SIZES, bench, criterion, group, random_identities};
+use benches::{
+    Backend, NOON, RSA_2048, SIZES, StageFixture, bench, criterion, group, random_identities,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
 use engine::dedup::{find_repeats, identify};
@@ -13,17 +15,17 @@ use engine::verify::CanonicalBytes;
 fn probes(criterion: &mut Criterion) {
     let mut group = group(criterion, "dedup");
     let backend = Backend::of(RSA_2048);
-    let ground = Ground::lay();
+    let fixture = StageFixture::full();
     for size in SIZES {
         let body = backend.body(0, size);
         let canonical = CanonicalBytes::of(&decode(&body, size).expect("well-formed"));
         bench(&mut group, "identify", size, |b| {
-            b.iter(|| identify(black_box(&canonical), &ground.keys));
+            b.iter(|| identify(black_box(&canonical), &fixture.keys));
         });
-        let identities = identify(&canonical, &ground.keys);
+        let identities = identify(&canonical, &fixture.keys);
         bench(&mut group, "probe", size, |b| {
             b.iter(|| {
-                let known = ground.set.shared().find_known(black_box(&identities));
+                let known = fixture.set.shared().find_known(black_box(&identities));
                 (known, find_repeats(&identities, canonical.order()))
             });
         });
@@ -34,7 +36,7 @@ fn probes(criterion: &mut Criterion) {
 fn inserts(criterion: &mut Criterion) {
     let mut group = group(criterion, "dedup");
     for size in SIZES {
-        let mut set = Ground::lay().set;
+        let mut set = StageFixture::full().set;
         let mut seed = 3;
         bench(&mut group, "insert", size, |b| {
             b.iter_custom(|iterations| {

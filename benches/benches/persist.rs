@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use benches::{
-    Backend, ECDSA_P256, FULL, Installation, Pending, Place, SIZES, Shape, bench, criterion, fill,
-    places, scaled, slow_group, upload,
+    Backend, BenchDatabase, ECDSA_P256, EngineOptions, FULL, Installation, PendingUpload, SIZES,
+    bench, bench_databases, criterion, fill, scaled, slow_group, upload,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::upload::UploadRequest;
@@ -17,20 +17,20 @@ const AT_ONCE: usize = 16;
 const STORED: usize = 10_000_000;
 
 fn uploads(criterion: &mut Criterion) {
-    for place in places() {
+    for place in bench_databases() {
         on(criterion, &place, 0);
         on(criterion, &place, scaled(STORED, 10_000));
     }
 }
 
-fn on(criterion: &mut Criterion, place: &Place, stored: usize) {
+fn on(criterion: &mut Criterion, place: &BenchDatabase, stored: usize) {
     let mut group = slow_group(criterion, "persist");
     let backend = Backend::of(ECDSA_P256);
     let (name, database) = match stored {
         0 => (place.name().to_owned(), "persist"),
         _ => (format!("{}_stored", place.name()), "persist_stored"),
     };
-    let installation = Installation::start(place, database, Shape::default());
+    let installation = Installation::start(place, database, EngineOptions::default());
     let mut index = fill(&installation.engine, &backend, 0, stored as u64);
     let mut next = |key_count| {
         index += 1;
@@ -65,8 +65,8 @@ fn store(
         let requests = requests();
         let started = Instant::now();
         let send = |request| upload(&installation.engine, request);
-        let pending: Vec<Pending> = requests.into_iter().map(send).collect();
-        pending.into_iter().for_each(Pending::wait);
+        let pending: Vec<PendingUpload> = requests.into_iter().map(send).collect();
+        pending.into_iter().for_each(PendingUpload::wait);
         spent += started.elapsed();
     }
     spent

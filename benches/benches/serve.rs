@@ -1,8 +1,8 @@
 //! Serve: the answer to a download, all its chunks taken. `cold` is read back from the database.
 
 use benches::{
-    Backend, ECDSA_P256, Installation, Place, RSA_2048, SIZES, Shape, bench, criterion, download,
-    group, upload, wait_for_batches,
+    Backend, BenchDatabase, ECDSA_P256, EngineOptions, Installation, RSA_2048, SIZES, bench,
+    criterion, download, group, upload, wait_for_batches,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::domain::Format;
@@ -13,17 +13,21 @@ fn downloads(criterion: &mut Criterion) {
         (
             "protobuf",
             Format::Protobuf,
-            Shape::default().cache_bytes_max,
+            EngineOptions::default().cache_bytes_max,
         ),
-        ("json", Format::Json, Shape::default().cache_bytes_max),
+        (
+            "json",
+            Format::Json,
+            EngineOptions::default().cache_bytes_max,
+        ),
         ("cold", Format::Protobuf, 0),
     ] {
         for size in SIZES {
-            let engine_shape = Shape {
+            let engine_shape = EngineOptions {
                 bundle_keys: size,
                 cache_bytes_max,
             };
-            let installation = Installation::start(&Place::Sqlite, "serve", engine_shape);
+            let installation = Installation::start(&BenchDatabase::Sqlite, "serve", engine_shape);
             let engine = &installation.engine;
             upload(engine, Backend::of(RSA_2048).upload(1, size)).wait();
             wait_for_batches(engine, 1);

@@ -9,8 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use engine::decode::decode;
 use engine::upload::UploadRequest;
 use engine::validate::validate;
-use engine::verify::CanonicalBytes;
-use engine::verify::{SignatureCheck, check_signature, signed_content};
+use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature, signed_content};
 
 fn parts(criterion: &mut Criterion) {
     let mut group = group(criterion, "verify");
@@ -51,7 +50,7 @@ fn signatures(criterion: &mut Criterion) {
                         signed_bytes: content.signed_bytes(),
                         content: content.digest(),
                         keys: batch.keys(),
-                        sha1_allowed: false,
+                        exceptions: Exceptions::default(),
                         trust: &trust,
                         now: NOON,
                     };
@@ -64,7 +63,7 @@ fn signatures(criterion: &mut Criterion) {
                 signed_bytes: content.signed_bytes(),
                 content: content.digest(),
                 keys: batch.keys(),
-                sha1_allowed: false,
+                exceptions: Exceptions::default(),
                 trust: &trust,
                 now: NOON,
             };

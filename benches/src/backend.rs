@@ -13,7 +13,7 @@ use loadgen::keys::{KeyGenerator, Seed};
 use loadgen::participants::Participant;
 use loadgen::signer::{Encoding, Signer};
 
-use crate::{FULL, NOON, SIZES};
+use crate::inputs::{FULL, NOON, SIZES};
 
 /// The participant that signs with RSA-2048.
 pub const RSA_2048: &str = "DE";
@@ -189,20 +189,20 @@ fn signature_file(key_count: u32) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use crate::Ground;
+    use crate::fixture::StageFixture;
 
     use super::*;
 
     #[test]
     fn recorded_signatures_hold_over_the_generated_keys() {
-        let ground = Ground::small();
+        let fixture = StageFixture::small();
         for (code, format) in [
             (RSA_2048, Format::Protobuf),
             (RSA_2048, Format::Json),
             (ECDSA_P256, Format::Protobuf),
         ] {
             for size in SIZES {
-                ground.walk(&recorded_upload(code, size, format));
+                fixture.walk(&recorded_upload(code, size, format));
             }
         }
     }

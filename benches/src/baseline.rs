@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{self, Machine};
 use crate::ratios::{self, Better};
-use crate::report::Run;
+use crate::run::Run;
 
 const FOLDER: &str = "perf-reports/baseline";
 const COUNTS: &str = "counts.toml";

@@ -8,7 +8,8 @@ use engine::decode::decode;
 use engine::domain::{BatchTag, Country, Format, Seq};
 use engine::wire::json;
 
-use crate::{Backend, ECDSA_P256, NOON, RSA_2048};
+use crate::backend::{Backend, ECDSA_P256, RSA_2048};
+use crate::inputs::NOON;
 
 /// Most keys of an upload in [`spread_download`].
 const SPREAD_KEYS: u32 = 100;

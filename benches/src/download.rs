@@ -6,64 +6,71 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use benches::http::{Connection, Rendered, Route, download_headers};
-use benches::site::{Running, Site, free_address, today};
+use benches::deployment::{Deployment, RunningGateway, free_address, today};
+use benches::http::{Connection, EncodedRequest, Route, download_headers};
 use tempfile::TempDir;
 
 /// How long one measurement lasts.
-const LASTS: &str = "2s";
+const DURATION: &str = "2s";
 /// Longest wait for a server, and for a batch to be cut.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A download batch that a gateway holds.
 #[derive(Debug)]
-pub(crate) struct Cut {
+pub(crate) struct CutBatch {
     pub(crate) tag: String,
     pub(crate) body: Vec<u8>,
 }
 
 /// Uploads one batch of `key_count` keys as the first participant, and waits until the second can
 /// download it.
-pub(crate) fn cut(site: &Site, running: &Running, key_count: u32) -> anyhow::Result<Cut> {
+pub(crate) fn cut(
+    deployment: &Deployment,
+    running: &RunningGateway,
+    key_count: u32,
+) -> anyhow::Result<CutBatch> {
     let mut connection = Connection::open(&Route::Plain(running.proxy))?;
-    let before = newest(site, &mut connection)?;
-    let upload = site.uploads(1, key_count).swap_remove(0);
-    let answer = connection.ask(&upload)?;
+    let before = newest(deployment, &mut connection)?;
+    let upload = deployment.uploads(1, key_count).swap_remove(0);
+    let response = connection.send(&upload)?;
     ensure!(
-        answer.status == 201,
-        "an upload was answered: {}",
-        answer.head
+        response.status == 201,
+        "an upload was answered with: {}",
+        response.head
     );
     let begun = Instant::now();
     loop {
-        if let Some(cut) = newest(site, &mut connection)?
+        if let Some(cut) = newest(deployment, &mut connection)?
             && before.as_ref().is_none_or(|before| before.tag != cut.tag)
         {
             return Ok(cut);
         }
-        ensure!(begun.elapsed() < PATIENCE, "no download batch was cut");
+        ensure!(begun.elapsed() < TIMEOUT, "no download batch was cut");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 /// The last download batch of today.
-fn newest(site: &Site, connection: &mut Connection) -> anyhow::Result<Option<Cut>> {
+fn newest(
+    deployment: &Deployment,
+    connection: &mut Connection,
+) -> anyhow::Result<Option<CutBatch>> {
     let mut tag: Option<String> = None;
     let mut found = None;
     loop {
         let mut body = Vec::new();
-        let request = request(site, tag.as_deref());
-        let answer = connection.ask_into(&request, |bytes| body.extend_from_slice(bytes))?;
-        if answer.status == 404 {
+        let request = request(deployment, tag.as_deref());
+        let response = connection.send_with(&request, |bytes| body.extend_from_slice(bytes))?;
+        if response.status == 404 {
             return Ok(found);
         }
         ensure!(
-            answer.status == 200,
-            "a download was answered: {}",
-            answer.head
+            response.status == 200,
+            "a download was answered with: {}",
+            response.head
         );
-        let header = |name| answer.header(name).map(str::to_owned);
-        found = Some(Cut {
+        let header = |name| response.header(name).map(str::to_owned);
+        found = Some(CutBatch {
             tag: header("batchTag").context("an answer names its batch")?,
             body,
         });
@@ -79,18 +86,18 @@ fn path() -> String {
 }
 
 /// A download by the second participant.
-pub(crate) fn request(site: &Site, tag: Option<&str>) -> Rendered {
-    Rendered::get(&path(), &download_headers(&site.backends[1], tag))
+pub(crate) fn request(deployment: &Deployment, tag: Option<&str>) -> EncodedRequest {
+    EncodedRequest::get(&path(), &download_headers(&deployment.backends[1], tag))
 }
 
-/// Requests a second that a gateway answers.
+/// Requests per second that a gateway answers.
 pub(crate) fn gateway_rate(
-    site: &Site,
-    running: &Running,
+    deployment: &Deployment,
+    running: &RunningGateway,
     tag: &str,
     connections: u32,
 ) -> anyhow::Result<f64> {
-    let headers = download_headers(&site.backends[1], Some(tag));
+    let headers = download_headers(&deployment.backends[1], Some(tag));
     wrk(running.proxy, &path(), &headers, connections)
 }
 
@@ -147,7 +154,7 @@ impl Nginx {
     fn wait(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
         while std::net::TcpStream::connect(self.address).is_err() {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > TIMEOUT {
                 let log = std::fs::read_to_string(self.folder.path().join("error.log"));
                 bail!("nginx does not start: {}", log.unwrap_or_default());
             }
@@ -156,7 +163,7 @@ impl Nginx {
         Ok(())
     }
 
-    /// Requests a second for one of its files.
+    /// Requests per second for one of its files.
     pub(crate) fn rate(&self, file: &str, connections: u32) -> anyhow::Result<f64> {
         wrk(self.address, &format!("/{file}"), &[], connections)
     }
@@ -196,7 +203,7 @@ fn find(name: &str) -> anyhow::Result<PathBuf> {
     found.with_context(|| format!("{name} is missing: run .ci/packages perf"))
 }
 
-/// Requests a second that wrk makes.
+/// Requests per second that wrk makes.
 fn wrk(
     address: SocketAddr,
     path: &str,
@@ -208,7 +215,7 @@ fn wrk(
     command.args([
         format!("-t{threads}"),
         format!("-c{connections}"),
-        format!("-d{LASTS}"),
+        format!("-d{DURATION}"),
     ]);
     for (name, value) in headers {
         command.arg("-H").arg(format!("{name}: {value}"));
@@ -236,7 +243,7 @@ mod tests {
     #[test]
     fn reads_what_wrk_prints() {
         // wrk 4.1.0 on Debian 12.
-        let said = "Running 2s test @ http://127.0.0.1:1/x\n  2 threads and 8 connections\n\
+        let said = "RunningGateway 2s test @ http://127.0.0.1:1/x\n  2 threads and 8 connections\n\
                     Requests/sec:   8912.45\nTransfer/sec:      2.73GB\n";
         assert_eq!(read_wrk(said), Some(8912.45));
         assert_eq!(

@@ -1,6 +1,5 @@
-//! A client that costs next to nothing: blocking sockets, requests rendered ahead of time, answers
-//! read into one buffer and dropped. HTTP/1.1 with kept-alive connections, plain or with mutual TLS,
-//! whose records are opened in that buffer.
+//! A small client: blocking sockets, requests rendered ahead of time, response bodies read into one
+//! buffer and dropped. HTTP/1.1 with keep-alive, plain or with mutual TLS by rustls.
 
 #[cfg(test)]
 mod tests;
@@ -14,26 +13,24 @@ use std::time::Duration;
 use engine::upload::UploadRequest;
 use loadgen::participants::Identity;
 use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::backend::Backend;
-use crate::record::{RECORD_BYTES_MAX, Records};
 
-/// Read at a time.
+/// Size of a connection's receive buffer.
 const BUFFER_BYTES: usize = 256 << 10;
-const _: () = assert!(BUFFER_BYTES >= RECORD_BYTES_MAX);
-/// No server takes longer to answer.
+/// Connect and read timeout.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A request, as it goes over the wire.
+/// An HTTP request, already encoded.
 #[derive(Debug, Clone)]
-pub struct Rendered {
+pub struct EncodedRequest {
     head: Vec<u8>,
     body: bytes::Bytes,
 }
 
-impl Rendered {
+impl EncodedRequest {
     /// An upload in protobuf, with the identity headers of proxy mode.
     pub fn upload(request: &UploadRequest) -> Self {
         let head = format!(
@@ -67,7 +64,7 @@ impl Rendered {
     }
 }
 
-/// What a participant says about itself and what it wants, for downloads in proxy mode.
+/// Request headers of a download in proxy mode.
 pub fn download_headers(backend: &Backend, tag: Option<&str>) -> Vec<(&'static str, String)> {
     let mut headers = vec![
         ("Accept", "application/protobuf; version=1.0".to_owned()),
@@ -78,19 +75,19 @@ pub fn download_headers(backend: &Backend, tag: Option<&str>) -> Vec<(&'static s
     headers
 }
 
-/// An answer.
+/// A response, without its body.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: u16,
-    /// The head, as it came.
+    /// The status line and headers as received; of an error response, also the start of the body.
     pub head: String,
-    /// Bytes in the body.
+    /// Length of the body.
     pub body_bytes: usize,
 }
 
-impl Answer {
-    /// The value of a header; names in any letter case.
+impl Response {
+    /// The value of a header; the name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -102,13 +99,14 @@ impl Answer {
 /// How to reach a gateway.
 #[derive(Debug, Clone)]
 pub enum Route {
-    /// As a proxy that has ended TLS.
+    /// As a proxy that has terminated TLS.
     Plain(SocketAddr),
-    /// As a participant; the configuration is one of [`mutual_tls`].
+    /// As a participant, with a configuration from [`mutual_tls`].
     Tls(SocketAddr, Arc<ClientConfig>),
 }
 
-/// The TLS 1.3 of a participant that trusts one authority. Every handshake is a whole one.
+/// TLS 1.3 with a participant's certificate, trusting one authority. Sessions are not resumed: every
+/// handshake is a full one.
 ///
 /// # Errors
 /// When rustls refuses a certificate or the key.
@@ -123,39 +121,59 @@ pub fn mutual_tls(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_client_auth_cert(identity.chain, identity.key)?;
-    config.enable_secret_extraction = true;
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
-enum Wire {
+enum Stream {
     Plain(TcpStream),
-    Tls(Box<Records>),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-impl Wire {
+impl Stream {
+    fn open(route: &Route) -> io::Result<Self> {
+        let (Route::Plain(address) | Route::Tls(address, _)) = route;
+        let tcp = TcpStream::connect_timeout(address, TIMEOUT)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(TIMEOUT))?;
+        let Route::Tls(_, config) = route else {
+            return Ok(Self::Plain(tcp));
+        };
+        let name = ServerName::try_from("localhost").expect("a valid name");
+        let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut tls = StreamOwned::new(session, tcp);
+        while tls.conn.is_handshaking() {
+            tls.conn.complete_io(&mut tls.sock)?;
+        }
+        Ok(Self::Tls(Box::new(tls)))
+    }
+
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.write_all(bytes),
-            Self::Tls(records) => records.send(bytes),
+            Self::Tls(stream) => {
+                stream.write_all(bytes)?;
+                stream.flush()
+            }
         }
     }
 
-    /// Waits for the next bytes; tells where in the buffer they are.
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Range<usize>> {
-        match self {
-            Self::Plain(stream) => match stream.read(buffer)? {
-                0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                got => Ok(0..got),
-            },
-            Self::Tls(records) => records.receive(buffer),
+    /// Waits for the next bytes and returns how many there are.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let received = match self {
+            Self::Plain(stream) => stream.read(buffer)?,
+            Self::Tls(stream) => stream.read(buffer)?,
+        };
+        match received {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            received => Ok(received),
         }
     }
 }
 
-/// A kept-alive connection.
+/// A keep-alive connection.
 pub struct Connection {
-    wire: Wire,
+    stream: Stream,
     buffer: Vec<u8>,
 }
 
@@ -166,62 +184,50 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects; for TLS, shakes hands.
+    /// Connects, and completes the TLS handshake if there is one.
     ///
     /// # Errors
-    /// When there is no connection.
+    /// When the connection or the handshake fails.
     pub fn open(route: &Route) -> io::Result<Self> {
-        let tcp = |address| {
-            let stream = TcpStream::connect_timeout(address, TIMEOUT)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
-            Ok::<_, io::Error>(stream)
-        };
-        let wire = match route {
-            Route::Plain(address) => Wire::Plain(tcp(address)?),
-            Route::Tls(address, config) => {
-                Wire::Tls(Box::new(Records::open(config, tcp(address)?)?))
-            }
-        };
         Ok(Self {
-            wire,
+            stream: Stream::open(route)?,
             buffer: vec![0; BUFFER_BYTES],
         })
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole response.
     ///
     /// # Errors
-    /// When the connection breaks, or the answer has no length.
-    pub fn ask(&mut self, request: &Rendered) -> io::Result<Answer> {
+    /// When the connection breaks, or the response has no length.
+    pub fn send(&mut self, request: &EncodedRequest) -> io::Result<Response> {
         let mut body = Vec::new();
-        self.ask_into(request, |bytes| {
-            // Only what tells of a refusal is kept.
+        self.send_with(request, |bytes| {
+            // The start of the body is enough to explain an error.
             if body.len() + bytes.len() < 4096 {
                 body.extend_from_slice(bytes);
             }
         })
-        .map(|mut answer| {
-            if answer.status >= 400 {
-                answer.head.push_str(&String::from_utf8_lossy(&body));
+        .map(|mut response| {
+            if response.status >= 400 {
+                response.head.push_str(&String::from_utf8_lossy(&body));
             }
-            answer
+            response
         })
     }
 
-    /// The same; the body goes to `take`, piece by piece.
+    /// Like [`Self::send`]; passes the body to `consume` as it arrives.
     ///
     /// # Errors
-    /// When the connection breaks, or the answer has no length.
-    pub fn ask_into(
+    /// When the connection breaks, or the response has no length.
+    pub fn send_with(
         &mut self,
-        request: &Rendered,
-        mut take: impl FnMut(&[u8]),
-    ) -> io::Result<Answer> {
-        self.wire.send(&request.head)?;
-        self.wire.send(&request.body)?;
-        let (head, mut piece) = self.read_head()?;
-        let mut answer = Answer {
+        request: &EncodedRequest,
+        mut consume: impl FnMut(&[u8]),
+    ) -> io::Result<Response> {
+        self.stream.send(&request.head)?;
+        self.stream.send(&request.body)?;
+        let (head, mut chunk) = self.read_head()?;
+        let mut response = Response {
             status: head
                 .get(9..12)
                 .and_then(|code| code.parse().ok())
@@ -229,35 +235,35 @@ impl Connection {
             head,
             body_bytes: 0,
         };
-        let length = answer
+        let length = response
             .header("content-length")
             .and_then(|text| text.parse().ok());
-        answer.body_bytes = length
-            .or_else(|| (answer.status == 204).then_some(0))
-            .ok_or_else(|| io::Error::other(format!("no length: {}", answer.head)))?;
-        let mut left = answer.body_bytes;
+        response.body_bytes = length
+            .or_else(|| (response.status == 204).then_some(0))
+            .ok_or_else(|| io::Error::other(format!("no content-length: {}", response.head)))?;
+        let mut remaining = response.body_bytes;
         loop {
-            left = left
-                .checked_sub(piece.len())
-                .ok_or_else(|| io::Error::other("a body longer than its head says"))?;
-            take(&self.buffer[piece]);
-            if left == 0 {
-                return Ok(answer);
+            remaining = remaining
+                .checked_sub(chunk.len())
+                .ok_or_else(|| io::Error::other("the body is longer than its content-length"))?;
+            consume(&self.buffer[chunk]);
+            if remaining == 0 {
+                return Ok(response);
             }
-            piece = self.wire.receive(&mut self.buffer)?;
+            chunk = 0..self.stream.receive(&mut self.buffer)?;
         }
     }
 
-    /// Reads until the head is whole; tells it, and where what follows it is.
+    /// Reads until the head is complete. Returns it, and the part of the buffer that holds what follows.
     fn read_head(&mut self) -> io::Result<(String, Range<usize>)> {
         let mut head = Vec::new();
         loop {
-            let mut piece = self.wire.receive(&mut self.buffer)?;
-            for line in self.buffer[piece.clone()].split_inclusive(|byte| *byte == b'\n') {
+            let mut chunk = 0..self.stream.receive(&mut self.buffer)?;
+            for line in self.buffer[chunk.clone()].split_inclusive(|byte| *byte == b'\n') {
                 head.extend_from_slice(line);
-                piece.start += line.len();
+                chunk.start += line.len();
                 if head.ends_with(b"\r\n\r\n") {
-                    return Ok((String::from_utf8_lossy(&head).into_owned(), piece));
+                    return Ok((String::from_utf8_lossy(&head).into_owned(), chunk));
                 }
             }
         }

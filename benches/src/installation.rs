@@ -17,7 +17,7 @@ use loadgen::local::MariaDb;
 use tempfile::TempDir;
 
 use crate::backend::{Backend, ECDSA_P256, RSA_2048, read_fixture};
-use crate::{FULL, NOON};
+use crate::inputs::{FULL, NOON};
 
 const PARTICIPANTS: [&str; 2] = [RSA_2048, ECDSA_P256];
 
@@ -53,14 +53,14 @@ pub fn certificate_list() -> Trust {
 
 /// Which database.
 #[derive(Debug)]
-pub enum Place {
+pub enum BenchDatabase {
     /// A file of its own.
     Sqlite,
     /// A database of its own on a private server.
     MariaDb(MariaDb),
 }
 
-impl Place {
+impl BenchDatabase {
     /// Its name in bench ids.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -71,12 +71,12 @@ impl Place {
 }
 
 /// The databases to measure on: MariaDB only where it is installed.
-pub fn places() -> Vec<Place> {
+pub fn bench_databases() -> Vec<BenchDatabase> {
     match MariaDb::start(&std::env::temp_dir()) {
-        Ok(server) => vec![Place::Sqlite, Place::MariaDb(server)],
+        Ok(server) => vec![BenchDatabase::Sqlite, BenchDatabase::MariaDb(server)],
         Err(error) => {
             eprintln!("without MariaDB: {error}");
-            vec![Place::Sqlite]
+            vec![BenchDatabase::Sqlite]
         }
     }
 }
@@ -92,14 +92,14 @@ pub struct Installation {
 
 /// How an engine differs from the defaults.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
+pub struct EngineOptions {
     /// Keys with which a download batch is full: the largest upload, too.
     pub bundle_keys: u32,
     /// Memory for bundles, in bytes.
     pub cache_bytes_max: usize,
 }
 
-impl Default for Shape {
+impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             bundle_keys: FULL,
@@ -113,14 +113,14 @@ impl Installation {
     ///
     /// # Panics
     /// When anything of it fails: a bench has no better answer.
-    pub fn start(place: &Place, name: &str, shape: Shape) -> Self {
+    pub fn start(place: &BenchDatabase, name: &str, shape: EngineOptions) -> Self {
         let (database, folder) = match place {
-            Place::Sqlite => {
+            BenchDatabase::Sqlite => {
                 let folder = tempfile::tempdir().expect("a folder for the database");
                 let url = DatabaseUrl::Sqlite(folder.path().join("efgs.db"));
                 (url, Some(folder))
             }
-            Place::MariaDb(server) => {
+            BenchDatabase::MariaDb(server) => {
                 server.create_database(name).expect("a database");
                 let url = server.url(name).parse().expect("a URL");
                 (url, None)
@@ -156,7 +156,7 @@ pub(crate) fn settings(
     database: DatabaseUrl,
     keys: Keys,
     trust_anchor_pem: String,
-    shape: Shape,
+    shape: EngineOptions,
 ) -> Settings {
     Settings {
         database,
@@ -176,6 +176,7 @@ pub(crate) fn settings(
         },
         download: DownloadSettings::default(),
         legacy_sha1: Vec::new(),
+        pss: Vec::new(),
         cpu_threads: 0,
     }
 }
@@ -187,9 +188,9 @@ pub fn keys() -> Keys {
 
 /// An upload on its way.
 #[derive(Debug)]
-pub struct Pending(Receiver<Result<Receipt, UploadError>>);
+pub struct PendingUpload(Receiver<Result<Receipt, UploadError>>);
 
-impl Pending {
+impl PendingUpload {
     /// Waits until it is stored.
     ///
     /// # Panics
@@ -214,7 +215,7 @@ impl Pending {
 ///
 /// # Panics
 /// When there is no room for it.
-pub fn upload(engine: &Engine, request: UploadRequest) -> Pending {
+pub fn upload(engine: &Engine, request: UploadRequest) -> PendingUpload {
     let permit = engine
         .admission()
         .admit(request.country, request.body.len())
@@ -223,11 +224,11 @@ pub fn upload(engine: &Engine, request: UploadRequest) -> Pending {
     engine.upload(permit, request, move |answer| {
         sender.send(answer).expect("the bench waits for the answer");
     });
-    Pending(receiver)
+    PendingUpload(receiver)
 }
 
 /// Uploads that [`fill`] has on their way at once; of one participant 16 are admitted.
-const FILLING_AT_ONCE: usize = 12;
+const UPLOADS_IN_FLIGHT: usize = 12;
 
 /// Stores keys of one backend in full uploads, from the upload number `first`; gives the number
 /// after the last. Signs the next uploads while the database writes.
@@ -238,14 +239,14 @@ pub fn fill(engine: &Engine, backend: &Backend, first: u32, keys: u64) -> u32 {
     let uploads = u32::try_from(keys.div_ceil(u64::from(FULL))).expect("fewer than 2^32 uploads");
     let mut on_their_way = VecDeque::new();
     for index in first..first + uploads {
-        if on_their_way.len() == FILLING_AT_ONCE
+        if on_their_way.len() == UPLOADS_IN_FLIGHT
             && let Some(oldest) = on_their_way.pop_front()
         {
-            Pending::wait(oldest);
+            PendingUpload::wait(oldest);
         }
         on_their_way.push_back(upload(engine, backend.upload(index, FULL)));
     }
-    on_their_way.into_iter().for_each(Pending::wait);
+    on_their_way.into_iter().for_each(PendingUpload::wait);
     first + uploads
 }
 

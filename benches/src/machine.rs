@@ -1,10 +1,11 @@
-//! On what, and on which commit, something was measured.
+//! The machine and the commit that something was measured on.
 
 use std::process::Command;
 
+use procfs::{CpuInfo, Current as _, LoadAverage, Meminfo};
 use serde::{Deserialize, Serialize};
 
-/// What a figure depends on beside the code.
+/// What a measurement depends on besides the code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// The processor's name.
@@ -17,53 +18,49 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// The compiler.
     pub(crate) rustc: String,
-    /// What counts instructions.
+    /// The instruction counter.
     pub(crate) valgrind: String,
 }
 
 impl Machine {
     pub(crate) fn here() -> Self {
-        let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-        let field = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name));
-            let value = line.and_then(|line| line.split_once(':'));
-            value.map_or_else(
-                || "unknown".to_owned(),
-                |(_, value)| value.trim().to_owned(),
-            )
-        };
-        let memory = field(&read("/proc/meminfo"), "MemTotal");
-        let memory = memory.trim_end_matches(" kB").parse::<u64>();
+        let cpu = CpuInfo::current().ok();
+        let memory = Meminfo::current().map_or(0, |memory| memory.mem_total);
+        let unknown = || "unknown".to_owned();
         Self {
-            processor: field(&read("/proc/cpuinfo"), "model name"),
+            processor: cpu
+                .and_then(|cpu| cpu.model_name(0).map(str::to_owned))
+                .unwrap_or_else(unknown),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_mib: memory.unwrap_or(0) >> 10,
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            rustc: said("rustc", &["--version"]),
-            valgrind: said("valgrind", &["--version"]),
+            memory_mib: memory >> 20,
+            kernel: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            rustc: command_output("rustc", &["--version"]),
+            valgrind: command_output("valgrind", &["--version"]),
         }
     }
 }
 
-/// The commit that is checked out; with a plus when files differ from it.
+/// The commit that is checked out, with a plus sign when the working tree differs from it.
 pub(crate) fn commit() -> String {
-    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
-    let changed = said("git", &["status", "--porcelain", "--untracked-files=no"]);
+    let commit = command_output("git", &["rev-parse", "--short", "HEAD"]);
+    let changed = command_output("git", &["status", "--porcelain", "--untracked-files=no"]);
     let changed = !changed.is_empty() && changed != "unknown";
     format!("{commit}{}", if changed { "+" } else { "" })
 }
 
-/// The load average, as the kernel says it.
+/// The load averages over 1, 5 and 15 minutes.
 pub(crate) fn load() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace()
-        .take(3)
-        .collect::<Vec<_>>()
-        .join(" ")
+    LoadAverage::current().map_or_else(
+        |_| "unknown".to_owned(),
+        |load| format!("{:.2} {:.2} {:.2}", load.one, load.five, load.fifteen),
+    )
 }
 
-/// What a program prints; `unknown` when it cannot be run.
-fn said(program: &str, arguments: &[&str]) -> String {
+/// The output of a program; `unknown` when it cannot be run.
+fn command_output(program: &str, arguments: &[&str]) -> String {
     match Command::new(program).args(arguments).output() {
         Ok(output) if output.status.success() => {
             String::from_utf8_lossy(&output.stdout).trim().to_owned()

@@ -5,9 +5,9 @@ mod baseline;
 mod counts;
 mod download;
 mod machine;
-mod plot;
 mod ratios;
 mod report;
+mod run;
 mod suite;
 mod table;
 mod visible;
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::report::Run;
+use crate::run::Run;
 use crate::suite::Options;
 
 /// Performance suite: instruction counts and ratios of one run against perf-reports/baseline

@@ -1,9 +1,10 @@
-//! What is measured within one run: ratios, which are compared with the baseline, and figures, which
-//! are written down beside the targets they belong to.
+//! What a run measures: ratios, which are compared with the baseline, and figures, which the report
+//! lists beside their targets.
 
+use loadgen::quantity::scaled;
 use serde::{Deserialize, Serialize};
 
-/// Which way is up.
+/// Which direction is an improvement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Better {
@@ -16,17 +17,17 @@ pub(crate) enum Better {
 pub(crate) struct RatioKind {
     pub(crate) name: &'static str,
     pub(crate) better: Better,
-    /// What a run on a shared machine may be off by: twice the spread that was seen between runs.
+    /// Tolerance for runs on a shared machine: twice the spread observed between runs.
     pub(crate) tolerance_percent: f64,
-    /// Which target of the product would be lost.
+    /// The target that the ratio protects.
     pub(crate) protects: &'static str,
 }
 
 /// All ratios. The measured ones are named after these.
 pub(crate) const RATIOS: [RatioKind; 19] = [
-    lower("walk_rsa_2048/sha256", 12.0, "CPU stages a key"),
-    lower("walk_ecdsa_p256/sha256", 12.0, "CPU stages a key"),
-    lower("walk_json/walk", 12.0, "CPU stages a key, JSON"),
+    lower("walk_rsa_2048/sha256", 12.0, "CPU stages per key"),
+    lower("walk_ecdsa_p256/sha256", 12.0, "CPU stages per key"),
+    lower("walk_json/walk", 12.0, "CPU stages per key, JSON"),
     higher("ingest_sqlite/walk", 25.0, "ingest, embedded database"),
     higher("ingest_mariadb/walk", 25.0, "ingest, MySQL-compatible"),
     higher(
@@ -40,15 +41,15 @@ pub(crate) const RATIOS: [RatioKind; 19] = [
         "ingest is flat over stored keys",
     ),
     lower("set_rebuild/sha256", 30.0, "set rebuilt at start"),
-    lower("set_bytes_a_key", 5.0, "memory"),
-    lower("disk_bytes_a_key_sqlite", 5.0, "disk"),
+    lower("set_bytes_per_key", 5.0, "memory"),
+    lower("disk_bytes_per_key_sqlite", 5.0, "disk"),
     higher("download_5000_c1/nginx", 25.0, "warm download"),
     higher("download_5000_c8/nginx", 25.0, "warm download"),
     higher("download_5000_c64/nginx", 25.0, "warm download"),
     higher("download_100_c1/nginx", 25.0, "warm download"),
     higher("download_100_c8/nginx", 25.0, "warm download"),
     higher("download_100_c64/nginx", 25.0, "warm download"),
-    higher("download_mtls/plain", 25.0, "mutual TLS"),
+    higher("download_cpu_plain/mtls", 25.0, "mutual TLS"),
     higher("ingest_mtls/plain", 35.0, "mutual TLS"),
     lower("peak_memory_mib", 20.0, "memory under full load"),
 ];
@@ -71,7 +72,7 @@ const fn lower(name: &'static str, tolerance_percent: f64, protects: &'static st
     }
 }
 
-/// A measured ratio: one value a round.
+/// A measured ratio: one value per round.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Ratio {
     pub(crate) name: &'static str,
@@ -95,13 +96,13 @@ pub(crate) fn kind(name: &str) -> Option<&'static RatioKind> {
     RATIOS.iter().find(|kind| kind.name == name)
 }
 
-/// A figure of this machine, in this run.
+/// A figure: an absolute value, valid for this machine and this run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) rounds: Vec<f64>,
-    /// What the product must reach, and what it aims at, as the design states them.
+    /// What the product must reach, and its goal, if it has a target.
     pub(crate) target: Option<Target>,
 }
 
@@ -129,6 +130,26 @@ impl Figure {
 
     pub(crate) fn median(&self) -> f64 {
         median(&self.rounds)
+    }
+
+    /// One line for the terminal.
+    pub(crate) fn summary(&self) -> String {
+        let (least, most) = spread(&self.rounds);
+        let target = self.target.map_or_else(String::new, |target| {
+            format!(
+                ", must {}, goal {}",
+                scaled(target.must),
+                scaled(target.goal)
+            )
+        });
+        format!(
+            "  {:44} {:>10} {} ({} to {}){target}",
+            self.name,
+            scaled(self.median()),
+            self.unit,
+            scaled(least),
+            scaled(most)
+        )
     }
 }
 

@@ -1,65 +1,16 @@
-//! A run, and the dated folder that it leaves: what was measured on what, raw and to look at.
+//! The dated folder that a run leaves: a report with charts, and the raw values.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use time::OffsetDateTime;
-use time::macros::format_description;
+use loadgen::quantity::scaled;
+use loadgen::report::chart::{Axis, Bar, bars};
 
 use crate::baseline::{self, Row};
 use crate::counts::Counts;
-use crate::machine::{self, Machine};
-use crate::plot::{Bar, bars, short};
+use crate::machine::Machine;
 use crate::ratios::{Figure, Ratio, kind, spread};
+use crate::run::Run;
 use crate::table;
-
-/// Everything that a run measured.
-#[derive(Debug, Serialize)]
-pub(crate) struct Run {
-    pub(crate) begun_day: String,
-    begun_minute: String,
-    commit: String,
-    command: String,
-    machine: Machine,
-    /// The load average when the run began, and after each part.
-    loads: Vec<String>,
-    pub(crate) counts: Option<Counts>,
-    pub(crate) ratios: Vec<Ratio>,
-    pub(crate) figures: Vec<Figure>,
-}
-
-impl Run {
-    pub(crate) fn new() -> Self {
-        let now = OffsetDateTime::from(std::time::UNIX_EPOCH)
-            + time::Duration::milliseconds(i64::try_from(now_millis()).unwrap_or(0));
-        let day = now.format(format_description!("[year]-[month]-[day]"));
-        let minute = now.format(format_description!("[hour][minute]"));
-        let command: Vec<_> = std::env::args().skip(1).collect();
-        Self {
-            begun_day: day.expect("the format needs a date only"),
-            begun_minute: minute.expect("the format needs a time only"),
-            commit: machine::commit(),
-            command: format!("perf {}", command.join(" ")),
-            machine: Machine::here(),
-            loads: vec![format!("begin: {}", machine::load())],
-            counts: None,
-            ratios: Vec::new(),
-            figures: Vec::new(),
-        }
-    }
-
-    /// Notes how busy the machine is.
-    pub(crate) fn note_load(&mut self, after: &str) {
-        self.loads
-            .push(format!("after {after}: {}", machine::load()));
-    }
-}
-
-fn now_millis() -> u64 {
-    use engine::Clock as _;
-    engine::SystemClock.now().0
-}
 
 /// Writes `YYYY-MM-DD-HHMM-suite/` below a folder.
 ///
@@ -99,8 +50,7 @@ fn text(run: &Run, rows: &[Row]) -> String {
     );
     if !run.figures.is_empty() {
         out.push_str(
-            "## Figures\n\nMedians over the rounds of this run; what they were between is beside \
-             them.\n\n| figure | median | least | most | unit | must | goal |\n\
+            "## Figures\n\nMedians over the rounds of this run, with their extremes.\n\n| figure | median | least | most | unit | must | goal |\n\
              | --- | ---: | ---: | ---: | --- | ---: | ---: |\n",
         );
         out.extend(run.figures.iter().map(figure_row));
@@ -129,14 +79,14 @@ fn figure_row(figure: &Figure) -> String {
     let (least, most) = spread(&figure.rounds);
     let target = figure.target;
     let (must, goal) = target.map_or((String::new(), String::new()), |target| {
-        (short(target.must), short(target.goal))
+        (scaled(target.must), scaled(target.goal))
     });
     format!(
         "| {} | {} | {} | {} | {} | {must} | {goal} |\n",
         figure.name,
-        short(figure.median()),
-        short(least),
-        short(most),
+        scaled(figure.median()),
+        scaled(least),
+        scaled(most),
         figure.unit
     )
 }
@@ -151,84 +101,57 @@ fn ratio_row(ratio: &Ratio) -> String {
     )
 }
 
-/// File names and drawings.
+/// File names and charts.
 fn plots(run: &Run) -> Vec<(&'static str, String)> {
-    let mut plots = Vec::new();
-    if !run.figures.is_empty() {
-        plots.push(("figures.svg", figures_plot(&run.figures)));
-    }
-    if !run.ratios.is_empty() {
-        let bar = |ratio: &Ratio| Bar {
-            label: ratio.name.to_owned(),
-            value: ratio.median(),
-            mark: None,
-        };
-        let shown: Vec<_> = run
-            .ratios
-            .iter()
-            .map(bar)
-            .filter(|bar| bar.value < 20.0)
-            .collect();
-        plots.push(("ratios.svg", bars("Ratios of one run", "-", &shown)));
-    }
-    if let Some(counts) = &run.counts {
-        let full = counts.iter().filter(|(name, _)| name.ends_with("/5000"));
-        #[expect(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
-        let bar = |(name, count): (&String, &u64)| Bar {
-            label: name.clone(),
-            value: *count as f64 / 5000.0,
-            mark: None,
-        };
-        let shown: Vec<_> = full.map(bar).collect();
-        let title = "Uploads of 5000 keys";
-        plots.push((
+    let instructions = run.counts.iter().flat_map(instruction_bars).collect();
+    let ratios = run.ratios.iter().map(|ratio| (ratio.name, ratio.median()));
+    // One long bar would hide all others.
+    let ratios = ratios.filter(|(_, value)| *value < 20.0);
+    let charts = [
+        (
+            "figures.svg",
+            Axis::linear("share of what must be reached; the line is at 1"),
+            run.figures.iter().filter_map(target_bar).collect(),
+            Some(1.0),
+        ),
+        (
+            "ratios.svg",
+            Axis::linear("ratio"),
+            ratios.map(|(name, value)| bar(name, value, "")).collect(),
+            None,
+        ),
+        (
             "instructions.svg",
-            bars(title, "instructions a key", &shown),
-        ));
-    }
-    plots
+            Axis::linear("instructions per key, uploads of 5000 keys"),
+            instructions,
+            None,
+        ),
+    ];
+    let drawn = charts.into_iter().filter_map(|(file, axis, values, mark)| {
+        let values: Vec<Bar> = values;
+        Some((file, bars(&axis, &values, mark)?))
+    });
+    drawn.collect()
 }
 
-/// One drawing for each unit, one below the other, is one too many: shares of what must be reached.
-fn figures_plot(figures: &[Figure]) -> String {
-    let bar = |figure: &Figure| {
-        let target = figure.target?;
-        Some(Bar {
-            label: format!("{}, {}", figure.name, figure.unit),
-            value: figure.median() / target.must,
-            mark: Some(target.goal / target.must),
-        })
-    };
-    let shown: Vec<_> = figures.iter().filter_map(bar).collect();
-    bars(
-        "Targets: 1 is what must be reached, the tick is the goal",
-        "share",
-        &shown,
-    )
+fn bar(name: impl Into<String>, value: f64, note: &str) -> Bar {
+    Bar {
+        name: name.into(),
+        parts: vec![value],
+        value: format!("{}{note}", scaled(value)),
+    }
 }
 
-/// A short text of a figure, for the terminal.
-pub(crate) fn line(figure: &Figure) -> String {
-    let mut out = String::new();
-    let (least, most) = spread(&figure.rounds);
-    let written = write!(
-        out,
-        "  {:44} {:>10} {} ({} to {})",
-        figure.name,
-        short(figure.median()),
-        figure.unit,
-        short(least),
-        short(most)
-    );
-    written.expect("a string takes whatever is written to it");
-    if let Some(target) = figure.target {
-        let written = write!(
-            out,
-            ", must {}, goal {}",
-            short(target.must),
-            short(target.goal)
-        );
-        written.expect("a string takes whatever is written to it");
-    }
-    out
+/// A figure as a share of what must be reached: figures have different units.
+fn target_bar(figure: &Figure) -> Option<Bar> {
+    let target = figure.target?;
+    let goal = format!(" (goal {})", scaled(target.goal / target.must));
+    Some(bar(&*figure.name, figure.median() / target.must, &goal))
+}
+
+fn instruction_bars(counts: &Counts) -> impl Iterator<Item = Bar> {
+    let full = counts.iter().filter(|(name, _)| name.ends_with("/5000"));
+    #[expect(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
+    let each = full.map(|(name, count)| bar(name, *count as f64 / 5000.0, ""));
+    each
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::baseline::{self, Row, Verdict};
-use crate::report::Run;
+use crate::run::Run;
 
 /// Prints every value beside its baseline.
 pub(crate) fn print(rows: &[Row], out: &mut impl Write) -> io::Result<()> {

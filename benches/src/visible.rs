@@ -6,19 +6,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use benches::http::{Connection, Rendered, Route};
-use benches::site::{Running, Site, today};
+use benches::deployment::{Deployment, RunningGateway, today};
+use benches::http::{Connection, EncodedRequest, Route};
 
 use crate::download;
 
 /// Uploads whose way is followed.
 const FOLLOWED: u32 = 200;
 /// Between two of them: they come at any time of the cutter's delay.
-const GAP: Duration = Duration::from_millis(17);
+const UPLOAD_INTERVAL: Duration = Duration::from_millis(17);
 /// Between looks for the next download batch.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Longest wait for the last of them.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Uploads of one key start here, behind all others of their participant.
 const FIRST_INDEX: u32 = 10_000_000;
 
@@ -32,8 +32,8 @@ type Followed = Mutex<HashMap<[u8; 16], (Option<Instant>, Option<Instant>)>>;
 /// # Errors
 /// When something is not answered as it should, or never comes.
 pub(crate) fn delays(
-    site: &Site,
-    running: &Running,
+    deployment: &Deployment,
+    running: &RunningGateway,
     round: u32,
     first: &mut u32,
 ) -> anyhow::Result<Vec<Duration>> {
@@ -41,8 +41,8 @@ pub(crate) fn delays(
     let sent = AtomicBool::new(false);
     let route = Route::Plain(running.proxy);
     *first = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| read(site, &route, &followed, &sent, *first));
-        let written = write(site, &route, &followed, round);
+        let reader = scope.spawn(|| read(deployment, &route, &followed, &sent, *first));
+        let written = write(deployment, &route, &followed, round);
         sent.store(true, Ordering::Release);
         let next = reader.join().expect("no panic")?;
         written.map(|()| next)
@@ -63,29 +63,34 @@ pub(crate) fn delays(
     Ok(delays)
 }
 
-fn write(site: &Site, route: &Route, followed: &Followed, round: u32) -> anyhow::Result<()> {
+fn write(
+    deployment: &Deployment,
+    route: &Route,
+    followed: &Followed,
+    round: u32,
+) -> anyhow::Result<()> {
     let mut connection = Connection::open(route)?;
     for number in 0..FOLLOWED {
-        let upload = site.backends[0].upload(FIRST_INDEX + round * FOLLOWED + number, 1);
+        let upload = deployment.backends[0].upload(FIRST_INDEX + round * FOLLOWED + number, 1);
         let key = *key_data(&upload.body).first().expect("it has one key");
         let lock = || followed.lock().unwrap_or_else(PoisonError::into_inner);
         lock().insert(key, (None, None));
-        let answer = connection.ask(&Rendered::upload(&upload))?;
+        let response = connection.send(&EncodedRequest::upload(&upload))?;
         let answered = Instant::now();
         ensure!(
-            answer.status == 201,
-            "an upload was answered: {}",
-            answer.head
+            response.status == 201,
+            "an upload was answered with: {}",
+            response.head
         );
         lock().entry(key).or_default().0 = Some(answered);
-        std::thread::sleep(GAP);
+        std::thread::sleep(UPLOAD_INTERVAL);
     }
     Ok(())
 }
 
 /// Downloads one batch after the other until all are seen; gives the number of the next.
 fn read(
-    site: &Site,
+    deployment: &Deployment,
     route: &Route,
     followed: &Followed,
     sent: &AtomicBool,
@@ -94,13 +99,13 @@ fn read(
     let mut connection = Connection::open(route)?;
     let (mut number, mut last_new, day) = (first, Instant::now(), today().replace('-', ""));
     loop {
-        let request = download::request(site, Some(&format!("{day}-{number}")));
+        let request = download::request(deployment, Some(&format!("{day}-{number}")));
         let mut body = Vec::new();
-        let answer = connection.ask_into(&request, |bytes| body.extend_from_slice(bytes))?;
+        let response = connection.send_with(&request, |bytes| body.extend_from_slice(bytes))?;
         let now = Instant::now();
         let all_sent = sent.load(Ordering::Acquire);
         let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
-        if answer.status == 200 {
+        if response.status == 200 {
             (number, last_new) = (number + 1, now);
             for key in key_data(&body) {
                 if let Some((_, seen)) = followed.get_mut(&key) {
@@ -112,14 +117,14 @@ fn read(
             return Ok(number);
         }
         drop(followed);
-        if answer.status != 200 {
+        if response.status != 200 {
             ensure!(
-                answer.status == 404,
-                "a download was answered: {}",
-                answer.head
+                response.status == 404,
+                "a download was answered with: {}",
+                response.head
             );
-            ensure!(last_new.elapsed() < PATIENCE, "an upload was never seen");
-            std::thread::sleep(LOOK);
+            ensure!(last_new.elapsed() < TIMEOUT, "an upload was never seen");
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum CertificateError {
     #[error("the certificate's subject does not name the country {0}")]
     Country(Country),
     /// The trust anchor cannot be used.
-    #[error("{0}: check [trust_anchor] certificate")]
+    #[error("[trust_anchor] certificate cannot be used")]
     TrustAnchor(#[from] TrustAnchorError),
     /// A row with this thumbprint and kind exists.
     #[error("the certificate is listed already")]
@@ -52,7 +52,7 @@ pub enum CertificateError {
     #[error("no certificate with thumbprint {0} is listed")]
     Unknown(Thumbprint),
     /// The database failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Database(#[from] DatabaseError),
 }
 

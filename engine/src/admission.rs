@@ -5,9 +5,9 @@
 //! - *Refuses*: what would pass a bound ([`Overload`]), at once; it never waits.
 //! - *Assumes*: the largest body fits into one participant's share of the bytes; the settings see
 //!   to that.
-//! - *Runs on*: the thread that asks; one short lock a batch, and none a key.
+//! - *Runs on*: the thread that asks; one short lock per batch, and none per key.
 //!
-//! Weighed against: a counter a bound, in atomics. Three bounds must hold together, a lock makes
+//! Weighed against: one atomic counter per bound. Three bounds must hold together, a lock makes
 //! that plain, and thousands of batches a second leave it idle.
 
 use std::collections::HashMap;

@@ -1,13 +1,13 @@
-//! Callbacks: who wants to be told of new download batches, and what is due to be told (wire
+//! Callbacks: subscriptions to new download batches, and which notifications are due (wire
 //! §16). Telling them is `api`'s part.
 //!
 //! - *In*: a participant's subscriptions; what became of an attempt to tell one.
-//! - *Out*: [`Delivery`]s that this gateway has claimed, one a subscription, in the order of the
+//! - *Out*: [`Delivery`]s that this gateway has claimed, one per subscription, in the order of the
 //!   download batches.
 //! - *Refuses*: subscriptions beyond [`limits::CALLBACKS_PER_COUNTRY_MAX`]; requests beyond what
 //!   may wait.
-//! - *Assumes*: URLs were checked. Download batches are numbered in order, so that a cursor a
-//!   subscription is all that there is to remember.
+//! - *Assumes*: URLs were checked. Download batches are numbered in order, so that one cursor
+//!   per subscription is all that there is to remember.
 //! - *Runs on*: the `callbacks` thread, with a connection that it opens when it is first needed.
 //!
 //! Any number of gateways deliver side by side: a claim is one conditional UPDATE, made out to a
@@ -15,7 +15,7 @@
 //! slow finds another token and moves nothing. So a batch is told at least once, and twice only
 //! if a gateway was lost, or cut off from the database, between telling and recording it.
 //!
-//! Weighed against: a task a batch and subscriber (the reference's way: rows to chain, to lock and
+//! Weighed against: one task per batch and subscriber (the reference's way: rows to chain, to lock and
 //! to clean up, written while cutting), and one delivering gateway under a lease (a slow receiver
 //! of one gateway's would be everybody's).
 
@@ -103,7 +103,7 @@ pub enum CallbackError {
     #[error("the gateway is at its limit")]
     Overload(#[from] Overload),
     /// Ours and unexpected.
-    #[error("{0}")]
+    #[error(transparent)]
     Failure(#[from] Failure),
 }
 

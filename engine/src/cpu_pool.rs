@@ -1,6 +1,5 @@
-//! Where CPU work runs: rayon threads, one job a batch. A panic ends its batch, not the pool.
-//!
-//! Participants take turns.
+//! Where CPU work runs: rayon threads, one job per batch, from one fair queue over all participants. A
+//! panic ends its batch, not the pool.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +12,7 @@ use crate::fair_queue::FairQueue;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The pool of CPU threads. How many jobs wait is bounded by admission: one a permit.
+/// The pool of CPU threads. Admission bounds how many jobs wait: one per permit.
 #[derive(Debug)]
 pub(crate) struct CpuPool {
     threads: ThreadPool,
@@ -21,7 +20,7 @@ pub(crate) struct CpuPool {
 }
 
 impl CpuPool {
-    /// Starts `threads` threads; 0 means one a core.
+    /// Starts `threads` threads; 0 means one per core.
     pub(crate) fn start(threads: usize) -> Result<Self, StartError> {
         let builder = ThreadPoolBuilder::new().num_threads(threads);
         let pool = builder.thread_name(|index| format!("cpu-{index}")).build();
@@ -32,8 +31,8 @@ impl CpuPool {
         })
     }
 
-    /// Runs `work` when it is the participant's turn, then hands its result to `done`; nothing in
-    /// place of the result of a panic.
+    /// Runs `work` in the participant's turn, then hands its result to `done`, or nothing if it
+    /// panicked.
     pub(crate) fn run<T>(
         &self,
         country: Country,
@@ -49,7 +48,7 @@ impl CpuPool {
         };
         lock(&self.waiting).push(country, Box::new(job));
         let waiting = Arc::clone(&self.waiting);
-        // As many turns as jobs; whose turn it is, is decided when a thread is free.
+        // As many rayon jobs as queued ones; which of them runs is decided when a thread is free.
         self.threads.spawn(move || {
             let next = lock(&waiting).pop();
             if let Some(job) = next {
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_participants_take_turns() {
+    fn serves_participants_round_robin() {
         let pool = CpuPool::start(1).unwrap();
         let (open, gate) = crossbeam::channel::bounded::<()>(0);
         let (sender, receiver) = crossbeam::channel::bounded(6);

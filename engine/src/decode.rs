@@ -10,11 +10,13 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
+use crate::limits;
 use crate::wire::BodyError;
 use crate::wire::protobuf::{
-    KeyFields, KeyMessages, TwoLetterCountries, field_bytes, read_key, read_own_key, write_key,
+    KeyFields, KeyMessages, TwoLetterCountries, field_bytes, read_key_until, read_own_key,
+    write_key,
 };
 
 /// One key of a [`DecodedBatch`].
@@ -22,9 +24,30 @@ use crate::wire::protobuf::{
 pub(crate) struct DecodedKey<'a> {
     pub(crate) fields: KeyFields<'a>,
     visited: Visited<'a>,
-    /// Whether countries and origin are ASCII, and no country contains a comma: else different
-    /// keys would have the same canonical text.
-    pub(crate) has_plain_countries: bool,
+    pub(crate) countries: Countries,
+}
+
+/// What visited countries and origin of a key look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Countries {
+    /// ASCII without commas and control characters, and no more of it than is allowed.
+    Plain,
+    /// Other characters: with commas or outside ASCII different keys would have the same canonical
+    /// text, and JSON spells out control characters six times as long.
+    NotPlain,
+    /// More than [`limits::VISITED_COUNTRIES_CHARACTERS_MAX`]. Nothing behind that was read: this is
+    /// the last key of its batch, and lacks fields.
+    TooLong,
+}
+
+impl Countries {
+    const fn plain_if(is_plain: bool) -> Self {
+        if is_plain {
+            Self::Plain
+        } else {
+            Self::NotPlain
+        }
+    }
 }
 
 /// Where the visited countries of a key are.
@@ -39,7 +62,7 @@ enum Visited<'a> {
 /// Visited countries of a key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum VisitedCountries<'a> {
-    /// Two ASCII characters each, none of them a comma.
+    /// Two capital letters each.
     TwoLetters(TwoLetterCountries<'a>),
     /// Joined with commas.
     Joined(&'a str),
@@ -134,17 +157,22 @@ pub fn decode(body: &[u8], keys_max: u32) -> Result<DecodedBatch<'_>, BodyError>
         if keys.len() >= keys_max as usize {
             return Err(BodyError::TooManyKeys { max: keys_max });
         }
-        keys.push(match read_own_key(message) {
+        let key = match read_own_key(message) {
             Some((fields, countries)) => {
                 own_bytes = own_bytes.saturating_add(field_bytes(message));
                 DecodedKey {
-                    has_plain_countries: fields.origin.is_ascii(),
+                    countries: Countries::plain_if(fields.origin.is_ascii()),
                     visited: Visited::TwoLetters(countries),
                     fields,
                 }
             }
             None => decode_key(message, &mut joined)?,
-        });
+        };
+        let is_last = key.countries == Countries::TooLong;
+        keys.push(key);
+        if is_last {
+            break;
+        }
     }
     Ok(DecodedBatch {
         keys,
@@ -153,20 +181,37 @@ pub fn decode(body: &[u8], keys_max: u32) -> Result<DecodedBatch<'_>, BodyError>
     })
 }
 
+/// Whether a character of a country is printable ASCII, and not a comma.
+const fn is_plain(character: u8) -> bool {
+    matches!(character, b' '..=b'~') && character != b','
+}
+
 /// Reads a key that may be written in any way.
 fn decode_key<'a>(message: &'a [u8], joined: &mut String) -> Result<DecodedKey<'a>, BodyError> {
     let start = joined.len();
-    let (mut first, mut plain) = (true, true);
-    let fields = read_key(message, |country| {
+    let (mut first, mut plain, mut too_long) = (true, true, false);
+    let fields = read_key_until(message, |country| {
+        let length = joined.len().saturating_sub(start);
+        let longer = length.saturating_add(usize::from(!first));
+        if longer.saturating_add(country.len()) > limits::VISITED_COUNTRIES_CHARACTERS_MAX {
+            too_long = true;
+            return ControlFlow::Break(());
+        }
         if !first {
             joined.push(',');
         }
         first = false;
         joined.push_str(country);
-        plain &= country.is_ascii() && !country.contains(',');
+        plain &= country.bytes().all(is_plain);
+        ControlFlow::Continue(())
     })?;
+    let countries = if too_long {
+        Countries::TooLong
+    } else {
+        Countries::plain_if(plain && fields.origin.is_ascii())
+    };
     Ok(DecodedKey {
-        has_plain_countries: plain && fields.origin.is_ascii(),
+        countries,
         visited: Visited::Joined(start..joined.len()),
         fields,
     })
@@ -212,6 +257,72 @@ mod tests {
         assert_eq!([joined(&batch, 0), joined(&batch, 1)], ["FR,IT", ""]);
         let batch = decode(b"\x0a\x06\x2a\x00\x2a\x02FR", 5).unwrap();
         assert_eq!(joined(&batch, 0), ",FR");
+    }
+
+    /// A key with this many visited countries of two letters, then others.
+    fn body_with_countries(count: usize, others: &[u8]) -> Vec<u8> {
+        let mut message = b"\x2a\x02FR".repeat(count);
+        message.extend_from_slice(others);
+        let mut body = vec![0x0a];
+        let mut writer = quick_protobuf::Writer::new(&mut body);
+        writer.write_bytes(&message).unwrap();
+        body
+    }
+
+    #[test]
+    fn bounds_the_visited_countries_of_a_key_joined_with_commas() {
+        // 96 of two letters are 287 characters, joined with 95 commas.
+        for (body, expected) in [
+            (body_with_countries(96, b""), Countries::Plain),
+            (body_with_countries(97, b""), Countries::TooLong),
+            (body_with_countries(95, b"\x2a\x02FR"), Countries::Plain),
+            (body_with_countries(95, b"\x2a\x03FRA"), Countries::TooLong),
+            (body_with_countries(96, b"\x2a\x00"), Countries::TooLong),
+            (
+                body_with_countries(0, &b"\x2a\x00".repeat(288)),
+                Countries::Plain,
+            ),
+            (
+                body_with_countries(0, &b"\x2a\x00".repeat(289)),
+                Countries::TooLong,
+            ),
+        ] {
+            let batch = decode(&body, 1).unwrap();
+            assert_eq!(batch.keys()[0].countries, expected);
+        }
+    }
+
+    #[test]
+    fn stops_at_a_key_with_too_many_visited_countries() {
+        let mut body = THREE.to_vec();
+        // What follows the bound is looked at neither in this key nor behind it.
+        body.extend(body_with_countries(97, b"\xff"));
+        body.push(0xff);
+        let batch = decode(&body, 5).unwrap();
+        assert_eq!(batch.key_count(), 4);
+        assert_eq!(batch.keys()[3].countries, Countries::TooLong);
+        assert!(batch.visited(&batch.keys()[3]).joined().len() <= 287);
+    }
+
+    #[test]
+    fn tells_plain_countries_from_others() {
+        for (country, expected) in [
+            (" ~", Countries::Plain),
+            ("de", Countries::Plain),
+            ("D,", Countries::NotPlain),
+            ("D\0", Countries::NotPlain),
+            ("D\x1f", Countries::NotPlain),
+            ("\x7fE", Countries::NotPlain),
+            ("é", Countries::NotPlain),
+        ] {
+            let field = [b"\x2a\x02", country.as_bytes()].concat();
+            let body = body_with_countries(0, &field);
+            assert_eq!(
+                decode(&body, 1).unwrap().keys()[0].countries,
+                expected,
+                "{country:?}"
+            );
+        }
     }
 
     /// A key with every field, as protobuf libraries write it.

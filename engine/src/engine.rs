@@ -1,7 +1,7 @@
 //! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
 //!
-//! Threads: `cpu-N` (rayon, one a core), `writer` (the set) with `commit` (its connection), `bundler` (its
-//! connection, the lease), `reader-N` (a connection each), `callbacks` (its connection), `retention`
+//! Threads: `cpu-N` (rayon, one per core), `writer` (the set) with `commit` (its connection), `bundler` (its
+//! connection, the lease), `reader-N` (one connection each), `callbacks` (its connection), `retention`
 //! (its connection, another lease), `trust`, and with SQLite `checkpoint`. Shutdown: no new work, so
 //! that readers and callbacks end with what waits for them; CPU jobs end, the writer drains, the
 //! bundler follows; then retention writes the last statistics, and the others end.
@@ -92,7 +92,7 @@ impl Engine {
         let (bootstrap, store) = Bootstrap::open(&settings, &clock)?;
         let serve = Arc::clone(&bootstrap.serve);
         let started = Self::start_on(bootstrap, store, settings, clock);
-        // Readers share what holds their queue: without a word they would wait for ever.
+        // Readers share what holds their queue: they would wait for ever if they were not stopped.
         started.inspect_err(|_| serve.stop_readers())
     }
 
@@ -113,7 +113,7 @@ impl Engine {
         let retention = bootstrap.retention(&state, &clock, max_age_days, stop.clone());
         let (callbacks, worker) =
             Callbacks::new(&bootstrap.database, Arc::clone(&clock), max_age_days);
-        // One place a permit: a job that has a permit never waits to hand its batch over.
+        // One place per permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
 
         let failed = Arc::new(AtomicBool::new(false));
@@ -279,6 +279,7 @@ impl Walk {
             &UploadContext {
                 settings: &self.settings.upload,
                 legacy_sha1: &self.settings.legacy_sha1,
+                pss: &self.settings.pss,
                 keys: &self.settings.keys,
                 trust: &self.trust.current(),
                 set: &self.writer.set,

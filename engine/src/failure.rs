@@ -5,7 +5,7 @@
 pub enum Failure {
     /// The database did not answer or answered with an error. Nothing of the upload is stored, unless
     /// the database went away in the middle of its commit and is not back yet: then it is stored
-    /// whole or not at all, and who sends it again learns which (a replay is answered as stored).
+    /// whole or not at all, and an upload that is sent again is answered accordingly (a replay as stored).
     #[error("the database is not available")]
     Database(#[source] DatabaseError),
     /// The gateway stopped before the outcome was known to it.
@@ -15,13 +15,13 @@ pub enum Failure {
     #[error("an internal error occurred")]
     Panicked,
     /// Stored key data could not be opened.
-    #[error("stored key data cannot be read: {0}")]
+    #[error("stored key data cannot be read")]
     Unseal(#[from] crate::seal::UnsealError),
 }
 
 /// An error of the database, with what was being done.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing}: {source}")]
+#[error("{doing} failed")]
 pub struct DatabaseError {
     /// What was being done, as a gerund clause ("reading the log").
     pub doing: &'static str,
@@ -35,9 +35,7 @@ pub struct DatabaseError {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The database cannot be reached or refuses us.
-    #[error(
-        "cannot open the database {database}: {source}; check [database] url and that the server runs"
-    )]
+    #[error("cannot open the database {database}: check [database] url and that the server runs")]
     Unreachable {
         /// The database, without its password.
         database: String,
@@ -65,6 +63,26 @@ pub enum StartError {
     #[error("{0}")]
     Setting(String),
     /// A thread or pool cannot be started.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread")]
     Threads(#[source] std::io::Error),
+}
+
+/// An error and its causes, on one line: no error's own text repeats its cause.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn lists_each_cause_once() {
+        let error = StartError::Threads(io::Error::other("no resources"));
+        assert_eq!(chain(&error), "cannot start a thread: no resources");
+    }
 }

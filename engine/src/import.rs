@@ -16,6 +16,7 @@
 //! their signatures here, and all but the first get another tag.
 
 mod column;
+mod error;
 mod note;
 mod subscriptions;
 mod upload;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use column::Columns;
+pub use error::ImportError;
 pub use note::Note;
 use upload::{ImportedUpload, import_upload};
 
@@ -34,7 +36,6 @@ use crate::domain::{
     BatchTag, CertificateKind, Country, Day, Seq, Thumbprint, UnixMillis, UploadTag,
 };
 use crate::engine::agree_on_keys;
-use crate::failure::{DatabaseError, StartError};
 use crate::limits;
 use crate::seal::Keys;
 use crate::settings::DatabaseUrl;
@@ -42,7 +43,7 @@ use crate::store::{
     DownloadBatchRow, ImportState, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey,
     ReferenceUpload, Store, UploadRow, migrate,
 };
-use crate::trust::{CertificateRow, Trust, TrustAnchor, TrustAnchorError};
+use crate::trust::{CertificateRow, Trust, TrustAnchor};
 
 /// What to import, and where to.
 #[derive(Debug)]
@@ -96,58 +97,6 @@ pub struct Imported {
     pub waiting_keys: u64,
     /// What is different now, or deserves a look.
     pub notes: Vec<Note>,
-}
-
-/// Why nothing was imported.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The source is no server.
-    #[error("a reference database is on a server: name it as mysql://USER:PASSWORD@HOST:PORT/NAME")]
-    NotAServer,
-    /// The source cannot be read.
-    #[error(
-        "cannot read the reference database: {0}; check its address and that it is of release 1.1.3"
-    )]
-    Source(#[source] DatabaseError),
-    /// The password cannot be one.
-    #[error("the password of the reference's encrypted columns has 16, 24 or 32 characters")]
-    PasswordLength,
-    /// A column does not open, or holds what it should not.
-    #[error(
-        "{column} of the row {id} of diagnosiskey cannot be read: check the password of the encrypted columns"
-    )]
-    Key {
-        /// The row.
-        id: u64,
-        /// The column.
-        column: &'static str,
-    },
-    /// A name of a download batch is none.
-    #[error(
-        "{0:?} is no name of a download batch (yyyyMMdd-N): correct it in the reference database"
-    )]
-    BatchName(String),
-    /// A key's uploader has no country.
-    #[error("the row {id} of diagnosiskey has no country of two letters: correct or delete it")]
-    Country {
-        /// The row.
-        id: u64,
-    },
-    /// The target has content.
-    #[error("{0} is in use: import into a fresh database, without certificates and uploads")]
-    InUse(String),
-    /// A gateway works on the target.
-    #[error("a gateway works on {0}: stop it first (and wait {seconds} seconds if it was killed)", seconds = limits::LEASE_TTL.as_secs())]
-    Served(String),
-    /// The trust anchor cannot be used.
-    #[error("{0}: check [trust_anchor] certificate")]
-    TrustAnchor(#[from] TrustAnchorError),
-    /// The target cannot be opened.
-    #[error("{0}")]
-    Target(#[from] StartError),
-    /// The target failed.
-    #[error("{0}; run efgs import again, which begins anew")]
-    Write(#[source] DatabaseError),
 }
 
 /// Imports a reference database. Nothing is served from the target before all is there; after a
@@ -217,7 +166,7 @@ fn check_target(store: &mut Store, url: &DatabaseUrl) -> Result<(), ImportError>
 }
 
 fn reading(error: SqlError) -> ImportError {
-    ImportError::Source(error.doing("importing"))
+    ImportError::Source(error.doing("reading it"))
 }
 
 fn writing(error: SqlError) -> ImportError {

@@ -34,6 +34,6 @@ pub mod wire;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{Engine, Status};
-pub use failure::{DatabaseError, Failure, StartError};
+pub use failure::{DatabaseError, Failure, StartError, chain};
 pub use overload::{Overload, OverloadBound};
 pub use upload::{Rejection, UploadError};

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Keys in one upload: the reference's `maximum-upload-batch-size`.
 pub const UPLOAD_KEYS_MAX: u32 = 5000;
 
+/// Characters of one key's visited countries, joined with commas: what the reference can store (its
+/// column holds 400 characters of ciphertext in base64). 96 countries of two letters.
+pub const VISITED_COUNTRIES_CHARACTERS_MAX: usize = 287;
+
 /// Bytes in one upload body. 5000 keys take 300 to 500 KB as protobuf and about 1.7 MB as JSON
 /// with 27 countries each; clients may count on 8 MB (clients (a).1).
 pub const UPLOAD_BODY_BYTES_MAX: usize = 8 << 20;
@@ -94,10 +98,10 @@ pub const LOST_RACES_MAX: u32 = 4;
 
 /// How long an upload waits for a database that is away before it is answered with an error. Rides
 /// out the change of a cluster's node; below the shortest client time-out (IT: 10 s).
-pub const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
+pub const DATABASE_RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// How long an upload waits while other gateways are faster; below the shortest client time-out.
-pub const CONTENTION_PATIENCE: Duration = Duration::from_secs(8);
+pub const CONTENTION_RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// How far the clock of the gateway that cuts may be from the database's: the names of download
 /// batches are made of days, and never go back.
@@ -112,7 +116,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// How long to wait for another gateway that migrates.
-pub const MIGRATION_PATIENCE: Duration = Duration::from_secs(60);
+pub const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A server ends the session of a gateway that says nothing for so long: whatever became of the
 /// gateway, its transaction and its locks are gone then.
@@ -183,7 +187,7 @@ pub const LEASE_TTL: Duration = Duration::from_secs(3);
 /// Between renewals of the lease.
 pub const LEASE_RENEWAL: Duration = Duration::from_millis(750);
 
-/// Shortest time between two cuts: a commit each, beside those of the uploads.
+/// Shortest time between two cuts: each is a commit, beside those of the uploads.
 pub const CUT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Between looks at the download batches that another gateway has cut.
@@ -247,10 +251,10 @@ const _: () = assert!(
     CONNECTION_IDLE_MAX.as_secs() < SESSION_IDLE_MAX.as_secs(),
     "a session ends after the gateway has stopped using it"
 );
-const _: () = assert!(DATABASE_PATIENCE.as_secs() < CONTENTION_PATIENCE.as_secs());
-const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_PATIENCE.as_secs());
+const _: () = assert!(DATABASE_RETRY_MAX.as_secs() < CONTENTION_RETRY_MAX.as_secs());
+const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_RETRY_MAX.as_secs());
 const _: () = assert!(
-    MIGRATION_PATIENCE.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),
+    MIGRATION_WAIT_MAX.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),
     "who waits for a lock is not taken for lost"
 );
 const _: () = assert!(LONG_ANSWER_TIMEOUT.as_secs() < LONG_SESSION_IDLE_MAX.as_secs());

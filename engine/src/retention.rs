@@ -262,7 +262,7 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
-    use loadgen::local::MariaDb;
+    use testkit::local::MariaDb;
 
     use super::*;
     use crate::bundle::{BundlerFeed, FreshSegments};

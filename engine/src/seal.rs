@@ -55,7 +55,7 @@ pub struct KeysError(String);
 /// The secret keys of an installation: one identity key, and a ring of sealing keys of which the
 /// newest seals.
 ///
-/// Written as text, a line a key: `identity BASE64`, `sealing ID BASE64`, `standby ID BASE64`; each
+/// Written as text, one line per key: `identity BASE64`, `sealing ID BASE64`, `standby ID BASE64`; each
 /// 32 bytes; `#` begins a comment; the sealing key with the highest id seals. A standby key opens
 /// and does not seal: all gateways have to know a key before one of them seals with it.
 #[derive(Clone)]

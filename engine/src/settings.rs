@@ -34,6 +34,8 @@ pub struct Settings {
     pub download: DownloadSettings,
     /// Participants that may sign with SHA-1.
     pub legacy_sha1: Vec<Country>,
+    /// Participants that may sign with RSA-PSS, which verifiers built like the reference do not know.
+    pub pss: Vec<Country>,
     /// Threads for the CPU stages; 0 means one per core.
     pub cpu_threads: usize,
 }

@@ -18,7 +18,7 @@ use crate::settings::UploadSettings;
 use crate::stage::{StageTime, timed};
 use crate::trust::Trust;
 use crate::validate::{ValidBatch, validate};
-use crate::verify::{SignedContent, VerifiedBatch, VerifyContext, verify};
+use crate::verify::{Exceptions, SignedContent, VerifiedBatch, VerifyContext, verify};
 use crate::wire::{BodyError, json};
 
 /// An authenticated upload, as it came in.
@@ -67,6 +67,8 @@ pub struct UploadContext<'a> {
     pub settings: &'a UploadSettings,
     /// Participants that may sign with SHA-1.
     pub legacy_sha1: &'a [Country],
+    /// Participants that may sign with RSA-PSS.
+    pub pss: &'a [Country],
     /// Makes identities, and seals.
     pub keys: &'a Keys,
     /// The certificate list.
@@ -123,7 +125,7 @@ const fn replay(key_count: u32) -> Prepared {
     })
 }
 
-/// An upload on its way, and the instant at which it is judged.
+/// An upload on its way through the stages, and the instant that they see.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     request: &'a UploadRequest,
@@ -156,7 +158,10 @@ impl<'a> Walk<'a> {
         let context = VerifyContext {
             country: self.request.country,
             batch_signature: &self.request.batch_signature,
-            sha1_allowed: self.context.legacy_sha1.contains(&self.request.country),
+            exceptions: Exceptions {
+                sha1: self.context.legacy_sha1.contains(&self.request.country),
+                pss: self.context.pss.contains(&self.request.country),
+            },
             trust: self.context.trust,
             now: self.now,
         };

@@ -9,11 +9,11 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::decode::{DecodedBatch, DecodedKey};
+use crate::decode::{Countries, DecodedBatch, DecodedKey};
 use crate::domain::{Country, REPORT_TYPES, UnixMillis};
 use crate::limits::KEY_AGE_DAYS_MAX;
 
-/// A rule of one key. In the order in which they are checked (wire §8; the last two are
+/// A rule of one key. In the order in which they are checked (wire §8; the last three are
 /// ours: decision 14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyRule {
@@ -30,9 +30,12 @@ pub enum KeyRule {
     RiskLevel,
     /// The report type is one of the enumeration.
     ReportType,
-    /// No visited country contains a comma, and countries and origin are ASCII: else different
-    /// keys would have the same canonical text.
+    /// Countries and origin are ASCII, and no visited country contains a comma or a control
+    /// character.
     CountryText,
+    /// The visited countries, joined with commas, have at most 287 characters, which is what the
+    /// reference can store. Decoding stops where they have more, so this comes first.
+    CountriesLength,
 }
 
 /// What the rule says, as the reference words it where it has the rule.
@@ -45,7 +48,8 @@ impl fmt::Display for KeyRule {
             Self::RollingPeriod => "Invalid rolling period.",
             Self::RiskLevel => "Invalid transmission risk level.",
             Self::ReportType => "Invalid report type.",
-            Self::CountryText => "Countries must be ASCII without comma.",
+            Self::CountryText => "Countries must be ASCII without commas and control characters.",
+            Self::CountriesLength => "The visited countries have more than 287 characters.",
         })
     }
 }
@@ -102,7 +106,12 @@ const REPORT_TYPE_MAX: i32 = REPORT_TYPES.len() as i32 - 1;
 pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, InvalidKey> {
     let starts = rolling_starts(now);
     for (index, key) in (0..).zip(batch.keys()) {
-        if let Err(rule) = check_key(key, &starts) {
+        if let Err(broken) = check_key(key, &starts) {
+            // Such a key lacks fields, and so breaks other rules as well.
+            let rule = match key.countries {
+                Countries::TooLong => KeyRule::CountriesLength,
+                Countries::Plain | Countries::NotPlain => broken,
+            };
             return Err(InvalidKey { index, rule });
         }
     }
@@ -154,7 +163,7 @@ fn check_key(key: &DecodedKey<'_>, starts: &RangeInclusive<u64>) -> Result<(), K
         (0..=REPORT_TYPE_MAX).contains(&fields.report_type),
         KeyRule::ReportType,
     )?;
-    rule(key.has_plain_countries, KeyRule::CountryText)
+    rule(key.countries == Countries::Plain, KeyRule::CountryText)
 }
 
 #[cfg(test)]
@@ -314,7 +323,7 @@ mod tests {
             index: 1,
             rule: KeyRule::CountryText,
         });
-        for countries in [["DE,FR", "IT"].as_slice(), &["É"], &[","]] {
+        for countries in [["DE,FR", "IT"].as_slice(), &["É"], &[","], &["D\u{1}"]] {
             assert_eq!(judge(&VALID, countries), broken, "{countries:?}");
         }
         assert_eq!(judge(&VALID, &[]), Ok(()));
@@ -325,6 +334,18 @@ mod tests {
             },
             Some(KeyRule::CountryText),
         );
+    }
+
+    #[test]
+    fn rejects_more_than_287_characters_of_visited_countries() {
+        let broken = Err(InvalidKey {
+            index: 1,
+            rule: KeyRule::CountriesLength,
+        });
+        assert_eq!(judge(&VALID, &["FR"; 96]), Ok(()));
+        assert_eq!(judge(&VALID, &["FR"; 97]), broken);
+        assert_eq!(judge(&VALID, &[&"x".repeat(287)]), Ok(()));
+        assert_eq!(judge(&VALID, &[&"x".repeat(288)]), broken);
     }
 
     #[test]

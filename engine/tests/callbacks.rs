@@ -18,8 +18,8 @@ use engine::callbacks::{
 };
 use engine::domain::Country;
 use engine::{Clock as _, Engine, limits};
-use loadgen::local::MariaDb;
 use support::{Installation, download_chain, participants, upload};
+use testkit::local::MariaDb;
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(600);

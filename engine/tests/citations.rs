@@ -270,7 +270,7 @@ fn document(before: &str) -> Document {
             .first()
             .is_some_and(|word| word.eq_ignore_ascii_case(page))
     };
-    if let Some(page) = PAGES.into_iter().find(|page| is_page(&page)) {
+    if let Some(page) = PAGES.into_iter().find(|page| is_page(page)) {
         return Document::Page(page);
     }
     let is_standard = |word: &&str| STANDARDS.iter().any(|name| word.starts_with(name));

@@ -21,10 +21,10 @@ use engine::upload::{Receipt, UploadRequest};
 use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyMessages, read_key};
 use engine::{Engine, StartError};
-use loadgen::local::MariaDb;
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, Opts};
 use support::{Installation, NOON, Participant, download, participants, upload, vector_pki};
+use testkit::local::MariaDb;
 
 /// The reference's default.
 const PASSWORD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";

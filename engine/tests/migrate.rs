@@ -4,7 +4,7 @@
 
 use engine::admin::Admin;
 use engine::settings::DatabaseUrl;
-use loadgen::local::MariaDb;
+use testkit::local::MariaDb;
 
 /// Eight processes' worth of starts at the same moment.
 fn check(database: &DatabaseUrl) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine::Engine;
 use engine::domain::Country;
-use loadgen::local::MariaDb;
+use testkit::local::MariaDb;
 
 use support::{Installation, download_chain, participants, upload};
 

@@ -17,8 +17,8 @@ use engine::domain::{Country, Day, Format, UnixMillis};
 use engine::statistics::{Cleanup, CountryDay, Statistics};
 use engine::upload::Receipt;
 use engine::{Clock as _, Engine, Rejection, SystemClock, UploadError};
-use loadgen::local::MariaDb;
 use support::{Installation, NOON, Participant, download, download_chain, participants, upload};
+use testkit::local::MariaDb;
 
 const DAY_MS: u64 = 86_400_000;
 

@@ -16,11 +16,11 @@ use std::collections::{HashMap, HashSet};
 use engine::domain::{BatchTag, Country, Day};
 use engine::upload::{Receipt, UploadRequest};
 use engine::{Engine, Rejection, UploadError};
-use loadgen::local::MariaDb;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use support::{Installation, NOON, Participant, download_chain, participants, seeds, upload};
+use testkit::local::MariaDb;
 
 type EncodedKey = Vec<u8>;
 

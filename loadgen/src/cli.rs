@@ -1,28 +1,30 @@
 //! Arguments, and what they mean.
 
+mod connection;
 mod load;
 mod plan;
 mod report;
 
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use anyhow::{Context as _, ensure};
+use clap::{Args, Parser, Subcommand};
 use engine::clock::{Clock, SystemClock};
 use engine::domain::{Day, DayError};
-use loadgen::client::{Caller, Protocol, Target};
 use loadgen::config::Config;
 use loadgen::demo::{self, DemoOptions, demo};
-use loadgen::participants::{self, Participant};
+use loadgen::load::{RunOptions, send_prepared};
+use loadgen::participants;
 use loadgen::profiles::{Profile, Profiles};
 use loadgen::record::{Record, RecordWriter};
-use loadgen::run::RunOptions;
 use loadgen::scenario::Scenario;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
+
+use connection::{ConnectionArgs, DatabaseArg, beside_this_program, check_program};
 
 /// Synthetic participants for the gateway: load, end-to-end verification, and a demonstration.
 #[derive(Debug, Parser)]
@@ -101,29 +103,9 @@ const DEMO_EXAMPLES: &str = "Examples:
   loadgen demo --efgs target/release/efgs --database sqlite
   loadgen demo --efgs target/release/efgs --database mysql --profile peak-2022 --seed 7";
 
-/// Where the gateway and the participants are.
-#[derive(Debug, Args)]
-struct Place {
-    /// File with settings for everything below; what is given here wins.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder with the participants' certificates and keys, as `efgs init` writes it.
-    #[arg(long, value_name = "DIR")]
-    pki: Option<PathBuf>,
-    /// Gateway, https://HOST:PORT, or http://HOST:PORT for its proxy mode; may be repeated.
-    #[arg(long, value_name = "URL")]
-    target: Vec<String>,
-    /// Speak HTTP/2 instead of HTTP/1.1.
-    #[arg(long)]
-    http2: bool,
-    /// Longest wait for an answer, in seconds.
-    #[arg(long, value_name = "S", default_value_t = 30)]
-    timeout_seconds: u64,
-}
-
 /// How much, and which keys.
 #[derive(Debug, Args)]
-struct Volume {
+struct VolumeArgs {
     /// Profile: planning-2020, peak-2022, worst-day, smoke, or one of your own file
     /// [default: planning-2020].
     #[arg(long, value_name = "NAME")]
@@ -145,9 +127,9 @@ struct Volume {
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
-    place: Place,
+    connection: ConnectionArgs,
     #[command(flatten)]
-    volume: Volume,
+    volume: VolumeArgs,
     /// Write what was sent and answered to this file, for `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -159,13 +141,13 @@ struct RunArgs {
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["profile", "keys", "connections"])]
     scenario: Option<String>,
     #[command(flatten)]
-    measuring: load::Measuring,
+    measuring: load::MeasuringArgs,
 }
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
     #[command(flatten)]
-    place: Place,
+    connection: ConnectionArgs,
     /// What was sent, as `loadgen run` recorded it; may be repeated. Without it the audit alone
     /// decides.
     #[arg(long, value_name = "FILE")]
@@ -194,13 +176,7 @@ struct DemoArgs {
     #[arg(long, value_enum, default_value_t = DatabaseArg::Sqlite)]
     database: DatabaseArg,
     #[command(flatten)]
-    volume: Volume,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DatabaseArg {
-    Sqlite,
-    Mysql,
+    volume: VolumeArgs,
 }
 
 impl Cli {
@@ -219,12 +195,12 @@ impl Cli {
 
 impl RunArgs {
     async fn run(self) -> anyhow::Result<bool> {
-        let config = self.place.config()?;
+        let config = self.connection.config()?;
         if let Some(name) = &self.scenario {
-            let (measuring, place) = (&self.measuring, &self.place);
+            let (measuring, connection) = (&self.measuring, &self.connection);
             let record = self.record.or_else(|| config.record.clone());
             let seed = self.volume.seed;
-            return load::run_scenario(name, measuring, place, &config, seed, record).await;
+            return load::run_scenario(name, measuring, connection, &config, seed, record).await;
         }
         ensure!(
             !self.measuring.is_wanted(),
@@ -234,23 +210,24 @@ impl RunArgs {
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        let scene = self.place.scene(&config)?;
+        let clients = self.connection.clients(&config)?;
         let volume = self.volume.or(&config);
         let profiles = volume.profiles()?;
         let profile = volume.profile(&profiles)?;
-        let participants = Arc::clone(&scene.participants);
+        let participants = Arc::clone(&clients.participants);
         let (workload, uploads) =
             steps::prepare(participants, &profiles, &profile, volume.seed()).await?;
         let record = self.record.or(config.record).map(|path| {
             RecordWriter::create(&path, &profile.name, workload.seed, &workload.countries)
         });
         let options = RunOptions {
-            targets: scene.targets,
+            targets: clients.targets,
             connections: volume.connections()?,
-            timeout: Duration::from_secs(self.place.timeout_seconds),
+            timeout: Duration::from_secs(self.connection.timeout_seconds),
             retry_for: Duration::from_secs(self.retry_seconds),
         };
-        let report = steps::upload(&scene.callers, uploads, &options, record.transpose()?).await?;
+        let record = record.transpose()?;
+        let report = send_prepared(&clients.callers, uploads, &options, record).await?;
         writeln!(
             stdout(),
             "{}, seed {}\n{report}",
@@ -263,8 +240,8 @@ impl RunArgs {
 
 impl VerifyArgs {
     async fn run(self) -> anyhow::Result<bool> {
-        let config = self.place.config()?;
-        let scene = self.place.scene(&config)?;
+        let config = self.connection.config()?;
+        let clients = self.connection.clients(&config)?;
         let mut paths = self.record;
         if paths.is_empty() {
             paths.extend(config.record.clone());
@@ -282,19 +259,19 @@ impl VerifyArgs {
         };
         let anchor = match self.trust_anchor {
             Some(path) => path,
-            None => self.place.pki(&config)?.join("trust-anchor.pem"),
+            None => self.connection.pki(&config)?.join("trust-anchor.pem"),
         };
         let anchor = participants::read_trust_anchor(&anchor)?;
         let options = VerifyOptions {
-            targets: scene.targets,
+            targets: clients.targets,
             day,
-            timeout: Duration::from_secs(self.place.timeout_seconds),
+            timeout: Duration::from_secs(self.connection.timeout_seconds),
             patience: Duration::from_secs(self.patience_seconds),
             ignore_unknown: self.ignore_unknown,
         };
         let verdict = steps::download(
-            &scene.callers,
-            scene.participants,
+            &clients.callers,
+            clients.participants,
             records,
             &anchor,
             &options,
@@ -328,81 +305,7 @@ impl DemoArgs {
     }
 }
 
-fn beside_this_program() -> anyhow::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name("efgs"))
-}
-
-fn check_program(path: &Path) -> anyhow::Result<()> {
-    ensure!(
-        path.is_file(),
-        "{} is no program: build it with `cargo build --release`, or give --efgs PATH",
-        path.display()
-    );
-    Ok(())
-}
-
-fn parse_targets(texts: &[String]) -> anyhow::Result<Vec<Target>> {
-    let targets = texts.iter().map(|text| Target::parse(text));
-    Ok(targets.collect::<Result<_, _>>()?)
-}
-
-/// Participants and gateways, ready.
-struct Scene {
-    participants: Arc<Vec<Participant>>,
-    callers: Vec<Arc<Caller>>,
-    targets: Vec<Target>,
-}
-
-impl Place {
-    fn config(&self) -> anyhow::Result<Config> {
-        Ok(match &self.config {
-            Some(path) => Config::read(path)?,
-            None => Config::default(),
-        })
-    }
-
-    fn pki<'a>(&'a self, config: &'a Config) -> anyhow::Result<&'a Path> {
-        let pki = self.pki.as_ref().or(config.pki.as_ref());
-        let pki = pki.context("give --pki DIR, the folder that `efgs init` wrote")?;
-        Ok(pki)
-    }
-
-    fn targets(&self, config: &Config) -> anyhow::Result<Vec<String>> {
-        let targets = match self.target.is_empty() {
-            true => config.targets.clone().into_vec(),
-            false => self.target.clone(),
-        };
-        if targets.is_empty() {
-            bail!("give --target URL, as in https://localhost:8443");
-        }
-        Ok(targets)
-    }
-
-    const fn protocol(&self) -> Protocol {
-        if self.http2 {
-            Protocol::Http2
-        } else {
-            Protocol::Http1
-        }
-    }
-
-    fn scene(&self, config: &Config) -> anyhow::Result<Scene> {
-        let pki = self.pki(config)?;
-        let targets = parse_targets(&self.targets(config)?)?;
-        let protocol = self.protocol();
-        let participants = participants::read(pki)?;
-        let server_ca = participants::read_server_ca(pki)?;
-        let caller = |participant| Caller::new(participant, &server_ca, protocol).map(Arc::new);
-        let callers = participants.iter().map(caller).collect::<Result<_, _>>()?;
-        Ok(Scene {
-            participants: Arc::new(participants),
-            callers,
-            targets,
-        })
-    }
-}
-
-impl Volume {
+impl VolumeArgs {
     /// What is not given comes from the file.
     fn or(self, config: &Config) -> Self {
         Self {

@@ -10,11 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
 use crate::client::{Caller, Protocol, SetupError, Target};
+use crate::load::{LoadError, RunOptions, RunReport, send_prepared};
 use crate::local::{Gateway, GatewayOptions, LocalError, MariaDb, initialise};
 use crate::participants::{self, ParticipantsError};
 use crate::profiles::{Profile, Profiles};
 use crate::record::{Record, RecordError, RecordWriter};
-use crate::run::{RunOptions, RunReport};
 use crate::steps::{self, StepError};
 use crate::verify::{Verdict, VerifyOptions};
 use crate::workload::Workload;
@@ -67,7 +67,10 @@ pub enum DemoError {
     /// The record cannot be kept.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// Uploads or downloads stopped.
+    /// Uploads stopped.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Uploads cannot be made, or downloads stopped.
     #[error(transparent)]
     Step(#[from] StepError),
     /// The temporary folder or the terminal fails.
@@ -157,7 +160,7 @@ async fn journey(
         timeout: TIMEOUT,
         retry_for: PATIENCE,
     };
-    let report = steps::upload(&callers, uploads, &run, Some(writer)).await?;
+    let report = send_prepared(&callers, uploads, &run, Some(writer)).await?;
 
     let verify = VerifyOptions {
         targets: vec![target],
@@ -207,16 +210,8 @@ impl Journey {
             "  ingest         {:>12.0} keys/s",
             report.keys_per_second()
         )?;
-        writeln!(
-            out,
-            "  latency p50    {:>12.1} ms",
-            report.latency_millis(0.5)
-        )?;
-        writeln!(
-            out,
-            "  latency p99    {:>12.1} ms",
-            report.latency_millis(0.99)
-        )?;
+        writeln!(out, "  latency p50    {:>12.1} ms", report.p50_millis())?;
+        writeln!(out, "  latency p99    {:>12.1} ms", report.p99_millis())?;
         writeln!(
             out,
             "  delivery       {:>12.3} s\n",

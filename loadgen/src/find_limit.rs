@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::results::{Figures, Knee, Percentiles, PhaseSummary};
-use crate::scenario::{Arrivals, Deed, Phase, Rate, Stream};
+use crate::scenario::{Arrivals, Operation, Phase, Rate, Stream};
 
 /// Requests that may be due and not yet sent at the end of a step, in seconds of its rate. More
 /// means that arrivals fall behind.
@@ -88,7 +88,7 @@ pub struct FindLimitOptions {
     pub objective: Objective,
     /// Share of the requests that may end otherwise than with 201, 0 to 1.
     pub errors_max: f64,
-    /// Uploads a second of the first step.
+    /// Uploads per second of the first step.
     pub start: f64,
     /// Length of a step.
     pub step: Duration,
@@ -101,7 +101,7 @@ pub struct FindLimitOptions {
 }
 
 impl FindLimitOptions {
-    /// A step at that rate, in uploads a second.
+    /// A step at that rate, in uploads per second.
     pub fn phase(&self, number: usize, per_second: f64) -> Phase {
         let rate = Rate {
             per_second,
@@ -109,7 +109,7 @@ impl FindLimitOptions {
         };
         let stream = Stream {
             name: "uploads".to_owned(),
-            does: Deed::Upload {
+            does: Operation::Upload {
                 upload_keys: self.upload_keys,
                 keys: None,
                 duplicates: 0.0,
@@ -133,7 +133,7 @@ impl FindLimitOptions {
     }
 
     /// Why the objective broke in a step; nothing when it held.
-    pub fn judge(&self, step: &PhaseSummary) -> Option<String> {
+    pub fn broken_by(&self, step: &PhaseSummary) -> Option<String> {
         let Figures {
             due,
             uploads,
@@ -180,7 +180,7 @@ pub struct Search {
     precision: f64,
 }
 
-/// Below this rate, in uploads a second, nothing is searched for.
+/// Below this rate, in uploads per second, nothing is searched for.
 const RATE_MIN: f64 = 0.1;
 /// Nor above.
 const RATE_MAX: f64 = 100_000.0;
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn judges_a_step_by_errors_latency_and_arrears() {
         let options = options();
-        assert_eq!(options.judge(&step(1000, 990, 250_000, 50)), None);
+        assert_eq!(options.broken_by(&step(1000, 990, 250_000, 50)), None);
         for (step, expected) in [
             (step(1000, 989, 1000, 0), "1.1 % were not stored"),
             (step(1000, 1000, 251_000, 0), "p99=250ms was 251 ms"),
@@ -296,7 +296,7 @@ mod tests {
                 "51 requests were due and not sent",
             ),
         ] {
-            assert_eq!(options.judge(&step).as_deref(), Some(expected));
+            assert_eq!(options.broken_by(&step).as_deref(), Some(expected));
         }
     }
 

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::KeyGenerator;
 use crate::participants::Participant;
+use crate::protocol::signed_bytes;
 use crate::signer::Encoding;
-use crate::workload::signed_bytes;
 
 /// A way to misbehave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Named volumes: how many keys a day, and how they spread over the participants.
+//! Named volumes: how many keys per day, and how they spread over the participants.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -63,7 +63,7 @@ enum Line {
 
 /// How an upload ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Outcome {
     /// 201: every key must reach every other participant.
     Stored,
     /// An answer that says that nothing was stored.
@@ -72,7 +72,7 @@ pub enum Fate {
     Unknown(Option<u16>),
 }
 
-impl Fate {
+impl Outcome {
     /// What a status says; `None` is no answer.
     pub const fn of(status: Option<u16>) -> Self {
         match status {
@@ -98,7 +98,7 @@ pub struct RecordedUpload {
     /// Which one.
     pub spec: UploadSpec,
     /// How it ended.
-    pub fate: Fate,
+    pub outcome: Outcome,
     /// SHA-256 over what was signed.
     pub signed_digest: [u8; 32],
     /// The signature it was sent with, in base64.
@@ -160,13 +160,13 @@ impl RecordWriter {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn append(&mut self, upload: &PreparedUpload, fate: Fate) -> Result<(), RecordError> {
+    pub fn append(&mut self, upload: &PreparedUpload, outcome: Outcome) -> Result<(), RecordError> {
         self.write(&Line::Upload {
             country: upload.spec.country.to_string(),
             index: upload.spec.index,
             tag: upload.spec.tag.as_str().to_owned(),
             key_count: upload.spec.key_count,
-            status: fate.status(),
+            status: outcome.status(),
             signed_sha256: to_hex(&upload.signed_digest),
             batch_signature: upload.batch_signature.clone(),
         })
@@ -287,7 +287,7 @@ fn read_upload(line: Line) -> Result<RecordedUpload, &'static str> {
     let signed_digest = from_hex(&signed_sha256).ok_or("signed_sha256 is no SHA-256 in hex")?;
     Ok(RecordedUpload {
         spec,
-        fate: Fate::of(status),
+        outcome: Outcome::of(status),
         signed_digest,
         batch_signature,
     })
@@ -337,14 +337,14 @@ mod tests {
         let path = folder.path().join("record.jsonl");
         let countries = ["DE", "FR"].map(|code| Country::parse(code).unwrap());
         let mut writer = RecordWriter::create(&path, "smoke", seed(), &countries).unwrap();
-        let fates = [
-            Fate::Stored,
-            Fate::Refused(207),
-            Fate::Unknown(Some(503)),
-            Fate::Unknown(None),
+        let outcomes = [
+            Outcome::Stored,
+            Outcome::Refused(207),
+            Outcome::Unknown(Some(503)),
+            Outcome::Unknown(None),
         ];
-        for (index, fate) in (0..).zip(fates) {
-            writer.append(&upload(index), fate).unwrap();
+        for (index, outcome) in (0..).zip(outcomes) {
+            writer.append(&upload(index), outcome).unwrap();
         }
         writer.flush().unwrap();
         let record = Record::read(&path).unwrap();
@@ -354,9 +354,9 @@ mod tests {
             record
                 .uploads
                 .iter()
-                .map(|upload| upload.fate)
+                .map(|upload| upload.outcome)
                 .collect::<Vec<_>>(),
-            fates
+            outcomes
         );
         assert_eq!(record.uploads[1].spec, upload(1).spec);
         assert_eq!(record.uploads[1].signed_digest, [0xa7; 32]);

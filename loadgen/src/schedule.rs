@@ -63,7 +63,7 @@ impl Timetable {
         })
     }
 
-    /// Requests a second of the whole timetable.
+    /// Requests per second of the whole timetable.
     pub const fn per_second(&self) -> f64 {
         self.rate.per_second
     }

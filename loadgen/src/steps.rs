@@ -10,8 +10,7 @@ use crate::client::Caller;
 use crate::participants::Participant;
 use crate::profiles::{Profile, Profiles};
 use crate::progress;
-use crate::record::{Record, RecordWriter};
-use crate::run::{RunError, RunOptions, RunReport, drive};
+use crate::record::Record;
 use crate::verify::{
     Auditor, Expected, SigningCertificate, Verdict, VerifyError, VerifyOptions, verify,
 };
@@ -23,9 +22,6 @@ pub enum StepError {
     /// A participant has no certificates.
     #[error(transparent)]
     Unknown(#[from] UnknownParticipant),
-    /// The uploads stopped.
-    #[error(transparent)]
-    Run(#[from] RunError),
     /// The downloads stopped.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -57,30 +53,7 @@ pub async fn prepare(
     Ok(preparing.await??)
 }
 
-/// Sends all uploads.
-///
-/// # Errors
-/// When the gateway cannot be reached, or the record cannot be written.
-pub async fn upload(
-    callers: &[Arc<Caller>],
-    uploads: Vec<PreparedUpload>,
-    options: &RunOptions,
-    record: Option<RecordWriter>,
-) -> Result<RunReport, StepError> {
-    let keys = uploads
-        .iter()
-        .map(|upload| u64::from(upload.spec.key_count))
-        .sum();
-    let bar = progress::bar("uploading", keys);
-    let report = drive(callers, uploads, options, record, |keys| {
-        bar.inc(u64::from(keys));
-    })
-    .await?;
-    bar.finish_and_clear();
-    Ok(report)
-}
-
-/// Downloads as every participant and judges: by the audit and the trust anchor, and by the records
+/// Downloads as every participant and checks: by the audit and the trust anchor, and by the records
 /// if there are any.
 ///
 /// # Errors

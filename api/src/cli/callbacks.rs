@@ -38,8 +38,8 @@ pub(super) enum CallbackCommand {
 ///
 /// Country, id, state, the next download batch to announce and when, how many are pending, the URL,
 /// and why the last attempt failed. A subscription is disabled when too many attempts in a row have
-/// failed ([callback] attempts_max): its participant no longer sees it, and starts afresh when it
-/// subscribes again.
+/// failed (`[callback] attempts_max`): its participant no longer sees it, and a new PUT of it goes on
+/// where it was.
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLE)]
 pub(super) struct ListArguments {

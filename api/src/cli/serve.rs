@@ -17,8 +17,8 @@ use super::output::say;
 /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C)
 ///
 /// Prints the addresses that it listens on, then `ready`; log lines go to standard error. The
-/// environment overrides the configuration file: EFGS__PUBLIC__LISTEN sets [public] listen, and so
-/// on for every setting.
+/// environment overrides the configuration file: `EFGS__PUBLIC__LISTEN` sets `[public] listen`, and
+/// so on for every setting.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE, after_long_help = settings_help())]
 pub(super) struct ServeArguments {

@@ -21,7 +21,6 @@ use engine::{Clock, Engine, Failure};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::error_chain::error_chain;
 use crate::settings::CallbackSettings;
 use send::{AttemptError, Sender};
 use tls::DeliveryTls;
@@ -136,7 +135,7 @@ impl Dispatcher {
             Ok(Ok(claimed)) => claimed.into_iter().zip(permits).collect(),
             Ok(Err(CallbackError::Failure(Failure::ShuttingDown))) | Err(_) => Vec::new(),
             Ok(Err(error)) => {
-                let exception = error_chain(&error);
+                let exception = engine::chain(&error);
                 tracing::warn!(exception, "cannot claim due callbacks");
                 Vec::new()
             }
@@ -161,7 +160,7 @@ impl Dispatcher {
         let attempt = match outcome {
             Ok(()) => Attempt::Delivered,
             Err(error) => Attempt::Failed {
-                reason: error_chain(&error).into(),
+                reason: engine::chain(&error).into(),
                 wait: retry_wait(
                     &self.settings,
                     delivery.failed_attempts(),
@@ -262,7 +261,7 @@ fn log(delivery: &Delivery, outcome: &Result<(), AttemptError>) {
         }
         Err(error) => {
             let message = "Callback request failed";
-            tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, callbackErrorMessage = error_chain(error), "{message}");
+            tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, callbackErrorMessage = engine::chain(error), "{message}");
         }
     }
 }
@@ -282,7 +281,7 @@ fn log_record(delivery: &Delivery, recorded: Result<Recorded, CallbackError>) {
             tracing::info!(callbackId = callback_id, %country, "{message}");
         }
         Err(error) => {
-            let exception = error_chain(&error);
+            let exception = engine::chain(&error);
             tracing::warn!(callbackId = callback_id, %country, exception, "cannot record the outcome of a callback");
         }
     }

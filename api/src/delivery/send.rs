@@ -27,7 +27,6 @@ use tokio_rustls::TlsConnector;
 
 use super::tls::DeliveryTls;
 use super::url::{CallbackUrl, CheckedUrl, UrlError, UrlPolicy};
-use crate::error_chain::error_chain;
 use crate::settings::{CallbackProxy, CallbackSettings};
 
 /// The reference's user agent; receivers may check it.
@@ -65,7 +64,7 @@ pub(crate) enum AttemptError {
 impl From<hyper::Error> for AttemptError {
     fn from(error: hyper::Error) -> Self {
         let error: &(dyn Error + 'static) = &error;
-        Self::Http(error_chain(error))
+        Self::Http(engine::chain(error))
     }
 }
 

@@ -46,6 +46,10 @@ fn error() -> Value {
                 "minimum": 0,
                 "description": "Zero-based position of the offending key in the request.",
             },
+            "advice": {
+                "type": "string",
+                "description": "who can do what about it, where `message` does not say so",
+            },
             "reason": {
                 "type": "string",
                 "description": "Which rule was broken, or which problem it is.",

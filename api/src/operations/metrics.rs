@@ -163,6 +163,12 @@ const METRICS: &[Metric] = &[
     ),
     metric(
         Kind::Gauge,
+        "efgs_bundle_budget",
+        Labels::None,
+        "Download batches that may be cut before they are full, as of the last cut",
+    ),
+    metric(
+        Kind::Gauge,
         "efgs_bundle_cache_bytes",
         Labels::None,
         "Bytes of encoded download batches in memory",

@@ -383,6 +383,7 @@ fn every_key_rule() -> Vec<KeyRule> {
         KeyRule::RiskLevel => KeyRule::RiskLevel,
         KeyRule::ReportType => KeyRule::ReportType,
         KeyRule::CountryText => KeyRule::CountryText,
+        KeyRule::CountriesLength => KeyRule::CountriesLength,
     ]
 }
 
@@ -407,9 +408,11 @@ fn every_signature_error() -> Vec<SignatureError> {
         Error::UnknownCertificate(_) => Error::UnknownCertificate(thumbprint),
         Error::BrokenRow(_) => Error::BrokenRow(thumbprint),
         Error::RevokedCertificate(_) => Error::RevokedCertificate(thumbprint),
+        Error::OtherCountry(_) => Error::OtherCountry(thumbprint),
         Error::ForeignOrigin { .. } => Error::ForeignOrigin { index: 17 },
         Error::UnsupportedAlgorithm => Error::UnsupportedAlgorithm,
         Error::WeakDigest => Error::WeakDigest,
+        Error::PssNotAllowed => Error::PssNotAllowed,
         Error::WeakKey => Error::WeakKey,
         Error::SignedAttributes => Error::SignedAttributes,
         Error::SigningTime => Error::SigningTime,

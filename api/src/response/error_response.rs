@@ -24,6 +24,9 @@ pub(super) struct ErrorBody {
     /// Which rule was broken, or which problem it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'static str>,
+    /// Who can do what about it, where `message` is the reference's and does not say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) advice: Option<&'static str>,
 }
 
 /// The header of an error response.
@@ -78,6 +81,7 @@ impl ErrorResponse {
             code,
             key_index: None,
             reason: None,
+            advice: None,
         };
         Self {
             status,
@@ -93,6 +97,11 @@ impl ErrorResponse {
 
     pub(super) fn because(mut self, reason: &'static str) -> Self {
         self.body.reason = Some(reason);
+        self
+    }
+
+    pub(super) fn advising(mut self, advice: Option<&'static str>) -> Self {
+        self.body.advice = advice;
         self
     }
 

@@ -62,12 +62,8 @@ pub(crate) fn code(refusal: &Refusal) -> &'static str {
     error_response(refusal).body.code
 }
 
-/// 201, or 207 with the three arrays (wire §11.15 and §12).
-pub(crate) fn receipt(
-    receipt: &Receipt,
-    tag: &UploadTag,
-    json_type: &'static str,
-) -> Response<Body> {
+/// 201, or 207 with the three arrays, whose type has no version (wire §11.15 and §12).
+pub(crate) fn receipt(receipt: &Receipt, tag: &UploadTag) -> Response<Body> {
     match receipt {
         // Never 200: DK and NO treat it as an outage. ES needs the header.
         Receipt::Stored { .. } => {
@@ -81,7 +77,7 @@ pub(crate) fn receipt(
             duplicates,
         } => json(
             StatusCode::MULTI_STATUS,
-            json_type,
+            negotiate::PLAIN_JSON,
             &KeyOutcomes::new(*key_count, duplicates),
         ),
     }

@@ -236,7 +236,9 @@ fn rejection_response(rejection: Rejection) -> ErrorResponse {
                 .because(rule_code(rule))
         }
         Rejection::Signature(error) => {
-            let response = bad("invalid_signature", "Invalid signature").because(error.code());
+            let response = bad("invalid_signature", "Invalid signature")
+                .because(error.code())
+                .advising(signature_advice(error));
             if let SignatureError::ForeignOrigin { index } = error {
                 return response.at_key(index);
             }
@@ -252,6 +254,23 @@ fn rejection_response(rejection: Rejection) -> ErrorResponse {
             "BatchTag already exists.",
         ),
     }
+}
+
+/// Who can do what about a refused signature, if it is not just wrong.
+const fn signature_advice(error: SignatureError) -> Option<&'static str> {
+    if matches!(error, SignatureError::WeakDigest) {
+        return Some(
+            "MD5 is never accepted; SHA-1 only if the gateway's operator lists the participant in \
+             [signatures] legacy_sha1",
+        );
+    }
+    if matches!(error, SignatureError::PssNotAllowed) {
+        return Some(
+            "RSA-PSS is accepted only if the gateway's operator lists the participant in \
+             [signatures] pss",
+        );
+    }
+    None
 }
 
 fn malformed_response(error: MalformedBatch) -> ErrorResponse {
@@ -274,6 +293,7 @@ const fn rule_code(rule: KeyRule) -> &'static str {
         KeyRule::RiskLevel => "risk_level",
         KeyRule::ReportType => "report_type",
         KeyRule::CountryText => "country_text",
+        KeyRule::CountriesLength => "countries_length",
     }
 }
 

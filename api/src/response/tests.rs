@@ -358,7 +358,7 @@ async fn lists_every_position_of_a_refused_upload_once() {
         key_count: 5,
         duplicates: vec![0, 3],
     };
-    let response = receipt(&outcome, &tag, "application/json");
+    let response = receipt(&outcome, &tag);
     assert_eq!(response.status(), 207);
     assert!(!response.headers().contains_key("batchtag"));
     let expected = json!({"500": [], "201": [1, 2, 4], "409": [0, 3]});
@@ -374,7 +374,6 @@ async fn answers_a_stored_upload_with_its_tag_and_no_body() {
             replayed: false,
         },
         &tag,
-        "application/json",
     );
     assert_eq!(response.status(), 201);
     assert_eq!(response.headers()["batchtag"], "2020-10-5-Ab+/==-1");

@@ -170,6 +170,7 @@ fn read_engine(source: &Source, sections: &Sections) -> Result<EngineSettings, S
         bundle: sections.bundle,
         download: sections.download,
         legacy_sha1: sections.signatures.legacy_sha1.clone(),
+        pss: sections.signatures.pss.clone(),
         cpu_threads: sections.engine.cpu_threads,
     };
     match settings.contradiction() {

@@ -39,6 +39,8 @@ pub(super) enum Kind {
     List,
     /// A whole number in a range.
     Number(RangeInclusive<i64>),
+    /// True or false.
+    Switch,
 }
 
 impl Setting {
@@ -53,6 +55,7 @@ impl Setting {
             (Some(described), _) => described.clone(),
             (None, Kind::Text) => "text in quotes".to_owned(),
             (None, Kind::List) => "a list of texts, as in [\"a\", \"b\"]".to_owned(),
+            (None, Kind::Switch) => "true or false".to_owned(),
             (None, Kind::Number(range)) => {
                 format!("a whole number from {} to {}", range.start(), range.end())
             }
@@ -126,6 +129,7 @@ fn read_declaration(declared: &Value, section: &str, key: &str, default: &str) -
         kind: match declared["type"].as_str() {
             Some("integer") => Kind::Number(bound("minimum")..=bound("maximum")),
             Some("array") => Kind::List,
+            Some("boolean") => Kind::Switch,
             _ => Kind::Text,
         },
         described: text("allowed"),

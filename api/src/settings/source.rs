@@ -274,6 +274,10 @@ fn read_variable(variable: &str, value: OsString) -> Result<Option<Layer>, Setti
             let items = items.filter(|item| !item.is_empty());
             Value::from(items.collect::<Vec<_>>())
         }
+        Kind::Switch => match text.trim().parse::<bool>() {
+            Ok(is_on) => Value::from(is_on),
+            Err(_) => Value::from(text),
+        },
         Kind::Text => Value::from(text),
     };
     let section = Dict::from([(setting.key.clone(), value)]);

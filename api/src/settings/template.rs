@@ -54,7 +54,7 @@ pub fn help() -> String {
 fn doc(setting: &Setting) -> String {
     match &setting.kind {
         Kind::Number(range) => format!("{} ({} to {})", setting.doc, range.start(), range.end()),
-        Kind::Text | Kind::List => setting.doc.clone(),
+        Kind::Text | Kind::List | Kind::Switch => setting.doc.clone(),
     }
 }
 

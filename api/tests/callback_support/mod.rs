@@ -17,17 +17,16 @@ use api::server::{self, BoundAddresses, ServerSettings};
 use api::settings::{ProxySettings, Settings};
 use engine::admin::{Admin, sign_with_trust_anchor};
 use engine::callbacks::{CallbackId, Subscription};
-use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Format, Thumbprint, UploadTag};
 use engine::settings::DatabaseUrl;
 use engine::upload::UploadRequest;
-use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, SystemClock};
 use http::HeaderName;
-use loadgen::signer::{Encoding, Signer};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use testkit::protocol::signed_bytes;
+use testkit::signer::{Encoding, Signer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -238,15 +237,14 @@ pub(crate) async fn cut(installation: &Installation, engine: &Engine, number: u6
     let before = engine.status().newest_batch;
     let now = SystemClock.now();
     let body = key(number);
-    let decoded = decode(&body, u32::MAX).unwrap();
     let signing = Pair::of(installation, "DE/signing");
     let signer = Signer::new(&signing.chain()[0], signing.private_key().secret_der()).unwrap();
-    let signed_bytes = CanonicalBytes::of(&decoded).signed_bytes();
+    let content = signed_bytes(&body).unwrap();
     let request = UploadRequest {
         country: country("DE"),
         uploader: Pair::of(installation, "DE/authentication").thumbprint(),
         tag: UploadTag::parse(&format!("t{number}")).unwrap(),
-        batch_signature: signer.sign_base64(&signed_bytes, now, Encoding::Der).into(),
+        batch_signature: signer.sign_base64(&content, now, Encoding::Der).into(),
         body: body.into(),
         format: Format::Protobuf,
     };

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use efgs_client::{Caller, Connection, Protocol, Target};
 use engine::domain::{CertificateKind, Country, UnixMillis};
 use http::{HeaderName, HeaderValue, Method};
-use loadgen::client::{Caller, Connection, Protocol, Target};
-use loadgen::participants::{Identity as LoadIdentity, Participant};
-use loadgen::signer::Signer;
 use rcgen::date_time_ymd;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use testkit::participants::{Identity as LoadIdentity, Participant};
+use testkit::signer::Signer;
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 
@@ -314,7 +314,7 @@ fn closes_on_bodies_that_break_off(databases: &Databases, kind: Kind) {
 fn closes_on_clients_that_stall(databases: &Databases, kind: Kind) {
     let stall = Duration::from_millis(300);
     let world = World::with(databases, kind, |options| {
-        options.server.stall_timeout = stall
+        options.server.stall_timeout = stall;
     });
     let upload = Upload::fresh(&world, "DE", 5);
     let head = upload.plain_request().head();

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use efgs_client::Answer;
 use engine::domain::{BatchTag, Country};
-use loadgen::client::Answer;
 use tokio::sync::watch;
 
 use crate::uploads::{Key, Upload};

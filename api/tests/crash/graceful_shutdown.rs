@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadgen::client::{Answer, ClientError};
+use efgs_client::{Answer, ClientError};
 use tokio::task::JoinSet;
 
 use crate::scene::{PATIENCE, Scene, Setup};

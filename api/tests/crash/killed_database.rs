@@ -46,7 +46,7 @@ fn answers_truthfully_and_recovers_by_itself() {
     assert!(slowest < SHORTEST_TIMEOUT, "{slowest:?}");
 }
 
-fn database(scene: &mut Scene) -> &mut loadgen::local::MariaDb {
+fn database(scene: &mut Scene) -> &mut testkit::local::MariaDb {
     scene.database.as_mut().unwrap()
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use efgs_client::{Answer, Caller, ClientError, Connection, Target};
 use engine::domain::{BatchTag, Day};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
-use loadgen::client::{Answer, Caller, ClientError, Connection, Target};
 use serde_json::Value;
 
 use crate::uploads::Upload;

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use efgs_client::{Answer, Caller, ClientError, Target};
 use engine::domain::{BatchTag, Country, Day};
-use loadgen::client::{Answer, Caller, ClientError, Target};
-use loadgen::participants::Participant;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use testkit::participants::Participant;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, block_in_place};
 

@@ -4,8 +4,8 @@
 use std::fs;
 use std::process::Command;
 
-use loadgen::local::MariaDb;
 use tempfile::TempDir;
+use testkit::local::MariaDb;
 
 use crate::cli_support::{Gateway, Installation, refuses, succeeds, texts};
 

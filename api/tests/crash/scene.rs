@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use efgs_client::{Caller, Protocol, Target};
 use engine::{Clock, SystemClock};
-use loadgen::client::{Caller, Protocol, Target};
-use loadgen::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
-use loadgen::participants;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
+use testkit::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
+use testkit::participants;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

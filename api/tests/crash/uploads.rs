@@ -7,11 +7,11 @@ use bytes::Bytes;
 use engine::domain::{Country, UploadTag};
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, SystemClock};
-use loadgen::participants::Participant;
-use loadgen::workload::{PreparedUpload, UploadSpec};
 use rand::seq::SliceRandom;
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
+use testkit::participants::Participant;
+use testkit::workload::{PreparedUpload, UploadSpec};
 
 /// One key, encoded.
 pub(crate) type Key = Bytes;

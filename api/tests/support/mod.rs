@@ -11,23 +11,22 @@ use std::time::{Duration, Instant};
 
 use api::server::{self, BoundAddresses, ServeError, ServerSettings, TlsSettings};
 use api::settings::ProxySettings;
+use efgs_client::{Caller, Connection, Protocol, Target};
 use engine::admin::{Admin, sign_with_trust_anchor};
-use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
-use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock};
 use http::HeaderName;
-use loadgen::client::{Caller, Connection, Protocol, Target};
-use loadgen::participants::{Identity, Participant};
-use loadgen::signer::{Encoding, Signer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
+use testkit::participants::{Identity, Participant};
+use testkit::protocol::signed_bytes;
+use testkit::signer::{Encoding, Signer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -262,6 +261,7 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         },
         download: DownloadSettings::default(),
         legacy_sha1: Vec::new(),
+        pss: Vec::new(),
         cpu_threads: 2,
     }
 }
@@ -296,9 +296,8 @@ pub(crate) struct Upload {
 /// Unique keys, signed by a participant.
 pub(crate) fn signed_upload(code: &str, numbers: std::ops::Range<u64>) -> Upload {
     let body: Vec<u8> = numbers.flat_map(|number| key(code, number)).collect();
-    let decoded = decode(&body, u32::MAX).unwrap();
-    let signed_bytes = CanonicalBytes::of(&decoded).signed_bytes();
-    let signature = signer(code).sign_base64(&signed_bytes, NOON, Encoding::BerIndefinite);
+    let content = signed_bytes(&body).unwrap();
+    let signature = signer(code).sign_base64(&content, NOON, Encoding::BerIndefinite);
     Upload { body, signature }
 }
 

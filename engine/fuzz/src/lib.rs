@@ -16,8 +16,10 @@ use engine::limits;
 use engine::pki::{Certificate, SignedMessage};
 use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::validate::validate;
-use engine::verify::CanonicalBytes;
-use engine::verify::{SignatureCheck, SignatureError, check_signature, signed_content};
+use engine::verify::{
+    CanonicalBytes, Exceptions, SignatureCheck, SignatureError, Signer, check_signature,
+    signed_content,
+};
 use engine::wire::json;
 
 /// 2021-06-01T12:00:00Z: the certificates of the test vectors are valid then.
@@ -107,7 +109,10 @@ impl SignedUpload {
             signed_bytes: &signed_bytes,
             content: &ContentDigest(content.as_ref().try_into().expect("32 bytes")),
             keys: &batch,
-            sha1_allowed: false,
+            exceptions: Exceptions {
+                sha1: false,
+                pss: true,
+            },
             trust,
             now: self.now,
         });
@@ -118,7 +123,7 @@ impl SignedUpload {
     ///
     /// # Panics
     /// When the signature does not hold: then the sample is none.
-    fn signed(&self, trust: &Trust) -> (Vec<u8>, Thumbprint) {
+    fn signed(&self, trust: &Trust) -> (Vec<u8>, Signer) {
         let judged = self.judge(trust, &self.body, &self.header);
         let (signed_bytes, verdict) = judged.expect("the sample can be decoded");
         (signed_bytes, verdict.expect("the sample is well signed"))
@@ -136,7 +141,7 @@ pub fn sample_upload() -> (Trust, SignedUpload) {
     (Trust::load([row], &anchor, None), upload)
 }
 
-type Verdict = Result<Thumbprint, SignatureError>;
+type Verdict = Result<Signer, SignatureError>;
 
 /// A batch signature over the keys of `sample`. It may only hold if everything that is signed, and
 /// who signed it, is as in the sample; what is not signed may differ.
@@ -151,7 +156,8 @@ pub fn batch_signature(trust: &Trust, sample: &SignedUpload, header: &str) {
 fn signed_parts(header: &str) -> (Vec<u8>, Option<Vec<u8>>) {
     let padded = STANDARD.decode(header);
     let bytes = padded.or_else(|_| STANDARD_NO_PAD.decode(header));
-    let message = SignedMessage::parse(&bytes.expect("it was accepted"));
+    let bytes = bytes.expect("it was accepted");
+    let message = SignedMessage::parse(&bytes);
     let message = message.expect("it was accepted");
     let attributes = message.signed_attributes().map(<[u8]>::to_vec);
     (message.signature().to_vec(), attributes)

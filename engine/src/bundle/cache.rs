@@ -1,77 +1,72 @@
 //! Bundles in memory: an LRU cache bounded by bytes.
+//!
+//! `lru` keeps the order of use and nothing else; the bytes are counted here.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
 
 use super::download_batch::{Bundle, BundleKey};
 use crate::domain::Format;
 
-/// Bundles, the least recently used dropped beyond the bound.
+/// Bundles; beyond the bound the least recently used are evicted.
 #[derive(Debug)]
 pub(crate) struct BundleCache {
     inner: Mutex<Cached>,
     bytes_max: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cached {
-    bundles: HashMap<BundleKey, (u64, Arc<Bundle>)>,
-    /// By the moment of their last use, a counter.
-    uses: BTreeMap<u64, BundleKey>,
-    moment: u64,
+    /// Without a bound on their number: what counts is their bytes.
+    bundles: LruCache<BundleKey, Arc<Bundle>>,
     bytes: usize,
 }
 
 impl BundleCache {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(Cached {
+                bundles: LruCache::unbounded(),
+                bytes: 0,
+            }),
             bytes_max,
         }
     }
 
-    /// The bundle of a download batch, if it is warm.
+    /// The bundle of a download batch, if it is cached.
     pub(crate) fn find(&self, ordinal: u64, format: Format) -> Option<Arc<Bundle>> {
-        let mut cached = lock(&self.inner);
-        let cached = &mut *cached;
-        cached.moment += 1;
-        let (last_use, bundle) = cached.bundles.get_mut(&(ordinal, format))?;
-        cached.uses.remove(last_use);
-        *last_use = cached.moment;
-        cached.uses.insert(cached.moment, (ordinal, format));
-        Some(Arc::clone(bundle))
+        lock(&self.inner).bundles.get(&(ordinal, format)).cloned()
     }
 
-    /// Keeps a bundle, at the cost of those not used for longest.
+    /// Caches a bundle; evicts the least recently used.
     pub(crate) fn insert(&self, ordinal: u64, bundle: &Arc<Bundle>) {
-        let key = (ordinal, bundle.format);
         let mut cached = lock(&self.inner);
-        cached.remove(key);
-        cached.moment += 1;
-        let moment = cached.moment;
         cached.bytes += bundle.bytes();
-        cached.uses.insert(moment, key);
-        cached.bundles.insert(key, (moment, Arc::clone(bundle)));
+        let key = (ordinal, bundle.format);
+        if let Some(replaced) = cached.bundles.put(key, Arc::clone(bundle)) {
+            cached.bytes -= replaced.bytes();
+        }
         while cached.bytes > self.bytes_max
-            && let Some((_, oldest)) = cached.uses.pop_first()
+            && let Some((_, evicted)) = cached.bundles.pop_lru()
         {
-            cached.remove(oldest);
+            cached.bytes -= evicted.bytes();
         }
         cached.measure();
     }
 
-    /// Forgets bundles of download batches that cannot be asked for any more.
+    /// Removes the bundles of download batches that cannot be downloaded any more.
     pub(crate) fn expire(&self, last_ordinal: u64) {
         let mut cached = lock(&self.inner);
-        let cached = &mut *cached;
-        cached.bundles.retain(|(ordinal, _), (last_use, bundle)| {
-            let kept = *ordinal > last_ordinal;
-            if !kept {
-                cached.uses.remove(last_use);
+        let keys = cached.bundles.iter().map(|(key, _)| *key);
+        let expired: Vec<_> = keys
+            .filter(|(ordinal, _)| *ordinal <= last_ordinal)
+            .collect();
+        for key in expired {
+            if let Some(bundle) = cached.bundles.pop(&key) {
                 cached.bytes -= bundle.bytes();
             }
-            kept
-        });
+        }
         cached.measure();
     }
 }
@@ -83,13 +78,6 @@ impl Cached {
     )]
     fn measure(&self) {
         metrics::gauge!("efgs_bundle_cache_bytes").set(self.bytes as f64);
-    }
-
-    fn remove(&mut self, key: BundleKey) {
-        if let Some((moment, bundle)) = self.bundles.remove(&key) {
-            self.uses.remove(&moment);
-            self.bytes -= bundle.bytes();
-        }
     }
 }
 

@@ -180,11 +180,7 @@ impl Bundler {
             .as_ref()
             .map_or(Seq::ZERO, |batch| Seq(*batch.seqs.end()));
         self.state.newest = newest;
-        self.state.budget = self
-            .state
-            .store()
-            .cut_budget()?
-            .map_or(CutBudget::FULL, CutBudget::from_millis);
+        self.state.budget = self.read_budget()?;
         self.state.waiting = Waiting {
             read_to: cut_to,
             ..Waiting::default()
@@ -192,6 +188,19 @@ impl Bundler {
         self.cuts.store(true, Ordering::Release);
         tracing::info!(stage = "bundle", token, "Batch Process started");
         Ok(())
+    }
+
+    /// The budget as the last cut left it. One that no gateway wrote stops no download batch: none is
+    /// left until the next cut writes it anew, as at the reference's pace.
+    fn read_budget(&mut self) -> Result<CutBudget, SqlError> {
+        match self.state.store().cut_budget() {
+            Ok(full_at_ms) => Ok(full_at_ms.map_or(CutBudget::FULL, CutBudget::from_millis)),
+            Err(error @ SqlError::Refused(_)) => {
+                tracing::warn!(stage = "bundle", error = %error, "cannot read the budget of download batches");
+                Ok(CutBudget::EMPTY)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Leaves the lease to another gateway, at once.
@@ -209,7 +218,7 @@ impl Bundler {
         self.cuts.store(false, Ordering::Release);
     }
 
-    /// Learns of download batches that another gateway has cut.
+    /// Reads the download batches that another gateway has cut.
     fn refresh(&mut self) -> Result<(), SqlError> {
         let today = self.clock.now().day();
         self.serve.refresh(self.state.store(), today)

@@ -8,7 +8,7 @@
 //! - *Runs on*: the bundler thread (cutting, following), reader threads (cold bundles), and the
 //!   caller's thread (warm bundles).
 //!
-//! Weighed against: a list of uploads per batch in the database (a row more an upload, and a
+//! Weighed against: a list of uploads per batch in the database (one more row per upload, and a
 //! second truth beside the log), and a bundle per country (27 times the memory for the same
 //! bytes; leaving one's own segments out is a matter of not writing them).
 

@@ -39,6 +39,9 @@ impl CutBudget {
         full_at: UnixMillis(0),
     };
 
+    /// A budget of which nothing is left.
+    pub(crate) const EMPTY: Self = Self::from_millis(u64::MAX);
+
     /// From what [`Self::as_millis`] gave.
     pub(crate) const fn from_millis(full_at_ms: u64) -> Self {
         Self {
@@ -127,6 +130,13 @@ mod tests {
     fn takes_nothing_from_an_empty_budget() {
         let empty = draw(CutBudget::FULL, 48, at(0));
         assert_eq!(draw(empty, 10, at(0)), empty);
+    }
+
+    #[test]
+    fn refills_from_empty_like_any_other() {
+        assert_eq!(CutBudget::EMPTY.batches_left(PACING, at(0)), 0);
+        let drawn = CutBudget::EMPTY.draw(PACING, at(0));
+        assert_eq!(drawn.batches_left(PACING, at(300)), 1);
     }
 
     #[test]

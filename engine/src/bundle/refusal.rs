@@ -27,12 +27,12 @@ pub enum DownloadRefusal {
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     /// There is nothing to give.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] DownloadRefusal),
     /// Not now.
-    #[error("{0}")]
+    #[error(transparent)]
     Overload(#[from] crate::overload::Overload),
     /// Ours and unexpected.
-    #[error("{0}")]
+    #[error(transparent)]
     Failure(#[from] crate::failure::Failure),
 }

@@ -17,7 +17,7 @@ use super::refusal::{DownloadError, DownloadRefusal};
 use crate::clock::Clock;
 use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Country, Day, Format};
-use crate::failure::{DatabaseError, Failure, StartError};
+use crate::failure::{DatabaseError, Failure, StartError, chain};
 use crate::limits;
 use crate::overload::{Overload, OverloadBound};
 use crate::seal::{Keys, seal_context};
@@ -62,7 +62,7 @@ pub(crate) struct Serve {
     counts: Arc<DownloadCounts>,
 }
 
-/// Who waits for which cold bundle: it is read once.
+/// Waiters per cold bundle, which is read once for all of them (single flight).
 #[derive(Debug, Default)]
 struct Waiting {
     by_bundle: HashMap<BundleKey, Vec<Waiter>>,
@@ -74,7 +74,9 @@ struct Waiting {
 enum Wait {
     /// Nobody else waits for the bundle: it is to be read.
     First,
-    Behind,
+    /// A read for others is under way: its result is this one's, too.
+    Joined,
+    /// Too many wait already.
     Full(Waiter),
 }
 
@@ -89,7 +91,7 @@ impl Waiting {
         if of_bundle.len() == 1 {
             Wait::First
         } else {
-            Wait::Behind
+            Wait::Joined
         }
     }
 
@@ -328,11 +330,15 @@ impl Serve {
             reply,
         };
         let key = (batch.ordinal, format);
-        // The lock ends before anybody is answered.
+        // Single flight: under the lock exactly one waiter of a bundle is the first, and only that one
+        // submits a read; `hand_out` takes all waiters at once, under the same lock. Whoever comes
+        // after that finds the bundle in the cache, which `read` fills before; or, if it looked
+        // before and joins now, is the first of the next read, which finds the cache warm. The lock
+        // ends with this statement: no reply runs under it.
         let wait = self.lock_waiting().add(key, waiter);
         match wait {
             Wait::First => self.submit(Job::Read { batch, format }),
-            Wait::Behind => {}
+            Wait::Joined => {}
             Wait::Full(waiter) => {
                 (waiter.reply)(Err(Overload::at(OverloadBound::ColdReads).into()));
             }
@@ -395,7 +401,7 @@ impl Serve {
             let store = match connection.store() {
                 Ok(store) => store,
                 Err(error) => {
-                    // Who is queued would only wait for the same.
+                    // What is queued would only wait for the same.
                     self.refuse_unconnected(std::iter::once(job).chain(jobs.try_iter()), &error);
                     continue;
                 }
@@ -404,7 +410,7 @@ impl Serve {
             match catch_unwind(AssertUnwindSafe(|| self.run(job, store))) {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(_) => self.give_up(reading),
+                Err(_) => self.fail_waiters(reading),
             }
             // A connection on which something failed is not used again.
             connection.close();
@@ -422,8 +428,8 @@ impl Serve {
         }
     }
 
-    /// After a panic: who waited for the bundle is told; who waited for an audit went with the job.
-    fn give_up(&self, reading: Option<BundleKey>) {
+    /// After a panic: answers those that wait for the bundle. The reply of an audit went with the job.
+    fn fail_waiters(&self, reading: Option<BundleKey>) {
         metrics::counter!("efgs_panics_total").increment(1);
         let Some((ordinal, format)) = reading else {
             return;
@@ -546,14 +552,14 @@ impl Serve {
         bundle: Result<Arc<Bundle>, Failure>,
     ) {
         if let Err(error) = &bundle {
-            tracing::error!(stage = "serve", batchTag = %batch.tag, error = %error, "cannot read a bundle");
+            tracing::error!(stage = "serve", batchTag = %batch.tag, error = %chain(error), "cannot read a bundle");
         }
         for waiter in self.take_waiters(batch.ordinal, format) {
             (waiter.reply)(match &bundle {
                 Ok(bundle) => Ok(self.answer(waiter.found, Arc::clone(bundle), waiter.reader)),
                 Err(Failure::Unseal(error)) => Err(Failure::Unseal(*error).into()),
                 Err(error) => {
-                    let (doing, source) = ("reading a bundle", error.to_string().into());
+                    let (doing, source) = ("reading a bundle", chain(error).into());
                     Err(Failure::Database(DatabaseError { doing, source }).into())
                 }
             });

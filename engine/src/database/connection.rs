@@ -10,6 +10,8 @@ pub(crate) enum Value {
     Null,
     Number(u64),
     Bytes(Vec<u8>),
+    /// Negative, fractional, or a date: nothing that gateways write.
+    Other,
 }
 
 /// A parameter, borrowed.
@@ -104,56 +106,117 @@ impl fmt::Display for SqlError {
     }
 }
 
-/// A row, its columns in the order of the select list.
+/// A column of a row does not hold what gateways write there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadColumn {
+    /// Its position in the select list.
+    pub(crate) column: usize,
+    /// What is wrong with it.
+    pub(crate) problem: &'static str,
+}
+
+/// Of a query that names no row: a count, a sum, a maximum.
+impl From<BadColumn> for SqlError {
+    fn from(BadColumn { column, problem }: BadColumn) -> Self {
+        Self::Refused(format!("column {column} of a query's answer {problem}").into())
+    }
+}
+
+/// A row, its columns in the order of the select list. Whatever can write to the database may have
+/// written it: reading a column can fail.
 #[derive(Debug)]
 pub(crate) struct Row(pub(crate) Vec<Value>);
 
 impl Row {
     /// A column that is a number and not null.
-    pub(crate) fn number(&self, column: usize) -> u64 {
+    pub(crate) fn number(&self, column: usize) -> Result<u64, BadColumn> {
         match self.0[column] {
-            Value::Number(number) => number,
-            ref other => unexpected(column, other),
+            Value::Number(number) => Ok(number),
+            Value::Null => Err(bad(column, "is null")),
+            Value::Bytes(_) | Value::Other => Err(bad(column, "is no number from 0 on")),
         }
+    }
+
+    /// A column that is a number of 32 bits.
+    pub(crate) fn number_32(&self, column: usize) -> Result<u32, BadColumn> {
+        let number = self.number(column)?;
+        u32::try_from(number).map_err(|_| bad(column, "is out of range"))
     }
 
     /// A column that is a number or null.
-    pub(crate) fn optional_number(&self, column: usize) -> Option<u64> {
-        (self.0[column] != Value::Null).then(|| self.number(column))
+    pub(crate) fn optional_number(&self, column: usize) -> Result<Option<u64>, BadColumn> {
+        match self.0[column] {
+            Value::Null => Ok(None),
+            _ => self.number(column).map(Some),
+        }
     }
 
-    /// Takes a column of bytes out of the row.
-    pub(crate) fn take_bytes(&mut self, column: usize) -> Vec<u8> {
+    /// A column of bytes.
+    pub(crate) fn bytes(&self, column: usize) -> Result<&[u8], BadColumn> {
+        match &self.0[column] {
+            Value::Bytes(bytes) => Ok(bytes),
+            Value::Null => Err(bad(column, "is null")),
+            Value::Number(_) | Value::Other => Err(bad(column, "is no text and no bytes")),
+        }
+    }
+
+    /// Takes a column of bytes out of the row: null is left.
+    pub(crate) fn take_bytes(&mut self, column: usize) -> Result<Vec<u8>, BadColumn> {
+        self.bytes(column)?;
         match std::mem::replace(&mut self.0[column], Value::Null) {
-            Value::Bytes(bytes) => bytes,
-            ref other => unexpected(column, other),
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(bad(column, "is no text and no bytes")),
         }
     }
 
-    /// Takes a column of text out of the row. What is not UTF-8 was not written by us and is
-    /// replaced.
-    pub(crate) fn take_text(&mut self, column: usize) -> String {
-        String::from_utf8_lossy(&self.take_bytes(column)).into_owned()
+    /// A column of text.
+    pub(crate) fn text(&self, column: usize) -> Result<&str, BadColumn> {
+        std::str::from_utf8(self.bytes(column)?).map_err(|_| bad(column, "is not UTF-8"))
     }
 
-    /// Takes a column of exactly N bytes out of the row; what is shorter is filled with zeros.
-    pub(crate) fn take_array<const N: usize>(&mut self, column: usize) -> [u8; N] {
-        let mut array = [0; N];
-        for (to, from) in array.iter_mut().zip(self.take_bytes(column)) {
-            *to = from;
-        }
-        array
+    /// A column of exactly N bytes.
+    pub(crate) fn array<const N: usize>(&self, column: usize) -> Result<[u8; N], BadColumn> {
+        let bytes = self.bytes(column)?;
+        bytes
+            .try_into()
+            .map_err(|_| bad(column, "has a wrong length"))
+    }
+
+    /// A column of text that is read as a value.
+    pub(crate) fn parse<T, E>(
+        &self,
+        column: usize,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+        problem: &'static str,
+    ) -> Result<T, BadColumn> {
+        parse(self.text(column)?).map_err(|_| bad(column, problem))
     }
 }
 
-/// The schema is ours and migrated before anything is read: another type is a programming error.
-fn unexpected(column: usize, found: &Value) -> ! {
-    let kind = match found {
-        Value::Null => "null",
-        Value::Number(_) => "a number",
-        Value::Bytes(_) => "bytes",
-    };
-    panic!("column {column} holds {kind}")
+const fn bad(column: usize, problem: &'static str) -> BadColumn {
+    BadColumn { column, problem }
+}
+
+/// As people read it in errors; not for columns that may hold secrets.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Number(number) => number.fmt(f),
+            Self::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => write!(f, "{text:?}"),
+                Err(_) => write!(
+                    f,
+                    "x'{}'",
+                    bytes
+                        .iter()
+                        .map(|byte| format!("{byte:02x}"))
+                        .collect::<String>()
+                ),
+            },
+            Self::Other => f.write_str("a value of another type"),
+        }
+    }
 }
 
 /// How long a connection waits for an answer, and its server for the next statement. A local file
@@ -171,12 +234,12 @@ pub(crate) trait Connection: Send + fmt::Debug {
     /// Runs a statement; gives the number of rows that it changed.
     fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError>;
 
-    /// Runs a query; `on_row` gets each row as it arrives.
+    /// Runs a query; `on_row` gets each row as it arrives, up to the first that it cannot read.
     fn query(
         &mut self,
         sql: &str,
         params: &[Param<'_>],
-        on_row: &mut dyn FnMut(Row),
+        on_row: &mut dyn FnMut(Row) -> Result<(), SqlError>,
     ) -> Result<(), SqlError>;
 
     /// Runs statements without parameters or results.
@@ -233,11 +296,13 @@ impl dyn Connection + '_ {
         &mut self,
         sql: &str,
         params: &[Param<'_>],
-        map: impl FnMut(Row) -> T,
+        mut map: impl FnMut(Row) -> Result<T, SqlError>,
     ) -> Result<Vec<T>, SqlError> {
-        let mut map = map;
         let mut rows = Vec::new();
-        self.query(sql, params, &mut |row| rows.push(map(row)))?;
+        self.query(sql, params, &mut |row| {
+            rows.push(map(row)?);
+            Ok(())
+        })?;
         Ok(rows)
     }
 
@@ -247,7 +312,7 @@ impl dyn Connection + '_ {
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<Option<Row>, SqlError> {
-        Ok(self.rows(sql, params, |row| row)?.into_iter().next())
+        Ok(self.rows(sql, params, Ok)?.into_iter().next())
     }
 
     /// Runs `work` in a transaction: commits when it succeeds, rolls back when it does not.

@@ -107,7 +107,7 @@ impl Connection for Faulty {
         &mut self,
         sql: &str,
         params: &[Param<'_>],
-        on_row: &mut dyn FnMut(Row),
+        on_row: &mut dyn FnMut(Row) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         self.inner.query(sql, params, on_row)
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, Opts, OptsBuilder};
 
-use super::connection::{Connection, Dialect, Param, Row, SqlError, Timeouts, UniqueIndex, Value};
+use super::connection::{
+    Connection, Dialect, Param, Row, Source, SqlError, Timeouts, UniqueIndex, Value,
+};
 use crate::limits;
 
 const DIALECT: Dialect = Dialect {
@@ -23,7 +25,7 @@ const DIALECT: Dialect = Dialect {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a session must not inherit from the server's configuration. READ COMMITTED: the log is
+/// Configures a session: what it must not inherit from the server's configuration. READ COMMITTED: the log is
 /// read while others append; every statement shall see what is committed. English: names of indexes
 /// are read from messages.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
@@ -102,14 +104,20 @@ impl Connection for MysqlConnection {
         &mut self,
         sql: &str,
         params: &[Param<'_>],
-        on_row: &mut dyn FnMut(Row),
+        on_row: &mut dyn FnMut(Row) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
+        let mut read = Ok(());
         self.use_driver(|driver| {
+            // To the end, whatever a row holds: the next statement must not find the rest.
             for row in driver.exec_iter(sql, values(params))? {
-                on_row(Row(row?.unwrap().into_iter().map(from_mysql).collect()));
+                let row = Row(row?.unwrap().into_iter().map(from_mysql).collect());
+                if read.is_ok() {
+                    read = on_row(row);
+                }
             }
             Ok(())
-        })
+        })?;
+        read
     }
 
     fn script(&mut self, sql: &str) -> Result<(), SqlError> {
@@ -145,7 +153,7 @@ impl Connection for MysqlConnection {
     }
 
     fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        let seconds = limits::MIGRATION_PATIENCE.as_secs();
+        let seconds = limits::MIGRATION_WAIT_MAX.as_secs();
         let sql = format!("SELECT GET_LOCK('efgs_migrate', {seconds})");
         let locked: Option<Option<u64>> = self.use_driver(|driver| driver.query_first(sql))?;
         match locked.flatten() {
@@ -239,9 +247,10 @@ fn values(params: &[Param<'_>]) -> mysql::Params {
 fn from_mysql(value: mysql::Value) -> Value {
     match value {
         mysql::Value::Bytes(bytes) => Value::Bytes(bytes),
-        mysql::Value::Int(number) => Value::Number(u64::try_from(number).unwrap_or(0)),
+        mysql::Value::Int(number) => u64::try_from(number).map_or(Value::Other, Value::Number),
         mysql::Value::UInt(number) => Value::Number(number),
-        _ => Value::Null,
+        mysql::Value::NULL => Value::Null,
+        _ => Value::Other,
     }
 }
 
@@ -257,21 +266,31 @@ fn classify_error(error: Error) -> SqlError {
     const LOST: [u16; 13] = [
         1047, 1053, 1152, 1158, 1159, 1160, 1161, 1180, 1290, 1836, 1927, 3100, 4031,
     ];
-    match &error {
+    let class = match &error {
         Error::MySqlError(server) => match (server.code, server.state.as_str()) {
-            (DUPLICATE_ENTRY, _) => SqlError::Duplicate(index_named_in(&server.message)),
-            (PACKET_TOO_LARGE, _) => SqlError::Refused(error.into()),
-            (code, _) if LOST.contains(&code) => SqlError::Lost(error.into()),
-            (code, _) if CONFLICTS.contains(&code) => SqlError::Conflict(error.into()),
+            (DUPLICATE_ENTRY, _) => return SqlError::Duplicate(index_named_in(&server.message)),
+            (PACKET_TOO_LARGE, _) => SqlError::Refused,
+            (code, _) if LOST.contains(&code) => SqlError::Lost,
+            (code, _) if CONFLICTS.contains(&code) => SqlError::Conflict,
             // Deadlock and the certification conflicts of clusters: transaction rollback.
-            (_, state) if state.starts_with("40") => SqlError::Conflict(error.into()),
-            (_, state) if state.starts_with("08") => SqlError::Lost(error.into()),
-            _ => SqlError::Refused(error.into()),
+            (_, state) if state.starts_with("40") => SqlError::Conflict,
+            (_, state) if state.starts_with("08") => SqlError::Lost,
+            _ => SqlError::Refused,
         },
-        Error::IoError(_) | Error::CodecError(_) | Error::DriverError(_) => {
-            SqlError::Lost(error.into())
-        }
-        _ => SqlError::Refused(error.into()),
+        Error::IoError(_) | Error::CodecError(_) | Error::DriverError(_) => SqlError::Lost,
+        _ => SqlError::Refused,
+    };
+    class(plain(error))
+}
+
+/// The error inside: the driver's own text wraps it in the names of its Rust types.
+fn plain(error: Error) -> Source {
+    match error {
+        Error::MySqlError(server) => server.into(),
+        Error::DriverError(driver) => driver.into(),
+        Error::IoError(io) => io.into(),
+        Error::UrlError(url) => url.into(),
+        other => other.into(),
     }
 }
 

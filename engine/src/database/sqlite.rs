@@ -103,7 +103,7 @@ impl Connection for SqliteConnection {
         &mut self,
         sql: &str,
         params: &[Param<'_>],
-        on_row: &mut dyn FnMut(Row),
+        on_row: &mut dyn FnMut(Row) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         let mut statement = self.inner.prepare_cached(sql).map_err(classify_error)?;
         let columns = statement.column_count();
@@ -112,7 +112,7 @@ impl Connection for SqliteConnection {
             .map_err(classify_error)?;
         while let Some(row) = rows.next().map_err(classify_error)? {
             let column = |at| row.get_ref(at).map(from_sqlite).map_err(classify_error);
-            on_row(Row((0..columns).map(column).collect::<Result<_, _>>()?));
+            on_row(Row((0..columns).map(column).collect::<Result<_, _>>()?))?;
         }
         Ok(())
     }
@@ -180,9 +180,10 @@ impl ToSql for Param<'_> {
 
 fn from_sqlite(value: ValueRef<'_>) -> Value {
     match value {
-        ValueRef::Integer(number) => Value::Number(u64::try_from(number).unwrap_or(0)),
+        ValueRef::Integer(number) => u64::try_from(number).map_or(Value::Other, Value::Number),
         ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Value::Bytes(bytes.to_vec()),
-        ValueRef::Null | ValueRef::Real(_) => Value::Null,
+        ValueRef::Null => Value::Null,
+        ValueRef::Real(_) => Value::Other,
     }
 }
 

@@ -7,7 +7,7 @@
 //! May take one key for another, once in 2^64 pairs; an upload then waits for the next group in
 //! vain. Weighed against a `HashSet` of identities: three times the time and memory.
 
-use super::Probe;
+use super::probe::Probe;
 use crate::domain::{KeyIdentity, Seq};
 
 const SLOTS_MIN: usize = 1 << 10;

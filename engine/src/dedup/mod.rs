@@ -9,15 +9,18 @@
 //! - *Assumes*: the identity key is the same in all gateways of the installation.
 //! - *Runs on*: a CPU job.
 
+mod base;
 mod fingerprints;
+mod probe;
 mod set;
 mod tags;
 
 pub(crate) use fingerprints::{Fingerprints, RecentIdentities};
+pub(crate) use probe::Probe;
 pub use set::{IdentitySet, IdentitySetWriter};
 pub use tags::{TagIndex, TagState};
 
-use crate::domain::{KeyIdentity, Seq};
+use crate::domain::KeyIdentity;
 use crate::seal::Keys;
 use crate::verify::{CanonicalBytes, VerifiedBatch};
 
@@ -27,49 +30,6 @@ use crate::verify::{CanonicalBytes, VerifiedBatch};
 pub struct UniqueBatch<'a> {
     batch: VerifiedBatch<'a>,
     probe: Probe,
-}
-
-/// What is known of a batch's keys.
-#[derive(Debug)]
-pub(crate) struct Probe {
-    /// One a key, in request order.
-    pub(crate) identities: Vec<KeyIdentity>,
-    /// The log position at which no key was known; nothing if that is for the writer to find out.
-    pub(crate) at: Option<Seq>,
-    /// Positions of keys that occur before in the batch, ascending. Invariant: there are none
-    /// unless `at` is nothing, so that the writer refuses the batch.
-    pub(crate) repeats: Vec<u32>,
-}
-
-impl Probe {
-    /// Looks identities up in the set, from any thread.
-    ///
-    /// # Errors
-    /// The positions of all duplicates, ascending, if these are certain to be all.
-    pub(crate) fn look_up(
-        identities: Vec<KeyIdentity>,
-        repeats: Vec<u32>,
-        set: &IdentitySet,
-    ) -> Result<Self, Vec<u32>> {
-        let position = set.position();
-        let known = set.find_known(&identities);
-        let is_unique = known.is_empty() && repeats.is_empty();
-        // Beside an insertion a part of the duplicates may be seen, and what is stored may have yet
-        // to be inserted: the participant hears of all.
-        if !is_unique && set.is_still_at(position) {
-            return Err(merged(known, &repeats));
-        }
-        Ok(Self {
-            identities,
-            at: is_unique.then_some(position),
-            repeats,
-        })
-    }
-
-    /// Probes again, where nothing is inserted meanwhile. Positions of all duplicates, ascending.
-    pub(crate) fn find_duplicates(&self, set: &IdentitySet) -> Vec<u32> {
-        merged(set.find_known(&self.identities), &self.repeats)
-    }
 }
 
 impl<'a> UniqueBatch<'a> {
@@ -107,13 +67,6 @@ pub fn identify(canonical: &CanonicalBytes, keys: &Keys) -> Vec<KeyIdentity> {
     identities
 }
 
-fn merged(mut positions: Vec<u32>, others: &[u32]) -> Vec<u32> {
-    positions.extend(others);
-    positions.sort_unstable();
-    positions.dedup();
-    positions
-}
-
 /// Positions of keys that repeat an earlier one, ascending. Equal keys have equal texts, so they
 /// are neighbours in `order`, the batch's signing order, and there in request order.
 pub fn find_repeats(identities: &[KeyIdentity], order: &[u32]) -> Vec<u32> {
@@ -127,7 +80,6 @@ pub fn find_repeats(identities: &[KeyIdentity], order: &[u32]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Day;
 
     fn identity(byte: u8) -> KeyIdentity {
         KeyIdentity([byte; 16])
@@ -138,21 +90,5 @@ mod tests {
         let identities = [identity(1), identity(2), identity(1), identity(1)];
         // Signing order with equal neighbours, as the canonical order gives it.
         assert_eq!(find_repeats(&identities, &[1, 0, 2, 3]), [2, 3]);
-    }
-
-    #[test]
-    fn names_what_is_known_and_what_is_repeated() {
-        let mut writer = IdentitySetWriter::new(Seq::ZERO);
-        writer.insert(
-            &[identity(1), identity(2)],
-            Day::from_unix_seconds(0),
-            Seq(1),
-        );
-        let probe = Probe {
-            identities: [3, 2, 3, 1].map(identity).to_vec(),
-            at: None,
-            repeats: vec![2],
-        };
-        assert_eq!(probe.find_duplicates(writer.shared()), [1, 2, 3]);
     }
 }

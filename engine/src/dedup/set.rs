@@ -1,9 +1,9 @@
 //! The exact set of key identities: open addressing, sharded, probed without a lock by any
 //! thread, changed by one.
 //!
-//! Weighed against: a 64-bit fingerprint a key (half the memory) has to confirm every hit against
+//! Weighed against: a 64-bit fingerprint per key (half the memory) has to confirm every hit against
 //! the database, so that a refused batch would touch it; a tree or a `HashMap` behind a lock makes
-//! probes wait for the writer. A slot holds the whole identity: 16 bytes, 21 to 32 bytes a key
+//! probes wait for the writer. A slot holds the whole identity: 16 bytes, 21 to 32 bytes per key
 //! with the free slots.
 //!
 //! A probe that runs beside an insertion may miss it, or see a part of it. That is why a batch
@@ -13,27 +13,17 @@
 //! To forget costs no memory: all identities of a shard have the same eight bits, by which the
 //! shard is chosen, so a slot holds the generation (the day of the upload) in their place.
 //! Forgetting copies what stays, a shard at a time. Weighed against: a second set, built from the
-//! database and swapped in (twice the memory, and all identities read again every day), and a set
-//! a day (a probe in each of eighteen).
+//! database and swapped in (twice the memory, and all identities read again every day), and one set
+//! per day (a probe in each of eighteen).
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
-
+use super::base::{ArcSwap, AtomicU64, BUCKETS_MIN, Ordering, SHARDS, SLOTS_A_BUCKET};
 use crate::domain::{Day, KeyIdentity, Seq};
-
-/// Shards grow one at a time: growing copies one part in 256, not the whole set.
-const SHARDS: usize = 256;
-/// Slots that share a cache line: a probe of an identity that is not there, as nearly all are,
-/// seldom looks further than into its home.
-const SLOTS_A_BUCKET: usize = 4;
-/// Buckets of the smallest shard: 256 shards take 1.3 MiB when empty.
-const BUCKETS_MIN: usize = 64;
 
 /// Identities whose buckets are fetched from memory at once. A bucket is a cache miss; a core keeps
 /// about a dozen of them in flight, if nothing that it has to wait for stands between them.
@@ -125,8 +115,11 @@ impl IdentitySet {
     /// was probed after that position was read holds whole uploads only, and all that were
     /// announced.
     pub(crate) fn is_still_at(&self, position: Seq) -> bool {
-        // Who has seen a slot of an insertion sees the announcement: slots are published after.
-        self.announced.load(Ordering::Acquire) == position.0
+        // Called after the probe. A probe that saw a slot of a later insertion read it with Acquire;
+        // that slot was stored with Release after `announce`, so this load sees the announcement.
+        // Who comes after an answer sees it, too: it was made before. So this load needs no order of
+        // its own (`engine/interleavings` runs it so).
+        self.announced.load(Ordering::Relaxed) == position.0
     }
 
     /// How many identities there are.
@@ -207,6 +200,8 @@ impl IdentitySetWriter {
     /// Adds the identities of the upload at the next log position, which was stored on `day`.
     /// Identities that are there already stay once, until the later day.
     pub fn insert(&mut self, identities: &[KeyIdentity], day: Day, position: Seq) {
+        // Order matters to probes: announced, then the slots, then the position. A probe that reads
+        // the position first and `announced` last can tell whether it ran beside an insertion.
         self.announce(position);
         if !identities.is_empty() {
             // What comes in for a day that is being forgotten is not looked at again.
@@ -228,7 +223,7 @@ impl IdentitySetWriter {
     /// Says that uploads up to a position are stored, and will be inserted: from now on, and until
     /// they are, nobody takes the duplicates that it finds for all.
     pub(crate) fn announce(&self, position: Seq) {
-        self.set.announced.fetch_max(position.0, Ordering::Release);
+        self.set.announced.fetch_max(position.0, Ordering::Relaxed);
     }
 
     /// Says that the set is complete up to a position.
@@ -253,6 +248,8 @@ impl IdentitySetWriter {
 
     fn replace_shard(&mut self, index: usize, shard: Shard) {
         self.shards[index] = Arc::new(shard);
+        // Probes that loaded the old list go on in the old shard, which is complete up to its
+        // replacement and lives until the last of them is done.
         self.set.shards.store(Arc::new(self.shards.clone()));
     }
 
@@ -414,7 +411,9 @@ impl Shard {
         let mut at = self.home(first);
         loop {
             let slots = &self.buckets[at].0;
-            // All at once: where in the bucket the free slots begin cannot be foretold.
+            // All four at once: which slot is the first free one cannot be predicted, so a loop with
+            // an early end would mispredict once per probe. Acquire pairs with the Release store in
+            // `insert`: a thread that reads a first word reads the second word stored before it.
             let found = slots
                 .each_ref()
                 .map(|slot| slot.first.load(Ordering::Acquire));
@@ -424,6 +423,8 @@ impl Shard {
                     return true;
                 }
             }
+            // Used slots come first and insertion takes the first free one from home on, so a free
+            // slot ends the search. An insertion under way may be missed; see `is_still_at`.
             if found.contains(&0) {
                 return false;
             }
@@ -438,7 +439,9 @@ impl Shard {
             for slot in &self.buckets[at].0 {
                 match slot.first.load(Ordering::Relaxed) {
                     0 => {
-                        // The second word first: who sees the first word sees both.
+                        // The first word makes the slot used, so it is stored last, with Release:
+                        // a probe that sees it sees the second word, too. Relaxed loads suffice
+                        // here, since no other thread writes.
                         slot.second.store(second, Ordering::Relaxed);
                         slot.first.store(first, Ordering::Release);
                         return Inserted::New;

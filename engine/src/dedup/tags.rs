@@ -19,8 +19,8 @@ pub enum TagState {
 type Tags = HashMap<(Country, UploadTag), ContentDigest>;
 
 /// All tags of the log as far as this gateway has followed it; unique per country, exact bytes.
-/// About 150 bytes an upload. By the day of the upload, so that a day is forgotten at once; a
-/// lookup asks each of the eighteen days, a microsecond an upload.
+/// About 150 bytes per upload. By the day of the upload, so that a day is forgotten at once; a
+/// lookup asks each of the eighteen days, a microsecond per upload.
 #[derive(Debug, Default)]
 pub struct TagIndex(RwLock<BTreeMap<Day, Tags>>);
 

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{ChainBatch, ImportError, Note, Run, UrlCheck, reading};
+use super::error::ImportError;
+use super::note::Note;
+use super::{ChainBatch, Run, UrlCheck, reading};
 use crate::domain::{BatchTag, CallbackId, Country};
 use crate::limits;
 use crate::store::{ImportedSubscription, ReferenceSubscription};

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::ImportError;
 use super::column::Columns;
+use super::error::ImportError;
 use crate::decode::decode;
 use crate::domain::{ContentDigest, Country, KeyIdentity, REPORT_TYPES, UnixMillis, UploadTag};
 use crate::seal::{Keys, seal_context};

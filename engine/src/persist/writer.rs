@@ -32,7 +32,7 @@ use super::submission::{Submission, answer, refuse_all};
 use crate::database::{Database, SqlError, UniqueIndex};
 use crate::dedup::{IdentitySetWriter, RecentIdentities, TagIndex, TagState};
 use crate::domain::{Day, KeyIdentity, Seq, UnixMillis};
-use crate::failure::{DatabaseError, StartError};
+use crate::failure::{DatabaseError, StartError, chain};
 use crate::fair_queue::FairQueue;
 use crate::limits;
 use crate::stage::took;
@@ -48,27 +48,28 @@ pub(crate) struct Writer {
     state: Arc<WriterState>,
     after_commit: Box<dyn AfterCommit>,
     position: Seq,
-    /// Stored, but not in the set yet, in the order of the log up to `position`.
+    /// Stored, but not applied to the set yet; in the order of the log, up to `position`.
     unapplied: Vec<Unapplied>,
     committer: Committer,
-    /// Of the group that is being settled, and perhaps of uploads that were once in it.
+    /// Keys of the group that is being committed, and perhaps of uploads that were once in it.
     committing: GroupKeys,
-    /// What came in and is in no group yet; participants take turns.
+    /// Incoming uploads that are in no group yet.
     waiting: FairQueue<Submission>,
-    /// The next group, and its members. Judged, as far as it could be.
+    /// The next group, re-checked as far as possible, and its keys.
     next_group: Vec<Submission>,
     next_keys: GroupKeys,
     /// Everything before this day is forgotten.
     forgotten_before: Option<Day>,
-    /// Since when there is no connection to be had.
+    /// Since when no connection can be opened.
     unavailable_since: Option<Instant>,
-    /// How long to wait for one.
+    /// How long to retry before a group fails.
     retry_for: Duration,
-    /// Submissions that share a tag or a key with one of the group before: next group's first.
+    /// Submissions that share a tag or a key with the group before or the next one; they are
+    /// re-checked first, once that group's outcome is known.
     deferred: VecDeque<Submission>,
 }
 
-/// An upload that was stored, as far as the set is concerned.
+/// A stored upload that the set does not have yet.
 #[derive(Debug)]
 struct Unapplied {
     seq: Seq,
@@ -79,9 +80,9 @@ struct Unapplied {
 /// How an attempt to commit ended.
 enum Attempt {
     Done,
-    /// Another gateway was faster.
+    /// Another gateway has appended at the position first.
     LostRace,
-    /// Judge again: something has changed, or the outcome is unknown.
+    /// Re-check: something has changed, or the outcome is unknown.
     Again,
     /// Trying again does not help.
     Failed(DatabaseError),
@@ -134,7 +135,7 @@ impl Writer {
             next_keys: GroupKeys::default(),
             forgotten_before: None,
             unavailable_since: None,
-            retry_for: limits::DATABASE_PATIENCE,
+            retry_for: limits::DATABASE_RETRY_MAX,
             deferred: VecDeque::new(),
         })
     }
@@ -156,7 +157,7 @@ impl Writer {
         }
     }
 
-    /// Forgets a little of what is to be forgotten: the next upload does not wait for long.
+    /// Forgets expired identities for a short while at a time, so that the next upload does not wait.
     fn forget(&mut self) {
         let Some(kept_since) = self.state.kept_since() else {
             return;
@@ -171,12 +172,14 @@ impl Writer {
         }
     }
 
-    /// What was gathered while the last group was written; else waits for a submission, and takes
-    /// whatever else waits, within the bounds.
+    /// The group that was prepared during the last commit; without one, waits for a submission and
+    /// takes whatever else is queued, within the bounds.
     fn take_group(
         &mut self,
         submissions: &Receiver<Submission>,
     ) -> Result<Vec<Submission>, RecvTimeoutError> {
+        // The group before has been answered: its keys are in the set or will be before the next
+        // re-check, so nothing is to be deferred for them any more.
         self.committing.clear();
         self.readmit_deferred();
         if self.next_group.is_empty() {
@@ -190,6 +193,8 @@ impl Writer {
             }
             self.fill_next_group();
         }
+        // From here on this group is the one that incoming submissions are compared with.
+        // `next_keys` gets the empty keys, with their memory.
         std::mem::swap(&mut self.committing, &mut self.next_keys);
         Ok(std::mem::take(&mut self.next_group))
     }
@@ -199,7 +204,7 @@ impl Writer {
         while self.has_room()
             && let Some(submission) = self.waiting.pop()
         {
-            self.batch(submission);
+            self.add_or_defer(submission);
         }
     }
 
@@ -208,19 +213,20 @@ impl Writer {
         !self.next_keys.are_full() && self.deferred.len() < limits::GROUP_DEFERRED_MAX
     }
 
-    /// What was put off is judged now that the group before is decided, so that it is not put off
-    /// again and again by others.
+    /// Re-checks what was deferred, now that the outcome of the group before is known. Comes before
+    /// anything new, so that a submission is not deferred again and again.
     fn readmit_deferred(&mut self) {
         for submission in std::mem::take(&mut self.deferred) {
             if let Some(submission) = self.recheck_one(submission) {
-                self.batch(submission);
+                self.add_or_defer(submission);
             }
         }
     }
 
-    /// Adds a submission to the next group, answers it if that can be done now, or puts it off.
-    fn batch(&mut self, submission: Submission) {
+    /// Adds a submission to the next group, answers it if that can be done now, or defers it.
+    fn add_or_defer(&mut self, submission: Submission) {
         let batch = &submission.batch;
+        // Whether such a key is a duplicate depends on a commit whose outcome is unknown.
         if self.committing.share_with(batch) || self.next_keys.share_with(batch) {
             self.deferred.push_back(submission);
         } else if let Some(submission) = self.recheck_one(submission) {
@@ -243,7 +249,7 @@ impl Writer {
             }
             let attempt = self.try_commit(&mut group, access, submissions);
             if self.position > position {
-                // Others were faster: the database is well.
+                // Others have appended meanwhile: the database is well.
                 begun = Instant::now();
             }
             lost_races += u32::from(matches!(attempt, Attempt::LostRace));
@@ -276,8 +282,8 @@ impl Writer {
         }
     }
 
-    /// Refuses a group. If the database is away, who is queued behind the group is refused with it:
-    /// else a queue would add up the waits of its groups.
+    /// Refuses a group. If the database is unavailable, everything queued behind the group is refused
+    /// with it: else a queue would add up the waits of its groups.
     fn fail_group(
         &mut self,
         mut group: Vec<Submission>,
@@ -296,17 +302,17 @@ impl Writer {
             return;
         }
         let uploads = group.len();
-        tracing::error!(stage = "persist", uploads, error = %failure, "error inserting keys");
+        tracing::error!(stage = "persist", uploads, error = %chain(failure), "error inserting keys");
         refuse_all(group, failure);
     }
 
-    /// Whether to try again. Who comes while the database is away waits no longer than who was
-    /// there when it went.
+    /// Whether to retry. What arrives while the database is unavailable waits no longer than what was
+    /// there when it became so.
     fn may_retry(&self, arrived: Instant, begun: Instant) -> bool {
         let since = self
             .unavailable_since
             .map_or(begun, |since| since.min(begun));
-        since.elapsed() < self.retry_for && arrived.elapsed() < limits::CONTENTION_PATIENCE
+        since.elapsed() < self.retry_for && arrived.elapsed() < limits::CONTENTION_RETRY_MAX
     }
 
     /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
@@ -360,8 +366,8 @@ impl Writer {
         }
     }
 
-    /// One attempt to write a judged group at the next positions. Takes the answered ones out of
-    /// it. Does not connect: what a new connection reads must be judged first.
+    /// One attempt to commit a re-checked group at the next positions. Takes the answered ones out of
+    /// it. Does not connect: a group has to be re-checked against what a new connection reads.
     fn try_commit(
         &mut self,
         group: &mut Vec<Submission>,
@@ -377,7 +383,9 @@ impl Writer {
             first: self.position.next(),
             log_is_locked: access == LogAccess::Exclusive,
         });
-        // What is there already was judged beside another group.
+        // The overlap: from here until the commit thread reports back, the next group is prepared
+        // against the log as it was before this one. What is in it already was re-checked against
+        // an earlier position, and stays subject to a re-check when its turn comes.
         let earlier = self.next_group.len();
         let written = self.prepare_while_committing(submissions);
         self.store = Some(written.store);
@@ -388,6 +396,10 @@ impl Writer {
                 took("persist", written.took);
                 metrics::histogram!("efgs_commit_batches").record(group.len() as f64);
                 self.stored(std::mem::take(group));
+                // What joined during the commit shares no key with the group (`add_or_defer`) and was
+                // re-checked up to the position before it: so it is unique at the new one, too, and
+                // is committed next without another probe. After a failure this is not said, and
+                // the group is re-checked.
                 for submission in &mut self.next_group[earlier..] {
                     submission.batch.probe.at = Some(self.position);
                 }
@@ -419,10 +431,11 @@ impl Writer {
         }
     }
 
-    /// Makes the next group ready while one is being written.
+    /// Prepares the next group during a commit.
     fn prepare_while_committing(&mut self, submissions: &Receiver<Submission>) -> Written {
         let nothing = never();
         let mut submissions = submissions;
+        // The group before this one is durable: insert its keys now, when nobody waits for it.
         self.apply_stored();
         loop {
             self.fill_next_group();
@@ -438,14 +451,15 @@ impl Writer {
         }
     }
 
-    /// Everything is durable: let the bundler see it, then answer. Who comes with one of the keys
-    /// from now on is judged after they are in the set.
+    /// Everything is durable: tells the bundler, then answers. The keys go into the set later, during
+    /// the next commit, but before anything else is re-checked.
     fn stored(&mut self, group: Vec<Submission>) {
         let mut replies = Vec::with_capacity(group.len());
         for Submission { batch, reply } in group {
             self.position = self.position.next();
             let (seq, day) = (self.position, batch.created_at.day());
-            // The tag first: who finds the keys and then looks at the tag knows a replay.
+            // The tag before the keys: a CPU job that finds the keys in the set and then looks the
+            // tag up must see that this is a replay.
             self.state
                 .tags
                 .insert(batch.country, batch.tag, batch.content, day);
@@ -459,7 +473,8 @@ impl Writer {
             metrics::counter!("efgs_keys_stored_total").increment(u64::from(batch.key_count));
             replies.push((reply, batch.permit, batch.key_count));
         }
-        // Nobody is told of a part of its duplicates who comes with keys of what is acknowledged now.
+        // Before the first answer: from now on the set is known to be incomplete, so that a CPU job
+        // leaves duplicates of these uploads to the writer instead of naming only some of them.
         self.set.announce(self.position);
         self.publish_position();
         for (reply, permit, key_count) in replies {
@@ -471,7 +486,7 @@ impl Writer {
         }
     }
 
-    /// Adds the identities of the upload at the next position of the log.
+    /// Applies the upload at the next position of the log to the set.
     fn apply(&mut self, identities: &[KeyIdentity], day: Day, seq: Seq) {
         self.recent.add(seq, identities);
         self.set.insert(identities, day, seq);
@@ -492,7 +507,7 @@ impl Writer {
     }
 
     /// A tag that the index does not know is in the database: its row is older than what the index
-    /// was rebuilt from. Learn it, judge again.
+    /// was rebuilt from. Adds it to the index; then the group is re-checked.
     fn look_up_tags(&mut self, group: &[Submission]) {
         let Some(store) = self.store.as_mut() else {
             return;
@@ -519,7 +534,7 @@ impl Writer {
 }
 
 fn unavailable() -> DatabaseError {
-    let source = format!("no answer within {:?}", limits::DATABASE_PATIENCE).into();
+    let source = format!("no answer within {:?}", limits::DATABASE_RETRY_MAX).into();
     DatabaseError {
         doing: "storing uploads",
         source,

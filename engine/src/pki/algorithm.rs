@@ -2,10 +2,13 @@
 
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::signature::{self, RsaParameters, RsaPssSaltLength, VerificationAlgorithm};
-use x509_parser::asn1_rs::{Any, FromDer as _, Oid, oid};
+use x509_parser::asn1_rs::{FromDer as _, Oid, oid};
 use x509_parser::public_key::RSAPublicKey;
-use x509_parser::signature_algorithm::RsaSsaPssParams;
-use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use super::ber::identifier::{INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context};
+use super::ber::{self, NotBer, Value, Values};
+use super::structure::AlgorithmIdentifier;
 
 /// A hash that can be named. MD5 is read so that it can be refused by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub(crate) enum Scheme {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SignatureAlgorithm {
     pub(crate) scheme: Scheme,
-    /// `None` for bare `rsaEncryption`.
+    /// `None` if it names a kind of key only.
     pub(crate) hash: Option<Hash>,
 }
 
@@ -52,9 +55,9 @@ static DIGESTS: [(Oid<'static>, Hash); 5] = [
     (oid!(2.16.840.1.101.3.4.2.3), Hash::Sha512),
 ];
 
-/// PKCS#1 v1.5 (RFC 8017) and ECDSA (X9.62). `id-ecPublicKey` is not among them: the reference
-/// refuses it as signature algorithm.
-static SIGNATURES: [(Oid<'static>, Scheme, Option<Hash>); 10] = [
+/// PKCS#1 v1.5 (RFC 8017) and ECDSA (X9.62). Those that name a kind of key only go with the hash of
+/// `digestAlgorithm`: OpenSSL writes `rsaEncryption`, .NET `id-ecPublicKey`.
+static SIGNATURES: [(Oid<'static>, Scheme, Option<Hash>); 11] = [
     (oid!(1.2.840.113549.1.1.1), Scheme::Pkcs1, None),
     (oid!(1.2.840.113549.1.1.4), Scheme::Pkcs1, Some(Hash::Md5)),
     (oid!(1.2.840.113549.1.1.5), Scheme::Pkcs1, Some(Hash::Sha1)),
@@ -73,6 +76,7 @@ static SIGNATURES: [(Oid<'static>, Scheme, Option<Hash>); 10] = [
         Scheme::Pkcs1,
         Some(Hash::Sha512),
     ),
+    (oid!(1.2.840.10045.2.1), Scheme::Ecdsa, None),
     (oid!(1.2.840.10045.4.1), Scheme::Ecdsa, Some(Hash::Sha1)),
     (oid!(1.2.840.10045.4.3.2), Scheme::Ecdsa, Some(Hash::Sha256)),
     (oid!(1.2.840.10045.4.3.3), Scheme::Ecdsa, Some(Hash::Sha384)),
@@ -85,10 +89,15 @@ const RSASSA_PSS: Oid<'static> = oid!(1.2.840.113549.1.1.10);
 const EC_PUBLIC_KEY: Oid<'static> = oid!(1.2.840.10045.2.1);
 
 impl Hash {
-    /// Reads a `digestAlgorithm`; its parameters (NULL or nothing) do not matter.
+    /// Reads a `digestAlgorithm`.
     pub(crate) fn of(identifier: &AlgorithmIdentifier<'_>) -> Option<Self> {
-        let known = DIGESTS.iter().find(|(oid, _)| *oid == identifier.algorithm);
-        known.map(|&(_, hash)| hash)
+        let known = DIGESTS
+            .iter()
+            .find(|(oid, _)| oid.as_bytes() == identifier.algorithm);
+        match (known, &identifier.parameters) {
+            (Some(&(_, hash)), None) => Some(hash),
+            _ => None,
+        }
     }
 
     /// The digest of `bytes`; nothing for MD5, which is not computed.
@@ -109,11 +118,11 @@ impl Hash {
 }
 
 impl SignatureAlgorithm {
-    /// Reads a `signatureAlgorithm`.
+    /// Reads a `signatureAlgorithm`. Parameters of ECDSA do not matter: .NET names the curve.
     pub(crate) fn of(identifier: &AlgorithmIdentifier<'_>) -> Result<Self, KeyError> {
-        if identifier.algorithm == RSASSA_PSS {
-            let PssParameters { hash, salt_bytes } =
-                PssParameters::of(identifier.parameters.as_ref())?;
+        let parameters = identifier.parameters.as_deref();
+        if identifier.algorithm == RSASSA_PSS.as_bytes() {
+            let PssParameters { hash, salt_bytes } = PssParameters::of(parameters)?;
             return Ok(Self {
                 scheme: Scheme::Pss { salt_bytes },
                 hash: Some(hash),
@@ -121,9 +130,12 @@ impl SignatureAlgorithm {
         }
         let known = SIGNATURES
             .iter()
-            .find(|(oid, _, _)| *oid == identifier.algorithm);
-        let &(_, scheme, hash) = known.ok_or(KeyError::Unsupported)?;
-        Ok(Self { scheme, hash })
+            .find(|(oid, _, _)| oid.as_bytes() == identifier.algorithm);
+        match known {
+            Some((_, Scheme::Pkcs1, _)) if parameters.is_some() => Err(KeyError::Unsupported),
+            Some(&(_, scheme, hash)) => Ok(Self { scheme, hash }),
+            None => Err(KeyError::Unsupported),
+        }
     }
 }
 
@@ -133,32 +145,80 @@ struct PssParameters {
     salt_bytes: u16,
 }
 
+impl From<NotBer> for KeyError {
+    fn from(_: NotBer) -> Self {
+        Self::Unsupported
+    }
+}
+
 impl PssParameters {
-    /// Reads `RSASSA-PSS-params` (RFC 4055 §3.1). The mask must be MGF1 with the same hash: aws-lc
-    /// takes no other, and no client sends one.
-    fn of(parameters: Option<&Any<'_>>) -> Result<Self, KeyError> {
+    /// The defaults of all fields.
+    const DEFAULT: Self = Self {
+        hash: Hash::Sha1,
+        salt_bytes: 20,
+    };
+
+    /// Reads the DER of `RSASSA-PSS-params` (RFC 4055 §3.1). The mask must be MGF1 with the same
+    /// hash: aws-lc takes no other, and no client sends one.
+    fn of(parameters: Option<&[u8]>) -> Result<Self, KeyError> {
         let Some(parameters) = parameters else {
-            // The defaults of all fields.
-            return Ok(Self {
-                hash: Hash::Sha1,
-                salt_bytes: 20,
-            });
+            return Ok(Self::DEFAULT);
         };
-        let parameters =
-            RsaSsaPssParams::try_from(parameters).map_err(|_| KeyError::Unsupported)?;
-        let mask = parameters
-            .mask_gen_algorithm()
-            .map_err(|_| KeyError::Unsupported)?;
-        let hash_oid = parameters.hash_algorithm_oid();
-        if mask.mgf != MGF1 || mask.hash != *hash_oid || parameters.trailer_field() != 1 {
+        let mut fields = Values::of(parameters).take(SEQUENCE)?.values();
+        let hash = match fields.take_if(context(0))? {
+            Some(tagged) => pss_hash(tagged)?,
+            None => Self::DEFAULT.hash,
+        };
+        let mask_hash = match fields.take_if(context(1))? {
+            Some(tagged) => mask_hash(tagged)?,
+            None => Self::DEFAULT.hash,
+        };
+        let salt_bytes = match fields.take_if(context(2))? {
+            Some(tagged) => small_number(tagged)?,
+            None => Self::DEFAULT.salt_bytes,
+        };
+        let trailer = match fields.take_if(context(3))? {
+            Some(tagged) => small_number(tagged)?,
+            None => 1,
+        };
+        fields.end()?;
+        if mask_hash != hash || trailer != 1 {
             return Err(KeyError::Unsupported);
         }
-        let hash = DIGESTS.iter().find(|(oid, _)| oid == hash_oid);
-        Ok(Self {
-            hash: hash.ok_or(KeyError::Unsupported)?.1,
-            salt_bytes: u16::try_from(parameters.salt_length())
-                .map_err(|_| KeyError::Unsupported)?,
-        })
+        Ok(Self { hash, salt_bytes })
+    }
+}
+
+fn only<'a>(tagged: Value<'a>, identifier: u8) -> Result<Value<'a>, NotBer> {
+    let mut values = tagged.values();
+    let value = values.take(identifier)?;
+    values.end()?;
+    Ok(value)
+}
+
+fn pss_hash(tagged: Value<'_>) -> Result<Hash, KeyError> {
+    let identifier = AlgorithmIdentifier::read(&only(tagged, SEQUENCE)?)?;
+    Hash::of(&identifier).ok_or(KeyError::Unsupported)
+}
+
+/// The hash of MGF1.
+fn mask_hash(tagged: Value<'_>) -> Result<Hash, KeyError> {
+    let mut mask = only(tagged, SEQUENCE)?.values();
+    let algorithm = mask.take(OBJECT_IDENTIFIER)?;
+    let hash = AlgorithmIdentifier::read(&mask.take(SEQUENCE)?)?;
+    mask.end()?;
+    if algorithm.contents != MGF1.as_bytes() {
+        return Err(KeyError::Unsupported);
+    }
+    Hash::of(&hash).ok_or(KeyError::Unsupported)
+}
+
+/// An INTEGER of at most 15 bits that is not negative.
+fn small_number(tagged: Value<'_>) -> Result<u16, KeyError> {
+    match only(tagged, INTEGER)?.contents {
+        [low @ 0..0x80] => Ok(u16::from(*low)),
+        [high @ 0..0x80, low] => Ok(u16::from_be_bytes([*high, *low])),
+        _ => Err(KeyError::Unsupported),
     }
 }
 
@@ -197,21 +257,25 @@ const RSA_BITS_MAX: usize = 8192;
 impl PublicKey {
     /// Reads the key of a certificate.
     pub(crate) fn of(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, KeyError> {
+        let mut parts = Values::of(info.raw).take(SEQUENCE)?.values();
         let AlgorithmIdentifier {
             algorithm,
             parameters,
-        } = &info.algorithm;
+        } = AlgorithmIdentifier::read(&parts.take(SEQUENCE)?)?;
         let key = Box::from(info.subject_public_key.data.as_ref());
-        if *algorithm == RSA_ENCRYPTION {
+        if algorithm == RSA_ENCRYPTION.as_bytes() {
             return Self::rsa(key, None);
         }
-        if *algorithm == RSASSA_PSS {
-            let pinned = parameters.as_ref().map(|any| PssParameters::of(Some(any)));
+        if algorithm == RSASSA_PSS.as_bytes() {
+            let pinned = parameters.map(|der| PssParameters::of(Some(&der)));
             return Self::rsa(key, Some(OnlyPss(pinned.transpose()?)));
         }
-        let named = parameters.as_ref().and_then(|any| any.as_oid().ok());
-        match CURVES.iter().find(|(oid, _)| named.as_ref() == Some(oid)) {
-            Some(&(_, curve)) if *algorithm == EC_PUBLIC_KEY => Ok(Self::Ec { curve, point: key }),
+        let named = parameters.as_deref().unwrap_or_default();
+        let named = ber::contents(named, OBJECT_IDENTIFIER);
+        match CURVES.iter().find(|(oid, _)| named == Some(oid.as_bytes())) {
+            Some(&(_, curve)) if algorithm == EC_PUBLIC_KEY.as_bytes() => {
+                Ok(Self::Ec { curve, point: key })
+            }
             _ => Err(KeyError::Unsupported),
         }
     }

@@ -7,11 +7,10 @@ use pem::{EncodeConfig, LineEnding, Pem};
 use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser as _;
-use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
-use x509_parser::prelude::{AttributeTypeAndValue, FromDer as _, X509Name};
+use x509_parser::prelude::FromDer as _;
 
 use super::algorithm::{KeyError, PublicKey};
-use super::ber::{self, Bounds};
+use super::ber::{self, Bounds, Types, identifier};
 use crate::domain::{Country, Thumbprint};
 use crate::limits;
 
@@ -62,7 +61,7 @@ impl<'a> Certificate<'a> {
     /// # Errors
     /// [`NotACertificate`].
     pub fn from_der(der: &'a [u8]) -> Result<Self, NotACertificate> {
-        ber::check(der, &BOUNDS).map_err(|_| NotACertificate)?;
+        ber::check(der, &BOUNDS, Types::Any).map_err(|_| NotACertificate)?;
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         match parser.parse(der) {
             Ok(([], x509)) => Ok(Self { der, x509 }),
@@ -125,7 +124,7 @@ impl<'a> Certificate<'a> {
         let info = self.x509.tbs_certificate.subject_pki.raw;
         let (_, sequence) = Any::from_der(info).ok()?;
         let (rest, algorithm) = Any::from_der(sequence.data).ok()?;
-        let key = ber::contents(rest, ber::BIT_STRING)?.strip_prefix(&[0])?;
+        let key = ber::contents(rest, identifier::BIT_STRING)?.strip_prefix(&[0])?;
         Some(SubjectKey {
             info,
             algorithm: algorithm.data,
@@ -149,25 +148,6 @@ impl<'a> Certificate<'a> {
     pub(crate) fn public_key(&self) -> Result<PublicKey, KeyError> {
         PublicKey::of(self.x509.public_key())
     }
-
-    /// Whether this is the certificate with that issuer (DER of the name) and serial number
-    /// (contents of the INTEGER).
-    ///
-    /// Names match as text if not as bytes: signers re-encode them (`PrintableString` becomes
-    /// `UTF8String`). It only tells which certificate is meant; nothing is trusted for it.
-    pub(super) fn is_issued(&self, issuer: &[u8], serial: &[u8]) -> bool {
-        without_sign_padding(self.x509.raw_serial()) == without_sign_padding(serial)
-            && (self.x509.issuer().as_raw() == issuer || same_name(self.x509.issuer(), issuer))
-    }
-
-    /// Whether the certificate has that subject key identifier as extension.
-    pub(super) fn has_key_identifier(&self, identifier: &[u8]) -> bool {
-        let mut extensions = self.x509.extensions().iter();
-        extensions
-            .find(|extension| extension.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER)
-            .and_then(|extension| ber::contents(extension.value, ber::OCTET_STRING))
-            == Some(identifier)
-    }
 }
 
 /// A certificate is bounded like the message that brings it.
@@ -177,62 +157,9 @@ const BOUNDS: Bounds = Bounds {
     elements_max: limits::CMS_ELEMENTS_MAX,
 };
 
-/// A two's complement number without leading bytes that only repeat its sign.
-fn without_sign_padding(mut number: &[u8]) -> &[u8] {
-    while let [sign, rest @ ..] = number {
-        let repeats = rest.first().is_some_and(|next| match *sign {
-            0x00 => next & 0x80 == 0,
-            0xff => next & 0x80 != 0,
-            _ => false,
-        });
-        if !repeats {
-            break;
-        }
-        number = rest;
-    }
-    number
-}
-
-fn same_name(name: &X509Name<'_>, other: &[u8]) -> bool {
-    let Ok(([], other)) = X509Name::from_der(other) else {
-        return false;
-    };
-    name.iter_rdn().count() == other.iter_rdn().count()
-        && name
-            .iter_rdn()
-            .zip(other.iter_rdn())
-            .all(|(one, two)| one.iter().map(attribute).eq(two.iter().map(attribute)))
-}
-
-/// Type and text of an attribute, letter case and spacing made even.
-fn attribute(attribute: &AttributeTypeAndValue<'_>) -> (Vec<u8>, Vec<u8>) {
-    let text = match attribute.as_str() {
-        Ok(text) => {
-            let words: Vec<_> = text.split_ascii_whitespace().collect();
-            words.join(" ").to_lowercase().into_bytes()
-        }
-        Err(_) => attribute.as_slice().to_vec(),
-    };
-    (attribute.attr_type().as_bytes().to_vec(), text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn compares_serial_numbers_by_value() {
-        for (padded, number) in [
-            (&[0x00, 0x00, 0x7f][..], &[0x7f][..]),
-            (&[0x00, 0x80], &[0x00, 0x80]),
-            (&[0xff, 0xff, 0x80], &[0x80]),
-            (&[0xff, 0x7f], &[0xff, 0x7f]),
-            (&[0x00], &[0x00]),
-            (&[], &[]),
-        ] {
-            assert_eq!(without_sign_padding(padded), number);
-        }
-    }
 
     #[test]
     fn takes_the_pem_of_one_certificate_only() {

@@ -1,17 +1,20 @@
 //! CMS `SignedData` (RFC 5652) as a detached signature of one signer, in BER or DER.
 //!
-//! The structures are our own and not `rasn-cms`', for three reasons: certificates stay the exact
-//! bytes that were sent (they are hashed); sets keep the sent order (the first certificate that
-//! matches counts); and what does not matter is not parsed (revocation lists, unsigned attributes).
+//! Whatever is read here, BouncyCastle reads as well: participants verify audits with it. Every
+//! identifier octet is compared, sets keep the order in which they were sent (the first certificate
+//! that matches counts), and certificates stay the exact bytes that were sent (they are hashed).
 
-use rasn::types::{Any, ObjectIdentifier, OctetString};
-use rasn::{AsnType, Decode, Decoder};
-use x509_parser::asn1_rs::{self, FromDer as _, Oid, Tag, oid};
+use std::borrow::Cow;
+
+use x509_parser::asn1_rs::{FromDer as _, Oid, oid};
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::AlgorithmIdentifier;
 
-use super::ber::{self, Bounds, NotBer};
+use super::ber::identifier::{
+    INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_primitive,
+};
+use super::ber::{self, Bounds, NotBer, Types, Value, Values};
 use super::certificate::Certificate;
+use super::structure::{AlgorithmIdentifier, Attribute, CertificateIdentity, Name};
 use crate::limits;
 
 /// Why bytes are not a detached signature of one signer.
@@ -43,94 +46,112 @@ const BOUNDS: Bounds = Bounds {
     elements_max: limits::CMS_ELEMENTS_MAX,
 };
 
-const SEQUENCE: u8 = 0x30;
-const SIGNED_DATA: &[u32] = &[1, 2, 840, 113_549, 1, 7, 2];
+const SIGNED_DATA: Oid<'static> = oid!(1.2.840.113549.1.7.2);
 const CONTENT_TYPE: Oid<'static> = oid!(1.2.840.113549.1.9.3);
 const MESSAGE_DIGEST: Oid<'static> = oid!(1.2.840.113549.1.9.4);
 const SIGNING_TIME: Oid<'static> = oid!(1.2.840.113549.1.9.5);
+const COUNTERSIGNATURE: Oid<'static> = oid!(1.2.840.113549.1.9.6);
 const ALGORITHM_PROTECTION: Oid<'static> = oid!(1.2.840.113549.1.9.52);
+
+/// Attributes that count only if they are signed (RFC 5652 §11, RFC 6211).
+const SIGNED_ONLY: [Oid<'static>; 4] = [
+    CONTENT_TYPE,
+    MESSAGE_DIGEST,
+    SIGNING_TIME,
+    ALGORITHM_PROTECTION,
+];
 
 /// A `SignedData` with one signer and no content.
 #[derive(Debug)]
-pub struct SignedMessage {
-    /// DER of the `eContentType`.
-    content_type: Vec<u8>,
-    /// As sent, in the sent order. Other formats of certificates may be among them.
-    certificates: Vec<Vec<u8>>,
-    signer: SignerInfo,
+pub struct SignedMessage<'a> {
+    /// Contents of the `eContentType`.
+    content_type: &'a [u8],
+    /// In the order in which they were sent.
+    certificates: Vec<EmbeddedCertificate<'a>>,
+    signer: SignerInfo<'a>,
+}
+
+#[derive(Debug)]
+struct EmbeddedCertificate<'a> {
+    der: &'a [u8],
+    identity: CertificateIdentity<'a>,
 }
 
 /// What the signer says about its signature.
 #[derive(Debug)]
-pub(crate) struct SignerInfo {
-    identifier: SignerIdentifier,
-    digest_algorithm: Vec<u8>,
-    signature_algorithm: Vec<u8>,
+pub(crate) struct SignerInfo<'a> {
+    identifier: SignerIdentifier<'a>,
+    pub(crate) digest_algorithm: AlgorithmIdentifier<'a>,
+    pub(crate) signature_algorithm: AlgorithmIdentifier<'a>,
     pub(crate) signed_attributes: Option<SignedAttributes>,
-    pub(crate) signature: Vec<u8>,
+    signature: Cow<'a, [u8]>,
 }
 
 #[derive(Debug)]
-enum SignerIdentifier {
-    /// DER of the issuer's name, contents of the serial number.
-    IssuerAndSerial(Vec<u8>, Vec<u8>),
-    KeyIdentifier(Vec<u8>),
+enum SignerIdentifier<'a> {
+    /// The issuer's name, contents of the serial number.
+    IssuerAndSerial(Name<'a>, &'a [u8]),
+    KeyIdentifier(Cow<'a, [u8]>),
 }
 
 /// Signed attributes: what the signature covers when they are there.
 #[derive(Debug)]
 pub(crate) struct SignedAttributes {
-    /// As a DER SET OF (RFC 5652 §5.4), whatever the encoding and order that was sent.
+    /// As a DER SET OF (RFC 5652 §5.4), whatever encoding and order was sent.
     pub(crate) der: Vec<u8>,
-    attributes: Vec<asn1::Attribute>,
 }
 
-/// An attribute is there more than once, has not one value, or its value is of another type.
+/// An attribute is there more than once, does not have one value, or its value is of another type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AttributeError;
 
-impl SignedMessage {
+impl From<NotBer> for AttributeError {
+    fn from(_: NotBer) -> Self {
+        Self
+    }
+}
+
+impl<'a> SignedMessage<'a> {
     /// Reads the decoded batch signature.
     ///
     /// # Errors
     /// [`CmsError`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, CmsError> {
-        ber::check(bytes, &BOUNDS)?;
-        let content_info: asn1::ContentInfo =
-            rasn::ber::decode(bytes).map_err(|_| CmsError::Malformed)?;
-        if *content_info.content_type != *SIGNED_DATA {
-            return Err(CmsError::Malformed);
-        }
-        let asn1::SignedData {
-            content_info,
-            certificates,
-            mut signer_infos,
-            ..
-        } = content_info.content;
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, CmsError> {
+        ber::check(bytes, &BOUNDS, Types::ReadableByBouncyCastle)?;
+        let mut signed_data = signed_data(bytes)?;
+        signed_data.take(INTEGER)?;
+        check_digest_algorithms(signed_data.take(SET)?)?;
+        let mut content_info = signed_data.take(SEQUENCE)?.values();
+        let content_type = content_info.take(OBJECT_IDENTIFIER)?.contents;
+        let content = content_info.take_if(context(0))?;
+        content_info.end()?;
+        let certificates = signed_data.take_if(context(0))?;
+        // Revocation lists are not looked at.
+        signed_data.take_if(context(1))?;
+        let mut signer_infos = signed_data.take(SET)?.values();
+        signed_data.end()?;
+
         // SecReq-019: the batch itself must not travel inside the signature.
-        if content_info.content.is_some() {
+        if content.is_some() {
             return Err(CmsError::AttachedContent);
         }
-        let signer = match (signer_infos.pop(), signer_infos.is_empty()) {
-            (None, _) => return Err(CmsError::NoSigner),
-            (Some(_), false) => return Err(CmsError::SeveralSigners),
-            (Some(only), true) => SignerInfo::parse(only.as_bytes())?,
-        };
-        let certificates = certificates.unwrap_or_default();
+        let certificates = certificates.map(read_certificates).transpose()?;
+        let signer = signer_infos.next_value()?.ok_or(CmsError::NoSigner)?;
+        if signer_infos.next_value()?.is_some() {
+            return Err(CmsError::SeveralSigners);
+        }
         Ok(Self {
-            content_type: ber::to_der(content_info.content_type.as_bytes())?,
-            certificates: certificates.into_iter().map(Any::into_bytes).collect(),
-            signer,
+            content_type,
+            certificates: certificates.unwrap_or_default(),
+            signer: SignerInfo::read(&signer)?,
         })
     }
 
-    /// The first embedded certificate that is the signer's, as the reference chooses it. Those that
-    /// cannot be read are passed over: a strange certificate of a chain is nobody's concern.
-    pub fn signer_certificate(&self) -> Option<Certificate<'_>> {
-        let certificates = self.certificates.iter();
-        certificates
-            .filter_map(|der| Certificate::from_der(der).ok())
-            .find(|certificate| self.signer.identifier.matches(certificate))
+    /// The first embedded certificate that is the signer's, as the reference chooses it.
+    pub fn signer_certificate(&self) -> Option<Certificate<'a>> {
+        let mut certificates = self.certificates.iter();
+        let signers = |found: &&EmbeddedCertificate<'_>| self.signer.identifier.matches(found);
+        Certificate::from_der(certificates.find(signers)?.der).ok()
     }
 
     /// The signature value.
@@ -145,118 +166,159 @@ impl SignedMessage {
         attributes.map(|attributes| attributes.der.as_slice())
     }
 
-    pub(crate) const fn signer(&self) -> &SignerInfo {
+    pub(crate) const fn signer(&self) -> &SignerInfo<'a> {
         &self.signer
     }
 
-    /// DER of the type of the content that was signed.
-    pub(crate) fn content_type(&self) -> &[u8] {
-        &self.content_type
+    /// Contents of the OBJECT IDENTIFIER of the type of the content that was signed.
+    pub(crate) const fn content_type(&self) -> &[u8] {
+        self.content_type
     }
 }
 
-impl SignerInfo {
-    fn parse(bytes: &[u8]) -> Result<Self, CmsError> {
-        let asn1::SignerInfo {
-            signer,
+/// The parts of the `SignedData` in a `ContentInfo`.
+fn signed_data(bytes: &[u8]) -> Result<Values<'_>, NotBer> {
+    let mut content_info = Values::of(bytes).take(SEQUENCE)?.values();
+    let content_type = content_info.take(OBJECT_IDENTIFIER)?;
+    let mut content = content_info.take(context(0))?.values();
+    content_info.end()?;
+    let signed_data = content.take(SEQUENCE)?.values();
+    content.end()?;
+    if content_type.contents == SIGNED_DATA.as_bytes() {
+        Ok(signed_data)
+    } else {
+        Err(NotBer)
+    }
+}
+
+/// The message's `digestAlgorithms` decide nothing.
+fn check_digest_algorithms(set: Value<'_>) -> Result<(), NotBer> {
+    let mut algorithms = set.values();
+    while let Some(algorithm) = algorithms.take_if(SEQUENCE)? {
+        AlgorithmIdentifier::read(&algorithm)?;
+    }
+    algorithms.end()
+}
+
+/// The certificates of a `CertificateSet`; formats other than X.509 are passed over.
+fn read_certificates(set: Value<'_>) -> Result<Vec<EmbeddedCertificate<'_>>, NotBer> {
+    let mut certificates = Vec::new();
+    let mut members = set.values();
+    while let Some(member) = members.next_value()? {
+        match member.identifier() {
+            SEQUENCE => certificates.push(EmbeddedCertificate {
+                der: member.whole,
+                identity: CertificateIdentity::read(&member)?,
+            }),
+            other if (context(0)..=context(3)).contains(&other) => {}
+            _ => return Err(NotBer),
+        }
+    }
+    Ok(certificates)
+}
+
+impl<'a> SignerInfo<'a> {
+    fn read(value: &Value<'a>) -> Result<Self, NotBer> {
+        if value.identifier() != SEQUENCE {
+            return Err(NotBer);
+        }
+        let mut parts = value.values();
+        parts.take(INTEGER)?;
+        let identifier = SignerIdentifier::read(&parts.take_any()?)?;
+        let digest_algorithm = AlgorithmIdentifier::read(&parts.take(SEQUENCE)?)?;
+        let signed_attributes = parts.take_if(context(0))?;
+        let signature_algorithm = AlgorithmIdentifier::read(&parts.take(SEQUENCE)?)?;
+        let signature = parts.take_octets()?;
+        if let Some(attributes) = parts.take_if(context(1))? {
+            check_unsigned_attributes(attributes)?;
+        }
+        parts.end()?;
+        Ok(Self {
+            identifier,
             digest_algorithm,
-            signed_attributes,
             signature_algorithm,
+            signed_attributes: signed_attributes.map(SignedAttributes::read).transpose()?,
             signature,
-            ..
-        } = rasn::ber::decode(bytes).map_err(|_| CmsError::Malformed)?;
-        let signed_attributes = signed_attributes.as_deref().map(SignedAttributes::parse);
-        let this = Self {
-            identifier: SignerIdentifier::parse(signer)?,
-            digest_algorithm: ber::to_der(digest_algorithm.as_bytes())?,
-            signature_algorithm: ber::to_der(signature_algorithm.as_bytes())?,
-            signed_attributes: signed_attributes.transpose()?,
-            signature: signature.to_vec(),
-        };
-        this.digest_algorithm()?;
-        this.signature_algorithm()?;
-        Ok(this)
-    }
-
-    pub(crate) fn digest_algorithm(&self) -> Result<AlgorithmIdentifier<'_>, CmsError> {
-        algorithm_identifier(&self.digest_algorithm)
-    }
-
-    pub(crate) fn signature_algorithm(&self) -> Result<AlgorithmIdentifier<'_>, CmsError> {
-        algorithm_identifier(&self.signature_algorithm)
+        })
     }
 }
 
-fn algorithm_identifier(der: &[u8]) -> Result<AlgorithmIdentifier<'_>, CmsError> {
-    match AlgorithmIdentifier::from_der(der) {
-        Ok(([], identifier)) => Ok(identifier),
-        _ => Err(CmsError::Malformed),
-    }
-}
-
-impl SignerIdentifier {
-    fn parse(identifier: asn1::SignerIdentifier) -> Result<Self, CmsError> {
-        match identifier {
-            asn1::SignerIdentifier::IssuerAndSerial(asn1::IssuerAndSerial { issuer, serial }) => {
-                let serial = ber::to_der(serial.as_bytes())?;
-                let serial = ber::contents(&serial, ber::INTEGER).ok_or(CmsError::Malformed)?;
-                Ok(Self::IssuerAndSerial(
-                    ber::to_der(issuer.as_bytes())?,
-                    serial.to_vec(),
-                ))
-            }
-            asn1::SignerIdentifier::KeyIdentifier(identifier) => {
-                Ok(Self::KeyIdentifier(identifier.to_vec()))
-            }
+impl<'a> SignerIdentifier<'a> {
+    fn read(value: &Value<'a>) -> Result<Self, NotBer> {
+        if value.identifier() != SEQUENCE {
+            let identifier = ber::octets(value, context_primitive(0))?;
+            return Ok(Self::KeyIdentifier(identifier));
         }
+        let mut parts = value.values();
+        let issuer = Name::read(&parts.take(SEQUENCE)?)?;
+        let serial = parts.take(INTEGER)?.contents;
+        parts.end()?;
+        Ok(Self::IssuerAndSerial(issuer, serial))
     }
 
-    fn matches(&self, certificate: &Certificate<'_>) -> bool {
+    fn matches(&self, certificate: &EmbeddedCertificate<'_>) -> bool {
         match self {
-            Self::IssuerAndSerial(issuer, serial) => certificate.is_issued(issuer, serial),
-            Self::KeyIdentifier(identifier) => certificate.has_key_identifier(identifier),
+            Self::IssuerAndSerial(issuer, serial) => certificate.identity.is_issued(issuer, serial),
+            Self::KeyIdentifier(identifier) => certificate.identity.has_key_identifier(identifier),
         }
     }
+}
+
+/// Unsigned attributes decide nothing, but BouncyCastle reads them and refuses a message for these.
+fn check_unsigned_attributes(set: Value<'_>) -> Result<(), NotBer> {
+    let mut attributes = set.values();
+    while let Some(attribute) = attributes.take_if(SEQUENCE)? {
+        let Attribute { kind, mut values } = Attribute::read(&attribute)?;
+        let signed_only = SIGNED_ONLY.iter().any(|oid| oid.as_bytes() == kind);
+        if signed_only || values.next_value()?.is_none() {
+            return Err(NotBer);
+        }
+    }
+    attributes.end()
 }
 
 impl SignedAttributes {
-    fn parse(attributes: &[Any]) -> Result<Self, CmsError> {
-        let members = attributes.iter().map(|any| ber::to_der(any.as_bytes()));
-        let members = members.collect::<Result<Vec<_>, _>>()?;
-        let attributes = members.iter().map(|der| rasn::der::decode(der));
+    fn read(set: Value<'_>) -> Result<Self, NotBer> {
+        let mut members = Vec::new();
+        let mut attributes = set.values();
+        while let Some(attribute) = attributes.take_if(SEQUENCE)? {
+            Attribute::read(&attribute)?;
+            members.push(ber::to_der(attribute.whole)?);
+        }
+        attributes.end()?;
         Ok(Self {
-            attributes: attributes
-                .collect::<Result<_, _>>()
-                .map_err(|_| CmsError::Malformed)?,
             der: ber::set_of(members),
         })
     }
 
-    /// The only value of the only attribute of that kind, in DER.
-    fn only(&self, kind: &Oid<'_>) -> Result<Option<&[u8]>, AttributeError> {
-        let mut found = self.attributes.iter().filter(|attribute| {
-            let oid = ber::contents(attribute.kind.as_bytes(), ber::OBJECT_IDENTIFIER);
-            oid == Some(kind.as_bytes())
-        });
-        match (found.next(), found.next()) {
-            (None, _) => Ok(None),
-            (Some(asn1::Attribute { values, .. }), None) => match values.as_slice() {
-                [value] => Ok(Some(value.as_bytes())),
-                _ => Err(AttributeError),
-            },
-            _ => Err(AttributeError),
+    /// The only value of the only attribute of that kind.
+    fn only(&self, kind: &Oid<'_>) -> Result<Option<Value<'_>>, AttributeError> {
+        let mut found = None;
+        let mut attributes = Values::of(&self.der).take(SET)?.values();
+        while let Some(attribute) = attributes.next_value()? {
+            let mut attribute = Attribute::read(&attribute)?;
+            if attribute.kind != kind.as_bytes() {
+                continue;
+            }
+            let value = attribute.values.take_any()?;
+            attribute.values.end()?;
+            if found.replace(value).is_some() {
+                return Err(AttributeError);
+            }
         }
+        Ok(found)
     }
 
-    /// DER of the `contentType` attribute's value.
+    /// Contents of the `contentType` attribute's value.
     pub(crate) fn content_type(&self) -> Result<&[u8], AttributeError> {
-        self.only(&CONTENT_TYPE)?.ok_or(AttributeError)
+        let value = self.only(&CONTENT_TYPE)?.ok_or(AttributeError)?;
+        ber::contents(value.whole, OBJECT_IDENTIFIER).ok_or(AttributeError)
     }
 
     /// The digest in the `messageDigest` attribute.
     pub(crate) fn message_digest(&self) -> Result<&[u8], AttributeError> {
         let value = self.only(&MESSAGE_DIGEST)?.ok_or(AttributeError)?;
-        ber::contents(value, ber::OCTET_STRING).ok_or(AttributeError)
+        ber::contents(value.whole, OCTET_STRING).ok_or(AttributeError)
     }
 
     /// The `signingTime` attribute, in seconds since the Unix epoch, if there is one.
@@ -264,9 +326,17 @@ impl SignedAttributes {
         let Some(value) = self.only(&SIGNING_TIME)? else {
             return Ok(None);
         };
-        match ASN1Time::from_der(value) {
+        match ASN1Time::from_der(value.whole) {
             Ok(([], time)) => Ok(Some(time.timestamp())),
             _ => Err(AttributeError),
+        }
+    }
+
+    /// Checks that no countersignature is among them (RFC 5652 §11.4).
+    pub(crate) fn check_countersignature(&self) -> Result<(), AttributeError> {
+        match self.only(&COUNTERSIGNATURE)? {
+            None => Ok(()),
+            Some(_) => Err(AttributeError),
         }
     }
 
@@ -274,114 +344,20 @@ impl SignedAttributes {
     /// signer says outside the attributes.
     pub(crate) fn check_algorithm_protection(
         &self,
-        signer: &SignerInfo,
+        signer: &SignerInfo<'_>,
     ) -> Result<(), AttributeError> {
         let Some(value) = self.only(&ALGORITHM_PROTECTION)? else {
             return Ok(());
         };
-        let protected: asn1::AlgorithmProtection =
-            rasn::der::decode(value).map_err(|_| AttributeError)?;
-        let signature_algorithm = protected.signature_algorithm.ok_or(AttributeError)?;
-        let signature_algorithm = ber::value(SEQUENCE, signature_algorithm.as_bytes());
-        let digest_algorithm = protected.digest_algorithm.as_bytes();
-        let matches = protected.mac_algorithm.is_none()
-            && same_algorithm(digest_algorithm, &signer.digest_algorithm)
-            && same_algorithm(&signature_algorithm, &signer.signature_algorithm);
+        if value.identifier() != SEQUENCE {
+            return Err(AttributeError);
+        }
+        let mut protected = value.values();
+        let digest_algorithm = AlgorithmIdentifier::read(&protected.take(SEQUENCE)?)?;
+        let signature_algorithm = AlgorithmIdentifier::read(&protected.take(context(1))?)?;
+        protected.end()?;
+        let matches = digest_algorithm == signer.digest_algorithm
+            && signature_algorithm == signer.signature_algorithm;
         if matches { Ok(()) } else { Err(AttributeError) }
-    }
-}
-
-/// NULL and no parameters are the same (signers write either, for the same algorithm).
-fn same_algorithm(one: &[u8], other: &[u8]) -> bool {
-    let (Ok(one), Ok(other)) = (algorithm_identifier(one), algorithm_identifier(other)) else {
-        return false;
-    };
-    let parameters = |any: &Option<asn1_rs::Any<'_>>| {
-        let any = any.as_ref().filter(|any| any.tag() != Tag::Null);
-        any.map(|any| (any.tag(), any.data.to_vec()))
-    };
-    one.algorithm == other.algorithm && parameters(&one.parameters) == parameters(&other.parameters)
-}
-
-#[allow(
-    dead_code,
-    reason = "fields that are read over keep their place in the structure"
-)]
-mod asn1 {
-    //! The structures of RFC 5652. `Any` is a value with its identifier and length, as sent;
-    //! under a context tag it is the contents, not looked at.
-
-    use super::{Any, AsnType, Decode, Decoder, ObjectIdentifier, OctetString};
-
-    #[derive(Debug, AsnType, Decode)]
-    pub(super) struct ContentInfo {
-        pub(super) content_type: ObjectIdentifier,
-        #[rasn(tag(explicit(0)))]
-        pub(super) content: SignedData,
-    }
-
-    #[derive(Debug, AsnType, Decode)]
-    pub(super) struct SignedData {
-        pub(super) version: rasn::types::Integer,
-        #[rasn(tag(universal, 17))]
-        pub(super) digest_algorithms: Vec<Any>,
-        pub(super) content_info: EncapsulatedContentInfo,
-        #[rasn(tag(0))]
-        pub(super) certificates: Option<Vec<Any>>,
-        #[rasn(tag(1))]
-        pub(super) revocation_lists: Option<Any>,
-        #[rasn(tag(universal, 17))]
-        pub(super) signer_infos: Vec<Any>,
-    }
-
-    #[derive(Debug, AsnType, Decode)]
-    pub(super) struct EncapsulatedContentInfo {
-        pub(super) content_type: Any,
-        #[rasn(tag(explicit(0)))]
-        pub(super) content: Option<Any>,
-    }
-
-    #[derive(Debug, AsnType, Decode)]
-    pub(super) struct SignerInfo {
-        pub(super) version: rasn::types::Integer,
-        pub(super) signer: SignerIdentifier,
-        pub(super) digest_algorithm: Any,
-        #[rasn(tag(0))]
-        pub(super) signed_attributes: Option<Vec<Any>>,
-        pub(super) signature_algorithm: Any,
-        pub(super) signature: OctetString,
-        #[rasn(tag(1))]
-        pub(super) unsigned_attributes: Option<Any>,
-    }
-
-    #[derive(Debug, AsnType, Decode)]
-    #[rasn(choice)]
-    pub(super) enum SignerIdentifier {
-        IssuerAndSerial(IssuerAndSerial),
-        #[rasn(tag(0))]
-        KeyIdentifier(OctetString),
-    }
-
-    #[derive(Debug, AsnType, Decode)]
-    pub(super) struct IssuerAndSerial {
-        pub(super) issuer: Any,
-        pub(super) serial: Any,
-    }
-
-    #[derive(Debug, AsnType, Decode)]
-    pub(super) struct Attribute {
-        pub(super) kind: Any,
-        #[rasn(tag(universal, 17))]
-        pub(super) values: Vec<Any>,
-    }
-
-    /// RFC 6211.
-    #[derive(Debug, AsnType, Decode)]
-    pub(super) struct AlgorithmProtection {
-        pub(super) digest_algorithm: Any,
-        #[rasn(tag(1))]
-        pub(super) signature_algorithm: Option<Any>,
-        #[rasn(tag(2))]
-        pub(super) mac_algorithm: Option<Any>,
     }
 }

@@ -7,9 +7,9 @@
 //! - *Assumes*: nothing. All work is bounded by the size of the input, which is bounded first.
 //! - *Runs on*: a CPU job (batch signatures), the thread that loads the certificate list.
 //!
-//! Structures are read by `rasn` (CMS, in BER: every BouncyCastle client sends indefinite lengths)
-//! and `x509-parser` (certificates); `ber` holds what no library does: the bounds before parsing
-//! and the DER of what was signed. Verification is aws-lc's.
+//! CMS is read by `ber`, `structure` and `cms`: in BER (every BouncyCastle client sends indefinite
+//! lengths), within bounds that are checked first, and by every identifier octet. The certificate of
+//! the signer is read by `x509-parser`. Verification is aws-lc's.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -17,6 +17,7 @@ pub(crate) mod algorithm;
 mod ber;
 mod certificate;
 mod cms;
+mod structure;
 
 pub use certificate::{
     Certificate, CountryCountError, NotACertificate, SigningKeyError, SubjectKey,

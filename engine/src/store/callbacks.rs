@@ -5,6 +5,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::columns::{Rows, batch_tag, callback_id, country, number_or_0};
 use super::session::Store;
 use crate::database::{Connection, Param, Row, SqlError};
 use crate::domain::{BatchTag, CallbackId, Country, Day, UnixMillis};
@@ -126,13 +127,16 @@ impl Store {
         &mut self,
         country: Country,
     ) -> Result<Vec<Subscription>, SqlError> {
-        let sql = "SELECT callback_id, url FROM callback_subscription \
+        let sql = "SELECT country, callback_id, url FROM callback_subscription \
              WHERE country = ? AND disabled_at_ms IS NULL ORDER BY callback_id";
-        self.0
-            .rows(sql, &[country.as_str().into()], |mut row| Subscription {
-                callback_id: callback_id(&mut row, 0),
-                url: row.take_text(1).into(),
+        self.0.rows(sql, &[country.as_str().into()], |row| {
+            SUBSCRIPTIONS.read(row, |row| {
+                Ok(Subscription {
+                    callback_id: callback_id(row, 1)?,
+                    url: row.text(2)?.into(),
+                })
             })
+        })
     }
 
     /// Adds a subscription behind the newest download batch, or changes the one with this id.
@@ -170,7 +174,8 @@ impl Store {
                  WHERE country = ? AND callback_id = ?";
             let found = c.first(read, &key)?;
             remove_subscription(c, &key)?;
-            Ok(found.map(|row| row.optional_number(0).is_some()))
+            let disabled_at = found.map(|row| row.optional_number(0)).transpose()?;
+            Ok(disabled_at.map(|at| at.is_some()))
         })
     }
 
@@ -245,15 +250,16 @@ impl Store {
              MIN(CASE WHEN disabled_at_ms IS NULL THEN delivered_ordinal END), \
              (SELECT COALESCE(MAX(ordinal), 0) FROM download_batch) FROM callback_subscription";
         let row = self.0.first(sql, &[])?;
-        Ok(row.map_or_else(Summary::default, |row| {
-            let (count, disabled, newest) = (row.number(0), row.number(1), row.number(3));
-            let furthest = row.optional_number(2).unwrap_or(newest);
-            Summary {
-                active: count.saturating_sub(disabled),
-                disabled,
-                batches_behind_max: newest.saturating_sub(furthest),
-            }
-        }))
+        let Some(row) = row else {
+            return Ok(Summary::default());
+        };
+        let (count, disabled, newest) = (row.number(0)?, row.number(1)?, row.number(3)?);
+        let furthest = row.optional_number(2)?.unwrap_or(newest);
+        Ok(Summary {
+            active: count.saturating_sub(disabled),
+            disabled,
+            batches_behind_max: newest.saturating_sub(furthest),
+        })
     }
 
     /// Claims deliveries that are due, those first that have waited longest. Each claim is one
@@ -306,7 +312,8 @@ impl Store {
             return Ok(None);
         };
         let newest = self.newest_download_batch()?;
-        Ok(newest.map(|newest| first.number(0)..=newest.ordinal))
+        let first = first.number(0)?;
+        Ok(newest.map(|newest| first..=newest.ordinal))
     }
 
     fn candidates(
@@ -332,12 +339,16 @@ impl Store {
             newest_ordinal.into(),
             terms.count_max.into(),
         ];
-        self.0.rows(&sql, &params, |mut row| Candidate {
-            country: Country::parse(&row.take_text(0)).expect("we write countries"),
-            callback_id: callback_id(&mut row, 1),
-            url: row.take_text(2).into(),
-            delivered_ordinal: row.number(3),
-            failed_attempts: u32::try_from(row.number(4)).unwrap_or(u32::MAX),
+        self.0.rows(&sql, &params, |row| {
+            SUBSCRIPTIONS.read(row, |row| {
+                Ok(Candidate {
+                    country: country(row, 0)?,
+                    callback_id: callback_id(row, 1)?,
+                    url: row.text(2)?.into(),
+                    delivered_ordinal: row.number(3)?,
+                    failed_attempts: row.number_32(4)?,
+                })
+            })
         })
     }
 
@@ -346,7 +357,8 @@ impl Store {
         let sql = "SELECT ordinal, day, number FROM download_batch \
              WHERE ordinal >= ? ORDER BY ordinal LIMIT 1";
         let row = self.0.first(sql, &[from.into()])?;
-        Ok(row.map(|row| (row.number(0), batch_tag(&row))))
+        let read = |row: &mut Row| Ok((row.number(0)?, batch_tag(row, 1)?));
+        row.map(|row| BATCHES.read(row, read)).transpose()
     }
 
     /// Takes the delivery, unless something about it has changed since it was read.
@@ -433,7 +445,8 @@ impl Store {
             let read = "SELECT disabled_at_ms FROM callback_subscription \
                  WHERE country = ? AND callback_id = ?";
             let row = c.first(read, &[country, callback_id])?;
-            Ok(row.map(|row| row.optional_number(0).is_some()))
+            let disabled_at = row.map(|row| row.optional_number(0)).transpose()?;
+            Ok(disabled_at.map(|at| at.is_some()))
         })
     }
 }
@@ -481,7 +494,7 @@ fn add_subscription(
     let count = "SELECT COUNT(*), (SELECT COALESCE(MAX(ordinal), 0) FROM download_batch) \
          FROM callback_subscription WHERE country = ?";
     let row = c.first(count, &[country])?;
-    let (count, newest) = row.map_or((0, 0), |row| (row.number(0), row.number(1)));
+    let (count, newest) = (number_or_0(row.as_ref(), 0)?, number_or_0(row.as_ref(), 1)?);
     if count >= limits::CALLBACKS_PER_COUNTRY_MAX && !remove_longest_disabled(c, &country)? {
         return Ok(Subscribed::TooMany);
     }
@@ -505,10 +518,10 @@ fn remove_longest_disabled(c: &mut dyn Connection, country: &Param<'_>) -> Resul
     let read = "SELECT callback_id FROM callback_subscription \
          WHERE country = ? AND disabled_at_ms IS NOT NULL \
          ORDER BY disabled_at_ms, callback_id LIMIT 1";
-    let Some(mut row) = c.first(read, &[*country])? else {
+    let Some(row) = c.first(read, &[*country])? else {
         return Ok(false);
     };
-    let callback_id = callback_id(&mut row, 0);
+    let callback_id = callback_id(&row, 0)?;
     remove_subscription(c, &[*country, callback_id.as_str().into()])?;
     Ok(true)
 }
@@ -531,26 +544,61 @@ pub(super) fn insert_subscription(
     c.execute(INSERT_SUBSCRIPTION, &params).map(|_| ())
 }
 
-fn subscription_state(mut row: Row) -> (SubscriptionState, u64) {
-    let failed_attempts = u32::try_from(row.number(4)).unwrap_or(u32::MAX);
-    let disabled_at = row.optional_number(3).map(UnixMillis);
-    let failed_at = row.optional_number(7).map(UnixMillis);
-    // What failed before the last success is over.
-    let failed_at = failed_at.filter(|_| failed_attempts > 0 || disabled_at.is_some());
-    let reason: Box<str> = row.take_text(8).into();
-    let delivered_ordinal = row.number(6);
-    let state = SubscriptionState {
-        country: Country::parse(&row.take_text(0)).expect("we write countries"),
-        callback_id: callback_id(&mut row, 1),
-        url: row.take_text(2).into(),
-        disabled_at,
-        failed_attempts,
-        last_failure: failed_at.map(|at| LastFailure { at, reason }),
-        next_batch: None,
-        next_attempt_at: UnixMillis(row.number(5)),
-        batches_behind: 0,
-    };
-    (state, delivered_ordinal)
+const SUBSCRIPTIONS: Rows = Rows {
+    table: "callback_subscription",
+    columns: &[
+        "country",
+        "callback_id",
+        "url",
+        "delivered_ordinal",
+        "failed_attempts",
+    ],
+    key: &[0, 1],
+};
+
+const STATES: Rows = Rows {
+    table: "callback_subscription",
+    columns: &[
+        "country",
+        "callback_id",
+        "url",
+        "disabled_at_ms",
+        "failed_attempts",
+        "next_attempt_at_ms",
+        "delivered_ordinal",
+        "failed_at_ms",
+        "reason",
+    ],
+    key: &[0, 1],
+};
+
+const BATCHES: Rows = Rows {
+    table: "download_batch",
+    columns: &["ordinal", "day", "number"],
+    key: &[0],
+};
+
+fn subscription_state(row: Row) -> Result<(SubscriptionState, u64), SqlError> {
+    STATES.read(row, |row| {
+        let failed_attempts = row.number_32(4)?;
+        let disabled_at = row.optional_number(3)?.map(UnixMillis);
+        let failed_at = row.optional_number(7)?.map(UnixMillis);
+        // What failed before the last success is over.
+        let failed_at = failed_at.filter(|_| failed_attempts > 0 || disabled_at.is_some());
+        let reason: Box<str> = row.text(8)?.into();
+        let state = SubscriptionState {
+            country: country(row, 0)?,
+            callback_id: callback_id(row, 1)?,
+            url: row.text(2)?.into(),
+            disabled_at,
+            failed_attempts,
+            last_failure: failed_at.map(|at| LastFailure { at, reason }),
+            next_batch: None,
+            next_attempt_at: UnixMillis(row.number(5)?),
+            batches_behind: 0,
+        };
+        Ok((state, row.number(6)?))
+    })
 }
 
 /// The primary key.
@@ -561,17 +609,4 @@ fn key<'a>(country: &'a Country, callback_id: &'a CallbackId) -> [Param<'a>; 2] 
 /// No instant lies further in the future, unless the database's clock was set back.
 fn impossible_ms() -> u64 {
     u64::try_from(limits::CALLBACK_WAIT_MAX.as_millis() * 2).expect("two days")
-}
-
-fn callback_id(row: &mut Row, column: usize) -> CallbackId {
-    CallbackId::parse(&row.take_text(column)).expect("we write callback ids")
-}
-
-fn batch_tag(row: &Row) -> BatchTag {
-    let number = |column| u32::try_from(row.number(column)).expect("the cutter writes 32 bits");
-    let day = Day::from_compact_number(number(1)).expect("the cutter writes days of the calendar");
-    BatchTag {
-        day,
-        number: number(2),
-    }
 }

@@ -1,8 +1,9 @@
 //! The certificate list, and the number that changes with it.
 
+use super::columns::{Rows, country, number_or_0};
 use super::session::Store;
-use crate::database::{Connection, Param, SqlError};
-use crate::domain::{CertificateKind, CertificateRow, Country, Thumbprint, UnixMillis};
+use crate::database::{Connection, Param, Row, SqlError};
+use crate::domain::{CertificateKind, CertificateRow, Thumbprint, UnixMillis};
 
 const CERTIFICATE_REVISION: &str = "certificate_revision";
 
@@ -14,21 +15,20 @@ impl Store {
         Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
-    /// All rows of the certificate list.
+    /// All rows of the certificate list. One that cannot be read is logged and left out: the others'
+    /// participants need not suffer for it.
     pub(crate) fn certificates(&mut self) -> Result<Vec<CertificateRow>, SqlError> {
         let sql = "SELECT thumbprint, country, kind, pem, operator_signature, revoked_at_ms \
              FROM certificate ORDER BY country, kind, created_at_ms";
-        let rows = self.0.rows(sql, &[], |mut row| {
-            Some(CertificateRow {
-                thumbprint: Thumbprint(row.take_array(0)),
-                country: Country::parse(&row.take_text(1)).ok()?,
-                kind: CertificateKind::from_name(&row.take_text(2))?,
-                pem: row.take_text(3).into(),
-                operator_signature: row.take_text(4).into(),
-                revoked_at: row.optional_number(5).map(UnixMillis),
-            })
+        let mut readable = Vec::new();
+        self.0.query(sql, &[], &mut |row| {
+            match certificate(row) {
+                Ok(certificate) => readable.push(certificate),
+                Err(error) => tracing::warn!(%error, "a certificate is left out"),
+            }
+            Ok(())
         })?;
-        Ok(rows.into_iter().flatten().collect())
+        Ok(readable)
     }
 
     /// Lists a certificate; false if its thumbprint is listed for that kind already.
@@ -61,9 +61,36 @@ impl Store {
                  WHERE thumbprint = ? AND revoked_at_ms IS NULL";
             c.execute(sql, &[now.0.into(), thumbprint.0.as_slice().into()])?;
             bump_certificate_revision(c)?;
-            Ok(found.map_or(0, |row| row.number(0)))
+            number_or_0(found.as_ref(), 0)
         })
     }
+}
+
+const CERTIFICATES: Rows = Rows {
+    table: "certificate",
+    columns: &[
+        "thumbprint",
+        "country",
+        "kind",
+        "pem",
+        "operator_signature",
+        "revoked_at_ms",
+    ],
+    key: &[0, 2],
+};
+
+fn certificate(row: Row) -> Result<CertificateRow, SqlError> {
+    let kind = |name: &str| CertificateKind::from_name(name).ok_or(());
+    CERTIFICATES.read(row, |row| {
+        Ok(CertificateRow {
+            thumbprint: Thumbprint(row.array(0)?),
+            country: country(row, 1)?,
+            kind: row.parse(2, kind, "is no kind of certificate")?,
+            pem: row.text(3)?.into(),
+            operator_signature: row.text(4)?.into(),
+            revoked_at: row.optional_number(5)?.map(UnixMillis),
+        })
+    })
 }
 
 pub(super) fn insert_certificate(

@@ -1,12 +1,80 @@
-//! Columns of our tables as domain values.
+//! Rows of our tables as domain values.
 
-use crate::database::Row;
-use crate::domain::Country;
+use crate::database::{BadColumn, Row, SqlError};
+use crate::domain::{BatchTag, CallbackId, Country, Day, UploadTag};
 
-pub(super) fn country(row: &mut Row, column: usize) -> Country {
-    Country::parse(&row.take_text(column)).expect("the writer writes countries")
+/// A select list over a table, so that errors can name the row and the column.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) table: &'static str,
+    pub(super) columns: &'static [&'static str],
+    /// Positions of the columns that name a row.
+    pub(super) key: &'static [usize],
 }
 
-pub(super) fn number_32(number: u64) -> u32 {
-    u32::try_from(number).expect("the writer writes 32 bits")
+/// A row that no gateway has written like this.
+#[derive(Debug, thiserror::Error)]
+#[error("table {table}, row with {key}: {column} {problem}")]
+pub(super) struct UnreadableRow {
+    table: &'static str,
+    key: String,
+    column: &'static str,
+    problem: &'static str,
+}
+
+impl Rows {
+    /// Reads a row. `read` must leave the columns of the key in it.
+    pub(super) fn read<T>(
+        &self,
+        mut row: Row,
+        read: impl FnOnce(&mut Row) -> Result<T, BadColumn>,
+    ) -> Result<T, SqlError> {
+        let value = read(&mut row);
+        value.map_err(|bad| SqlError::Refused(Box::new(self.unreadable(&row, bad))))
+    }
+
+    fn unreadable(&self, row: &Row, bad: BadColumn) -> UnreadableRow {
+        let key = self.key.iter();
+        let key: Vec<_> = key
+            .map(|&at| format!("{} {}", self.columns[at], row.0[at]))
+            .collect();
+        UnreadableRow {
+            table: self.table,
+            key: key.join(", "),
+            column: self.columns[bad.column],
+            problem: bad.problem,
+        }
+    }
+}
+
+pub(super) fn country(row: &Row, column: usize) -> Result<Country, BadColumn> {
+    row.parse(column, Country::parse, "is no country of two letters")
+}
+
+pub(super) fn upload_tag(row: &Row, column: usize) -> Result<UploadTag, BadColumn> {
+    row.parse(column, UploadTag::parse, "is no upload tag")
+}
+
+pub(super) fn callback_id(row: &Row, column: usize) -> Result<CallbackId, BadColumn> {
+    row.parse(column, CallbackId::parse, "is no callback id")
+}
+
+pub(super) fn day(row: &Row, column: usize) -> Result<Day, BadColumn> {
+    Day::from_compact_number(row.number_32(column)?).map_err(|_| BadColumn {
+        column,
+        problem: "is no day of the calendar",
+    })
+}
+
+/// A day and the number beside it.
+pub(super) fn batch_tag(row: &Row, column: usize) -> Result<BatchTag, BadColumn> {
+    Ok(BatchTag {
+        day: day(row, column)?,
+        number: row.number_32(column + 1)?,
+    })
+}
+
+/// A number that a query gives alone; 0 if it gives no row.
+pub(super) fn number_or_0(row: Option<&Row>, column: usize) -> Result<u64, SqlError> {
+    row.map_or(Ok(0), |row| Ok(row.number(column)?))
 }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::columns::number_32;
+use super::columns::{Rows, batch_tag};
 use super::leases::{Lease, fence};
 use super::session::Store;
 use crate::database::{Connection, Row, SqlError};
@@ -29,7 +29,7 @@ impl Store {
     pub(crate) fn newest_download_batch(&mut self) -> Result<Option<DownloadBatchRow>, SqlError> {
         let sql = "SELECT ordinal, day, number, first_seq, last_seq FROM download_batch \
              ORDER BY ordinal DESC LIMIT 1";
-        Ok(self.0.first(sql, &[])?.map(|row| download_batch(&row)))
+        self.0.first(sql, &[])?.map(download_batch).transpose()
     }
 
     /// Download batches behind an ordinal, cut on a day or later, in order.
@@ -44,14 +44,15 @@ impl Store {
             after_ordinal.into(),
             u64::from(from.compact_number()).into(),
         ];
-        self.0.rows(sql, &params, |row| download_batch(&row))
+        self.0.rows(sql, &params, download_batch)
     }
 
     /// What [`Self::cut`] has written last of the budget of download batches.
     pub(crate) fn cut_budget(&mut self) -> Result<Option<u64>, SqlError> {
-        let value = self.installation_value(CUT_BUDGET)?;
-        let text = value.and_then(|bytes| String::from_utf8(bytes).ok());
-        Ok(text.and_then(|text| text.parse().ok()))
+        let sql = "SELECT name, value FROM installation WHERE name = ?";
+        let row = self.0.first(sql, &[CUT_BUDGET.into()])?;
+        let number = |row: &mut Row| row.parse(1, str::parse, "is no number");
+        row.map(|row| INSTALLATION.read(row, number)).transpose()
     }
 
     /// Adds download batches behind `after_ordinal`, if the lease still has this token. False if it
@@ -81,6 +82,12 @@ impl Store {
         }
     }
 }
+
+const INSTALLATION: Rows = Rows {
+    table: "installation",
+    columns: &["name", "value"],
+    key: &[0],
+};
 
 /// The row of `installation` with the budget of download batches.
 const CUT_BUDGET: &str = "cut_budget";
@@ -121,14 +128,18 @@ pub(super) fn insert_download_batch(
     c.execute(sql, &params).map(|_| ())
 }
 
-fn download_batch(row: &Row) -> DownloadBatchRow {
-    let day = Day::from_compact_number(number_32(row.number(1)));
-    DownloadBatchRow {
-        ordinal: row.number(0),
-        tag: BatchTag {
-            day: day.expect("the cutter writes days of the calendar"),
-            number: number_32(row.number(2)),
-        },
-        seqs: row.number(3)..=row.number(4),
-    }
+const DOWNLOAD_BATCHES: Rows = Rows {
+    table: "download_batch",
+    columns: &["ordinal", "day", "number", "first_seq", "last_seq"],
+    key: &[0],
+};
+
+fn download_batch(row: Row) -> Result<DownloadBatchRow, SqlError> {
+    DOWNLOAD_BATCHES.read(row, |row| {
+        Ok(DownloadBatchRow {
+            ordinal: row.number(0)?,
+            tag: batch_tag(row, 1)?,
+            seqs: row.number(3)?..=row.number(4)?,
+        })
+    })
 }

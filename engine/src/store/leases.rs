@@ -48,7 +48,8 @@ impl Store {
             return Ok(None);
         }
         let token = "SELECT token FROM lease WHERE name = ? AND holder = ?";
-        Ok(self.0.first(token, &own)?.map(|row| row.number(0)))
+        let row = self.0.first(token, &own)?;
+        Ok(row.map(|row| row.number(0)).transpose()?)
     }
 
     /// An expired lease is free, and so is one that expires impossibly late: the database's clock

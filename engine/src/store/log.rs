@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::columns::{country, number_32};
+use super::columns::{Rows, country, number_or_0, upload_tag};
 use super::session::Store;
-use crate::database::{Connection, Row, SqlError};
+use crate::database::{BadColumn, Connection, Row, SqlError};
 use crate::domain::{ContentDigest, Country, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag};
 
 /// The only version of both formats (wire §5: 1.0), as major * 256 + minor.
@@ -108,7 +108,8 @@ impl Store {
         let sql = "SELECT COALESCE(MAX(seq), 0), \
              (SELECT COALESCE(MAX(last_seq), 0) FROM download_batch) FROM upload_log";
         let row = self.0.first(sql, &[])?;
-        Ok(Seq(row.map_or(0, |row| row.number(0).max(row.number(1)))))
+        let (log, batches) = (number_or_0(row.as_ref(), 0)?, number_or_0(row.as_ref(), 1)?);
+        Ok(Seq(log.max(batches)))
     }
 
     /// Rows behind a position, in order, for the set and the tags.
@@ -132,8 +133,10 @@ impl Store {
         let sql = "SELECT seq, country, upload_tag, content_digest, identities, created_at_ms FROM upload_log \
              WHERE seq <= ? AND created_at_ms >= ? ORDER BY seq";
         let params = [through.0.into(), since.0.into()];
-        self.0
-            .query(sql, &params, &mut |row| on_entry(log_entry(row)))
+        self.0.query(sql, &params, &mut |row| {
+            on_entry(log_entry(row)?);
+            Ok(())
+        })
     }
 
     /// How many keys the rows have that [`Self::read_log_since`] reads.
@@ -145,7 +148,8 @@ impl Store {
         let sql = "SELECT CAST(COALESCE(SUM(key_count), 0) AS UNSIGNED) FROM upload_log \
              WHERE seq <= ? AND created_at_ms >= ?";
         let row = self.0.first(sql, &[through.0.into(), since.0.into()])?;
-        Ok(row.map_or(0, |row| usize::try_from(row.number(0)).unwrap_or(0)))
+        let keys = number_or_0(row.as_ref(), 0)?;
+        Ok(usize::try_from(keys).unwrap_or(0))
     }
 
     /// Metadata of rows behind a position, in order.
@@ -184,11 +188,15 @@ impl Store {
         self.0.rows(
             sql,
             &[(*seqs.start()).into(), (*seqs.end()).into()],
-            |mut row| SealedUpload {
-                seq: Seq(row.number(0)),
-                country: country(&mut row, 1),
-                tag: upload_tag(&mut row, 2),
-                sealed: row.take_bytes(3),
+            |row| {
+                SEALED.read(row, |row| {
+                    Ok(SealedUpload {
+                        seq: Seq(row.number(0)?),
+                        country: country(row, 1)?,
+                        tag: upload_tag(row, 2)?,
+                        sealed: row.take_bytes(3)?,
+                    })
+                })
             },
         )
     }
@@ -198,19 +206,23 @@ impl Store {
         &mut self,
         seqs: &RangeInclusive<u64>,
     ) -> Result<Vec<AuditEntry>, SqlError> {
-        let sql = "SELECT country, created_at_ms, uploader_thumbprint, signer_thumbprint, \
+        let sql = "SELECT seq, country, created_at_ms, uploader_thumbprint, signer_thumbprint, \
              key_count, batch_signature FROM upload_log \
              WHERE seq BETWEEN ? AND ? AND key_count > 0 ORDER BY seq";
         self.0.rows(
             sql,
             &[(*seqs.start()).into(), (*seqs.end()).into()],
-            |mut row| AuditEntry {
-                country: country(&mut row, 0),
-                uploaded_at: UnixMillis(row.number(1)),
-                uploader: Thumbprint(row.take_array(2)),
-                signer: Thumbprint(row.take_array(3)),
-                key_count: number_32(row.number(4)),
-                batch_signature: row.take_text(5).into(),
+            |row| {
+                AUDIT.read(row, |row| {
+                    Ok(AuditEntry {
+                        country: country(row, 1)?,
+                        uploaded_at: UnixMillis(row.number(2)?),
+                        uploader: Thumbprint(row.array(3)?),
+                        signer: Thumbprint(row.array(4)?),
+                        key_count: row.number_32(5)?,
+                        batch_signature: row.text(6)?.into(),
+                    })
+                })
             },
         )
     }
@@ -221,12 +233,13 @@ impl Store {
         country: Country,
         tag: &UploadTag,
     ) -> Result<Option<(ContentDigest, UnixMillis)>, SqlError> {
-        let sql = "SELECT content_digest, created_at_ms FROM upload_log \
+        let sql = "SELECT seq, content_digest, created_at_ms FROM upload_log \
              WHERE country = ? AND upload_tag = ?";
         let row = self
             .0
             .first(sql, &[country.as_str().into(), tag.as_str().into()])?;
-        Ok(row.map(|mut row| (ContentDigest(row.take_array(0)), UnixMillis(row.number(1)))))
+        let read = |row: &mut Row| Ok((ContentDigest(row.array(1)?), UnixMillis(row.number(2)?)));
+        row.map(|row| CONTENT.read(row, read)).transpose()
     }
 }
 
@@ -274,32 +287,62 @@ pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<
     }
 }
 
-fn log_entry(mut row: Row) -> LogEntry {
-    let identities = row.take_bytes(4);
-    LogEntry {
-        seq: Seq(row.number(0)),
-        country: country(&mut row, 1),
-        tag: upload_tag(&mut row, 2),
-        content: ContentDigest(row.take_array(3)),
-        identities: identities
-            .as_chunks()
-            .0
-            .iter()
-            .map(|bytes| KeyIdentity(*bytes))
-            .collect(),
-        created_at: UnixMillis(row.number(5)),
+fn log_entry(row: Row) -> Result<LogEntry, SqlError> {
+    LOG.read(row, |row| {
+        let (identities, rest) = row.bytes(4)?.as_chunks();
+        if !rest.is_empty() {
+            return Err(BadColumn {
+                column: 4,
+                problem: "is no list of identities of 16 bytes",
+            });
+        }
+        Ok(LogEntry {
+            seq: Seq(row.number(0)?),
+            country: country(row, 1)?,
+            tag: upload_tag(row, 2)?,
+            content: ContentDigest(row.array(3)?),
+            identities: identities.iter().copied().map(KeyIdentity).collect(),
+            created_at: UnixMillis(row.number(5)?),
+        })
+    })
+}
+
+fn upload_meta(row: Row) -> Result<UploadMeta, SqlError> {
+    META.read(row, |row| {
+        Ok(UploadMeta {
+            seq: Seq(row.number(0)?),
+            country: country(row, 1)?,
+            key_count: row.number_32(2)?,
+            created_at: UnixMillis(row.number(3)?),
+        })
+    })
+}
+
+const fn upload_log(columns: &'static [&'static str]) -> Rows {
+    Rows {
+        table: "upload_log",
+        columns,
+        key: &[0],
     }
 }
 
-fn upload_meta(mut row: Row) -> UploadMeta {
-    UploadMeta {
-        seq: Seq(row.number(0)),
-        country: country(&mut row, 1),
-        key_count: number_32(row.number(2)),
-        created_at: UnixMillis(row.number(3)),
-    }
-}
-
-fn upload_tag(row: &mut Row, column: usize) -> UploadTag {
-    UploadTag::parse(&row.take_text(column)).expect("the writer writes upload tags")
-}
+const LOG: Rows = upload_log(&[
+    "seq",
+    "country",
+    "upload_tag",
+    "content_digest",
+    "identities",
+    "created_at_ms",
+]);
+const META: Rows = upload_log(&["seq", "country", "key_count", "created_at_ms"]);
+const SEALED: Rows = upload_log(&["seq", "country", "upload_tag", "sealed"]);
+const AUDIT: Rows = upload_log(&[
+    "seq",
+    "country",
+    "created_at_ms",
+    "uploader_thumbprint",
+    "signer_thumbprint",
+    "key_count",
+    "batch_signature",
+]);
+const CONTENT: Rows = upload_log(&["seq", "content_digest", "created_at_ms"]);

@@ -47,7 +47,7 @@ pub(crate) fn version(connection: &mut dyn Connection) -> Result<u32, SqlError> 
         return Ok(0);
     }
     let row = connection.first("SELECT COALESCE(MAX(version), 0) FROM schema_version", &[])?;
-    Ok(row.map_or(0, |row| u32::try_from(row.number(0)).unwrap_or(u32::MAX)))
+    Ok(row.map_or(Ok(0), |row| row.number_32(0))?)
 }
 
 fn apply(connection: &mut dyn Connection) -> Result<u32, SqlError> {
@@ -79,7 +79,7 @@ fn without_comments(sql: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use loadgen::local::MariaDb;
+    use testkit::local::MariaDb;
 
     use super::*;
     use crate::store::Store;

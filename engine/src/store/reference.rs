@@ -89,13 +89,15 @@ impl Reference {
     pub(crate) fn certificates(&mut self) -> Result<Vec<ReferenceCertificate>, SqlError> {
         let sql = "SELECT thumbprint, country, type, CASE WHEN revoked = 1 THEN 1 ELSE 0 END, \
              COALESCE(signature, ''), COALESCE(raw_data, '') FROM certificate ORDER BY id";
-        self.0.rows(sql, &[], |mut row| ReferenceCertificate {
-            thumbprint: row.take_text(0),
-            country: row.take_text(1),
-            kind: row.take_text(2),
-            revoked: row.number(3) == 1,
-            signature: row.take_text(4),
-            pem: row.take_text(5),
+        self.0.rows(sql, &[], |row| {
+            Ok(ReferenceCertificate {
+                thumbprint: row.text(0)?.to_owned(),
+                country: row.text(1)?.to_owned(),
+                kind: row.text(2)?.to_owned(),
+                revoked: row.number(3)? == 1,
+                signature: row.text(4)?.to_owned(),
+                pem: row.text(5)?.to_owned(),
+            })
         })
     }
 
@@ -105,12 +107,14 @@ impl Reference {
             "SELECT id, {CREATED_AT_MS}, COALESCE(country, ''), COALESCE(callback_id, ''), \
              COALESCE(url, '') FROM callback_subscription ORDER BY id"
         );
-        self.0.rows(&sql, &[], |mut row| ReferenceSubscription {
-            id: row.number(0),
-            created_at: UnixMillis(row.number(1)),
-            country: row.take_text(2),
-            callback_id: row.take_text(3),
-            url: row.take_text(4),
+        self.0.rows(&sql, &[], |row| {
+            Ok(ReferenceSubscription {
+                id: row.number(0)?,
+                created_at: UnixMillis(row.number(1)?),
+                country: row.text(2)?.to_owned(),
+                callback_id: row.text(3)?.to_owned(),
+                url: row.text(4)?.to_owned(),
+            })
         })
     }
 
@@ -119,8 +123,9 @@ impl Reference {
         let sql = "SELECT callback_task.subscription_id, diagnosiskeybatch.batchname \
              FROM callback_task JOIN diagnosiskeybatch \
              ON diagnosiskeybatch.id = callback_task.batch_id";
-        self.0
-            .rows(sql, &[], |mut row| (row.number(0), row.take_text(1)))
+        self.0.rows(sql, &[], |row| {
+            Ok((row.number(0)?, row.text(1)?.to_owned()))
+        })
     }
 
     /// Every download batch, in order of arrival.
@@ -129,17 +134,19 @@ impl Reference {
             "SELECT batchname, COALESCE(batchlink, ''), {CREATED_AT_MS} \
              FROM diagnosiskeybatch ORDER BY id"
         );
-        self.0.rows(&sql, &[], |mut row| ReferenceBatch {
-            name: row.take_text(0),
-            link: row.take_text(1),
-            created_at: UnixMillis(row.number(2)),
+        self.0.rows(&sql, &[], |row| {
+            Ok(ReferenceBatch {
+                name: row.text(0)?.to_owned(),
+                link: row.text(1)?.to_owned(),
+                created_at: UnixMillis(row.number(2)?),
+            })
         })
     }
 
     /// Names of the download batches that have keys.
     pub(crate) fn batches_with_keys(&mut self) -> Result<HashSet<String>, SqlError> {
         let sql = "SELECT DISTINCT batch_tag FROM diagnosiskey WHERE batch_tag IS NOT NULL";
-        let names = self.0.rows(sql, &[], |mut row| row.take_text(0))?;
+        let names = self.0.rows(sql, &[], |row| Ok(row.text(0)?.to_owned()))?;
         Ok(names.into_iter().collect())
     }
 
@@ -154,7 +161,7 @@ impl Reference {
         let sql = "SELECT CAST(uploader_information_batch_tag AS BINARY), MIN(id) \
              FROM diagnosiskey WHERE batch_tag IS NULL \
              GROUP BY CAST(uploader_information_batch_tag AS BINARY) ORDER BY MIN(id)";
-        self.0.rows(sql, &[], |mut row| row.take_text(0))
+        self.0.rows(sql, &[], |row| Ok(row.text(0)?.to_owned()))
     }
 
     /// The keys with an upload tag and without download batch, in order of arrival.
@@ -174,12 +181,15 @@ impl Reference {
              COALESCE(format_major_version, 1), COALESCE(format_minor_version, 0) \
              FROM diagnosiskey WHERE id = ?";
         let row = self.0.first(sql, &[id.into()])?;
-        Ok(row.map(|mut row| ReferenceUpload {
-            batch_signature: row.take_text(0),
-            uploader: row.take_text(1),
-            signer: row.take_text(2),
-            format_major: row.number(3),
-            format_minor: row.number(4),
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        Ok(Some(ReferenceUpload {
+            batch_signature: row.text(0)?.to_owned(),
+            uploader: row.text(1)?.to_owned(),
+            signer: row.text(2)?.to_owned(),
+            format_major: row.number(3)?,
+            format_minor: row.number(4)?,
         }))
     }
 }
@@ -196,14 +206,18 @@ fn select_keys(condition: &str) -> String {
     )
 }
 
-fn key(mut row: Row) -> ReferenceKey {
-    ReferenceKey {
-        id: row.number(0),
-        created_at: UnixMillis(row.number(1)),
-        country: row.take_text(2),
-        upload_tag: row.take_text(3),
-        signature_digest: row.take_text(4),
-        payload_hash: row.take_text(5),
-        payload: std::array::from_fn(|at| row.take_text(6 + at)),
+fn key(row: Row) -> Result<ReferenceKey, SqlError> {
+    let mut payload: [String; 8] = Default::default();
+    for (at, column) in payload.iter_mut().enumerate() {
+        *column = row.text(6 + at)?.to_owned();
     }
+    Ok(ReferenceKey {
+        id: row.number(0)?,
+        created_at: UnixMillis(row.number(1)?),
+        country: row.text(2)?.to_owned(),
+        upload_tag: row.text(3)?.to_owned(),
+        signature_digest: row.text(4)?.to_owned(),
+        payload_hash: row.text(5)?.to_owned(),
+        payload,
+    })
 }

@@ -3,7 +3,7 @@
 //! A transaction moves a mark (`emptied_to`, `forgotten_to`) together with what it deletes, so a
 //! crash between two of them leaves nothing half done, and the next gateway goes on at the mark.
 
-use super::columns::{country, number_32};
+use super::columns::{Rows, country, day as day_of, number_or_0};
 use super::leases::{Lease, fence};
 use super::session::Store;
 use super::statistics::add_uploads;
@@ -34,14 +34,15 @@ impl Store {
     pub(crate) fn now(&mut self) -> Result<UnixMillis, SqlError> {
         let sql = format!("SELECT {}", self.0.dialect().now_ms);
         let row = self.0.first(&sql, &[])?;
-        Ok(UnixMillis(row.map_or(0, |row| row.number(0))))
+        number_or_0(row.as_ref(), 0).map(UnixMillis)
     }
 
     /// The newest day of retention.
     pub(crate) fn newest_cleanup_day(&mut self) -> Result<Option<Day>, SqlError> {
         let sql = "SELECT day FROM cleanup_statistics ORDER BY day DESC LIMIT 1";
         let row = self.0.first(sql, &[])?;
-        Ok(row.and_then(|row| Day::from_compact_number(number_32(row.number(0))).ok()))
+        let day = row.map(|row| CLEANUPS.read(row, |row| day_of(row, 0)));
+        day.transpose()
     }
 
     /// Writes the row of a day, unless it is there.
@@ -104,7 +105,7 @@ impl Store {
         self.guarded(token, |c| {
             let marks = marks(c)?;
             let last = c.first("SELECT COALESCE(MAX(seq), 0) FROM upload_log", &[])?;
-            let last = last.map_or(0, |row| row.number(0));
+            let last = number_or_0(last.as_ref(), 0)?;
             let end = end_of_batches_before(c, oldest)?
                 .min(marks.emptied_to)
                 .min(last.saturating_sub(1));
@@ -141,7 +142,10 @@ impl Store {
             let ends = "SELECT COALESCE(MIN(ordinal), 0), COALESCE(MAX(ordinal), 0) \
                  FROM download_batch";
             let ends = c.first(ends, &[])?;
-            let (first, newest) = ends.map_or((0, 0), |row| (row.number(0), row.number(1)));
+            let (first, newest) = (
+                number_or_0(ends.as_ref(), 0)?,
+                number_or_0(ends.as_ref(), 1)?,
+            );
             let end = newest.min(first + limits::RETENTION_BATCHES);
             let sql = "DELETE FROM download_batch WHERE ordinal < ? AND day < ? AND last_seq <= ?";
             let day = u64::from(oldest.compact_number());
@@ -180,8 +184,8 @@ fn count_emptied(
     let day = u64::from(day.compact_number());
     let sql = "SELECT keys_before, keys_deleted, keys_after FROM cleanup_statistics WHERE day = ?";
     let row = c.first(sql, &[day.into()])?;
-    let numbers = row.map(|row| [0, 1, 2].map(|column| row.number(column)));
-    let [before, deleted, after] = numbers.unwrap_or_default();
+    let number = |column| number_or_0(row.as_ref(), column);
+    let (before, deleted, after) = (number(0)?, number(1)?, number(2)?);
     let (deleted, after) = (deleted + keys, after.saturating_sub(keys));
     let before = before.max(deleted + after);
     let sql = "UPDATE cleanup_statistics SET cleaned_at_ms = ?, keys_before = ?, \
@@ -198,24 +202,36 @@ struct OldUpload {
     created_at: UnixMillis,
 }
 
-fn old_upload(mut row: Row) -> OldUpload {
-    OldUpload {
-        seq: row.number(0),
-        country: country(&mut row, 1),
-        key_count: row.number(2),
-        created_at: UnixMillis(row.number(3)),
-    }
+const OLD_UPLOADS: Rows = Rows {
+    table: "upload_log",
+    columns: &["seq", "country", "key_count", "created_at_ms"],
+    key: &[0],
+};
+
+const CLEANUPS: Rows = Rows {
+    table: "cleanup_statistics",
+    columns: &["day"],
+    key: &[0],
+};
+
+fn old_upload(row: Row) -> Result<OldUpload, SqlError> {
+    OLD_UPLOADS.read(row, |row| {
+        Ok(OldUpload {
+            seq: row.number(0)?,
+            country: country(row, 1)?,
+            key_count: u64::from(row.number_32(2)?),
+            created_at: UnixMillis(row.number(3)?),
+        })
+    })
 }
 
 fn marks(c: &mut dyn Connection) -> Result<Marks, SqlError> {
     let sql = "SELECT COALESCE(MAX(emptied_to), 0), COALESCE(MAX(forgotten_to), 0) \
          FROM cleanup_statistics";
-    let (emptied_to, forgotten_to) = c
-        .first(sql, &[])?
-        .map_or((0, 0), |row| (row.number(0), row.number(1)));
+    let row = c.first(sql, &[])?;
     Ok(Marks {
-        emptied_to,
-        forgotten_to,
+        emptied_to: number_or_0(row.as_ref(), 0)?,
+        forgotten_to: number_or_0(row.as_ref(), 1)?,
     })
 }
 
@@ -224,7 +240,7 @@ fn end_of_batches_before(c: &mut dyn Connection, day: Day) -> Result<u64, SqlErr
     let sql = "SELECT last_seq FROM download_batch WHERE day < ? \
          ORDER BY day DESC, number DESC LIMIT 1";
     let row = c.first(sql, &[u64::from(day.compact_number()).into()])?;
-    Ok(row.map_or(0, |row| row.number(0)))
+    number_or_0(row.as_ref(), 0)
 }
 
 /// Keys of cut download batches whose key data is stored. The batch in which the mark stands
@@ -233,11 +249,11 @@ fn keys_held(c: &mut dyn Connection, emptied_to: u64) -> Result<u64, SqlError> {
     let sql = "SELECT CAST(COALESCE(SUM(key_count), 0) AS UNSIGNED) FROM download_batch \
          WHERE last_seq > ?";
     let row = c.first(sql, &[emptied_to.into()])?;
-    let keys = row.map_or(0, |row| row.number(0));
+    let keys = number_or_0(row.as_ref(), 0)?;
     let sql = "SELECT first_seq FROM download_batch WHERE first_seq <= ? AND last_seq > ?";
     let begun = c.first(sql, &[emptied_to.into(), emptied_to.into()])?;
     let gone = match begun {
-        Some(row) => sum_keys(c, row.number(0), emptied_to)?,
+        Some(row) => sum_keys(c, row.number(0)?, emptied_to)?,
         None => 0,
     };
     Ok(keys.saturating_sub(gone))
@@ -247,7 +263,7 @@ fn sum_keys(c: &mut dyn Connection, first: u64, last: u64) -> Result<u64, SqlErr
     let sql = "SELECT CAST(COALESCE(SUM(key_count), 0) AS UNSIGNED) FROM upload_log \
          WHERE seq BETWEEN ? AND ?";
     let row = c.first(sql, &[first.into(), last.into()])?;
-    Ok(row.map_or(0, |row| row.number(0)))
+    number_or_0(row.as_ref(), 0)
 }
 
 fn count_uploads(
@@ -379,7 +395,7 @@ mod tests {
         store.begin_cleanup(token, today, NOW).unwrap();
         let count = |store: &mut Store, table: &str| {
             let row = store.0.first(&format!("SELECT COUNT(*) FROM {table}"), &[]);
-            row.unwrap().unwrap().number(0)
+            row.unwrap().unwrap().number(0).unwrap()
         };
         // Nothing is emptied yet.
         let step = store.forget_uploads(token, today, today).unwrap();

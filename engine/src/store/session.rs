@@ -1,10 +1,10 @@
-//! An open connection with the statements of the product, in SQL that both databases share. Each
+//! An open connection with the product's statements, in SQL that both databases share. Each
 //! table's are in a file of their own.
 
 use super::migrate::version;
 use crate::database::{Connection, Database, SqlError, Timeouts};
 
-/// An open connection with the statements of the product.
+/// An open connection with the product's statements.
 #[derive(Debug)]
 pub(crate) struct Store(pub(super) Box<dyn Connection>);
 
@@ -50,10 +50,8 @@ impl Store {
     /// A value that all gateways agree on.
     pub(crate) fn installation_value(&mut self, name: &str) -> Result<Option<Vec<u8>>, SqlError> {
         let sql = "SELECT value FROM installation WHERE name = ?";
-        Ok(self
-            .0
-            .first(sql, &[name.into()])?
-            .map(|mut row| row.take_bytes(0)))
+        let row = self.0.first(sql, &[name.into()])?;
+        Ok(row.map(|mut row| row.take_bytes(0)).transpose()?)
     }
 
     /// Sets a value that no gateway has set yet; gives the value that holds now.

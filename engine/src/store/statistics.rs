@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::columns::{country, number_32};
+use super::columns::{Rows, country, day as day_of};
 use super::session::Store;
 use crate::database::{Param, SqlError};
 use crate::domain::{BatchTag, Country, Day, UnixMillis};
@@ -82,7 +82,7 @@ pub(crate) struct DownloadCount {
 const MILLIS_PER_DAY: u64 = 86_400_000;
 
 impl Store {
-    /// Adds counted downloads, all or none: a statement a country, more if there are very many.
+    /// Adds counted downloads, all or none: one statement per country, more if there are very many.
     pub(crate) fn add_downloads(
         &mut self,
         counts: &BTreeMap<DownloadPlace, DownloadCount>,
@@ -138,14 +138,17 @@ impl Store {
             first,
             last,
         ];
-        self.0.query(&sql, &params, &mut |mut row| {
-            let day = match row.number(0) {
-                0 => UnixMillis(row.number(1)).day(),
-                _ => day_of(row.number(1)),
-            };
-            let place = of(days, day, country(&mut row, 2));
-            place.uploads += row.number(3);
-            place.uploaded_keys += row.number(4);
+        self.0.query(&sql, &params, &mut |row| {
+            UPLOADS.read(row, |row| {
+                let day = match row.number(0)? {
+                    0 => UnixMillis(row.number(1)?).day(),
+                    _ => day_of(row, 1)?,
+                };
+                let place = of(days, day, country(row, 2)?);
+                place.uploads += row.number(3)?;
+                place.uploaded_keys += row.number(4)?;
+                Ok(())
+            })
         })
     }
 
@@ -158,23 +161,30 @@ impl Store {
         let sql = "SELECT day, country, COUNT(*), CAST(SUM(download_count) AS UNSIGNED), \
              CAST(SUM(key_count) AS UNSIGNED) FROM download_statistics \
              WHERE day BETWEEN ? AND ? GROUP BY day, country";
-        self.0.query(sql, &compact(from, to), &mut |mut row| {
-            let place = of(days, day_of(row.number(0)), country(&mut row, 1));
-            place.batches = row.number(2);
-            place.downloads = row.number(3);
-            place.downloaded_keys = row.number(4);
+        self.0.query(sql, &compact(from, to), &mut |row| {
+            DOWNLOADS.read(row, |row| {
+                let place = of(days, day_of(row, 0)?, country(row, 1)?);
+                place.batches = row.number(2)?;
+                place.downloads = row.number(3)?;
+                place.downloaded_keys = row.number(4)?;
+                Ok(())
+            })
         })
     }
 
     fn cleanups(&mut self, from: Day, to: Day) -> Result<Vec<Cleanup>, SqlError> {
         let sql = "SELECT day, cleaned_at_ms, keys_before, keys_deleted, keys_after \
              FROM cleanup_statistics WHERE day BETWEEN ? AND ? ORDER BY day";
-        self.0.rows(sql, &compact(from, to), |row| Cleanup {
-            day: day_of(row.number(0)),
-            cleaned_at: UnixMillis(row.number(1)),
-            keys_before: row.number(2),
-            keys_deleted: row.number(3),
-            keys_after: row.number(4),
+        self.0.rows(sql, &compact(from, to), |row| {
+            CLEANUPS.read(row, |row| {
+                Ok(Cleanup {
+                    day: day_of(row, 0)?,
+                    cleaned_at: UnixMillis(row.number(1)?),
+                    keys_before: row.number(2)?,
+                    keys_deleted: row.number(3)?,
+                    keys_after: row.number(4)?,
+                })
+            })
         })
     }
 }
@@ -201,9 +211,29 @@ fn compact<'a>(from: Day, to: Day) -> [Param<'a>; 2] {
     [from, to].map(|day| u64::from(day.compact_number()).into())
 }
 
-fn day_of(number: u64) -> Day {
-    Day::from_compact_number(number_32(number)).expect("gateways write days of the calendar")
-}
+const UPLOADS: Rows = Rows {
+    table: "upload_log or upload_statistics",
+    columns: &["source", "day", "country", "upload_count", "key_count"],
+    key: &[1, 2],
+};
+
+const DOWNLOADS: Rows = Rows {
+    table: "download_statistics",
+    columns: &["day", "country", "batches", "download_count", "key_count"],
+    key: &[0, 1],
+};
+
+const CLEANUPS: Rows = Rows {
+    table: "cleanup_statistics",
+    columns: &[
+        "day",
+        "cleaned_at_ms",
+        "keys_before",
+        "keys_deleted",
+        "keys_after",
+    ],
+    key: &[0],
+};
 
 /// Counts uploads and their keys by day and country.
 pub(super) fn add_uploads(

@@ -1,9 +1,11 @@
 //! What only a real MariaDB shows: locks, and how long is waited for them.
 
+mod corrupted;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::local::MariaDb;
+use testkit::local::MariaDb;
 
 use super::*;
 use crate::database::{Database, SqlError, Timeouts, UniqueIndex};
@@ -41,7 +43,7 @@ fn wait_for_a_waiter(database: &Database) {
     let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx \
          WHERE trx_state = 'LOCK WAIT'";
     let begun = Instant::now();
-    while connection.first(waiting, &[]).unwrap().unwrap().number(0) == 0 {
+    while connection.first(waiting, &[]).unwrap().unwrap().number(0) == Ok(0) {
         assert!(begun.elapsed() < Duration::from_secs(30), "nobody waits");
         // The server makes this table anew only for who has not asked for a tenth of a second.
         thread::sleep(Duration::from_millis(150));

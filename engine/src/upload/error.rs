@@ -11,13 +11,13 @@ use crate::wire::{BodyError, MalformedBatch};
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// The participant's doing; never retried unchanged.
-    #[error("{0}")]
+    #[error(transparent)]
     Rejection(#[from] Rejection),
     /// Ours and passing; nothing was done.
     #[error("the gateway is at its limit")]
     Overload(#[from] Overload),
     /// Ours and unexpected.
-    #[error("{0}")]
+    #[error(transparent)]
     Failure(#[from] Failure),
 }
 
@@ -26,7 +26,7 @@ pub enum UploadError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The body is no batch of diagnosis keys.
-    #[error("malformed batch: {0}")]
+    #[error("malformed batch")]
     MalformedBatch(#[from] MalformedBatch),
     /// More keys than the configured maximum; found while reading, so how many more is unknown.
     #[error("more than {max} keys")]
@@ -43,10 +43,10 @@ pub enum Rejection {
         rule: KeyRule,
     },
     /// The batch signature is not acceptable.
-    #[error("signature: {0}")]
+    #[error("the batch signature is refused")]
     Signature(#[from] SignatureError),
     /// A key originates elsewhere than in the uploader's country (wire §11.12).
-    #[error("{0}")]
+    #[error(transparent)]
     OriginMismatch(#[from] OriginMismatch),
     /// The country has used this tag for other content (wire §11.10).
     #[error("upload tag is taken")]

@@ -2,8 +2,8 @@
 //!
 //! - *In*: [`ValidBatch`] and its [`SignedContent`].
 //! - *Out*: [`VerifiedBatch`].
-//! - *Refuses*: signatures ([`SignatureError`]); keys that originate outside the uploader's
-//!   country.
+//! - *Refuses*: signatures ([`SignatureError`]), those by another country's certificate included;
+//!   keys that originate outside the uploader's country.
 //! - *Assumes*: the certificate list holds checked rows; the clock is right.
 //! - *Runs on*: a CPU job.
 
@@ -11,7 +11,9 @@ mod canonical;
 mod signature;
 
 pub use canonical::CanonicalBytes;
-pub use signature::{SignatureCheck, SignatureError, ValiditySeconds, check_signature};
+pub use signature::{
+    Exceptions, SignatureCheck, SignatureError, Signer, ValiditySeconds, check_signature,
+};
 
 use crate::domain::{ContentDigest, Country, Thumbprint, UnixMillis};
 use crate::trust::Trust;
@@ -90,8 +92,8 @@ pub struct VerifyContext<'a> {
     pub country: Country,
     /// Base64 of a detached CMS `SignedData`, as sent.
     pub batch_signature: &'a str,
-    /// Whether this participant may sign with SHA-1.
-    pub sha1_allowed: bool,
+    /// What this participant may sign with beside what everybody may.
+    pub exceptions: Exceptions,
     /// The certificate list.
     pub trust: &'a Trust,
     /// The clock.
@@ -123,14 +125,18 @@ pub fn verify<'a>(
         signed_bytes: content.signed_bytes(),
         content: &content.digest,
         keys: batch.keys(),
-        sha1_allowed: context.sha1_allowed,
+        exceptions: context.exceptions,
         trust: context.trust,
         now: context.now,
     })?;
     check_origins(batch.keys(), context.country)?;
+    // An upload without keys has no origins that would tell.
+    if signer.country != context.country {
+        return Err(SignatureError::OtherCountry(signer.thumbprint).into());
+    }
     Ok(VerifiedBatch {
         batch,
-        signer,
+        signer: signer.thumbprint,
         content: content.digest,
     })
 }

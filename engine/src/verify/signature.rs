@@ -62,6 +62,9 @@ pub enum SignatureError {
     /// The certificate is listed as revoked.
     #[error("the signing certificate is revoked")]
     RevokedCertificate(Thumbprint),
+    /// The certificate is of another country than the uploader.
+    #[error("the signing certificate is of another country than the uploader")]
+    OtherCountry(Thumbprint),
     /// A key originates elsewhere than in the signer's country.
     #[error("key {index} does not originate in the signer's country")]
     ForeignOrigin {
@@ -72,8 +75,15 @@ pub enum SignatureError {
     #[error("the signature algorithm is not supported")]
     UnsupportedAlgorithm,
     /// MD5; or SHA-1, and the operator has not allowed it for this participant.
-    #[error("the signature uses MD5, or SHA-1 without being allowed to")]
+    #[error(
+        "the signature uses MD5, or SHA-1 and the operator has not listed the participant in [signatures] legacy_sha1"
+    )]
     WeakDigest,
+    /// RSA-PSS, and the operator has not allowed it for this participant.
+    #[error(
+        "the signature uses RSA-PSS, and the operator has not listed the participant in [signatures] pss"
+    )]
+    PssNotAllowed,
     /// An RSA modulus shorter than 2048 bits.
     #[error("the signing key has fewer than 2048 bits")]
     WeakKey,
@@ -117,9 +127,11 @@ impl SignatureError {
             Self::UnknownCertificate(_) => "cert_unknown",
             Self::BrokenRow(_) => "cert_integrity",
             Self::RevokedCertificate(_) => "cert_revoked",
+            Self::OtherCountry(_) => "signer_country",
             Self::ForeignOrigin { .. } => "origin_mismatch",
             Self::UnsupportedAlgorithm => "unsupported_algorithm",
             Self::WeakDigest => "weak_digest",
+            Self::PssNotAllowed => "pss_not_allowed",
             Self::WeakKey => "weak_key",
             Self::SignedAttributes => "signed_attrs_invalid",
             Self::SigningTime => "signing_time_invalid",
@@ -150,7 +162,25 @@ impl From<KeyError> for SignatureError {
     }
 }
 
-/// What a batch signature is judged on.
+/// What the operator allows a participant to sign with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exceptions {
+    /// SHA-1: `[signatures] legacy_sha1`.
+    pub sha1: bool,
+    /// RSA-PSS, which the reference, and verifiers built like it, do not know: `[signatures] pss`.
+    pub pss: bool,
+}
+
+/// The certificate that a batch was signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signer {
+    /// The certificate.
+    pub thumbprint: Thumbprint,
+    /// The country of its subject, for which it is listed.
+    pub country: Country,
+}
+
+/// What a batch signature is checked against.
 #[derive(Debug)]
 pub struct SignatureCheck<'a> {
     /// The header as sent: base64 of a detached CMS `SignedData`.
@@ -161,19 +191,19 @@ pub struct SignatureCheck<'a> {
     pub content: &'a ContentDigest,
     /// The keys, whose origins must be the signer's country.
     pub keys: &'a DecodedBatch<'a>,
-    /// Whether this participant may sign with SHA-1.
-    pub sha1_allowed: bool,
+    /// What this participant may sign with beside what everybody may.
+    pub exceptions: Exceptions,
     /// The certificate list.
     pub trust: &'a Trust,
     /// The clock.
     pub now: UnixMillis,
 }
 
-/// Judges a batch signature; gives the signer's thumbprint.
+/// Checks a batch signature; gives the signer.
 ///
 /// # Errors
 /// [`SignatureError`]: the first thing that is wrong.
-pub fn check_signature(check: &SignatureCheck<'_>) -> Result<Thumbprint, SignatureError> {
+pub fn check_signature(check: &SignatureCheck<'_>) -> Result<Signer, SignatureError> {
     let bytes = decode_base64(check.batch_signature)?;
     let message = SignedMessage::parse(&bytes)?;
     let certificate = message
@@ -183,12 +213,15 @@ pub fn check_signature(check: &SignatureCheck<'_>) -> Result<Thumbprint, Signatu
     let country = certificate
         .country()
         .map_err(|_| SignatureError::NoCountry)?;
-    let signer = check_listed(&certificate, country, check.trust)?;
+    let thumbprint = check_listed(&certificate, country, check.trust)?;
     check_origins(check.keys, country).map_err(|mismatch| SignatureError::ForeignOrigin {
         index: mismatch.index,
     })?;
     check_cryptography(check, &message, &certificate)?;
-    Ok(signer)
+    Ok(Signer {
+        thumbprint,
+        country,
+    })
 }
 
 /// Standard base64, its padding whole or left out: `java.util.Base64`, which the reference decodes
@@ -241,68 +274,61 @@ fn check_listed(
 }
 
 /// The algorithms are good enough, and the signature is the certificate's over the content.
+///
+/// As BouncyCastle does it, two hashes may be involved. Over signed attributes the signature is made
+/// with the hash that `signatureAlgorithm` names, else with that of `digestAlgorithm`, which is the
+/// hash of the content; IE's client names two different ones. Over the content itself
+/// `digestAlgorithm` decides, whatever `signatureAlgorithm` names. PSS names one hash for everything.
 fn check_cryptography(
     check: &SignatureCheck<'_>,
-    message: &SignedMessage,
+    message: &SignedMessage<'_>,
     certificate: &Certificate<'_>,
 ) -> Result<(), SignatureError> {
     let signer = message.signer();
-    let digest_algorithm = signer.digest_algorithm()?;
-    let content_hash = Hash::of(&digest_algorithm).ok_or(SignatureError::UnsupportedAlgorithm)?;
-    let algorithm = SignatureAlgorithm::of(&signer.signature_algorithm()?)?;
-    let candidates = Candidates {
-        algorithm,
+    let content_hash = Hash::of(&signer.digest_algorithm);
+    let content_hash = content_hash.ok_or(SignatureError::UnsupportedAlgorithm)?;
+    let algorithm = SignatureAlgorithm::of(&signer.signature_algorithm)?;
+    let is_pss = matches!(algorithm.scheme, Scheme::Pss { .. });
+    if is_pss && !check.exceptions.pss {
+        return Err(SignatureError::PssNotAllowed);
+    }
+    let signature = SignatureValue {
+        scheme: algorithm.scheme,
         certificate,
-        signature: message.signature(),
-        sha1_allowed: check.sha1_allowed,
+        bytes: message.signature(),
+        sha1_allowed: check.exceptions.sha1,
     };
+    let named_hash = algorithm.hash.unwrap_or(content_hash);
     match &signer.signed_attributes {
-        None => candidates.verify(&direct_hashes(algorithm, content_hash), |hash| {
-            content_digest(check, hash)
-        }),
+        None => {
+            let hash = if is_pss { named_hash } else { content_hash };
+            signature.verify(hash, || content_digest(check, hash))
+        }
         Some(attributes) => {
-            if !is_allowed(content_hash, check.sha1_allowed) {
-                return Err(SignatureError::WeakDigest);
-            }
+            check_allowed(content_hash, check.exceptions.sha1)?;
             check_attributes(message, attributes, certificate)?;
-            let message_digest = attributes.message_digest();
-            let message_digest = message_digest.map_err(|_| SignatureError::SignedAttributes)?;
-            let content = content_digest(check, content_hash);
-            if content.is_none_or(|content| content.as_ref() != message_digest) {
-                return Err(SignatureError::DigestMismatch);
-            }
-            candidates.verify(&attribute_hashes(algorithm, content_hash), |hash| {
-                hash.digest(&attributes.der)
-            })
+            check_message_digest(attributes, content_digest(check, content_hash))?;
+            signature.verify(named_hash, || named_hash.digest(&attributes.der))
         }
     }
 }
 
-/// Hashes that a signature over the content itself may have been made with. The reference goes by
-/// `digestAlgorithm`, whatever hash `signatureAlgorithm` names; PSS parameters name one hash for
-/// everything.
-fn direct_hashes(algorithm: SignatureAlgorithm, content_hash: Hash) -> Vec<Hash> {
-    match (algorithm.scheme, algorithm.hash) {
-        (Scheme::Pss { .. }, Some(named)) => vec![named],
-        _ => vec![content_hash],
-    }
-}
-
-/// Hashes that a signature over signed attributes may have been made with. The reference goes by
-/// `signatureAlgorithm` if that names a hash, OpenSSL by `digestAlgorithm`: IE's client needs the
-/// one (wire §10), whoever was tested against OpenSSL may need the other.
-fn attribute_hashes(algorithm: SignatureAlgorithm, content_hash: Hash) -> Vec<Hash> {
-    match (algorithm.scheme, algorithm.hash) {
-        (_, None) => vec![content_hash],
-        (Scheme::Pss { .. }, Some(named)) => vec![named],
-        (_, Some(named)) if named == content_hash => vec![named],
-        (_, Some(named)) => vec![named, content_hash],
+/// The signed digest is that of the content.
+fn check_message_digest(
+    attributes: &SignedAttributes,
+    content: Option<Digest>,
+) -> Result<(), SignatureError> {
+    let message_digest = attributes.message_digest();
+    let message_digest = message_digest.map_err(|_| SignatureError::SignedAttributes)?;
+    match content {
+        Some(content) if content.as_ref() == message_digest => Ok(()),
+        _ => Err(SignatureError::DigestMismatch),
     }
 }
 
 /// What RFC 5652 §5.3 and §11 demand of signed attributes, and BouncyCastle enforces.
 fn check_attributes(
-    message: &SignedMessage,
+    message: &SignedMessage<'_>,
     attributes: &SignedAttributes,
     certificate: &Certificate<'_>,
 ) -> Result<(), SignatureError> {
@@ -311,6 +337,7 @@ fn check_attributes(
         return Err(SignatureError::SignedAttributes);
     }
     attributes.message_digest().map_err(broken)?;
+    attributes.check_countersignature().map_err(broken)?;
     attributes
         .check_algorithm_protection(message.signer())
         .map_err(broken)?;
@@ -320,47 +347,33 @@ fn check_attributes(
     }
 }
 
-/// A signature value, and by which hashes it may have been made.
-struct Candidates<'a> {
-    algorithm: SignatureAlgorithm,
+/// A signature value, and what it is verified with.
+struct SignatureValue<'a> {
+    scheme: Scheme,
     certificate: &'a Certificate<'a>,
-    signature: &'a [u8],
+    bytes: &'a [u8],
     sha1_allowed: bool,
 }
 
-impl Candidates<'_> {
-    /// Tries the hashes in turn. One that is not allowed is passed over; if no other verifies,
-    /// that is the reason of the refusal.
+impl SignatureValue<'_> {
+    /// Verifies it over a digest that is made with `hash`, if that is good enough.
     fn verify(
         &self,
-        hashes: &[Hash],
-        digest: impl Fn(Hash) -> Option<Digest>,
+        hash: Hash,
+        digest: impl FnOnce() -> Option<Digest>,
     ) -> Result<(), SignatureError> {
         let key = self.certificate.public_key()?;
-        let mut refusal = None;
-        for &hash in hashes {
-            let outcome = match digest(hash) {
-                Some(digest) if is_allowed(hash, self.sha1_allowed) => {
-                    let scheme = self.algorithm.scheme;
-                    key.verify(scheme, hash, &digest, self.signature)
-                        .map_err(Into::into)
-                }
-                _ => Err(SignatureError::WeakDigest),
-            };
-            match outcome {
-                Ok(()) => return Ok(()),
-                Err(error) => refusal = refusal.or(Some(error)),
-            }
-        }
-        Err(refusal.unwrap_or(SignatureError::Wrong))
+        check_allowed(hash, self.sha1_allowed)?;
+        let digest = digest().ok_or(SignatureError::WeakDigest)?;
+        Ok(key.verify(self.scheme, hash, &digest, self.bytes)?)
     }
 }
 
-const fn is_allowed(hash: Hash, sha1_allowed: bool) -> bool {
+const fn check_allowed(hash: Hash, sha1_allowed: bool) -> Result<(), SignatureError> {
     match hash {
-        Hash::Md5 => false,
-        Hash::Sha1 => sha1_allowed,
-        Hash::Sha256 | Hash::Sha384 | Hash::Sha512 => true,
+        Hash::Md5 => Err(SignatureError::WeakDigest),
+        Hash::Sha1 if !sha1_allowed => Err(SignatureError::WeakDigest),
+        Hash::Sha1 | Hash::Sha256 | Hash::Sha384 | Hash::Sha512 => Ok(()),
     }
 }
 

@@ -12,27 +12,33 @@
 //! of any shape are skipped, numbers may be quoted, `null` means absent, and the last field may be
 //! spelled in either way. A key goes into the protobuf body as soon as it is read; one set of
 //! buffers serves all keys.
+//!
+//! serde derives what is written, and what members are named. Objects are read by visitors: members
+//! may be repeated, which derived structs refuse.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod write;
+
+use std::borrow::Cow;
 use std::fmt;
-use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error::{BodyError, MalformedBatch};
-use super::protobuf::{KeyFields, KeyMessages, read_key, write_key};
+use super::protobuf::{KeyFields, write_key};
 use crate::domain::REPORT_TYPES;
+use crate::limits;
+
+pub use write::{SEPARATOR, write_segment};
 
 /// What precedes the first segment of a JSON batch.
 pub const OPENING: &[u8] = br#"{"keys":["#;
-
-/// What stands between two segments that are not empty.
-pub const SEPARATOR: &[u8] = b",";
 
 /// What follows the last segment of a JSON batch.
 pub const CLOSING: &[u8] = b"]}";
@@ -43,7 +49,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Transcodes a JSON body to the protobuf body that means the same.
+/// Transcodes a JSON body to the protobuf body that means the same. A key with too many visited
+/// countries is the last one, with one country too many: reading stops there.
 ///
 /// # Errors
 /// [`BodyError::Malformed`], or [`BodyError::TooManyKeys`] as soon as a key beyond `keys_max`
@@ -55,86 +62,11 @@ pub fn to_protobuf(body: &[u8], keys_max: u32) -> Result<Vec<u8>, BodyError> {
     let read = json
         .deserialize_map(BatchVisitor(&mut transcoder))
         .and_then(|()| json.end());
-    match (read, transcoder.rejection) {
-        (Ok(()), _) => Ok(transcoder.out),
-        (Err(_), Some(rejection)) => Err(rejection),
+    match (read, transcoder.stop) {
+        (Ok(()), _) | (Err(_), Some(Stop::TooManyCountries)) => Ok(transcoder.out),
+        (Err(_), Some(Stop::Rejected(rejection))) => Err(rejection),
         (Err(_), None) => Err(MalformedBatch::Json.into()),
     }
-}
-
-/// Appends the keys of an encoded protobuf segment as JSON objects joined with commas, all eight
-/// members always (wire §6.1). Nothing for a segment without keys.
-///
-/// # Panics
-/// When `protobuf_segment` is not what [`write_key`] makes.
-pub fn write_segment(out: &mut Vec<u8>, protobuf_segment: &[u8]) {
-    let mut messages = KeyMessages::new(protobuf_segment);
-    let mut first = true;
-    while let Some(message) = messages.next_message().expect(OWN_SEGMENT) {
-        if !first {
-            out.extend_from_slice(SEPARATOR);
-        }
-        first = false;
-        write_json_key(out, message).expect("a vector takes whatever is written to it");
-    }
-}
-
-const OWN_SEGMENT: &str = "segments are encoded by this gateway from keys that it decoded";
-
-fn write_json_key(out: &mut Vec<u8>, message: &[u8]) -> std::io::Result<()> {
-    // Members in the order of the schema, which puts the countries before the origin: they are
-    // written while the message is read a second time.
-    let key = read_key(message, |_| {}).expect(OWN_SEGMENT);
-    out.extend_from_slice(br#"{"keyData":""#);
-    write_base64(out, key.key_data);
-    write!(
-        out,
-        r#"","rollingStartIntervalNumber":{},"rollingPeriod":{},"transmissionRiskLevel":{},"visitedCountries":["#,
-        key.rolling_start, key.rolling_period, key.risk_level
-    )?;
-    write_countries(out, message)?;
-    out.extend_from_slice(br#"],"origin":"#);
-    serde_json::to_writer(&mut *out, key.origin)?;
-    out.extend_from_slice(br#","reportType":"#);
-    match report_type_name(key.report_type) {
-        Some(name) => write!(out, "\"{name}\"")?,
-        None => write!(out, "{}", key.report_type)?,
-    }
-    write!(
-        out,
-        r#","days_since_onset_of_symptoms":{}}}"#,
-        key.days_since_onset
-    )
-}
-
-fn write_countries(out: &mut Vec<u8>, message: &[u8]) -> std::io::Result<()> {
-    let mut separator = &b""[..];
-    let mut written = Ok(());
-    let on_country = |country: &str| {
-        out.extend_from_slice(separator);
-        separator = SEPARATOR;
-        if let Err(error) = serde_json::to_writer(&mut *out, country) {
-            written = Err(error.into());
-        }
-    };
-    read_key(message, on_country).expect(OWN_SEGMENT);
-    written
-}
-
-fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    let encoded = bytes.len().div_ceil(3).saturating_mul(4);
-    out.resize(start.saturating_add(encoded), b'=');
-    if let Some(place) = out.get_mut(start..) {
-        STANDARD
-            .encode_slice(bytes, place)
-            .expect("the space is exact");
-    }
-}
-
-fn report_type_name(number: i32) -> Option<&'static str> {
-    let number = usize::try_from(number).ok()?;
-    REPORT_TYPES.get(number).copied()
 }
 
 /// Where keys go while they are read.
@@ -142,9 +74,14 @@ struct Transcoder {
     out: Vec<u8>,
     keys_max: u32,
     key_count: u32,
-    /// Why reading stopped, if it is anything more special than JSON of a wrong shape.
-    rejection: Option<BodyError>,
+    stop: Option<Stop>,
     key: KeyBuffers,
+}
+
+/// Why reading stopped, if not for JSON of another shape.
+enum Stop {
+    Rejected(BodyError),
+    TooManyCountries,
 }
 
 /// The key that is being read.
@@ -170,14 +107,15 @@ impl Transcoder {
             out: Vec::with_capacity(body_bytes / 4),
             keys_max,
             key_count: 0,
-            rejection: None,
+            stop: None,
             key: KeyBuffers::default(),
         }
     }
 
     fn begin_key<E: serde::de::Error>(&mut self) -> Result<(), E> {
         if self.key_count >= self.keys_max {
-            return Err(self.reject(BodyError::TooManyKeys { max: self.keys_max }));
+            let too_many = BodyError::TooManyKeys { max: self.keys_max };
+            return Err(self.stop(Stop::Rejected(too_many)));
         }
         self.key_count = self.key_count.saturating_add(1);
         self.key.clear();
@@ -188,9 +126,18 @@ impl Transcoder {
         self.key.write(&mut self.out);
     }
 
-    fn reject<E: serde::de::Error>(&mut self, rejection: BodyError) -> E {
-        self.rejection = Some(rejection);
-        E::custom("rejected")
+    fn stop<E: serde::de::Error>(&mut self, stop: Stop) -> E {
+        self.stop = Some(stop);
+        E::custom("stopped")
+    }
+
+    fn push_country<E: serde::de::Error>(&mut self, country: &str) -> Result<(), E> {
+        self.key.push_country(country);
+        if self.key.joined_countries() <= limits::VISITED_COUNTRIES_CHARACTERS_MAX {
+            return Ok(());
+        }
+        self.end_key();
+        Err(self.stop(Stop::TooManyCountries))
     }
 }
 
@@ -229,6 +176,12 @@ impl KeyBuffers {
         self.visited.push_str(country);
         self.visited_ends.push(self.visited.len());
     }
+
+    /// Characters of the visited countries, joined with commas; there is one.
+    fn joined_countries(&self) -> usize {
+        let commas = self.visited_ends.len().saturating_sub(1);
+        self.visited.len().saturating_add(commas)
+    }
 }
 
 /// The body: an object of which only `keys` counts.
@@ -242,15 +195,22 @@ impl<'de> Visitor<'de> for BatchVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(is_keys) = members.next_key_seed(Text(|name: &str| name == "keys"))? {
-            if is_keys {
-                members.next_value_seed(KeysSeed(&mut *self.0))?;
-            } else {
-                members.next_value::<IgnoredAny>()?;
+        while let Some(member) = members.next_key()? {
+            match member {
+                BatchMember::Keys => members.next_value_seed(KeysSeed(&mut *self.0))?,
+                BatchMember::Unknown => drop(members.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())
     }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum BatchMember {
+    Keys,
+    #[serde(other)]
+    Unknown,
 }
 
 /// `keys`: a list of objects, or `null`.
@@ -301,7 +261,7 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(member) = members.next_key_seed(Text(Member::from_name))? {
+        while let Some(member) = members.next_key()? {
             read_member(self.0, member, &mut members)?;
         }
         self.0.end_key();
@@ -310,125 +270,124 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
 }
 
 /// A member of a key.
-enum Member {
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum KeyMember {
     KeyData,
-    RollingStart,
+    RollingStartIntervalNumber,
     RollingPeriod,
-    RiskLevel,
+    TransmissionRiskLevel,
     VisitedCountries,
     Origin,
     ReportType,
+    #[serde(
+        rename = "days_since_onset_of_symptoms",
+        alias = "daysSinceOnsetOfSymptoms"
+    )]
     DaysSinceOnset,
+    #[serde(other)]
     Unknown,
-}
-
-impl Member {
-    fn from_name(name: &str) -> Self {
-        match name {
-            "keyData" => Self::KeyData,
-            "rollingStartIntervalNumber" => Self::RollingStart,
-            "rollingPeriod" => Self::RollingPeriod,
-            "transmissionRiskLevel" => Self::RiskLevel,
-            "visitedCountries" => Self::VisitedCountries,
-            "origin" => Self::Origin,
-            "reportType" => Self::ReportType,
-            "days_since_onset_of_symptoms" | "daysSinceOnsetOfSymptoms" => Self::DaysSinceOnset,
-            _ => Self::Unknown,
-        }
-    }
 }
 
 /// Reads a member's value. A scalar that comes again replaces the former one, countries are added,
 /// `null` changes nothing.
 fn read_member<'de, A: MapAccess<'de>>(
     transcoder: &mut Transcoder,
-    member: Member,
+    member: KeyMember,
     members: &mut A,
 ) -> Result<(), A::Error> {
     let key = &mut transcoder.key;
     match member {
-        Member::KeyData => match members.next_value_seed(KeyDataSeed(&mut key.key_data))? {
-            Decoded::Yes => Ok(()),
-            Decoded::NotBase64 => Err(transcoder.reject(MalformedBatch::Base64.into())),
-        },
-        Member::RollingStart => set(&mut key.rolling_start, members.next_value_seed(Integer)?),
-        Member::RollingPeriod => set(&mut key.rolling_period, members.next_value_seed(Integer)?),
-        Member::RiskLevel => set(&mut key.risk_level, members.next_value_seed(Integer)?),
-        Member::VisitedCountries => members.next_value_seed(CountriesSeed(key)),
-        Member::Origin => members.next_value_seed(TextSeed(&mut key.origin)),
-        Member::ReportType => set(&mut key.report_type, members.next_value_seed(ReportType)?),
-        Member::DaysSinceOnset => set(&mut key.days_since_onset, members.next_value_seed(Integer)?),
-        Member::Unknown => members.next_value::<IgnoredAny>().map(|_| ()),
+        KeyMember::KeyData => {
+            if let Some(Text(text)) = members.next_value()? {
+                key.key_data.clear();
+                let decoded = BASE64.decode_vec(&*text, &mut key.key_data);
+                let not_base64 = MalformedBatch::Base64.into();
+                decoded.map_err(|_| transcoder.stop(Stop::Rejected(not_base64)))?;
+            }
+            Ok(())
+        }
+        KeyMember::RollingStartIntervalNumber => set(&mut key.rolling_start, members.next_value()?),
+        KeyMember::RollingPeriod => set(&mut key.rolling_period, members.next_value()?),
+        KeyMember::TransmissionRiskLevel => set(&mut key.risk_level, members.next_value()?),
+        KeyMember::VisitedCountries => members.next_value_seed(CountriesSeed(transcoder)),
+        KeyMember::Origin => {
+            if let Some(Text(text)) = members.next_value()? {
+                key.origin.clear();
+                key.origin.push_str(&text);
+            }
+            Ok(())
+        }
+        KeyMember::ReportType => {
+            let number = members.next_value::<Option<ReportType>>()?;
+            set(
+                &mut key.report_type,
+                number.map(|ReportType(number)| Integer(number)),
+            )
+        }
+        KeyMember::DaysSinceOnset => set(&mut key.days_since_onset, members.next_value()?),
+        KeyMember::Unknown => members.next_value::<IgnoredAny>().map(|_| ()),
     }
 }
 
 /// Sets a field to a value in its range.
-fn set<T: TryFrom<i64>, E: serde::de::Error>(field: &mut T, value: Option<i64>) -> Result<(), E> {
-    if let Some(value) = value {
+fn set<T: TryFrom<i64>, E: serde::de::Error>(
+    field: &mut T,
+    value: Option<Integer>,
+) -> Result<(), E> {
+    if let Some(Integer(value)) = value {
         *field = T::try_from(value).map_err(|_| E::custom("out of range"))?;
     }
     Ok(())
 }
 
-/// Text that must be there, handed on without a copy.
-struct Text<F>(F);
+/// Text, borrowed from the body unless it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for Text<F> {
-    type Value = T;
+/// A whole number, plain or quoted. Wider than any field: [`set`] narrows it.
+struct Integer(i64);
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_str(self)
+impl<'de> Deserialize<'de> for Integer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |text: &str| parse_decimal(text);
+        deserializer.deserialize_any(NumberVisitor(parse)).map(Self)
     }
 }
 
-impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
-    type Value = T;
+/// A report type by name or number; a number without name is kept, for the signature's sake.
+struct ReportType(i64);
+
+impl<'de> Deserialize<'de> for ReportType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |name: &str| {
+            let mut numbered = (0..).zip(REPORT_TYPES);
+            Some(numbered.find(|(_, known)| *known == name)?.0)
+        };
+        deserializer.deserialize_any(NumberVisitor(parse)).map(Self)
+    }
+}
+
+/// A whole number, or text that stands for one.
+struct NumberVisitor<F>(F);
+
+impl<F: FnOnce(&str) -> Option<i64>> Visitor<'_> for NumberVisitor<F> {
+    type Value = i64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text")
+        f.write_str("a whole number or its name")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<T, E> {
-        Ok((self.0)(text))
-    }
-}
-
-/// A whole number, plain or quoted; nothing for `null`. Wider than any field: [`set`] narrows it.
-struct Integer;
-
-impl<'de> DeserializeSeed<'de> for Integer {
-    type Value = Option<i64>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for Integer {
-    type Value = Option<i64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number")
+    fn visit_i64<E>(self, number: i64) -> Result<i64, E> {
+        Ok(number)
     }
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<i64, E> {
+        i64::try_from(number).map_err(|_| E::custom("out of range"))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(Some(number))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self::Value, E> {
-        i64::try_from(number)
-            .map(Some)
-            .map_err(|_| E::custom("out of range"))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        parse_decimal(text)
-            .map(Some)
-            .ok_or_else(|| E::custom("no whole number"))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<i64, E> {
+        (self.0)(text).ok_or_else(|| E::custom("not a whole number or its name"))
     }
 }
 
@@ -444,113 +403,8 @@ fn parse_decimal(text: &str) -> Option<i64> {
     }
 }
 
-/// A report type by name or number; a number without name is kept, for the signature's sake.
-struct ReportType;
-
-impl<'de> DeserializeSeed<'de> for ReportType {
-    type Value = Option<i64>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for ReportType {
-    type Value = Option<i64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a report type")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Self::Value, E> {
-        Integer.visit_i64(number)
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self::Value, E> {
-        Integer.visit_u64(number)
-    }
-
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
-        let mut numbered = (0..).zip(REPORT_TYPES);
-        let found = numbered.find(|(_, known)| *known == name);
-        found
-            .map(|(number, _)| Some(number))
-            .ok_or_else(|| E::custom("no report type"))
-    }
-}
-
-/// Text into a buffer; `null` leaves it alone.
-struct TextSeed<'t>(&'t mut String);
-
-impl<'de> DeserializeSeed<'de> for TextSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for TextSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.clear();
-        self.0.push_str(text);
-        Ok(())
-    }
-}
-
-/// Base64 into a buffer; `null` leaves it alone.
-struct KeyDataSeed<'t>(&'t mut Vec<u8>);
-
-/// Whether text was base64: an outcome, since it has a reason of its own.
-enum Decoded {
-    Yes,
-    NotBase64,
-}
-
-impl<'de> DeserializeSeed<'de> for KeyDataSeed<'_> {
-    type Value = Decoded;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Decoded, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for KeyDataSeed<'_> {
-    type Value = Decoded;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("base64")
-    }
-
-    fn visit_unit<E>(self) -> Result<Decoded, E> {
-        Ok(Decoded::Yes)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Decoded, E> {
-        self.0.clear();
-        Ok(match BASE64.decode_vec(text, self.0) {
-            Ok(()) => Decoded::Yes,
-            Err(_) => Decoded::NotBase64,
-        })
-    }
-}
-
 /// `visitedCountries`: a list of texts, or `null`.
-struct CountriesSeed<'t>(&'t mut KeyBuffers);
+struct CountriesSeed<'t>(&'t mut Transcoder);
 
 impl<'de> DeserializeSeed<'de> for CountriesSeed<'_> {
     type Value = ();
@@ -572,12 +426,10 @@ impl<'de> Visitor<'de> for CountriesSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut countries: A) -> Result<(), A::Error> {
-        loop {
-            let on_country = |country: &str| self.0.push_country(country);
-            if countries.next_element_seed(Text(on_country))?.is_none() {
-                return Ok(());
-            }
+        while let Some(Text(country)) = countries.next_element()? {
+            self.0.push_country(&country)?;
         }
+        Ok(())
     }
 }
 

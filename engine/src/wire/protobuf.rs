@@ -6,10 +6,13 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::ops::ControlFlow;
+
 use quick_protobuf::sizeofs::{sizeof_int32, sizeof_len, sizeof_uint32};
 use quick_protobuf::{BytesReader, Writer};
 
 use super::error::MalformedBatch;
+use crate::limits;
 
 /// Tag of `DiagnosisKeyBatch.keys`: field 1, length-delimited.
 const KEYS: u32 = 0x0a;
@@ -89,6 +92,17 @@ pub fn read_key<'a>(
     message: &'a [u8],
     mut on_country: impl FnMut(&'a str),
 ) -> Result<KeyFields<'a>, MalformedBatch> {
+    read_key_until(message, |country| {
+        on_country(country);
+        ControlFlow::Continue(())
+    })
+}
+
+/// As [`read_key`], but stops where `on_country` breaks; gives the fields before.
+pub(crate) fn read_key_until<'a>(
+    message: &'a [u8],
+    mut on_country: impl FnMut(&'a str) -> ControlFlow<()>,
+) -> Result<KeyFields<'a>, MalformedBatch> {
     let mut key = KeyFields::default();
     let mut cursor = Cursor(message);
     while !cursor.is_at_end() {
@@ -97,7 +111,11 @@ pub fn read_key<'a>(
             tag::ROLLING_START => key.rolling_start = low_32(cursor.varint()?),
             tag::ROLLING_PERIOD => key.rolling_period = low_32(cursor.varint()?),
             tag::RISK_LEVEL => key.risk_level = low_32(cursor.varint()?).cast_signed(),
-            tag::VISITED_COUNTRIES => on_country(cursor.text()?),
+            tag::VISITED_COUNTRIES => {
+                if on_country(cursor.text()?).is_break() {
+                    break;
+                }
+            }
             tag::ORIGIN => key.origin = cursor.text()?,
             tag::REPORT_TYPE => key.report_type = low_32(cursor.varint()?).cast_signed(),
             tag::DAYS_SINCE_ONSET => key.days_since_onset = from_zig_zag(low_32(cursor.varint()?)),
@@ -198,7 +216,8 @@ impl<'a> Cursor<'a> {
 
 /// Reads one key in the form in which [`write_key`] writes it, as every protobuf library does:
 /// fields in order, defaults left out, nothing longer than it needs to be. Nothing for any other
-/// message, and for a country that is not two ASCII letters or the like.
+/// message, for a country that is not two capital letters, and for more than
+/// [`TWO_LETTER_COUNTRIES_MAX`] of them.
 ///
 /// The same as [`read_key`] in a fifth of its time: what comes next is known, and seldom another.
 pub(crate) fn read_own_key(message: &[u8]) -> Option<(KeyFields<'_>, TwoLetterCountries<'_>)> {
@@ -223,7 +242,10 @@ pub(crate) fn read_own_key(message: &[u8]) -> Option<(KeyFields<'_>, TwoLetterCo
     rest.0.is_empty().then_some((key, countries))
 }
 
-/// Encoded `visitedCountries`, each two ASCII characters but for commas.
+/// As many as are allowed, joined with commas.
+const TWO_LETTER_COUNTRIES_MAX: usize = (limits::VISITED_COUNTRIES_CHARACTERS_MAX + 1) / 3;
+
+/// Encoded `visitedCountries`, each two capital letters (A to Z).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TwoLetterCountries<'a>(&'a [[u8; 4]]);
 
@@ -291,12 +313,12 @@ impl<'a> Own<'a> {
         let is_country = |&&[tag, length, a, b]: &&[u8; 4]| {
             u32::from(tag) == tag::VISITED_COUNTRIES
                 && length == 2
-                && a.is_ascii()
-                && b.is_ascii()
-                && a != b','
-                && b != b','
+                && a.is_ascii_uppercase()
+                && b.is_ascii_uppercase()
         };
-        let count = fields.iter().take_while(is_country).count();
+        let allowed = fields.iter().take(TWO_LETTER_COUNTRIES_MAX);
+        let count = allowed.take_while(is_country).count();
+        // One more, and what follows is not the next field.
         let (countries, _) = fields.split_at_checked(count)?;
         self.0 = self.0.get(countries.as_flattened().len()..)?;
         Some(TwoLetterCountries(countries))

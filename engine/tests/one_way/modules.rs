@@ -75,8 +75,12 @@ impl Crate {
         };
         for inner in mods {
             let name = inner.ident.to_string();
-            let path = [module.as_slice(), &[name.clone()]].concat();
+            let path = [module.as_slice(), std::slice::from_ref(&name)].concat();
             found.defined.insert(name.clone());
+            if is_of_another_crate(inner) {
+                self.read_items(path, vec![name], &[], children, files);
+                continue;
+            }
             match &inner.content {
                 Some((_, items)) => {
                     self.read_items(path, file.clone(), items, &children.join(&name), files);
@@ -190,6 +194,26 @@ fn file_of(declared: &syn::ItemMod, folder: &Path, files: Files<'_>) -> (PathBuf
     }
 }
 
+/// Whether a module's file lies outside of the crate's sources: it is judged with the crate that it
+/// lies in. A path inside of them hides nothing: its file is looked for under the module's name.
+fn is_of_another_crate(module: &syn::ItemMod) -> bool {
+    module.attrs.iter().any(|attribute| {
+        let syn::Meta::NameValue(syn::MetaNameValue {
+            path,
+            value:
+                syn::Expr::Lit(syn::ExprLit {
+                    lit: syn::Lit::Str(file),
+                    ..
+                }),
+            ..
+        }) = &attribute.meta
+        else {
+            return false;
+        };
+        path.is_ident("path") && file.value().starts_with("../")
+    })
+}
+
 /// Whether it is there outside of tests.
 fn is_compiled(item: &syn::Item) -> bool {
     use syn::Item::{
@@ -253,12 +277,13 @@ impl Reader<'_> {
         let mut rest = path;
         match path.first()?.as_str() {
             "crate" => (base, rest) = (Names::new(), &path[1..]),
-            "self" => rest = &path[1..],
-            "super" => {
+            "self" | "super" => {
                 while let Some((first, others)) = rest.split_first()
-                    && first == "super"
+                    && (first == "self" || first == "super")
                 {
-                    base.pop()?;
+                    if first == "super" {
+                        base.pop()?;
+                    }
                     rest = others;
                 }
             }

@@ -11,17 +11,16 @@ use std::time::{Duration, Instant};
 
 use engine::admin::Admin;
 use engine::bundle::{Download, DownloadError, DownloadRequest};
-use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Day, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
 use engine::upload::{Receipt, UploadRequest};
-use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock, StartError, UploadError};
-use loadgen::local::MariaDb;
-use loadgen::signer::{Encoding, Signer};
 use tempfile::TempDir;
+use testkit::local::MariaDb;
+use testkit::protocol::signed_bytes;
+use testkit::signer::{Encoding, Signer};
 
 /// 2021-06-01T12:00:00Z: the certificates of the vectors are valid then.
 pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
@@ -67,15 +66,14 @@ impl Participant {
     /// An upload of these keys, signed.
     pub(crate) fn upload(&self, tag: &str, keys: &[Vec<u8>], now: UnixMillis) -> UploadRequest {
         let body = keys.concat();
-        let decoded = decode(&body, u32::MAX).unwrap();
-        let signed_bytes = CanonicalBytes::of(&decoded).signed_bytes();
+        let content = signed_bytes(&body).unwrap();
         UploadRequest {
             country: self.country,
             uploader: self.uploader,
             tag: UploadTag::parse(tag).unwrap(),
             batch_signature: self
                 .signer
-                .sign_base64(&signed_bytes, now, Encoding::BerIndefinite)
+                .sign_base64(&content, now, Encoding::BerIndefinite)
                 .into(),
             body: body.into(),
             format: Format::Protobuf,
@@ -181,6 +179,7 @@ impl Installation {
             },
             download: DownloadSettings { max_age_days: 14 },
             legacy_sha1: Vec::new(),
+            pss: Vec::new(),
             cpu_threads: 2,
         };
         Self {

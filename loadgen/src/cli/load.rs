@@ -12,7 +12,7 @@ use engine::clock::{Clock, SystemClock};
 use loadgen::client::{Protocol, Target};
 use loadgen::config::Config;
 use loadgen::find_limit::{FindLimitOptions, Objective, Search};
-use loadgen::load::{Experiment, LoadOptions, MEMORY_BYTES_MIN, Party, Watch};
+use loadgen::load::{Experiment, LoadOptions, MEMORY_BYTES_MIN, Participants, Watch};
 use loadgen::local::{Installation, LocalDatabase};
 use loadgen::profiles::Distribution;
 use loadgen::results::{self, Authentication, Http, Machine, Run, Summary, Transport};
@@ -22,7 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
-use super::{Place, beside_this_program, parse_targets};
+use super::connection::{ConnectionArgs, beside_this_program, check_program, parse_targets};
 
 /// Participants of a private gateway that has more than `efgs init` makes by itself: the European
 /// Union and its neighbours, 60 in all, the headroom of sizing §1.
@@ -37,7 +37,7 @@ const PARTICIPANTS_DEFAULT: usize = 27;
 
 /// Where results go, and what is watched.
 #[derive(Debug, Args)]
-pub(super) struct Measuring {
+pub(super) struct MeasuringArgs {
     /// Write every second's figures to this file, for `loadgen report` and `loadgen plan`.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
@@ -76,7 +76,7 @@ fn parse_watch(text: &str) -> Result<(String, u32), String> {
 }
 
 /// A gateway, and how to reach it.
-struct Stage {
+struct Environment {
     installation: Option<Installation>,
     pki: PathBuf,
     targets: Vec<Target>,
@@ -86,7 +86,7 @@ struct Stage {
 }
 
 /// What is run, by name.
-struct Subject<'a> {
+struct RunInputs<'a> {
     name: &'a str,
     text: &'a str,
     participants: usize,
@@ -95,26 +95,31 @@ struct Subject<'a> {
     record: Option<PathBuf>,
 }
 
-impl Measuring {
+impl MeasuringArgs {
     /// Whether anything of it was given.
     pub(super) const fn is_wanted(&self) -> bool {
         self.results.is_some() || self.local.is_some()
     }
 
-    fn stage(&self, place: &Place, config: &Config, participants: usize) -> anyhow::Result<Stage> {
-        let protocol = place.protocol();
+    fn environment(
+        &self,
+        connection: &ConnectionArgs,
+        config: &Config,
+        participants: usize,
+    ) -> anyhow::Result<Environment> {
+        let protocol = connection.protocol();
         let Some(database) = self.local else {
-            return self.foreign_stage(place, config, protocol);
+            return self.existing_gateway(connection, config, protocol);
         };
         ensure!(
-            place.target.is_empty() && place.pki.is_none(),
+            connection.target.is_empty() && connection.pki.is_none(),
             "--local starts a gateway of its own: give neither --target nor --pki"
         );
         let program = match &self.efgs {
             Some(path) => path.clone(),
             None => beside_this_program()?,
         };
-        super::check_program(&program)?;
+        check_program(&program)?;
         let names = &SIXTY[..participants.clamp(1, SIXTY.len())];
         let names = if participants <= PARTICIPANTS_DEFAULT {
             &[]
@@ -127,7 +132,7 @@ impl Measuring {
         };
         let keep = self.keep.as_deref();
         let installation = block_in_place(|| Installation::start(&program, kind, keep, names))?;
-        Ok(Stage {
+        Ok(Environment {
             pki: installation.pki(),
             targets: vec![installation.gateway().target()],
             protocol,
@@ -137,12 +142,12 @@ impl Measuring {
         })
     }
 
-    fn foreign_stage(
+    fn existing_gateway(
         &self,
-        place: &Place,
+        connection: &ConnectionArgs,
         config: &Config,
         protocol: Protocol,
-    ) -> anyhow::Result<Stage> {
+    ) -> anyhow::Result<Environment> {
         let operations = self.metrics.as_ref().map(|url| {
             let url = url.trim_end_matches('/').trim_end_matches("/metrics");
             Target::parse(url)
@@ -152,10 +157,10 @@ impl Measuring {
             !operations.as_ref().is_some_and(|target| target.tls),
             "the operations port speaks no TLS: write --metrics http://HOST:PORT"
         );
-        Ok(Stage {
+        Ok(Environment {
             installation: None,
-            pki: place.pki(config)?.to_owned(),
-            targets: parse_targets(&place.targets(config)?)?,
+            pki: connection.pki(config)?.to_owned(),
+            targets: parse_targets(&connection.targets(config)?)?,
             protocol,
             watch: Watch {
                 processes: self.watch.iter().cloned().collect(),
@@ -173,30 +178,31 @@ impl Measuring {
 
     fn experiment(
         &self,
-        stage: &Stage,
-        place: &Place,
-        subject: Subject<'_>,
+        environment: &Environment,
+        connection: &ConnectionArgs,
+        inputs: RunInputs<'_>,
     ) -> anyhow::Result<Experiment> {
-        let Subject {
+        let RunInputs {
             name,
             text,
-            participants,
+            participants: wanted,
             distribution,
             seed,
             record,
-        } = subject;
-        let party = Party::read(&stage.pki, participants, distribution, stage.protocol)?;
-        if party.len() < participants {
+        } = inputs;
+        let participants =
+            Participants::read(&environment.pki, wanted, distribution, environment.protocol)?;
+        if participants.len() < wanted {
             writeln!(
                 stdout(),
-                "note: {name} wants {participants} participants, and the PKI folder has {}: \
+                "note: {name} wants {wanted} participants, and the PKI folder has {}: \
                  `efgs init --participants` makes more",
-                party.len()
+                participants.len()
             )?;
         }
         // A private gateway is fresh; any other may have the keys of an earlier run, and would
         // only see a replay.
-        let fresh = stage.installation.is_some();
+        let fresh = environment.installation.is_some();
         let seed = seed.unwrap_or_else(|| {
             if fresh {
                 1
@@ -207,21 +213,21 @@ impl Measuring {
         writeln!(
             stdout(),
             "{name}, seed {seed}, {} participants",
-            party.len()
+            participants.len()
         )?;
-        let run = || describe(stage, name, text, seed);
+        let run = || describe(environment, name, text, seed);
         let options = LoadOptions {
-            targets: stage.targets.clone(),
-            timeout: Duration::from_secs(place.timeout_seconds),
+            targets: environment.targets.clone(),
+            timeout: Duration::from_secs(connection.timeout_seconds),
             seed,
             memory_bytes_max: self.memory_bytes(),
-            watch: stage.watch.clone(),
+            watch: environment.watch.clone(),
             results: self.results.clone().map(|path| (path, run())),
             record,
             name: name.to_owned(),
             text: text.to_owned(),
         };
-        Ok(Experiment::new(party, options)?)
+        Ok(Experiment::new(participants, options)?)
     }
 }
 
@@ -247,8 +253,8 @@ fn watch_local(installation: &Installation) -> Watch {
     }
 }
 
-fn describe(stage: &Stage, name: &str, text: &str, seed: u64) -> Run {
-    let tls = stage.targets.iter().all(|target| target.tls);
+fn describe(environment: &Environment, name: &str, text: &str, seed: u64) -> Run {
+    let tls = environment.targets.iter().all(|target| target.tls);
     let started = i64::try_from(SystemClock.now().seconds())
         .ok()
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
@@ -260,19 +266,19 @@ fn describe(stage: &Stage, name: &str, text: &str, seed: u64) -> Run {
         seed,
         started: started.unwrap_or_default(),
         machine: Machine::here(),
-        targets: stage.targets.iter().map(Target::to_string).collect(),
+        targets: environment.targets.iter().map(Target::to_string).collect(),
         transport: Transport {
             authentication: if tls {
                 Authentication::Mtls
             } else {
                 Authentication::Proxy
             },
-            http: match stage.protocol {
+            http: match environment.protocol {
                 Protocol::Http1 => Http::Http1,
                 Protocol::Http2 => Http::Http2,
             },
         },
-        database: stage.database.clone(),
+        database: environment.database.clone(),
         command: std::env::args().collect(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: option_env!("EFGS_COMMIT").map(str::to_owned),
@@ -293,15 +299,15 @@ async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) ->
 /// Runs a scenario; tells whether every answer was as expected.
 pub(super) async fn run_scenario(
     name: &str,
-    measuring: &Measuring,
-    place: &Place,
+    measuring: &MeasuringArgs,
+    connection: &ConnectionArgs,
     config: &Config,
     seed: Option<u64>,
     record: Option<PathBuf>,
 ) -> anyhow::Result<bool> {
     let scenario = Scenario::find(name)?;
-    let mut stage = measuring.stage(place, config, scenario.participants)?;
-    let subject = Subject {
+    let mut environment = measuring.environment(connection, config, scenario.participants)?;
+    let inputs = RunInputs {
         name: &scenario.name,
         text: &scenario.text,
         participants: scenario.participants,
@@ -309,20 +315,20 @@ pub(super) async fn run_scenario(
         seed: seed.or(config.seed),
         record,
     };
-    let experiment = measuring.experiment(&stage, place, subject)?;
-    let done = unless_interrupted(run_phases(&scenario, experiment, &mut stage)).await;
-    end(stage)?;
+    let experiment = measuring.experiment(&environment, connection, inputs)?;
+    let done = unless_interrupted(run_phases(&scenario, experiment, &mut environment)).await;
+    end(environment)?;
     done
 }
 
 async fn run_phases(
     scenario: &Scenario,
     mut experiment: Experiment,
-    stage: &mut Stage,
+    environment: &mut Environment,
 ) -> anyhow::Result<bool> {
     for phase in &scenario.phases {
         let mut summary = experiment.phase(phase).await?;
-        if let Some(installation) = stage.installation.as_mut().filter(|_| phase.restart) {
+        if let Some(installation) = environment.installation.as_mut().filter(|_| phase.restart) {
             let took = block_in_place(|| installation.restart_gateway())?;
             experiment.note_restart(took);
             summary.restart_seconds = Some(took.as_secs_f64());
@@ -335,22 +341,22 @@ async fn run_phases(
 
 /// Prints what it all came to; tells whether every answer was as expected.
 fn conclude(experiment: Experiment, knee: Option<results::Knee>) -> anyhow::Result<bool> {
-    let surprises = experiment.surprises();
+    let unexpected = experiment.unexpected_responses();
     let summary: Summary = experiment.finish(knee)?;
     writeln!(stdout(), "\n{summary}")?;
-    for (what, surprise) in &surprises {
+    for (what, response) in &unexpected {
         writeln!(
             stdout(),
             "unexpected: {} x {what}: {}",
-            surprise.count,
-            surprise.example
+            response.count,
+            response.example
         )?;
     }
-    Ok(surprises.is_empty())
+    Ok(unexpected.is_empty())
 }
 
-fn end(mut stage: Stage) -> anyhow::Result<()> {
-    if let Some(installation) = &mut stage.installation {
+fn end(mut environment: Environment) -> anyhow::Result<()> {
+    if let Some(installation) = &mut environment.installation {
         block_in_place(|| installation.terminate())?;
     }
     Ok(())
@@ -359,9 +365,9 @@ fn end(mut stage: Stage) -> anyhow::Result<()> {
 #[derive(Debug, Args)]
 pub(super) struct FindLimitArgs {
     #[command(flatten)]
-    place: Place,
+    connection: ConnectionArgs,
     #[command(flatten)]
-    measuring: Measuring,
+    measuring: MeasuringArgs,
     /// The latency that must hold, from the intended arrival to 201: p50, p90, p99, p99.9 or max.
     #[arg(long, value_name = "PERCENTILE=TIME", default_value = "p99=250ms")]
     objective: Objective,
@@ -394,15 +400,15 @@ pub(super) struct FindLimitArgs {
 impl FindLimitArgs {
     pub(super) async fn run(self) -> anyhow::Result<bool> {
         let options = self.options()?;
-        let config = self.place.config()?;
-        let stage = self
-            .measuring
-            .stage(&self.place, &config, self.participants)?;
+        let config = self.connection.config()?;
+        let environment =
+            self.measuring
+                .environment(&self.connection, &config, self.participants)?;
         let text = format!(
             "# {} with at most {} errors, steps of {} s, {} keys in an upload\n",
             options.objective, options.errors_max, self.step_seconds, options.upload_keys
         );
-        let subject = Subject {
+        let inputs = RunInputs {
             name: "find-limit",
             text: &text,
             participants: self.participants,
@@ -410,9 +416,11 @@ impl FindLimitArgs {
             seed: self.seed.or(config.seed),
             record: None,
         };
-        let experiment = self.measuring.experiment(&stage, &self.place, subject)?;
+        let experiment = self
+            .measuring
+            .experiment(&environment, &self.connection, inputs)?;
         let done = unless_interrupted(search(&options, experiment)).await;
-        end(stage)?;
+        end(environment)?;
         done
     }
 
@@ -454,7 +462,7 @@ async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyho
         let mut phase = options.phase(number, rate);
         phase.ahead = experiment.fits(&phase);
         let step = experiment.phase(&phase).await?;
-        let broke = options.judge(&step);
+        let broke = options.broken_by(&step);
         let latency = step
             .all
             .upload

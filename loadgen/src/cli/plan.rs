@@ -10,11 +10,11 @@ use loadgen::plan::assumptions::Assumptions;
 use loadgen::plan::check::Check;
 use loadgen::plan::costs::{DatabaseKind, UnitCosts};
 use loadgen::plan::measure::{MeasureOptions, measure};
-use loadgen::plan::{Plan, html};
+use loadgen::plan::{Plan, html, read_costs, text};
 use loadgen::profiles::Profiles;
 use loadgen::results::Results;
 
-use super::{DatabaseArg, beside_this_program};
+use super::connection::{DatabaseArg, beside_this_program};
 
 pub(super) const EXAMPLES: &str = "Examples:
   loadgen plan --profile worst-day
@@ -115,9 +115,9 @@ impl PlanArgs {
             (true, _) => writeln!(stdout(), "{}", serde_json::to_string_pretty(&plan)?)?,
             (false, None) => write!(stdout(), "{plan}")?,
             (false, Some(path)) => {
-                let answer = plan.answer().join("\n  ");
+                let answer = text::answer(&plan).join("\n  ");
                 writeln!(stdout(), "{}: buy\n  {answer}", plan.profile)?;
-                writeln!(stdout(), "gives first: {}", plan.gives_first())?;
+                writeln!(stdout(), "gives first: {}", text::first_to_give(&plan))?;
                 writeln!(stdout(), "the whole plan: {}", path.display())?;
             }
         }
@@ -126,7 +126,7 @@ impl PlanArgs {
 
     async fn unit_costs(&self) -> anyhow::Result<UnitCosts> {
         if let Some(path) = &self.costs {
-            return Ok(UnitCosts::read(path)?);
+            return Ok(read_costs(path)?);
         }
         if !self.measure {
             let kind = match self.database {

@@ -4,34 +4,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::wire::protobuf::KeyMessages;
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::time::sleep;
 
-use super::stream::Running;
-use super::tally::Moment;
+use super::cursor::Cursor;
+use super::deliver::{RETRY_AFTER_DEFAULT, first_line};
+use super::stream::RunningStream;
+use super::tally::RequestTimes;
 use crate::client::{Answer, Connection};
-use crate::run::first_line;
+use crate::protocol;
 use crate::scenario::Arrivals;
 
 /// Wait before asking again whether there is a next batch.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a participant that follows waits for keys that are stored and do not come.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Wait after "not now" without a word about when.
-const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+const NEWS_WITHIN: Duration = Duration::from_secs(30);
 
-/// How far a participant has come.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cursor {
-    last: Option<String>,
-    next: Option<String>,
-    keys: u64,
-}
-
-/// What one request brought.
-enum Brought {
+/// What one request fetched.
+enum Fetched {
     Batch,
     NothingNew,
     Refusal(Option<Duration>),
@@ -39,7 +30,7 @@ enum Brought {
 
 /// Asks for one batch after the other; after the last, for the first again.
 pub(super) async fn work(
-    running: Arc<Running>,
+    running: Arc<RunningStream>,
     member: usize,
     mut connection: Connection,
     closed: bool,
@@ -55,12 +46,12 @@ pub(super) async fn work(
             },
         };
         running.tally.sending();
-        let moment = Moment::now(intended);
-        let brought = ask(&running, &mut connection, &mut cursor, moment).await;
+        let moment = RequestTimes::now(intended);
+        let fetched = ask(&running, &mut connection, &mut cursor, moment).await;
         if cursor.next.is_none() {
             cursor = Cursor::default();
         }
-        if let (true, Brought::Refusal(wait)) = (closed, brought) {
+        if let (true, Fetched::Refusal(wait)) = (closed, fetched) {
             pause(&running, wait.unwrap_or(POLL)).await;
         }
     }
@@ -69,7 +60,7 @@ pub(super) async fn work(
 /// Asks for whatever is new, as often as the timetable says; without one, until the phase stops, or
 /// until everything that is stored has come.
 pub(super) async fn follow(
-    running: Arc<Running>,
+    running: Arc<RunningStream>,
     member: usize,
     mut connection: Connection,
     until_complete: bool,
@@ -98,8 +89,8 @@ pub(super) async fn follow(
         if until_complete && keys >= running.shared.keys_due_to(participant) {
             return;
         }
-        if until_complete && news.elapsed() > PATIENCE {
-            running.surprised("keys that are stored did not come", "");
+        if until_complete && news.elapsed() > NEWS_WITHIN {
+            running.unexpected("keys that are stored did not come", "");
             return;
         }
         if closed {
@@ -110,30 +101,30 @@ pub(super) async fn follow(
 
 /// Asks until there is nothing new, or a request is refused: then tells how long to wait.
 async fn catch_up(
-    running: &Running,
+    running: &RunningStream,
     connection: &mut Connection,
     cursor: &mut Cursor,
     intended: Option<Instant>,
 ) -> Option<Duration> {
-    let mut moment = Moment::now(intended);
+    let mut moment = RequestTimes::now(intended);
     loop {
         match ask(running, connection, cursor, moment).await {
-            Brought::Batch if cursor.next.is_some() => {}
-            Brought::Batch | Brought::NothingNew => return None,
-            Brought::Refusal(wait) => return wait,
+            Fetched::Batch if cursor.next.is_some() => {}
+            Fetched::Batch | Fetched::NothingNew => return None,
+            Fetched::Refusal(wait) => return wait,
         }
-        moment = Moment::now(None);
+        moment = RequestTimes::now(None);
     }
 }
 
 /// One request: the next batch; the last one again when none is announced, to learn whether there
 /// is one by now.
 async fn ask(
-    running: &Running,
+    running: &RunningStream,
     connection: &mut Connection,
     cursor: &mut Cursor,
-    moment: Moment,
-) -> Brought {
+    moment: RequestTimes,
+) -> Fetched {
     let is_new = cursor.last.is_none() || cursor.next.is_some();
     let asked = cursor.next.as_ref().or(cursor.last.as_ref());
     let path = format!("/diagnosiskeys/download/{}", running.shared.day);
@@ -146,9 +137,9 @@ async fn ask(
         Err(error) => {
             running.refused(None);
             if !running.expects(None) {
-                running.surprised("download not answered", &error.to_string());
+                running.unexpected("download not answered", &error.to_string());
             }
-            return Brought::Refusal(None);
+            return Fetched::Refusal(None);
         }
     };
     running.tally.moved(0, answer.body.len() as u64);
@@ -156,19 +147,19 @@ async fn ask(
     cursor.next = Some(announced.to_owned()).filter(|tag| tag != "null" && !tag.is_empty());
     if !is_new {
         return if cursor.next.is_some() {
-            Brought::Batch
+            Fetched::Batch
         } else {
-            Brought::NothingNew
+            Fetched::NothingNew
         };
     }
     let keys = count_keys(&answer.body);
     running.tally.delivered(moment, keys);
     cursor.keys += keys;
     cursor.last = answer.header("batchtag").map(str::to_owned);
-    Brought::Batch
+    Fetched::Batch
 }
 
-fn refusal(running: &Running, cursor: &Cursor, answer: &Answer) -> Brought {
+fn refusal(running: &RunningStream, cursor: &Cursor, answer: &Answer) -> Fetched {
     let no_batch_yet = answer.status == 404 && cursor.last.is_none();
     let passing = matches!(answer.status, 429 | 503);
     let wait = passing.then(|| answer.retry_after().unwrap_or(RETRY_AFTER_DEFAULT));
@@ -176,12 +167,12 @@ fn refusal(running: &Running, cursor: &Cursor, answer: &Answer) -> Brought {
     let retried = passing && running.stream.retry_seconds > 0.0;
     if !no_batch_yet && !retried && !running.expects(Some(answer.status)) {
         let what = format!("download answered {}", answer.status);
-        running.surprised(&what, &first_line(&answer.body));
+        running.unexpected(&what, &first_line(&answer.body));
     }
-    Brought::Refusal(wait)
+    Fetched::Refusal(wait)
 }
 
-async fn pause(running: &Running, wait: Duration) {
+async fn pause(running: &RunningStream, wait: Duration) {
     tokio::select! {
         () = running.stopping() => {}
         () = sleep(wait) => {}
@@ -195,12 +186,8 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
     [(ACCEPT, accept)].into_iter().chain(tag).collect()
 }
 
-/// Counts keys without reading them: what they are is for `loadgen verify` to judge.
+/// Counts keys without reading them: what they are is for `loadgen verify` to check.
 fn count_keys(body: &[u8]) -> u64 {
-    let mut messages = KeyMessages::new(body);
-    let mut count = 0;
-    while let Ok(Some(_)) = messages.next_message() {
-        count += 1;
-    }
-    count
+    let messages = protocol::messages(body).map_while(Result::ok);
+    messages.fold(0, |count, _| count + 1)
 }

@@ -12,18 +12,22 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
-use super::stock::{Maker, Plan, Ready, STREAMS_MAX, UPLOADS_MAX, memory_bytes, take_ahead};
-use super::stream::Running;
+use super::error::LoadError;
+use super::experiment::Experiment;
+use super::making::{Maker, Original, Plan, STREAMS_MAX, Stock, UPLOADS_MAX, senders, take_ahead};
+use super::queue::RequestQueue;
+use super::stream::RunningStream;
 use super::tally::{StreamTally, lock};
 use super::tasks::{Prepared, Tasks};
+use super::volume::{due_keys, needed_bytes, offered};
 use super::watch::Scraper;
-use super::{Experiment, LoadError};
+
 use crate::client::{ClientError, Connection};
 use crate::hostile::Hostile;
 use crate::progress;
-use crate::record::Fate;
+use crate::record::Outcome;
 use crate::results::{Counts, PhaseSummary, ProcessSample, Second};
-use crate::scenario::{Arrivals, Deed, Phase, Stream};
+use crate::scenario::{Arrivals, Operation, Phase, Stream};
 use crate::schedule::{End, Timetable};
 use crate::workload::PreparedUpload;
 
@@ -34,8 +38,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const QUEUE_RECORD: usize = 256;
 
 /// A phase while it runs.
-struct Course {
-    streams: Vec<Arc<Running>>,
+struct RunningPhase {
+    streams: Vec<Arc<RunningStream>>,
     begun: Instant,
     counts: Counts,
     by_stream: Vec<(Counts, u64)>,
@@ -48,11 +52,11 @@ struct Course {
     bar: ProgressBar,
 }
 
-impl Course {
+impl RunningPhase {
     /// How long one stream, or all of them, took: the time that the phase was meant to last, or
     /// until the last success, if that came later. Who is slow at the end of one stream makes no
     /// other look slow.
-    fn active_seconds(&self, phase: &Phase, one: Option<&Running>) -> f64 {
+    fn active_seconds(&self, phase: &Phase, one: Option<&RunningStream>) -> f64 {
         let tallies = self
             .streams
             .iter()
@@ -71,25 +75,35 @@ impl Experiment {
     /// memory, or results or record cannot be written.
     pub async fn phase(&mut self, phase: &Phase) -> Result<PhaseSummary, LoadError> {
         self.check_memory(phase)?;
+        let to_be_made = phase.streams.iter().map(|_| None);
+        self.run(phase, to_be_made.collect()).await
+    }
+
+    /// The same, with uploads that are already made for some of the streams.
+    pub(super) async fn run(
+        &mut self,
+        phase: &Phase,
+        stocks: Vec<Option<Stock>>,
+    ) -> Result<PhaseSummary, LoadError> {
         let (stop, stopped) = watch::channel(false);
         let (send, mut recorded) = mpsc::channel(QUEUE_RECORD);
         let send = self.record.is_some().then_some(send);
         let ahead = Instant::now();
         let mut prepared = Vec::new();
-        for stream in &phase.streams {
-            let stream = self.prepare(phase, stream, stopped.clone(), send.clone());
+        for (stream, stock) in phase.streams.iter().zip(stocks) {
+            let stream = self.prepare(phase, stream, stock, stopped.clone(), send.clone());
             prepared.push(stream.await?);
         }
         drop(send);
         self.ahead_seconds += ahead.elapsed().as_secs_f64();
-        let mut course = self.begin(phase, &prepared)?;
-        let tasks = Tasks::start(phase, prepared, &self.shared_hostile(), course.begun);
-        self.conduct(phase, &mut course, tasks, &stop, &mut recorded)
+        let mut running_phase = self.begin(phase, &prepared)?;
+        let tasks = Tasks::start(phase, prepared, &self.shared_hostile(), running_phase.begun);
+        self.conduct(phase, &mut running_phase, tasks, &stop, &mut recorded)
             .await?;
-        self.second(phase, &mut course)?;
-        let summary = self.summarise(phase, course);
-        while let Some((upload, fate)) = recorded.recv().await {
-            self.note(&upload, fate)?;
+        self.second(phase, &mut running_phase)?;
+        let summary = self.summarise(phase, running_phase);
+        while let Some((upload, outcome)) = recorded.recv().await {
+            self.note(&upload, outcome)?;
         }
         self.phases.push(summary.clone());
         Ok(summary)
@@ -100,42 +114,42 @@ impl Experiment {
     async fn conduct(
         &mut self,
         phase: &Phase,
-        course: &mut Course,
+        running_phase: &mut RunningPhase,
         mut tasks: Tasks,
         stop: &watch::Sender<bool>,
-        recorded: &mut mpsc::Receiver<(PreparedUpload, Fate)>,
+        recorded: &mut mpsc::Receiver<(PreparedUpload, Outcome)>,
     ) -> Result<(), LoadError> {
         let timed = phase.seconds.is_some();
         let lasts = Duration::from_secs_f64(phase.seconds.unwrap_or(0.0));
-        let end = course.begun + lasts;
-        let mut ticks = interval_at((course.begun + SECOND).into(), SECOND);
+        let end = running_phase.begun + lasts;
+        let mut ticks = interval_at((running_phase.begun + SECOND).into(), SECOND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !tasks.is_over() {
             let stopping = *stop.borrow();
             tokio::select! {
-                _ = ticks.tick() => self.second(phase, course)?,
-                Some((upload, fate)) = recorded.recv() => self.note(&upload, fate)?,
+                _ = ticks.tick() => self.second(phase, running_phase)?,
+                Some((upload, outcome)) = recorded.recv() => self.note(&upload, outcome)?,
                 ended = tasks.join_next() => ended?,
                 () = sleep_until(end.into()), if timed && !stopping => {
                     stop.send_replace(true);
-                    clear(&course.streams, |running| running.stream.arrivals == Arrivals::Closed);
+                    clear(&running_phase.streams, |running| running.stream.arrivals == Arrivals::Closed);
                 }
                 () = sleep_until((end + DRAIN).into()), if timed && stopping && !tasks.is_cut => {
                     tasks.is_cut = true;
-                    clear(&course.streams, |_| true);
+                    clear(&running_phase.streams, |_| true);
                 }
             }
             if tasks.are_counted_over() && !timed && !stopping {
                 stop.send_replace(true);
-                clear(&course.streams, |_| true);
+                clear(&running_phase.streams, |_| true);
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, upload: &PreparedUpload, fate: Fate) -> Result<(), LoadError> {
+    fn note(&mut self, upload: &PreparedUpload, outcome: Outcome) -> Result<(), LoadError> {
         match &mut self.record {
-            Some(record) => Ok(record.append(upload, fate)?),
+            Some(record) => Ok(record.append(upload, outcome)?),
             None => Ok(()),
         }
     }
@@ -160,10 +174,14 @@ impl Experiment {
         &mut self,
         phase: &Phase,
         stream: &Stream,
+        stock: Option<Stock>,
         stop: watch::Receiver<bool>,
-        record: Option<mpsc::Sender<(PreparedUpload, Fate)>>,
+        record: Option<mpsc::Sender<(PreparedUpload, Outcome)>>,
     ) -> Result<Prepared, LoadError> {
-        let members = self.members(phase, stream)?;
+        let members = match &stock {
+            Some(stock) => senders(stock),
+            None => self.members(phase, stream)?,
+        };
         let number = self.streams;
         if number >= STREAMS_MAX {
             return Err(LoadError::Streams);
@@ -171,13 +189,13 @@ impl Experiment {
         self.streams += 1;
         let weights: Vec<u64> = members
             .iter()
-            .map(|&member| self.shared.party.weights[member])
+            .map(|&member| self.shared.participants.weights[member])
             .collect();
         let timetable = self.timetable(phase, stream, &weights, number);
-        let running = Arc::new(Running {
+        let running = Arc::new(RunningStream {
             shared: Arc::clone(&self.shared),
-            uploads: members.iter().map(|_| super::lane::Lane::new()).collect(),
-            requests: members.iter().map(|_| super::lane::Lane::new()).collect(),
+            uploads: members.iter().map(|_| RequestQueue::new()).collect(),
+            requests: members.iter().map(|_| RequestQueue::new()).collect(),
             tally: StreamTally::new(&phase.name, &stream.name, timetable.clone()),
             first_index: number * UPLOADS_MAX,
             stream: stream.clone(),
@@ -185,12 +203,16 @@ impl Experiment {
             stop,
             record,
         });
-        let stock = match stream.does {
-            Deed::Upload {
-                upload_keys,
-                keys,
-                duplicates,
-            } => {
+        let stock = match (stock, &stream.does) {
+            (Some(stock), _) => Some(stock),
+            (
+                None,
+                &Operation::Upload {
+                    upload_keys,
+                    keys,
+                    duplicates,
+                },
+            ) => {
                 let plan = Plan {
                     members: running.members.clone(),
                     weights,
@@ -204,7 +226,7 @@ impl Experiment {
                 };
                 Some(self.stock(phase, plan).await)
             }
-            _ => None,
+            (None, _) => None,
         };
         let connections = connect(&running).await?;
         Ok(Prepared {
@@ -216,8 +238,8 @@ impl Experiment {
     }
 
     /// Begins to make uploads, in an even share of the memory for each stream that does.
-    async fn stock(&self, phase: &Phase, plan: Plan) -> (Vec<Ready>, mpsc::Receiver<Ready>) {
-        let uploads = |stream: &&Stream| matches!(stream.does, Deed::Upload { .. });
+    async fn stock(&self, phase: &Phase, plan: Plan) -> Stock {
+        let uploads = |stream: &&Stream| matches!(stream.does, Operation::Upload { .. });
         let sharers = phase.streams.iter().filter(uploads).count().max(1);
         let sharers = if phase.ahead { 1 } else { sharers };
         let units = usize::try_from(self.memory_bytes_max / 1024).unwrap_or(usize::MAX);
@@ -235,7 +257,7 @@ impl Experiment {
     }
 
     fn members(&self, phase: &Phase, stream: &Stream) -> Result<Vec<usize>, LoadError> {
-        let there_are = self.shared.party.len();
+        let there_are = self.shared.participants.len();
         let count = stream.participants.unwrap_or(there_are);
         let members: Vec<_> = (0..there_are).skip(stream.skip).take(count).collect();
         if members.is_empty() {
@@ -257,7 +279,7 @@ impl Experiment {
     ) -> Option<Timetable> {
         let end = match (&stream.does, phase.seconds) {
             (
-                Deed::Upload {
+                Operation::Upload {
                     keys: Some(keys),
                     upload_keys,
                     ..
@@ -277,7 +299,7 @@ impl Experiment {
         random
     }
 
-    fn originals(&self) -> BTreeMap<usize, Vec<super::stock::Original>> {
+    fn originals(&self) -> BTreeMap<usize, Vec<Original>> {
         let all = self.shared.stored.iter().enumerate();
         all.map(|(participant, stored)| (participant, lock(&stored.originals).clone()))
             .filter(|(_, originals)| !originals.is_empty())
@@ -287,19 +309,19 @@ impl Experiment {
     fn shared_hostile(&self) -> Arc<Hostile> {
         Arc::new(Hostile::new(
             Arc::clone(&self.maker.generator),
-            Arc::clone(&self.shared.party.participants),
+            Arc::clone(&self.shared.participants.identities),
             self.maker.at,
         ))
     }
 
     /// Starts the clock, and writes down from where.
-    fn begin(&mut self, phase: &Phase, prepared: &[Prepared]) -> Result<Course, LoadError> {
+    fn begin(&mut self, phase: &Phase, prepared: &[Prepared]) -> Result<RunningPhase, LoadError> {
         let streams: Vec<_> = prepared
             .iter()
             .map(|prepared| Arc::clone(&prepared.running))
             .collect();
         let sample = self.watch.processes();
-        let course = Course {
+        let running_phase = RunningPhase {
             by_stream: streams.iter().map(|_| Default::default()).collect(),
             streams,
             begun: Instant::now(),
@@ -316,12 +338,12 @@ impl Experiment {
             at: self.clock,
             phase: phase.name.clone(),
             stored_keys: self.shared.stored_keys(),
-            disk_bytes: course.disk_bytes,
+            disk_bytes: running_phase.disk_bytes,
             processes: sample,
             ..Second::default()
         };
         self.write(&second)?;
-        Ok(course)
+        Ok(running_phase)
     }
 
     fn write(&mut self, second: &Second) -> Result<(), LoadError> {
@@ -332,32 +354,38 @@ impl Experiment {
     }
 
     /// Takes what was counted since the last time.
-    fn second(&mut self, phase: &Phase, course: &mut Course) -> Result<(), LoadError> {
-        let elapsed = course.begun.elapsed();
+    fn second(&mut self, phase: &Phase, running_phase: &mut RunningPhase) -> Result<(), LoadError> {
+        let elapsed = running_phase.begun.elapsed();
         let mut all = Counts::default();
         let mut behind = 0;
         let mut streams = BTreeMap::new();
-        for (running, sum) in course.streams.iter().zip(&mut course.by_stream) {
+        for (running, sum) in running_phase
+            .streams
+            .iter()
+            .zip(&mut running_phase.by_stream)
+        {
             let (counts, late) = running.tally.take(elapsed);
             all.add(&counts);
             sum.0.add(&counts);
             sum.1 = sum.1.max(late);
             behind += late;
-            if course.streams.len() > 1 {
+            if running_phase.streams.len() > 1 {
                 streams.insert(running.tally.name.clone(), counts);
             }
         }
-        course.counts.add(&all);
+        running_phase.counts.add(&all);
         self.total.add(&all);
-        course.behind_max = course.behind_max.max(behind);
+        running_phase.behind_max = running_phase.behind_max.max(behind);
         self.behind_max = self.behind_max.max(behind);
-        course.last_sample = self.watch.processes();
-        course.disk_bytes = self.watch.disk_bytes();
-        for (name, sample) in &course.last_sample {
+        running_phase.last_sample = self.watch.processes();
+        running_phase.disk_bytes = self.watch.disk_bytes();
+        for (name, sample) in &running_phase.last_sample {
             let seen = self.rss_bytes_max.entry(name.clone()).or_default();
             *seen = sample.rss_bytes.max(*seen);
         }
-        course.bar.set_position(course.counts.upload_keys);
+        running_phase
+            .bar
+            .set_position(running_phase.counts.upload_keys);
         self.write(&Second {
             at: self.clock + elapsed.as_secs_f64(),
             phase: phase.name.clone(),
@@ -365,27 +393,29 @@ impl Experiment {
             streams,
             behind,
             stored_keys: self.shared.stored_keys(),
-            disk_bytes: course.disk_bytes,
-            processes: course.last_sample.clone(),
-            stages: course.scraper.stages(),
+            disk_bytes: running_phase.disk_bytes,
+            processes: running_phase.last_sample.clone(),
+            stages: running_phase.scraper.stages(),
         })
     }
 
-    fn summarise(&mut self, phase: &Phase, course: Course) -> PhaseSummary {
+    fn summarise(&mut self, phase: &Phase, running_phase: RunningPhase) -> PhaseSummary {
         let offered = offered(phase);
-        let seconds = course.begun.elapsed().as_secs_f64();
-        course.bar.finish_and_clear();
+        let seconds = running_phase.begun.elapsed().as_secs_f64();
+        running_phase.bar.finish_and_clear();
         let used = |(name, last): (&String, &ProcessSample)| {
-            let first = course.first_sample.get(name)?;
+            let first = running_phase.first_sample.get(name)?;
             Some((name.clone(), last.cpu_seconds - first.cpu_seconds))
         };
-        let cpu_seconds: BTreeMap<_, _> = course.last_sample.iter().filter_map(used).collect();
+        let cpu_seconds: BTreeMap<_, _> =
+            running_phase.last_sample.iter().filter_map(used).collect();
         self.running_cpu_seconds += cpu_seconds.get("loadgen").copied().unwrap_or(0.0);
-        let making = self.maker.cost.nanos.load(Ordering::Relaxed) - course.making_before;
+        let making = self.maker.cost.nanos.load(Ordering::Relaxed) - running_phase.making_before;
         self.running_making_seconds += Duration::from_nanos(making).as_secs_f64();
-        let streams = course.streams.iter().zip(&course.by_stream);
+        let streams = running_phase.streams.iter().zip(&running_phase.by_stream);
         let by_stream = streams.map(|(running, (counts, behind))| {
-            let figures = counts.figures(course.active_seconds(phase, Some(running)), *behind);
+            let figures =
+                counts.figures(running_phase.active_seconds(phase, Some(running)), *behind);
             (running.tally.name.clone(), figures)
         });
         let summary = PhaseSummary {
@@ -393,21 +423,22 @@ impl Experiment {
             begins_at: self.clock,
             offered_uploads_per_second: offered.uploads_per_second,
             offered_keys_per_second: offered.keys_per_second,
-            all: course
-                .counts
-                .figures(course.active_seconds(phase, None), course.behind_max),
-            streams: match course.streams.len() {
+            all: running_phase.counts.figures(
+                running_phase.active_seconds(phase, None),
+                running_phase.behind_max,
+            ),
+            streams: match running_phase.streams.len() {
                 1 => BTreeMap::new(),
                 _ => by_stream.collect(),
             },
             stored_keys: self.shared.stored_keys(),
-            rss_bytes: course
+            rss_bytes: running_phase
                 .last_sample
                 .iter()
                 .map(|(name, sample)| (name.clone(), sample.rss_bytes))
                 .collect(),
             cpu_seconds,
-            disk_bytes: course.disk_bytes,
+            disk_bytes: running_phase.disk_bytes,
             restart_seconds: None,
         };
         self.clock += seconds;
@@ -415,80 +446,16 @@ impl Experiment {
     }
 }
 
-/// Memory that all uploads of a phase take, as far as they are bounded.
-fn needed_bytes(phase: &Phase) -> u64 {
-    let needs = |stream: &Stream| match (&stream.does, stream.arrivals) {
-        (
-            Deed::Upload {
-                keys: Some(keys),
-                upload_keys,
-                ..
-            },
-            _,
-        ) => memory_bytes(*keys, *upload_keys),
-        (Deed::Upload { upload_keys, .. }, Arrivals::Poisson(rate) | Arrivals::Fixed(rate)) => {
-            // A timetable at random may have a few more than its mean.
-            let uploads = rate.per_second * phase.seconds.unwrap_or(0.0) * 1.1;
-            let keys = uploads * f64::from(*upload_keys);
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a positive estimate; what is too large saturates"
-            )]
-            memory_bytes(keys.ceil() as u64, *upload_keys)
-        }
-        _ => 0,
-    };
-    phase.streams.iter().map(needs).sum()
-}
-
-fn clear(streams: &[Arc<Running>], which: impl Fn(&Running) -> bool) {
+fn clear(streams: &[Arc<RunningStream>], which: impl Fn(&RunningStream) -> bool) {
     let chosen = streams.iter().filter(|running| which(running));
     chosen.for_each(|running| running.clear());
 }
 
-/// What the timetables of a phase ask for.
-#[derive(Default)]
-struct Offered {
-    uploads_per_second: Option<f64>,
-    keys_per_second: Option<f64>,
-}
-
-fn offered(phase: &Phase) -> Offered {
-    let mut offered = Offered::default();
-    for stream in &phase.streams {
-        if let (Deed::Upload { upload_keys, .. }, Arrivals::Poisson(rate) | Arrivals::Fixed(rate)) =
-            (&stream.does, stream.arrivals)
-        {
-            *offered.uploads_per_second.get_or_insert(0.0) += rate.per_second;
-            *offered.keys_per_second.get_or_insert(0.0) +=
-                rate.per_second * f64::from(*upload_keys);
-        }
-    }
-    offered
-}
-
-/// Keys that a phase uploads, for its progress bar; 0 when that is not known.
-fn due_keys(phase: &Phase) -> u64 {
-    let keys = phase.streams.iter().map(|stream| match stream.does {
-        Deed::Upload { keys, .. } => keys.unwrap_or(0),
-        _ => 0,
-    });
-    let counted: u64 = keys.sum();
-    let timed = phase.seconds.unwrap_or(0.0) * offered(phase).keys_per_second.unwrap_or(0.0);
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a positive estimate; what is too large saturates"
-    )]
-    counted.max(timed as u64)
-}
-
 /// Connects before the clock starts: handshakes are no part of what is measured. A participant of
 /// a stream that follows has one connection: it can be at one batch at a time.
-async fn connect(running: &Running) -> Result<Vec<(usize, Connection)>, ClientError> {
+async fn connect(running: &RunningStream) -> Result<Vec<(usize, Connection)>, ClientError> {
     let each = match running.stream.does {
-        Deed::Follow => 1,
+        Operation::Follow => 1,
         _ => running.stream.connections,
     };
     let mut connecting = JoinSet::new();

@@ -1,4 +1,4 @@
-//! One stream of a phase while it runs: its lanes, its connections, its tally.
+//! One stream of a phase while it runs: its queues, its connections, its tally.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,32 +9,32 @@ use engine::domain::Day;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
-use super::Party;
-use super::downloads::Cursor;
-use super::lane::Lane;
-use super::stock::{Original, Ready};
-use super::tally::{StreamTally, Surprises, lock};
+use super::cursor::Cursor;
+use super::making::{Original, Ready};
+use super::participants::Participants;
+use super::queue::RequestQueue;
+use super::tally::{StreamTally, UnexpectedResponses, lock};
 use crate::client::{Caller, Connection, Target};
-use crate::record::Fate;
+use crate::record::Outcome;
 use crate::scenario::Stream;
 use crate::schedule::Timetable;
 use crate::workload::PreparedUpload;
 
-/// Requests without a body that wait in a lane; what comes after them is due and never sent.
+/// Requests without a body that wait in a queue; what comes after them is due and never sent.
 const WAITING_MAX: usize = 10_000;
 /// Originals of a participant that are remembered, to be repeated.
 const ORIGINALS_MAX: usize = 1000;
 
 /// What all phases of a run share.
 pub(super) struct Shared {
-    pub(super) party: Arc<Party>,
+    pub(super) participants: Arc<Participants>,
     pub(super) targets: Arc<[Target]>,
     pub(super) timeout: Duration,
     pub(super) day: Day,
     /// By participant.
     pub(super) stored: Vec<Stored>,
     pub(super) cursors: Vec<tokio::sync::Mutex<Cursor>>,
-    pub(super) surprises: Mutex<Surprises>,
+    pub(super) unexpected: Mutex<UnexpectedResponses>,
 }
 
 /// What a participant has stored.
@@ -82,22 +82,22 @@ pub(super) struct Due {
 }
 
 /// A stream while it runs.
-pub(super) struct Running {
+pub(super) struct RunningStream {
     pub(super) shared: Arc<Shared>,
     pub(super) stream: Stream,
-    /// Participants, as indices into the party; lanes have the same order.
+    /// Participants, as indices into the participants; queues have the same order.
     pub(super) members: Vec<usize>,
-    pub(super) uploads: Vec<Lane<Ready>>,
-    pub(super) requests: Vec<Lane<Due>>,
+    pub(super) uploads: Vec<RequestQueue<Ready>>,
+    pub(super) requests: Vec<RequestQueue<Due>>,
     pub(super) tally: StreamTally,
     pub(super) stop: watch::Receiver<bool>,
     /// Where what was sent and answered is written down; nothing when it is not.
-    pub(super) record: Option<mpsc::Sender<(PreparedUpload, Fate)>>,
+    pub(super) record: Option<mpsc::Sender<(PreparedUpload, Outcome)>>,
     /// First upload number of this stream.
     pub(super) first_index: u32,
 }
 
-impl Running {
+impl RunningStream {
     pub(super) fn is_stopping(&self) -> bool {
         *self.stop.borrow()
     }
@@ -109,13 +109,13 @@ impl Running {
     }
 
     pub(super) fn clear(&self) {
-        self.uploads.iter().for_each(Lane::clear);
-        self.requests.iter().for_each(Lane::clear);
+        self.uploads.iter().for_each(RequestQueue::clear);
+        self.requests.iter().for_each(RequestQueue::clear);
     }
 
     /// A connection of that participant; connections are spread over the gateways.
     pub(super) fn connection(&self, participant: usize, number: usize) -> Connection {
-        self.connection_as(&self.shared.party.callers[participant], number)
+        self.connection_as(&self.shared.participants.callers[participant], number)
     }
 
     pub(super) fn connection_as(&self, caller: &Arc<Caller>, number: usize) -> Connection {
@@ -140,11 +140,12 @@ impl Running {
         }
     }
 
-    pub(super) fn surprised(&self, what: &str, example: &str) {
-        self.tally.surprised(&self.shared.surprises, what, example);
+    pub(super) fn unexpected(&self, what: &str, example: &str) {
+        self.tally
+            .unexpected(&self.shared.unexpected, what, example);
     }
 
-    /// Puts requests into lanes as the timetable says, until it ends or the phase stops.
+    /// Puts requests into queues as the timetable says, until it ends or the phase stops.
     pub(super) async fn dispatch(&self, timetable: Timetable, begun: Instant) {
         for (number, arrival) in timetable.enumerate() {
             let intended = begun + arrival.at;
@@ -153,15 +154,15 @@ impl Running {
                 () = self.stopping() => break,
                 () = sleep_until(intended.into()) => {}
             }
-            let lane = &self.requests[arrival.participant];
-            if lane.len() < WAITING_MAX {
-                lane.push(Due { intended, number });
+            let queue = &self.requests[arrival.participant];
+            if queue.len() < WAITING_MAX {
+                queue.push(Due { intended, number });
             }
         }
-        self.requests.iter().for_each(Lane::close);
+        self.requests.iter().for_each(RequestQueue::close);
     }
 
-    /// Puts uploads into lanes when they are due, or at once when there is no timetable.
+    /// Puts uploads into queues when they are due, or at once when there is no timetable.
     pub(super) async fn dispatch_uploads(
         &self,
         ahead: Vec<Ready>,
@@ -194,6 +195,6 @@ impl Running {
                 .position(|&member| member == ready.participant);
             self.uploads[member.unwrap_or(0)].push(ready);
         }
-        self.uploads.iter().for_each(Lane::close);
+        self.uploads.iter().for_each(RequestQueue::close);
     }
 }

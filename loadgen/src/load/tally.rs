@@ -8,30 +8,30 @@ use std::time::{Duration, Instant};
 use crate::results::Counts;
 use crate::schedule::{Arrival, Timetable};
 
-/// Kinds of surprises that are remembered.
-const SURPRISES_MAX: usize = 64;
+/// Kinds of unexpected that are remembered.
+const UNEXPECTED_MAX: usize = 64;
 
 /// An answer that nobody expected: how often, and what it said the first time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surprise {
+pub struct UnexpectedResponse {
     /// How often.
     pub count: u64,
     /// What it said the first time, shortened.
     pub example: String,
 }
 
-/// Surprises by what they are: `flood/others: 500`.
-pub type Surprises = BTreeMap<String, Surprise>;
+/// Unexpected responses by what they are: `flood/others: 500`.
+pub type UnexpectedResponses = BTreeMap<String, UnexpectedResponse>;
 
 /// When a request was meant to be sent, and when it was.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct RequestTimes {
     /// By the timetable; nothing when there is none.
     pub(super) intended: Option<Instant>,
     pub(super) sent: Instant,
 }
 
-impl Moment {
+impl RequestTimes {
     pub(super) fn now(intended: Option<Instant>) -> Self {
         Self {
             intended,
@@ -99,7 +99,7 @@ impl StreamTally {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn stored(&self, moment: Moment, keys: u64, service_micros: u64) {
+    pub(super) fn stored(&self, moment: RequestTimes, keys: u64, service_micros: u64) {
         let (corrected, _) = moment.micros();
         let corrected = if moment.intended.is_some() {
             corrected
@@ -116,7 +116,7 @@ impl StreamTally {
         latency.record(service_micros);
     }
 
-    pub(super) fn delivered(&self, moment: Moment, keys: u64) {
+    pub(super) fn delivered(&self, moment: RequestTimes, keys: u64) {
         let (corrected, service) = moment.micros();
         *lock(&self.last_success) = Some(Instant::now());
         let mut counts = lock(&self.counts);
@@ -148,16 +148,23 @@ impl StreamTally {
     }
 
     /// Counts an answer that is not as it should be.
-    pub(super) fn surprised(&self, surprises: &Mutex<Surprises>, what: &str, example: &str) {
+    pub(super) fn unexpected(
+        &self,
+        unexpected: &Mutex<UnexpectedResponses>,
+        what: &str,
+        example: &str,
+    ) {
         lock(&self.counts).unexpected += 1;
         let name = format!("{}/{}: {what}", self.phase, self.name);
-        let mut surprises = lock(surprises);
-        if surprises.len() < SURPRISES_MAX || surprises.contains_key(&name) {
-            let surprise = surprises.entry(name).or_insert_with(|| Surprise {
-                count: 0,
-                example: example.to_owned(),
-            });
-            surprise.count += 1;
+        let mut unexpected = lock(unexpected);
+        if unexpected.len() < UNEXPECTED_MAX || unexpected.contains_key(&name) {
+            let response = unexpected
+                .entry(name)
+                .or_insert_with(|| UnexpectedResponse {
+                    count: 0,
+                    example: example.to_owned(),
+                });
+            response.count += 1;
         }
     }
 

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::stock::Ready;
-use super::stream::Running;
-use super::{LoadError, attacks, downloads, uploads};
+use super::error::LoadError;
+use super::making::Stock;
+use super::stream::RunningStream;
+use super::{downloads, hostile, uploads};
 use crate::client::Connection;
 use crate::hostile::Hostile;
-use crate::scenario::{Arrivals, Deed, Phase};
+use crate::scenario::{Arrivals, Operation, Phase};
 use crate::schedule::Timetable;
 
 /// A stream with what it needs to begin.
 pub(super) struct Prepared {
-    pub(super) running: Arc<Running>,
+    pub(super) running: Arc<RunningStream>,
     pub(super) timetable: Option<Timetable>,
     /// Uploads made ahead, and those that follow.
-    pub(super) stock: Option<(Vec<Ready>, mpsc::Receiver<Ready>)>,
+    pub(super) stock: Option<Stock>,
     /// Connected, by member.
     pub(super) connections: Vec<(usize, Connection)>,
 }
@@ -27,7 +27,10 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Whether the phase waits for it to end by itself.
     fn is_counted(&self) -> bool {
-        matches!(self.running.stream.does, Deed::Upload { keys: Some(_), .. })
+        matches!(
+            self.running.stream.does,
+            Operation::Upload { keys: Some(_), .. }
+        )
     }
 }
 
@@ -109,13 +112,13 @@ fn start_stream(
     for (member, connection) in connections {
         let running = Arc::clone(&running);
         match &running.stream.does {
-            Deed::Upload { .. } => {
+            Operation::Upload { .. } => {
                 set.spawn(uploads::work(running, member, connection, begun));
             }
-            Deed::Download => {
+            Operation::Download => {
                 set.spawn(downloads::work(running, member, connection, closed));
             }
-            Deed::Follow => {
+            Operation::Follow => {
                 set.spawn(downloads::follow(
                     running,
                     member,
@@ -123,10 +126,10 @@ fn start_stream(
                     until_complete,
                 ));
             }
-            Deed::Hostile(kinds) => {
+            Operation::Hostile(kinds) => {
                 let kinds = kinds.as_slice().into();
                 let hostile = Arc::clone(hostile);
-                set.spawn(attacks::work(
+                set.spawn(hostile::work(
                     running, member, connection, hostile, kinds, closed,
                 ));
             }

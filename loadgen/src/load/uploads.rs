@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::stock::Ready;
-use super::stream::Running;
-use super::tally::Moment;
+use super::deliver::{Attempt, SentUpload, deliver};
+use super::making::Ready;
+use super::stream::RunningStream;
+use super::tally::RequestTimes;
 use crate::client::Connection;
-use crate::run::{Attempt, Outcome, deliver};
 
 /// What a repeated key is answered with (decision 1).
 const DUPLICATE: u16 = 207;
 
-/// Takes from the member's lane until it is closed and empty.
+/// Takes from the member's queue until it is closed and empty.
 pub(super) async fn work(
-    running: Arc<Running>,
+    running: Arc<RunningStream>,
     member: usize,
     mut connection: Connection,
     begun: Instant,
@@ -26,7 +26,7 @@ pub(super) async fn work(
     }
 }
 
-async fn send(running: &Running, connection: &mut Connection, ready: Ready, begun: Instant) {
+async fn send(running: &RunningStream, connection: &mut Connection, ready: Ready, begun: Instant) {
     let Ready {
         participant,
         intended,
@@ -35,12 +35,12 @@ async fn send(running: &Running, connection: &mut Connection, ready: Ready, begu
         _memory,
     } = ready;
     running.tally.sending();
-    let moment = Moment::now(intended.map(|at| begun + at));
+    let moment = RequestTimes::now(intended.map(|at| begun + at));
     let retry_for = Duration::from_secs_f64(running.stream.retry_seconds);
     let bytes = upload.body.len() as u64;
-    let Outcome {
+    let SentUpload {
         mut upload,
-        fate,
+        outcome,
         attempts,
     } = deliver(connection, upload, retry_for).await;
     running.tally.moved(bytes * attempts.len() as u64, 0);
@@ -58,14 +58,14 @@ async fn send(running: &Running, connection: &mut Connection, ready: Ready, begu
     } else {
         running.refused(last.status);
     }
-    judge(running, last, is_repeat);
+    check_status(running, last, is_repeat);
     if let Some(record) = running.record.as_ref().filter(|_| !is_repeat) {
         // It ends when the record cannot be written, and then so does the run.
-        record.send((upload, fate)).await.ok();
+        record.send((upload, outcome)).await.ok();
     }
 }
 
-fn judge(running: &Running, last: &Attempt, is_repeat: bool) {
+fn check_status(running: &RunningStream, last: &Attempt, is_repeat: bool) {
     let wanted = if is_repeat { DUPLICATE } else { 201 };
     if last.status == Some(wanted) || running.expects(last.status) {
         return;
@@ -75,5 +75,5 @@ fn judge(running: &Running, last: &Attempt, is_repeat: bool) {
         (Some(status), true) => format!("upload with duplicates answered {status}"),
         (None, _) => "upload not answered".to_owned(),
     };
-    running.surprised(&what, last.example.as_deref().unwrap_or_default());
+    running.unexpected(&what, last.example.as_deref().unwrap_or_default());
 }

@@ -1,30 +1,20 @@
-//! What processes use, from `/proc`, and what the gateway's stages cost, from its operations port.
+//! What processes use, and what the gateway's stages cost, from its operations port.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http::header::HOST;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::tally::lock;
-use crate::client::Target;
+use crate::client::{Target, get};
+use crate::process::sample;
 use crate::results::{ProcessSample, StageSample};
 
-/// Ticks of `/proc/PID/stat` in a second: Linux shows every program 100.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// How often the operations port is asked, and how long it may take.
 const ASK: Duration = Duration::from_secs(1);
-/// Largest answer that is read.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// What is watched.
 #[derive(Debug, Clone, Default)]
@@ -54,32 +44,6 @@ impl Watch {
         let files = &self.database_files;
         (!files.is_empty()).then(|| files.iter().map(|path| path_bytes(path)).sum())
     }
-}
-
-/// What a process has used so far; nothing when it does not run.
-pub(crate) fn sample(id: u32) -> Option<ProcessSample> {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/{id}/{name}")).ok();
-    Some(ProcessSample {
-        cpu_seconds: cpu_seconds(&read("stat")?)?,
-        rss_bytes: rss_bytes(&read("status")?)?,
-    })
-}
-
-/// Fields 14 and 15 of `/proc/PID/stat` (proc(5)); the second, the program's name, may hold blanks
-/// and ends with the last parenthesis.
-fn cpu_seconds(stat: &str) -> Option<f64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_ascii_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    Some((ticks()? + ticks()?) / TICKS_PER_SECOND)
-}
-
-fn rss_bytes(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 fn path_bytes(path: &Path) -> u64 {
@@ -152,17 +116,8 @@ async fn keep_asking(target: &Target, last: &Mutex<BTreeMap<String, StageSample>
 }
 
 async fn ask(target: &Target) -> Option<String> {
-    let tcp = TcpStream::connect((target.host.as_str(), target.port)).await;
-    let (mut sender, driver) = http1::handshake(TokioIo::new(tcp.ok()?)).await.ok()?;
-    let driver = tokio::spawn(driver);
-    let request = Request::get("/metrics")
-        .header(HOST, target.authority())
-        .body(Empty::<Bytes>::new());
-    let answer = sender.send_request(request.ok()?).await.ok()?;
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
-    let body = body.collect().await.ok()?.to_bytes();
-    driver.abort();
-    String::from_utf8(body.to_vec()).ok()
+    let answer = get(target, "/metrics").await.ok()?;
+    String::from_utf8(answer.body.to_vec()).ok()
 }
 
 /// Every histogram of durations in Prometheus' text: `efgs_commit_seconds` is `commit`, one with a
@@ -212,15 +167,6 @@ fn stage_name(metric: &str, labels: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_what_linux_says_about_a_process() {
-        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 9 0 100 1 1";
-        assert_eq!(cpu_seconds(stat), Some(2.0));
-        let status = "Name:\tx\nVmRSS:\t    2048 kB\nThreads:\t9\n";
-        assert_eq!(rss_bytes(status), Some(2 << 20));
-        assert_eq!(cpu_seconds("42"), None);
-    }
 
     #[test]
     fn watches_itself() {

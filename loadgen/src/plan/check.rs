@@ -8,11 +8,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::assumptions::{
-    DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_NS_BYTE, GATEWAY_NS_KEY,
-    GATEWAY_US_UPLOAD, WRITER_NS_KEY,
-};
 use super::costs::UnitCosts;
+use super::definitions::CostOf;
 use super::from_results::disk_growth;
 use crate::quantity;
 use crate::results::{Figures, PhaseSummary, Results};
@@ -65,19 +62,20 @@ struct Predictor<'a> {
     reason = "counts of a run are far below 2^53"
 )]
 impl Predictor<'_> {
-    fn cost(&self, name: super::assumptions::Name) -> f64 {
-        self.costs.value(name.0).0
+    fn cost(&self, of: CostOf) -> f64 {
+        self.costs.value(of).0
     }
 
     fn gateway_s(&self, figures: &Figures) -> f64 {
-        figures.upload_keys as f64 * self.cost(GATEWAY_NS_KEY) / 1e9
-            + figures.uploads as f64 * self.cost(GATEWAY_US_UPLOAD) / 1e6
-            + figures.bytes_received as f64 * self.cost(GATEWAY_NS_BYTE) / 1e9
+        figures.upload_keys as f64 * self.cost(|costs| costs.gateway_upload_ns_per_key) / 1e9
+            + figures.uploads as f64 * self.cost(|costs| costs.gateway_upload_us_per_request) / 1e6
+            + figures.bytes_received as f64 * self.cost(|costs| costs.gateway_download_ns_per_byte)
+                / 1e9
     }
 
     fn database_s(&self, figures: &Figures) -> f64 {
-        figures.upload_keys as f64 * self.cost(DATABASE_NS_KEY) / 1e9
-            + figures.uploads as f64 * self.cost(DATABASE_US_UPLOAD) / 1e6
+        figures.upload_keys as f64 * self.cost(|costs| costs.database_ns_per_key) / 1e9
+            + figures.uploads as f64 * self.cost(|costs| costs.database_us_per_upload) / 1e6
     }
 
     fn figures(&self) -> Vec<Checked> {
@@ -111,7 +109,7 @@ impl Predictor<'_> {
             }
         }
         if let Some((grown, keys)) = disk_growth(&self.results.seconds) {
-            let predicted = keys * self.cost(DISK_BYTES_KEY);
+            let predicted = keys * self.cost(|costs| costs.disk_bytes_per_key);
             figures.push(checked("disk growth".to_owned(), "bytes", predicted, grown));
         }
         figures
@@ -127,7 +125,7 @@ impl Predictor<'_> {
         };
         let cpus = self.results.run.machine.cpus.max(1) as f64;
         let busy = (self.gateway_s(figures) + database + own) / cpus;
-        let writer = figures.upload_keys as f64 * self.cost(WRITER_NS_KEY) / 1e9;
+        let writer = figures.upload_keys as f64 * self.cost(|costs| costs.writer_ns_per_key) / 1e9;
         let offered = phase.offered_keys_per_second.filter(|rate| *rate > 0.0);
         let timetable = offered.map_or(0.0, |rate| figures.upload_keys as f64 / rate);
         busy.max(writer).max(timetable)

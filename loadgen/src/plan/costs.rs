@@ -1,13 +1,12 @@
 //! What a key, a byte and an upload cost on a machine: measured, never guessed. A small file of
 //! named numbers, so that an operator measures once on the machines to be bought and plans often.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::assumptions::{self, AssumptionError, cost_names};
-use crate::results::{Machine, Results};
+use super::definitions::{AssumptionError, CostOf, Costs, costs};
+use crate::results::Machine;
 
 /// Measured for this version of the program: see the file for machine, commit and command.
 const SHIPPED: &str = include_str!("../../costs/shipped.toml");
@@ -81,7 +80,7 @@ pub struct CostSource {
 struct CostFile {
     version: u32,
     source: CostSource,
-    costs: BTreeMap<String, f64>,
+    costs: Costs,
 }
 
 /// Unit costs, each with where it comes from.
@@ -89,8 +88,8 @@ struct CostFile {
 pub struct UnitCosts {
     /// What most of them come from.
     pub source: CostSource,
-    /// By name: the number, and who says so.
-    values: BTreeMap<String, (f64, String)>,
+    /// What is known, and who says so; the first that knows a cost decides.
+    layers: Vec<(Costs, String)>,
 }
 
 #[derive(Deserialize)]
@@ -114,35 +113,23 @@ impl UnitCosts {
     }
 
     /// Costs just measured.
-    pub(super) fn measured(source: CostSource, costs: &BTreeMap<&'static str, f64>) -> Self {
+    pub(super) fn measured(source: CostSource, costs: Costs) -> Self {
         let said = format!("measured: {}", source.label);
-        let values = costs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value, said.clone())));
-        Self {
-            source,
-            values: values.collect(),
-        }
+        Self::layered(source, vec![(costs, said)])
     }
 
-    /// Reads what [`UnitCosts::save`] wrote, or the results of a run. What the file does not say
-    /// is taken from the shipped costs, and says so.
+    /// Costs with who says so; the first that knows a cost decides.
+    pub(super) const fn layered(source: CostSource, layers: Vec<(Costs, String)>) -> Self {
+        Self { source, layers }
+    }
+
+    /// Reads what [`UnitCosts::save`] wrote. What the text does not say is taken from the shipped
+    /// costs, and says so.
     ///
     /// # Errors
-    /// When it is neither, or names what is no cost.
-    pub fn read(path: &Path) -> Result<Self, CostsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| CostsError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        if text.trim_start().starts_with('{') {
-            let results = Results::read(path).map_err(|error| CostsError::Io {
-                path: path.to_owned(),
-                source: std::io::Error::other(error),
-            })?;
-            return super::from_results::costs(path, &results);
-        }
-        let read = Self::of(toml::from_str(&text)?, "measured: ")?;
+    /// When it is another text, or names what is no cost.
+    pub(super) fn parse(text: &str) -> Result<Self, CostsError> {
+        let read = Self::of(toml::from_str(text)?, "measured: ")?;
         read.or_shipped()
     }
 
@@ -150,19 +137,13 @@ impl UnitCosts {
         if file.version != VERSION {
             return Err(CostsError::Version(file.version));
         }
-        let said = format!("{said}{}", file.source.label);
-        let mut values = BTreeMap::new();
-        for (name, value) in file.costs {
-            assumptions::check(&name, value)?;
-            if !cost_names().any(|known| known == name) {
-                return Err(AssumptionError::Unknown { name }.into());
+        for (known, of) in costs() {
+            if let Some(value) = of(&file.costs) {
+                known.check(value)?;
             }
-            values.insert(name, (value, said.clone()));
         }
-        Ok(Self {
-            source: file.source,
-            values,
-        })
+        let said = format!("{said}{}", file.source.label);
+        Ok(Self::layered(file.source, vec![(file.costs, said)]))
     }
 
     /// Fills up what was not measured.
@@ -170,25 +151,22 @@ impl UnitCosts {
     /// # Errors
     /// None for the shipped text; a test reads it.
     pub(super) fn or_shipped(mut self) -> Result<Self, CostsError> {
-        for (name, value) in Self::shipped(self.source.kind)?.values {
-            self.values.entry(name).or_insert(value);
+        let known = self.known();
+        if costs().any(|(_, of)| of(&known).is_none()) {
+            self.layers.extend(Self::shipped(self.source.kind)?.layers);
         }
         Ok(self)
     }
 
-    /// Writes a file that [`UnitCosts::read`] reads.
+    /// Writes a file that [`super::read_costs`] reads.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), CostsError> {
-        let costs = self
-            .values
-            .iter()
-            .map(|(name, (value, _))| (name.clone(), *value));
         let file = CostFile {
             version: VERSION,
             source: self.source.clone(),
-            costs: costs.collect(),
+            costs: self.known(),
         };
         std::fs::write(path, toml::to_string(&file)?).map_err(|source| CostsError::Io {
             path: path.to_owned(),
@@ -201,14 +179,16 @@ impl UnitCosts {
         self.source.kind == DatabaseKind::Embedded
     }
 
-    /// A cost, and who says so.
-    pub(super) fn value(&self, name: &str) -> (f64, String) {
-        let found = self.values.get(name).cloned();
-        found.unwrap_or_else(|| (0.0, "not measured".to_owned()))
+    /// All costs that somebody knows.
+    fn known(&self) -> Costs {
+        let layers = self.layers.iter().map(|(costs, _)| *costs);
+        layers.reduce(Costs::or).unwrap_or_default()
     }
 
-    pub(super) fn put(&mut self, name: assumptions::Name, value: f64, said: &str) {
-        self.values
-            .insert(name.0.to_owned(), (value, said.to_owned()));
+    /// A cost, and who says so.
+    pub(super) fn value(&self, of: CostOf) -> (f64, String) {
+        let mut layers = self.layers.iter();
+        let found = layers.find_map(|(costs, said)| Some((of(costs)?, said.clone())));
+        found.unwrap_or_else(|| (0.0, "not measured".to_owned()))
     }
 }

@@ -2,15 +2,32 @@
 
 use std::path::Path;
 
-use super::assumptions::{
-    COMMIT_MS, DATABASE_NS_KEY, DATABASE_US_UPLOAD, DISK_BYTES_KEY, GATEWAY_NS_BYTE,
-    GATEWAY_NS_KEY, GATEWAY_US_UPLOAD, WRITER_NS_KEY,
-};
 use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
+use super::definitions::Costs;
 use crate::results::{PhaseSummary, Results, Second, StageSample, Summary};
 
 /// Fewer keys grow a database by its own steps, not by theirs.
 const KEYS_FOR_DISK: u64 = 500_000;
+
+/// Reads unit costs: what [`UnitCosts::save`] wrote, or the results of a run. What the file does not
+/// say is taken from the shipped costs, and says so.
+///
+/// # Errors
+/// When it is neither, or names what is no cost.
+pub fn read_costs(path: &Path) -> Result<UnitCosts, CostsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| CostsError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    if !text.trim_start().starts_with('{') {
+        return UnitCosts::parse(&text);
+    }
+    let results = Results::read(path).map_err(|error| CostsError::Io {
+        path: path.to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    costs(path, &results)
+}
 
 /// The costs that a run shows; the others are the shipped ones.
 pub(super) fn costs(path: &Path, results: &Results) -> Result<UnitCosts, CostsError> {
@@ -18,13 +35,13 @@ pub(super) fn costs(path: &Path, results: &Results) -> Result<UnitCosts, CostsEr
     let measured = summary.filter(|summary| summary.cpu_seconds.contains_key("gateway"));
     let summary = measured.ok_or_else(|| CostsError::NoSummary(path.to_owned()))?;
     let source = source(path, results);
-    let said = format!("measured: {}", source.label);
     let shipped = UnitCosts::shipped(source.kind)?;
-    let mut costs = shipped;
-    costs.source = source;
-    gateway(&mut costs, summary, &said);
-    database(&mut costs, results, summary, &said);
-    Ok(costs)
+    let mut measured = Costs::default();
+    let divided = gateway(&mut measured, &shipped, summary);
+    database(&mut measured, &shipped, results, summary);
+    let said = format!("measured: {}", source.label);
+    let as_shipped = format!("{said}; divided between uploads and downloads as shipped");
+    UnitCosts::layered(source, vec![(measured, said), (divided, as_shipped)]).or_shipped()
 }
 
 fn source(path: &Path, results: &Results) -> CostSource {
@@ -47,13 +64,15 @@ fn source(path: &Path, results: &Results) -> CostSource {
     }
 }
 
+/// What uploads and downloads cost, where phases tell them apart; else gives what they cost when
+/// their sum is divided as the shipped costs do.
 #[allow(
     clippy::cast_precision_loss,
     reason = "counts of a run are far below 2^53"
 )]
-fn gateway(costs: &mut UnitCosts, summary: &Summary, said: &str) {
+fn gateway(measured: &mut Costs, shipped: &UnitCosts, summary: &Summary) -> Costs {
     let cpu_of = |phase: &PhaseSummary| phase.cpu_seconds.get("gateway").copied().unwrap_or(0.0);
-    let per_upload = costs.value(GATEWAY_US_UPLOAD.0).0 / 1e6;
+    let per_upload = shipped.value(|costs| costs.gateway_upload_us_per_request).0 / 1e6;
     let uploading = |phase: &&PhaseSummary| phase.all.downloads == 0 && phase.all.upload_keys > 0;
     let (mut cpu, mut keys) = (0.0, 0.0);
     for phase in summary.phases.iter().filter(uploading) {
@@ -61,11 +80,11 @@ fn gateway(costs: &mut UnitCosts, summary: &Summary, said: &str) {
         keys += phase.all.upload_keys as f64;
     }
     let total = &summary.total;
-    let shipped_key = costs.value(GATEWAY_NS_KEY.0).0 / 1e9;
-    let shipped_byte = costs.value(GATEWAY_NS_BYTE.0).0 / 1e9;
+    let shipped_key = shipped.value(|costs| costs.gateway_upload_ns_per_key).0 / 1e9;
+    let shipped_byte = shipped.value(|costs| costs.gateway_download_ns_per_byte).0 / 1e9;
     if keys > 0.0 && cpu > 0.0 {
         let per_key = cpu / keys;
-        costs.put(GATEWAY_NS_KEY, per_key * 1e9, said);
+        measured.gateway_upload_ns_per_key = Some(per_key * 1e9);
         let mixed = summary
             .phases
             .iter()
@@ -77,9 +96,9 @@ fn gateway(costs: &mut UnitCosts, summary: &Summary, said: &str) {
             bytes += phase.all.bytes_received as f64;
         }
         if cpu > 0.0 && bytes > 0.0 {
-            costs.put(GATEWAY_NS_BYTE, cpu / bytes * 1e9, said);
+            measured.gateway_download_ns_per_byte = Some(cpu / bytes * 1e9);
         }
-        return;
+        return Costs::default();
     }
     // Uploads and downloads together in every phase: what they cost together is known, and how it
     // divides is taken from the shipped costs.
@@ -87,46 +106,41 @@ fn gateway(costs: &mut UnitCosts, summary: &Summary, said: &str) {
         + total.uploads as f64 * per_upload
         + total.bytes_received as f64 * shipped_byte;
     let found = summary.cpu_seconds.get("gateway").copied().unwrap_or(0.0);
+    let mut divided = Costs::default();
     if expected > 0.0 && found > 0.0 {
-        let said = format!("{said}; divided between uploads and downloads as shipped");
-        costs.put(GATEWAY_NS_KEY, shipped_key * found / expected * 1e9, &said);
-        costs.put(
-            GATEWAY_US_UPLOAD,
-            per_upload * found / expected * 1e6,
-            &said,
-        );
-        costs.put(
-            GATEWAY_NS_BYTE,
-            shipped_byte * found / expected * 1e9,
-            &said,
-        );
+        divided.gateway_upload_ns_per_key = Some(shipped_key * found / expected * 1e9);
+        divided.gateway_upload_us_per_request = Some(per_upload * found / expected * 1e6);
+        divided.gateway_download_ns_per_byte = Some(shipped_byte * found / expected * 1e9);
     }
+    divided
 }
 
 #[allow(
     clippy::cast_precision_loss,
     reason = "counts of a run are far below 2^53"
 )]
-fn database(costs: &mut UnitCosts, results: &Results, summary: &Summary, said: &str) {
+fn database(measured: &mut Costs, shipped: &UnitCosts, results: &Results, summary: &Summary) {
     let keys = summary.total.upload_keys as f64;
     if keys == 0.0 {
         return;
     }
     if let Some(cpu) = summary.cpu_seconds.get("database") {
-        let uploads = summary.total.uploads as f64 * costs.value(DATABASE_US_UPLOAD.0).0 / 1e6;
+        let uploads = summary.total.uploads as f64
+            * shipped.value(|costs| costs.database_us_per_upload).0
+            / 1e6;
         if *cpu > uploads {
-            costs.put(DATABASE_NS_KEY, (cpu - uploads) / keys * 1e9, said);
+            measured.database_ns_per_key = Some((cpu - uploads) / keys * 1e9);
         }
     }
     if let Some((commits, keys)) = commits(&results.seconds) {
-        costs.put(WRITER_NS_KEY, commits.seconds_total / keys * 1e9, said);
+        measured.writer_ns_per_key = Some(commits.seconds_total / keys * 1e9);
         let each = commits.seconds_total / commits.count as f64;
-        costs.put(COMMIT_MS, each * 1e3, said);
+        measured.commit_ms = Some(each * 1e3);
     }
     if summary.total.upload_keys >= KEYS_FOR_DISK
         && let Some((grown, keys)) = disk_growth(&results.seconds)
     {
-        costs.put(DISK_BYTES_KEY, grown / keys, said);
+        measured.disk_bytes_per_key = Some(grown / keys);
     }
 }
 

@@ -1,10 +1,8 @@
 //! A plan for a browser or a printer: one page that needs nothing from anywhere.
 
-use super::assumptions::{
-    DOWNLOAD_DAYS, IDENTITY_DAYS, IDENTITY_MARGIN_DAYS, INGEST_WITHIN_S, SET_BYTES_KEY,
-};
+use super::capacity::{Part, Plan};
+use super::model::IDENTITY_BYTES;
 use super::text::{answer, first_to_give, load_rows, multiple, time_rows, value};
-use super::{IDENTITY_BYTES, Part, Plan};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 use crate::report::chart::{Axis, Bar, Line, bars, lines};
 use crate::report::page::{Page, Table};
@@ -23,11 +21,11 @@ pub fn page(plan: &Plan) -> String {
 
 fn introduction(page: &mut Page, plan: &Plan) {
     page.text(&format!(
-        "For an EFGS gateway that takes {} diagnosis keys a day from {} participants and delivers \
+        "For an EFGS gateway that takes {} diagnosis keys per day from {} participants and delivers \
          each to all others. The plan answers what to buy, how long the hourly burst takes, and what \
          gives first when more comes.",
         scaled(plan.load.keys_per_day),
-        digits(plan.assumptions.get(super::assumptions::PARTICIPANTS)),
+        digits(plan.assumptions.participants),
     ));
     page.section("What to buy");
     page.answer(&answer(plan));
@@ -119,7 +117,7 @@ fn burst_by_load(page: &mut Page, plan: &Plan) {
     if let Some(svg) = lines(&x, &y, &drawn) {
         let caption = format!(
             "How long the burst takes on these machines when it is larger; storing is planned to take {} at most.",
-            seconds(plan.assumptions.get(INGEST_WITHIN_S))
+            seconds(plan.assumptions.ingest_within_s)
         );
         page.figure(&caption, &drawn.map(|line| line.name), &svg);
     }
@@ -172,8 +170,8 @@ fn growth(page: &mut Page, plan: &Plan) {
 
 fn growth_lines(plan: &Plan) -> [Line; 3] {
     let a = &plan.assumptions;
-    let (keys, download) = (plan.load.keys_per_day, a.get(DOWNLOAD_DAYS));
-    let kept = a.get(IDENTITY_DAYS) + a.get(IDENTITY_MARGIN_DAYS);
+    let (keys, download) = (plan.load.keys_per_day, a.download_days);
+    let kept = a.identity_days + a.identity_margin_days;
     let sealed = plan.stored.disk[0].bytes / download.max(1.0);
     let line = |name: &str, bytes: &dyn Fn(f64) -> f64| {
         let days = (0..=25).map(f64::from);
@@ -189,7 +187,7 @@ fn growth_lines(plan: &Plan) -> [Line; 3] {
         }),
         line("disk, identities", &identities),
         line("memory of each gateway, set of identities", &|day| {
-            keys * day.min(kept) * a.get(SET_BYTES_KEY)
+            keys * day.min(kept) * a.set_bytes_per_key
         }),
     ]
 }
@@ -229,9 +227,9 @@ fn assumptions(page: &mut Page, plan: &Plan) {
     for one in plan.assumptions.iter() {
         table.row([
             one.name.to_owned(),
-            value(one),
+            value(&one),
             one.meaning.to_owned(),
-            one.source.clone(),
+            one.source.to_owned(),
         ]);
     }
     page.table(&table);

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::assumptions::{Assumption, NETWORK_GBIT};
-use super::{Machines, Plan, Resource, Times};
+use super::assumptions::Assumption;
+use super::capacity::{Machines, Plan, Resource, Times};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 
 /// A sentence that says what to buy.
-pub(super) fn answer(plan: &Plan) -> Vec<String> {
+pub fn answer(plan: &Plan) -> Vec<String> {
     let Machines {
         gateways,
         gateways_needed,
@@ -30,7 +30,7 @@ pub(super) fn answer(plan: &Plan) -> Vec<String> {
     );
     let link = format!(
         "a link of {} Gbit/s to each gateway; {} go out in the burst",
-        digits(plan.assumptions.get(NETWORK_GBIT)),
+        digits(plan.assumptions.network_gbit_per_s),
         bytes(plan.load.burst_bytes_out),
     );
     if *databases == 0.0 {
@@ -58,7 +58,7 @@ pub(super) fn answer(plan: &Plan) -> Vec<String> {
 }
 
 /// A sentence about what gives first.
-pub(super) fn first_to_give(plan: &Plan) -> String {
+pub fn first_to_give(plan: &Plan) -> String {
     match plan.first_to_give() {
         Some(Resource {
             name,
@@ -74,8 +74,8 @@ pub(super) fn first_to_give(plan: &Plan) -> String {
 pub(super) fn load_rows(plan: &Plan) -> Vec<(&'static str, String)> {
     let load = &plan.load;
     vec![
-        ("keys a day", scaled(load.keys_per_day)),
-        ("keys a second, mean", digits(load.keys_per_second_mean)),
+        ("keys per day", scaled(load.keys_per_day)),
+        ("keys per second, mean", digits(load.keys_per_second_mean)),
         (
             "hourly burst",
             format!(
@@ -181,7 +181,7 @@ pub(super) fn multiple(breaks_at: Option<f64>) -> String {
 }
 
 /// An assumption's value as it is shown.
-pub(super) fn value(assumption: &Assumption) -> String {
+pub(super) fn value(assumption: &Assumption<'_>) -> String {
     match assumption.unit {
         "bytes" if assumption.value >= 1e6 => bytes(assumption.value),
         "bytes" => format!("{} B", digits(assumption.value)),
@@ -260,7 +260,7 @@ impl fmt::Display for Plan {
                 f,
                 "  {:<30} {:>16}  {}; {}",
                 one.name,
-                value(one),
+                value(&one),
                 one.meaning,
                 one.source
             )?;

@@ -1,12 +1,11 @@
-//! What a process has used, read from `/proc`; what a folder takes on the disk.
+//! What a process has used, what a folder takes on the disk.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::load::sample;
+use crate::client::{ClientError, Target, get};
+use crate::process::{sample, written_bytes};
 
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -22,20 +21,21 @@ pub(super) struct Usage {
 impl Usage {
     /// Reads it; zeros for what the system does not tell.
     pub(super) fn of(process: u32) -> Self {
-        let io = fs::read_to_string(format!("/proc/{process}/io")).unwrap_or_default();
         let sample = sample(process);
         Self {
             cpu_s: sample.map_or(0.0, |sample| sample.cpu_seconds),
-            rss_bytes: sample.map_or(0.0, |sample| sample.rss_bytes as f64),
-            written_bytes: field(&io, "write_bytes:"),
+            rss_bytes: sample.map_or(0.0, |sample| real(sample.rss_bytes)),
+            written_bytes: written_bytes(process).map_or(0.0, real),
         }
     }
 }
 
-fn field(text: &str, name: &str) -> f64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|line| line.split_ascii_whitespace().next());
-    number.and_then(|number| number.parse().ok()).unwrap_or(0.0)
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "bytes of a process are far below 2^53"
+)]
+const fn real(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 /// Bytes of all files below a folder, as they lie on the disk.
@@ -57,18 +57,21 @@ pub(super) fn disk_bytes(folder: &Path) -> f64 {
 }
 
 /// The gateway's metrics, as Prometheus reads them.
-pub(super) fn metrics(operations: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(operations)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
+pub(super) async fn metrics(operations: SocketAddr) -> Result<String, ClientError> {
+    let target = Target {
+        tls: false,
+        host: operations.ip().to_string(),
+        port: operations.port(),
+    };
+    let answer = get(&target, "/metrics").await?;
+    Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
 /// The value of a metric without labels; 0 when it is not there yet.
 pub(super) fn metric(text: &str, name: &str) -> f64 {
-    field(text, &format!("{name} "))
+    let mut lines = text.lines();
+    let number = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -77,8 +80,6 @@ mod tests {
 
     #[test]
     fn reads_what_a_process_has_used() {
-        let io = "rchar: 9\nwrite_bytes: 4096\ncancelled_write_bytes: 7\n";
-        assert!((field(io, "write_bytes:") - 4096.0).abs() < 1e-9);
         let here = Usage::of(std::process::id());
         assert!(here.rss_bytes > 1e6, "{here:?}");
         assert_eq!(Usage::of(u32::MAX), Usage::default());

@@ -287,6 +287,12 @@ pub fn bars(x: &Axis, bars: &[Bar], mark: Option<f64>) -> Option<String> {
     Some(svg)
 }
 
+/// Pixels for the longest name; charts with short names are as wide as each other.
+fn name_width(bars: &[Bar]) -> u32 {
+    let characters = bars.iter().map(|bar| bar.name.chars().count()).max();
+    u32::try_from(characters.unwrap_or(0) * 8).map_or(400, |pixels| pixels.clamp(210, 400))
+}
+
 fn draw_bars(svg: &mut String, x: &Axis, bars: &[Bar], mark: Option<f64>) -> Drawn {
     let count = u32::try_from(bars.len()).unwrap_or(u32::MAX);
     let height = count.saturating_mul(BAR_HEIGHT) + BARS_FRAME;
@@ -303,7 +309,7 @@ fn draw_bars(svg: &mut String, x: &Axis, bars: &[Bar], mark: Option<f64>) -> Dra
         .margin_top(10)
         .margin_right(110)
         .x_label_area_size(46)
-        .y_label_area_size(210)
+        .y_label_area_size(name_width(bars))
         .build_cartesian_2d(span, down)?;
     let name = |row: f64| {
         let bar = (0..)

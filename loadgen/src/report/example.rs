@@ -1,4 +1,4 @@
-//! A run made by hand, whose figures can be worked out in the head; and a judge of pages.
+//! A run made by hand, whose figures can be worked out in the head; and a check of pages.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Tables of a report: figures in rows, runs in columns.
 
 use super::chart::Bar;
+use super::named::{Named, PROCESSES};
 use super::page::{Page, Table};
-use super::{Named, PROCESSES};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 use crate::results::{Authentication, Figures, Http, Percentiles, Summary};
 
@@ -24,14 +24,14 @@ pub(super) fn totals(page: &mut Page, runs: &[Named]) {
     rows.total("time", |all| Some(seconds(all.seconds)));
     rows.total("uploads stored", |all| Some(scaled(float(all.uploads))));
     rows.total("keys stored", |all| Some(scaled(float(all.upload_keys))));
-    rows.total("keys stored a second", |all| {
+    rows.total("keys stored per second", |all| {
         some(all.upload_keys_per_second)
     });
     rows.total("downloads", |all| Some(scaled(float(all.downloads))));
     rows.total("keys delivered", |all| {
         Some(scaled(float(all.download_keys)))
     });
-    rows.total("keys delivered a second", |all| {
+    rows.total("keys delivered per second", |all| {
         some(all.download_keys_per_second)
     });
     rows.total("bytes sent", |all| Some(bytes(float(all.bytes_sent))));
@@ -184,7 +184,7 @@ pub(super) fn phases(page: &mut Page, runs: &[Named]) {
     }
 }
 
-/// Nanoseconds a key, stage by stage.
+/// Nanoseconds per key, stage by stage.
 pub(super) fn stages(page: &mut Page, runs: &[Named], names: &[String], bars: &[Bar]) {
     let labels = runs.iter().map(|run| run.label.as_str());
     let head: Vec<_> = std::iter::once("stage, ns per stored key")

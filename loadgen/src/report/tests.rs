@@ -33,7 +33,7 @@ fn shows_the_figures_of_the_run() {
     let html = report(&[("a.jsonl", "one")]);
     for (name, expected) in [
         ("keys stored", "1 M"),
-        ("keys stored a second", "250 k"),
+        ("keys stored per second", "250 k"),
         ("bytes received", "1 GB"),
         ("other answers", "3 x 503"),
         // 190 of 200 took 10 ms, 10 took 250 ms: so 95 in 100 took 10 ms at most.

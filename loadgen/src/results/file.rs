@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Run, Second, Summary, VERSION};
+use super::counts::Second;
+use super::figures::Summary;
+use super::run::{Run, VERSION};
 
 /// Why results cannot be read or written.
 #[derive(Debug, thiserror::Error)]

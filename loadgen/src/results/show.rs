@@ -1,9 +1,10 @@
-//! Results for people: a few lines a phase.
+//! Results for people: a few lines per phase.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Figures, LatencySummary, PhaseSummary, Summary};
+use super::figures::{Figures, LatencySummary, PhaseSummary, Summary};
+use super::latency::Percentiles;
 
 /// Bytes in a MiB.
 const MIB: f64 = 1_048_576.0;
@@ -48,7 +49,7 @@ impl fmt::Display for PhaseSummary {
             let each = real(bytes) / real(stored_keys.max(&1).to_owned());
             writeln!(
                 f,
-                "  disk        {:.0} MiB, {each:.0} bytes a key",
+                "  disk        {:.0} MiB, {each:.0} bytes per key",
                 real(bytes) / MIB
             )?;
         }
@@ -108,7 +109,7 @@ fn show_figures(f: &mut fmt::Formatter<'_>, stream: &str, figures: &Figures) -> 
 }
 
 fn show_latency(f: &mut fmt::Formatter<'_>, latency: &LatencySummary) -> fmt::Result {
-    let of = |p: &super::Percentiles| [p.p50, p.p90, p.p99, p.p999, p.max].map(millis);
+    let of = |p: &Percentiles| [p.p50, p.p90, p.p99, p.p999, p.max].map(millis);
     let [p50, p90, p99, p999, max] = of(&latency.corrected);
     writeln!(
         f,
@@ -149,8 +150,8 @@ impl fmt::Display for Summary {
         let own = &self.loadgen;
         write!(
             f,
-            "loadgen itself: {:.0} ns a key to make and sign ({:.1} s ahead of the clock), \
-             {:.0} ns a key to send and receive",
+            "loadgen itself: {:.0} ns per key to make and sign ({:.1} s ahead of the clock), \
+             {:.0} ns per key to send and receive",
             own.signing_ns_per_key, own.ahead_seconds, own.sending_ns_per_key
         )?;
         if let Some(knee) = &self.knee {

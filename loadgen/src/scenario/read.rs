@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{Arrivals, Burst, Deed, Phase, Rate, Stream};
+use super::model::{Arrivals, Burst, Operation, Phase, Rate, Stream};
 use crate::hostile::Kind;
 use crate::profiles::Distribution;
 
@@ -51,7 +51,7 @@ const fn one() -> u32 {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum RawDeed {
+enum RawOperation {
     Upload,
     Download,
     Follow,
@@ -70,7 +70,7 @@ enum RawArrivals {
 #[serde(deny_unknown_fields)]
 struct RawStream {
     name: String,
-    does: RawDeed,
+    does: RawOperation,
     arrivals: RawArrivals,
     per_second: Option<f64>,
     keys_per_second: Option<f64>,
@@ -121,8 +121,8 @@ pub(super) fn read_phase(
         let place = |reason| (format!("{}/{}", raw.name, stream.name), reason);
         streams.push(read_stream(stream, raw, participants).map_err(place)?);
     }
-    let counted = |stream: &Stream| matches!(stream.does, Deed::Upload { keys: Some(_), .. });
-    let follows = |stream: &Stream| stream.does == Deed::Follow;
+    let counted = |stream: &Stream| matches!(stream.does, Operation::Upload { keys: Some(_), .. });
+    let follows = |stream: &Stream| stream.does == Operation::Follow;
     if raw.seconds.is_none() && !streams.iter().any(counted) && !streams.iter().all(follows) {
         return refuse(
             "needs seconds, or a stream of uploads with keys, or only streams that follow",
@@ -153,10 +153,12 @@ fn read_stream(
     if raw.connections == 0 {
         return Err("connections must be at least 1");
     }
-    let does = read_deed(raw)?;
+    let does = read_operation(raw)?;
     let arrivals = read_arrivals(raw, &does)?;
     let endless = match does {
-        Deed::Upload { keys: None, .. } => arrivals == Arrivals::Closed || phase.seconds.is_none(),
+        Operation::Upload { keys: None, .. } => {
+            arrivals == Arrivals::Closed || phase.seconds.is_none()
+        }
         _ => false,
     };
     if phase.ahead && endless {
@@ -176,40 +178,40 @@ fn read_stream(
     })
 }
 
-fn read_deed(raw: &RawStream) -> Result<Deed, &'static str> {
-    let uploads = matches!(raw.does, RawDeed::Upload);
+fn read_operation(raw: &RawStream) -> Result<Operation, &'static str> {
+    let uploads = matches!(raw.does, RawOperation::Upload);
     if !uploads && (raw.upload_keys, raw.keys, raw.duplicates) != (None, None, None) {
         return Err("upload_keys, keys and duplicates are for uploads");
     }
-    if matches!(raw.does, RawDeed::Hostile) != raw.kinds.is_some() {
+    if matches!(raw.does, RawOperation::Hostile) != raw.kinds.is_some() {
         return Err("hostile streams list their kinds, and only they");
     }
     Ok(match raw.does {
-        RawDeed::Upload => {
+        RawOperation::Upload => {
             let upload_keys = raw.upload_keys.unwrap_or(UPLOAD_KEYS);
             let duplicates = raw.duplicates.unwrap_or(0.0);
             if upload_keys == 0 || raw.keys == Some(0) || !(0.0..=1.0).contains(&duplicates) {
                 return Err("upload_keys and keys must be at least 1, duplicates from 0 to 1");
             }
-            Deed::Upload {
+            Operation::Upload {
                 upload_keys,
                 keys: raw.keys,
                 duplicates,
             }
         }
-        RawDeed::Download => Deed::Download,
-        RawDeed::Follow => Deed::Follow,
-        RawDeed::Hostile => match raw.kinds.clone().unwrap_or_default() {
+        RawOperation::Download => Operation::Download,
+        RawOperation::Follow => Operation::Follow,
+        RawOperation::Hostile => match raw.kinds.clone().unwrap_or_default() {
             kinds if kinds.is_empty() => return Err("kinds must list at least one"),
-            kinds => Deed::Hostile(kinds),
+            kinds => Operation::Hostile(kinds),
         },
     })
 }
 
-fn read_arrivals(raw: &RawStream, does: &Deed) -> Result<Arrivals, &'static str> {
+fn read_arrivals(raw: &RawStream, does: &Operation) -> Result<Arrivals, &'static str> {
     let per_second = match (raw.per_second, raw.keys_per_second, does) {
         (Some(requests), None, _) => Some(requests),
-        (None, Some(keys), Deed::Upload { upload_keys, .. }) => {
+        (None, Some(keys), Operation::Upload { upload_keys, .. }) => {
             Some(keys / f64::from(*upload_keys))
         }
         (None, None, _) => None,

@@ -1,4 +1,6 @@
+use super::find::SHIPPED;
 use super::*;
+use crate::hostile::Kind;
 
 fn refusal(text: &str) -> String {
     Scenario::parse("mine", text).unwrap_err().to_string()
@@ -20,7 +22,7 @@ fn ships_scenarios_that_can_be_read() {
 #[test]
 fn sends_the_volumes_that_the_scenarios_are_named_for() {
     let worst_day = Scenario::find("worst-day").unwrap();
-    let Deed::Upload { keys, .. } = &worst_day.phases[0].streams[0].does else {
+    let Operation::Upload { keys, .. } = &worst_day.phases[0].streams[0].does else {
         panic!("worst-day uploads first");
     };
     assert_eq!(*keys, Some(16_100_000));
@@ -30,12 +32,13 @@ fn sends_the_volumes_that_the_scenarios_are_named_for() {
         .iter()
         .flat_map(|phase| &phase.streams)
         .map(|stream| match stream.does {
-            Deed::Upload { keys, .. } => keys.unwrap(),
+            Operation::Upload { keys, .. } => keys.unwrap(),
             _ => 0,
         })
         .sum();
     assert_eq!(keys, 100_000_000);
-    let Deed::Hostile(kinds) = &Scenario::find("hostile-mix").unwrap().phases[0].streams[1].does
+    let Operation::Hostile(kinds) =
+        &Scenario::find("hostile-mix").unwrap().phases[0].streams[1].does
     else {
         panic!("the second stream is hostile");
     };

@@ -1,5 +1,5 @@
 //! The audit of a download batch, read as a national backend reads it: it says whose upload comes
-//! after whose, how many keys each has, and what proves it. Pure: bytes in, judgement out.
+//! after whose, how many keys each has, and what proves it. Pure: bytes in, verdict out.
 //!
 //! The keys of a batch are cut by the entries' amounts, in the entries' order; the receiver's own
 //! uploads have an entry, but no keys. A slice is proven when both certificates of its entry are
@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use engine::domain::Country;
-use engine::wire::protobuf::{KeyMessages, read_key};
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::signature::{Content, SignatureError, SigningCertificate, content_digest};
-use crate::workload::{sha256, signed_bytes};
+use crate::protocol::{self, signed_bytes};
+use testkit::digest::sha256;
 
 /// Columns of PEM as BouncyCastle writes it; IT compares a certificate's text with its own writing
 /// of it.
@@ -37,7 +37,7 @@ pub enum Role {
 
 /// What is wrong with a certificate of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum CertificateDoubt {
+pub enum CertificateFailure {
     /// Not the PEM of one usable certificate.
     #[error("is no certificate")]
     Unreadable,
@@ -60,11 +60,11 @@ pub enum CertificateDoubt {
 
 /// Why an upload is not proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Doubt {
+pub enum ProofFailure {
     /// The batch ends before as many keys as the entry says.
     TooFewKeys,
     /// A certificate.
-    Certificate(Role, CertificateDoubt),
+    Certificate(Role, CertificateFailure),
     /// The keys cannot be read.
     MalformedKeys,
     /// A key originates elsewhere than in the entry's country.
@@ -73,14 +73,16 @@ pub enum Doubt {
     Signature(SignatureError),
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for ProofFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooFewKeys => f.write_str("the batch has fewer keys than the audit says"),
-            Self::Certificate(Role::Uploader, doubt) => {
-                write!(f, "the uploader certificate {doubt}")
+            Self::Certificate(Role::Uploader, failure) => {
+                write!(f, "the uploader certificate {failure}")
             }
-            Self::Certificate(Role::Signer, doubt) => write!(f, "the signing certificate {doubt}"),
+            Self::Certificate(Role::Signer, failure) => {
+                write!(f, "the signing certificate {failure}")
+            }
             Self::MalformedKeys => f.write_str("the keys cannot be read"),
             Self::Origin => f.write_str("a key originates in another country"),
             Self::Signature(error) => error.fmt(f),
@@ -141,7 +143,7 @@ pub(super) struct AuditedUpload {
     /// SHA-256 of what its batch signature says was signed.
     pub(super) content: Option<[u8; 32]>,
     /// Whether it is proven; of one's own, as far as that shows without the keys.
-    pub(super) proof: Result<(), Doubt>,
+    pub(super) proof: Result<(), ProofFailure>,
 }
 
 /// Where an upload's keys stand in a batch.
@@ -178,7 +180,7 @@ struct Known {
     digest: [u8; 32],
     bytes: usize,
     content: Option<[u8; 32]>,
-    proof: OnceLock<Result<(), Doubt>>,
+    proof: OnceLock<Result<(), ProofFailure>>,
 }
 
 impl Auditor {
@@ -204,9 +206,9 @@ impl Auditor {
         let mut uploads = Vec::with_capacity(entries.len());
         for entry in entries {
             let upload = if own(&entry) {
-                self.judge_own(entry)
+                self.check_own(entry)
             } else {
-                let upload = self.judge(entry, body, at);
+                let upload = self.check(entry, body, at);
                 at = upload.slice.as_ref().map(|slice| slice.bytes.end);
                 upload
             };
@@ -220,7 +222,7 @@ impl Auditor {
     }
 
     /// Cuts the next upload and proves it. Without a beginning, the batch has ended before.
-    fn judge(&self, entry: AuditEntry, body: &[u8], at: Option<usize>) -> AuditedUpload {
+    fn check(&self, entry: AuditEntry, body: &[u8], at: Option<usize>) -> AuditedUpload {
         let cut = at.and_then(|at| {
             self.find(&entry, body, at)
                 .or_else(|| self.cut(&entry, body, at))
@@ -230,7 +232,7 @@ impl Auditor {
                 own: false,
                 slice: None,
                 content: content_of(&entry),
-                proof: Err(Doubt::TooFewKeys),
+                proof: Err(ProofFailure::TooFewKeys),
                 entry: Arc::new(entry),
             };
         };
@@ -259,10 +261,10 @@ impl Auditor {
     /// Cuts as many keys as the entry says.
     fn cut(&self, entry: &AuditEntry, body: &[u8], at: usize) -> Option<(Slice, Arc<Known>)> {
         let rest = &body[at..];
-        let mut messages = KeyMessages::new(rest);
+        let mut messages = protocol::messages(rest);
         let mut end = 0;
         for _ in 0..entry.amount {
-            end = super::delivery::end_of(messages.next_message().ok()??, rest);
+            end = end_of(messages.next()?.ok()?, rest);
         }
         let digest = sha256(&rest[..end]);
         let mut known = self.lock();
@@ -290,7 +292,7 @@ impl Auditor {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge_own(&self, entry: AuditEntry) -> AuditedUpload {
+    fn check_own(&self, entry: AuditEntry) -> AuditedUpload {
         AuditedUpload {
             own: true,
             slice: None,
@@ -300,52 +302,52 @@ impl Auditor {
         }
     }
 
-    fn prove(&self, entry: &AuditEntry, keys: &[u8]) -> Result<(), Doubt> {
+    fn prove(&self, entry: &AuditEntry, keys: &[u8]) -> Result<(), ProofFailure> {
         check_origins(keys, entry.country.0)?;
-        let signed = signed_bytes(keys).map_err(|_| Doubt::MalformedKeys)?;
+        let signed = signed_bytes(keys).map_err(|_| ProofFailure::MalformedKeys)?;
         self.prove_with(entry, Content::Bytes(&signed))
     }
 
-    fn prove_but_for_keys(&self, entry: &AuditEntry) -> Result<(), Doubt> {
+    fn prove_but_for_keys(&self, entry: &AuditEntry) -> Result<(), ProofFailure> {
         self.prove_with(entry, Content::Unseen)
     }
 
-    fn prove_with(&self, entry: &AuditEntry, content: Content<'_>) -> Result<(), Doubt> {
-        let of = |role| move |doubt| Doubt::Certificate(role, doubt);
+    fn prove_with(&self, entry: &AuditEntry, content: Content<'_>) -> Result<(), ProofFailure> {
+        let of = |role| move |failure| ProofFailure::Certificate(role, failure);
         self.check_certificate(entry, entry.uploader())
             .map_err(of(Role::Uploader))?;
         let signer = self.check_certificate(entry, entry.signer());
         let signer = signer.map_err(of(Role::Signer))?;
         let cms = decode_base64(&entry.batch_signature);
-        let cms = cms.ok_or(Doubt::Signature(SignatureError::Shape))?;
-        signer.check(&cms, content).map_err(Doubt::Signature)
+        let cms = cms.ok_or(ProofFailure::Signature(SignatureError::Shape))?;
+        signer.check(&cms, content).map_err(ProofFailure::Signature)
     }
 
     fn check_certificate(
         &self,
         entry: &AuditEntry,
         shown: ShownCertificate<'_>,
-    ) -> Result<SigningCertificate, CertificateDoubt> {
-        let der = der_of_pem(shown.pem).ok_or(CertificateDoubt::Unreadable)?;
+    ) -> Result<SigningCertificate, CertificateFailure> {
+        let der = der_of_pem(shown.pem).ok_or(CertificateFailure::Unreadable)?;
         let certificate = SigningCertificate::from_der(&der);
-        let certificate = certificate.map_err(|_| CertificateDoubt::Unreadable)?;
+        let certificate = certificate.map_err(|_| CertificateFailure::Unreadable)?;
         if shown.pem != pem_of(&der) {
-            return Err(CertificateDoubt::PemForm);
+            return Err(CertificateFailure::PemForm);
         }
         if shown.thumbprint != certificate.thumbprint.legacy_hex() {
-            return Err(CertificateDoubt::Thumbprint);
+            return Err(CertificateFailure::Thumbprint);
         }
         let signature = STANDARD.decode(shown.operator_signature);
         if !signature
             .is_ok_and(|signature| self.anchor.has_signed(shown.pem.as_bytes(), &signature))
         {
-            return Err(CertificateDoubt::OperatorSignature);
+            return Err(CertificateFailure::OperatorSignature);
         }
         if certificate.countries != [entry.country.0.as_str()] {
-            return Err(CertificateDoubt::Country);
+            return Err(CertificateFailure::Country);
         }
         if !certificate.validity.contains(&entry.uploaded_time.0) {
-            return Err(CertificateDoubt::Validity);
+            return Err(CertificateFailure::Validity);
         }
         Ok(certificate)
     }
@@ -399,19 +401,21 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
     engine.decode(text).ok()
 }
 
-fn check_origins(keys: &[u8], country: Country) -> Result<(), Doubt> {
-    let mut messages = KeyMessages::new(keys);
-    while let Some(message) = messages.next_message().map_err(|_| Doubt::MalformedKeys)? {
-        let fields = read_key(message, |_| ()).map_err(|_| Doubt::MalformedKeys)?;
-        if fields.origin != country.as_str() {
-            return Err(Doubt::Origin);
-        }
+fn check_origins(keys: &[u8], country: Country) -> Result<(), ProofFailure> {
+    let keys = protocol::keys(keys).map_err(|_| ProofFailure::MalformedKeys)?;
+    match keys.iter().all(|key| key.origin == country.as_str()) {
+        true => Ok(()),
+        false => Err(ProofFailure::Origin),
     }
-    Ok(())
 }
 
 fn is_at_end(rest: &[u8]) -> bool {
-    matches!(KeyMessages::new(rest).next_message(), Ok(None))
+    protocol::messages(rest).next().is_none()
+}
+
+/// Where a message ends in the bytes that it borrows from.
+pub(super) fn end_of(message: &[u8], bytes: &[u8]) -> usize {
+    message.as_ptr() as usize - bytes.as_ptr() as usize + message.len()
 }
 
 const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use engine::domain::{BatchTag, Country};
-use engine::wire::protobuf::KeyMessages;
 
-use super::audit::{AuditedBatch, AuditedUpload, Auditor, Doubt, Slice as Cut};
-use super::expected::{Expected, KeyHash, KeyHasher};
-use crate::workload::sha256;
+use super::audit::{AuditedBatch, AuditedUpload, Auditor, ProofFailure, Slice as Cut, end_of};
+use super::expected::{Expected, KeyHash, key_hash};
+use crate::protocol;
+use testkit::digest::sha256;
 
 /// A download batch as a participant received it.
 #[derive(Debug, Clone, Copy)]
@@ -133,13 +133,12 @@ pub struct Delivery {
     expected: Arc<Expected>,
     auditor: Arc<Auditor>,
     country: Country,
-    hasher: KeyHasher,
     received: Vec<u64>,
     /// Which uploads an audit showed.
     shown: Vec<bool>,
     /// Which uploads an audit proved.
     proven: Vec<bool>,
-    doubts: BTreeMap<Doubt, u64>,
+    failures: BTreeMap<ProofFailure, u64>,
     /// Without a record: numbers of the uploads that audits showed, by their signed content.
     contents: HashMap<[u8; 32], usize>,
     begun: Vec<bool>,
@@ -160,11 +159,10 @@ impl Delivery {
         Self {
             auditor,
             country,
-            hasher: KeyHasher::default(),
             received: vec![0; expected.key_hashes.len().div_ceil(64)],
             shown: vec![false; expected.uploads.len()],
             proven: vec![false; expected.uploads.len()],
-            doubts: BTreeMap::new(),
+            failures: BTreeMap::new(),
             contents: HashMap::new(),
             begun: vec![false; expected.uploads.len()],
             slices: Vec::new(),
@@ -217,8 +215,8 @@ impl Delivery {
         self.findings.audit_order += u64::from(!audited.own_last);
         self.findings.audit_amounts += u64::from(!audited.amounts_fit);
         for upload in &audited.uploads {
-            if let Err(doubt) = upload.proof {
-                *self.doubts.entry(doubt).or_default() += 1;
+            if let Err(failure) = upload.proof {
+                *self.failures.entry(failure).or_default() += 1;
             }
             let sent = upload
                 .content
@@ -244,6 +242,11 @@ impl Delivery {
         let own = expected.country == self.country && expected.acknowledged;
         self.own_left -= u64::from(own && !again);
         self.proven[sent] |= upload.proof.is_ok();
+    }
+
+    /// Whether a batch was received.
+    pub(super) const fn has_batch(&self) -> bool {
+        self.last.is_some()
     }
 
     /// Takes note of the `nextBatchTag` that the last batch has by now.
@@ -282,15 +285,10 @@ impl Delivery {
         batch: Option<BatchTag>,
         audited: Option<&AuditedBatch>,
     ) {
-        let mut messages = KeyMessages::new(body);
-        loop {
-            match messages.next_message() {
-                Ok(Some(_)) => self.delivered += 1,
-                Ok(None) => break,
-                Err(_) => {
-                    self.findings.malformed += 1;
-                    break;
-                }
+        for message in protocol::messages(body) {
+            match message {
+                Ok(_) => self.delivered += 1,
+                Err(_) => self.findings.malformed += 1,
             }
         }
         let uploads = audited.map_or(&[][..], |audited| &audited.uploads);
@@ -321,15 +319,15 @@ impl Delivery {
         let mut at = 0;
         while at < body.len() {
             let rest = &body[at..];
-            let message = match KeyMessages::new(rest).next_message() {
-                Ok(Some(message)) => message,
-                Ok(None) => break,
-                Err(_) => {
+            let message = match protocol::messages(rest).next() {
+                Some(Ok(message)) => message,
+                None => break,
+                Some(Err(_)) => {
                     self.findings.malformed += 1;
                     break;
                 }
             };
-            let hash = self.hasher.hash(message);
+            let hash = key_hash(message);
             while cuts.next_if(|cut| cut.bytes.start < at).is_some() {}
             let cut = cuts.peek().copied().filter(|cut| cut.bytes.start == at);
             at += match hash.and_then(|hash| self.whole_slice(hash, rest, cut)) {
@@ -462,7 +460,7 @@ impl Delivery {
             slices: self.slices,
             contents: self.contents,
             findings: self.findings,
-            doubts: self.doubts,
+            failures: self.failures,
         }
     }
 }
@@ -476,7 +474,7 @@ pub(super) struct Delivered {
     /// Without a record: the number that each signed content has in `slices`.
     pub(super) contents: HashMap<[u8; 32], usize>,
     pub(super) findings: Findings,
-    pub(super) doubts: BTreeMap<Doubt, u64>,
+    pub(super) failures: BTreeMap<ProofFailure, u64>,
 }
 
 fn succeeds(before: BatchTag, tag: BatchTag) -> bool {
@@ -486,9 +484,4 @@ fn succeeds(before: BatchTag, tag: BatchTag) -> bool {
     } else {
         tag.day > before.day && tag.number == 1
     }
-}
-
-/// Where a message ends in the bytes that it borrows from.
-pub(super) fn end_of(message: &[u8], bytes: &[u8]) -> usize {
-    message.as_ptr() as usize - bytes.as_ptr() as usize + message.len()
 }

@@ -8,7 +8,9 @@ use engine::domain::{BatchTag, Country};
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Delivery, Received, VerifyError, VerifyOptions};
+use super::delivery::{Delivery, Received};
+use super::error::VerifyError;
+use super::options::VerifyOptions;
 use crate::client::{Answer, ClientError, Connection};
 
 /// Wait before asking again whether there is a next batch.
@@ -23,6 +25,7 @@ pub(super) async fn follow(
     progress: impl Fn(u64),
 ) -> Result<(Delivery, u64), VerifyError> {
     let country = delivery.country();
+    connect(&mut connection, country, options.targets.len()).await?;
     let path = format!("/diagnosiskeys/download/{}", options.day);
     let (mut last, mut next): (Option<String>, Option<String>) = (None, None);
     let mut bytes = 0;
@@ -33,12 +36,16 @@ pub(super) async fn follow(
             .send(Method::GET, &path, &headers(asked), Bytes::new())
             .await;
         let patient = news.elapsed() < options.patience;
-        let Some(answer) = judge(country, answer, patient)? else {
-            if !patient || (last.is_none() && delivery.is_complete()) {
+        let answer = match classify(country, answer)? {
+            Answered::Batch(answer) => answer,
+            Answered::NoBatch if !patient || (last.is_none() && delivery.is_complete()) => {
                 return Ok((delivery, bytes));
             }
-            tokio::time::sleep(POLL).await;
-            continue;
+            Answered::Later(error) if !patient => return Err(error),
+            Answered::NoBatch | Answered::Later(_) => {
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
         };
         let announced = answer.header("nextbatchtag").unwrap_or_default();
         let is_new = last.is_none() || next.is_some();
@@ -100,24 +107,50 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
     [(ACCEPT, accept)].into_iter().chain(tag).collect()
 }
 
-/// A batch, or nothing for now (no batch yet, overload, a broken connection), or an error for good.
-fn judge(
+/// Connects before the first request, so that a gateway that is not there is reported at once.
+async fn connect(
+    connection: &mut Connection,
+    country: Country,
+    target_count: usize,
+) -> Result<(), VerifyError> {
+    let mut connected = connection.connect().await;
+    for _ in 1..target_count {
+        if connected.is_err() {
+            connected = connection.connect().await;
+        }
+    }
+    connected.map_err(|source| VerifyError::Client { country, source })
+}
+
+enum Answered {
+    Batch(Answer),
+    /// There is no batch yet.
+    NoBatch,
+    /// Overload or a broken connection: an error unless it passes.
+    Later(VerifyError),
+}
+
+/// A batch, or that there is none now, or an error for good.
+fn classify(
     country: Country,
     answer: Result<Answer, ClientError>,
-    patient: bool,
-) -> Result<Option<Answer>, VerifyError> {
-    match answer {
-        Ok(answer) if answer.status == 200 => Ok(Some(answer)),
-        Ok(answer) if matches!(answer.status, 404 | 429 | 503) => Ok(None),
-        Ok(answer) => Err(VerifyError::Refused {
-            country,
-            status: answer.status,
-            body: String::from_utf8_lossy(&answer.body)
-                .chars()
-                .take(200)
-                .collect(),
-        }),
-        Err(_) if patient => Ok(None),
-        Err(source) => Err(VerifyError::Client { country, source }),
+) -> Result<Answered, VerifyError> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(source) => return Ok(Answered::Later(VerifyError::Client { country, source })),
+    };
+    let refused = || VerifyError::Refused {
+        country,
+        status: answer.status,
+        body: String::from_utf8_lossy(&answer.body)
+            .chars()
+            .take(200)
+            .collect(),
+    };
+    match answer.status {
+        200 => Ok(Answered::Batch(answer)),
+        404 => Ok(Answered::NoBatch),
+        429 | 503 => Ok(Answered::Later(refused())),
+        _ => Err(refused()),
     }
 }

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::hash::Hasher as _;
+use std::hash::Hash as _;
 use std::sync::OnceLock;
 
 use engine::domain::{Country, Thumbprint, UploadTag};
-use engine::wire::protobuf::{KeyMessages, read_key, write_key};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::audit::AuditEntry;
+use super::error::VerifyError;
 use crate::participants::Participant;
-use crate::record::{Fate, Record, RecordedUpload};
-use crate::verify::VerifyError;
-use crate::workload::{Workload, sha256, signed_bytes};
+use crate::protocol::{self, DiagnosisKey, signed_bytes};
+use crate::record::{Outcome, Record, RecordedUpload};
+use crate::workload::Workload;
+use testkit::digest::sha256;
 
 /// Hash of a key's content: 128 bits, so that two keys that differ are told apart.
 pub(super) type KeyHash = u128;
@@ -239,7 +240,7 @@ fn remake(record: &Record) -> Result<Vec<Remade>, VerifyError> {
     let stored: Vec<_> = record
         .uploads
         .iter()
-        .filter(|upload| !matches!(upload.fate, Fate::Refused(_)))
+        .filter(|upload| !matches!(upload.outcome, Outcome::Refused(_)))
         .collect();
     stored.par_iter().map(one).collect()
 }
@@ -250,16 +251,14 @@ fn remake_upload(recorded: &RecordedUpload, body: &[u8]) -> Result<Remade, Verif
     if sha256(&signed) != recorded.signed_digest {
         return Err(mismatch());
     }
-    let mut messages = KeyMessages::new(body);
-    let mut key_hashes = Vec::with_capacity(recorded.spec.key_count as usize);
-    let mut hasher = KeyHasher::default();
-    while let Ok(Some(message)) = messages.next_message() {
-        key_hashes.push(hasher.hash(message).ok_or_else(mismatch)?);
-    }
+    let hash = |message: Result<&[u8], _>| message.ok().and_then(key_hash).ok_or_else(mismatch);
+    let key_hashes = protocol::messages(body)
+        .map(hash)
+        .collect::<Result<Vec<_>, _>>()?;
     let upload = ExpectedUpload {
         country: recorded.spec.country,
         tag: recorded.spec.tag.clone(),
-        acknowledged: recorded.fate == Fate::Stored,
+        acknowledged: recorded.outcome == Outcome::Stored,
         key_start: 0,
         key_count: key_hashes.len(),
         body_bytes: body.len(),
@@ -269,21 +268,9 @@ fn remake_upload(recorded: &RecordedUpload, body: &[u8]) -> Result<Remade, Verif
     Ok(Remade { upload, key_hashes })
 }
 
-/// Hashes keys by their content, however they were encoded.
-#[derive(Debug, Default)]
-pub(super) struct KeyHasher {
-    normal: Vec<u8>,
-}
-
-impl KeyHasher {
-    /// Hash of an encoded key; nothing when it is malformed.
-    pub(super) fn hash(&mut self, message: &[u8]) -> Option<KeyHash> {
-        let mut visited = Vec::with_capacity(16);
-        let fields = read_key(message, |country| visited.push(country)).ok()?;
-        self.normal.clear();
-        write_key(&mut self.normal, &fields, visited.iter().copied());
-        let mut hasher = SipHasher13::new();
-        hasher.write(&self.normal);
-        Some(hasher.finish128().as_u128())
-    }
+/// Hash of an encoded key by its content, however it was encoded; nothing when it is malformed.
+pub(super) fn key_hash(message: &[u8]) -> Option<KeyHash> {
+    let mut hasher = SipHasher13::new();
+    DiagnosisKey::read(message).ok()?.hash(&mut hasher);
+    Some(hasher.finish128().as_u128())
 }

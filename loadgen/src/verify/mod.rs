@@ -8,7 +8,9 @@
 mod audit;
 mod delivery;
 mod download;
+mod error;
 mod expected;
+mod options;
 mod signature;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,66 +18,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::domain::{BatchTag, Country, Day, UploadTag};
+use engine::domain::{BatchTag, Country};
 use tokio::task::JoinSet;
 
-use crate::client::{Caller, ClientError, Connection, Target};
-pub use audit::{Auditor, CertificateDoubt, Doubt, Role};
+use crate::client::{Caller, Connection, Target};
+pub use audit::{Auditor, CertificateFailure, ProofFailure, Role};
 pub use delivery::{Delivery, Findings, Received};
+pub use error::VerifyError;
 pub use expected::{Expected, ExpectedUpload};
+pub use options::VerifyOptions;
 pub use signature::{CertificateError, Content, SignatureError, SigningCertificate};
 
 use delivery::Delivered;
-
-/// Why nothing could be verified.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// The trust anchor's certificate cannot be used.
-    #[error("the trust anchor is {0}")]
-    TrustAnchor(#[from] CertificateError),
-    /// A record names a country without certificates.
-    #[error("the record names {0}, which has no certificates in the PKI folder")]
-    NoParticipant(Country),
-    /// A record does not fit itself.
-    #[error("upload {0:?} of the record does not fit its seed: other keys were signed")]
-    Record(UploadTag),
-    /// A participant's download failed for good.
-    #[error("{country}: {source}")]
-    Client {
-        /// Whose.
-        country: Country,
-        /// Why.
-        source: ClientError,
-    },
-    /// A participant's download was refused.
-    #[error("{country}: download was answered {status}: {body}")]
-    Refused {
-        /// Whose.
-        country: Country,
-        /// With which status.
-        status: u16,
-        /// The answer's body, shortened.
-        body: String,
-    },
-    /// A participant's task ended early.
-    #[error("a download task failed: {0}")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-/// How to download.
-#[derive(Debug, Clone)]
-pub struct VerifyOptions {
-    /// The gateways; participants are spread over them.
-    pub targets: Vec<Target>,
-    /// The first day to ask for.
-    pub day: Day,
-    /// Longest wait for an answer.
-    pub timeout: Duration,
-    /// How long to wait for a next batch while keys are missing.
-    pub patience: Duration,
-    /// Whether keys that are in no record are somebody else's business.
-    pub ignore_unknown: bool,
-}
 
 /// What came of a verification.
 #[derive(Debug)]
@@ -93,7 +47,7 @@ pub struct Verdict {
     /// The same by participant, where something is.
     pub by_country: Vec<(Country, Findings)>,
     /// Why uploads are not proven, and how often, summed over the participants.
-    pub doubts: BTreeMap<Doubt, u64>,
+    pub failures: BTreeMap<ProofFailure, u64>,
 }
 
 impl Verdict {
@@ -132,15 +86,15 @@ impl fmt::Display for Verdict {
                 .collect();
             write!(f, "\n        {country} {}", wrong.join(", "))?;
         }
-        for (doubt, count) in &self.doubts {
-            write!(f, "\nunproven   {count} uploads: {doubt}")?;
+        for (failure, count) in &self.failures {
+            write!(f, "\nunproven   {count} uploads: {failure}")?;
         }
         Ok(())
     }
 }
 
 /// Downloads as every caller at once, follows the chain of batches until every acknowledged key has
-/// come and no further batch is announced (or patience ends), and judges. `progress` is called with
+/// come and no further batch is announced (or the wait ends), and checks what came. `progress` is called with
 /// the keys of each batch, as they come.
 ///
 /// # Errors
@@ -174,7 +128,10 @@ pub async fn verify(
         deliveries.push(delivery);
     }
     let elapsed = begun.elapsed();
-    let verdict = judge(&expected, deliveries, options.ignore_unknown);
+    if expected.is_unrecorded() && !deliveries.iter().any(Delivery::has_batch) {
+        return Err(VerifyError::NothingReceived { day: options.day });
+    }
+    let verdict = check_deliveries(&expected, deliveries, options.ignore_unknown);
     Ok(Verdict {
         bytes,
         elapsed,
@@ -184,7 +141,11 @@ pub async fn verify(
 
 /// Holds what the participants received against what they should have received, and against each
 /// other. Pure.
-pub fn judge(expected: &Expected, deliveries: Vec<Delivery>, ignore_unknown: bool) -> Verdict {
+pub fn check_deliveries(
+    expected: &Expected,
+    deliveries: Vec<Delivery>,
+    ignore_unknown: bool,
+) -> Verdict {
     let mut delivered: Vec<_> = deliveries.into_iter().map(Delivery::finish).collect();
     delivered.sort_by_key(|delivered| delivered.country);
     if expected.is_unrecorded() {
@@ -195,10 +156,10 @@ pub fn judge(expected: &Expected, deliveries: Vec<Delivery>, ignore_unknown: boo
         disagreements: disagreements(&delivered),
         ..Findings::default()
     };
-    let (mut by_country, mut doubts) = (Vec::new(), BTreeMap::new());
+    let (mut by_country, mut failures) = (Vec::new(), BTreeMap::new());
     for delivered in &mut delivered {
-        for (doubt, count) in &delivered.doubts {
-            *doubts.entry(*doubt).or_default() += count;
+        for (failure, count) in &delivered.failures {
+            *failures.entry(*failure).or_default() += count;
         }
         if ignore_unknown {
             delivered.findings.unexpected = 0;
@@ -216,7 +177,7 @@ pub fn judge(expected: &Expected, deliveries: Vec<Delivery>, ignore_unknown: boo
         elapsed: Duration::ZERO,
         findings,
         by_country,
-        doubts,
+        failures,
     }
 }
 

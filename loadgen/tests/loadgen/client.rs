@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use engine::domain::{Day, UnixMillis};
 use loadgen::client::{Caller, Protocol, Target};
+use loadgen::load::{RunOptions, RunReport, send_prepared};
 use loadgen::participants::{read_identity, read_server_ca};
-use loadgen::run::{RunOptions, RunReport, drive};
 use loadgen::workload::Workload;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -125,9 +125,9 @@ async fn run(pki: &Pki, tls: bool, script: &[Act]) -> (RunReport, Vec<Seen>) {
         timeout: Duration::from_secs(20),
         retry_for: Duration::from_secs(20),
     };
-    let report = drive(&[Arc::new(caller)], uploads, &options, None, |_| ())
-        .await
-        .unwrap();
+    let callers = [Arc::new(caller)];
+    let report = send_prepared(&callers, uploads, &options, None);
+    let report = report.await.unwrap();
     (report, server.await.unwrap())
 }
 
@@ -177,9 +177,7 @@ async fn sends_the_same_again_after_not_now_and_after_a_broken_connection() {
         assert_eq!(seen[again].body, seen[first].body);
     }
     assert_ne!(seen[2].body, seen[0].body);
-    // The request without an answer has no latency.
-    assert_eq!(report.latency_micros.len(), 3);
-    assert!(report.latency_micros.min() > 0);
+    assert!(report.latency_micros.p50 > 0);
     let connections: Vec<_> = seen.iter().map(|seen| seen.connection).collect();
     assert_eq!(connections, [0, 0, 0, 1]);
 }
@@ -193,7 +191,8 @@ async fn does_not_insist_on_a_refused_upload() {
         (report.uploads_stored, report.uploads_failed, seen.len()),
         (1, 1, 2)
     );
-    assert_eq!(report.examples[&400], "{}");
+    let unexpected = &report.unexpected["run/uploads: upload answered 400"];
+    assert_eq!((unexpected.count, unexpected.example.as_str()), (1, "{}"));
 }
 
 #[tokio::test]

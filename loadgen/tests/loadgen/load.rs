@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use loadgen::client::{Protocol, Target};
-use loadgen::load::{Experiment, LoadError, LoadOptions, Party, Watch};
+use loadgen::load::{Experiment, LoadError, LoadOptions, Participants, Watch};
 use loadgen::profiles::Distribution;
 use loadgen::record::Record;
 use loadgen::results::{Authentication, Http, Machine, Results, Run, Transport, VERSION};
@@ -65,7 +65,7 @@ async fn experiment(pki: &Pki, scenario: &Scenario) -> Experiment {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(serve(listener));
     let folder = pki.folder.path();
-    let party = Party::read(folder, 27, Distribution::Even, Protocol::Http1).unwrap();
+    let participants = Participants::read(folder, 27, Distribution::Even, Protocol::Http1).unwrap();
     let options = LoadOptions {
         targets: vec![Target {
             tls: false,
@@ -81,7 +81,7 @@ async fn experiment(pki: &Pki, scenario: &Scenario) -> Experiment {
         name: scenario.name.clone(),
         text: scenario.text.clone(),
     };
-    Experiment::new(party, options).unwrap()
+    Experiment::new(participants, options).unwrap()
 }
 
 fn scenario(phase: &str, stream: &str) -> Scenario {
@@ -116,7 +116,7 @@ async fn writes_down_what_it_measured_and_what_it_sent() {
     for phase in &scenario.phases {
         experiment.phase(phase).await.unwrap();
     }
-    assert!(experiment.surprises().is_empty());
+    assert!(experiment.unexpected_responses().is_empty());
     let summary = experiment.finish(None).unwrap();
     let results = Results::read(&pki.folder.path().join("results.jsonl")).unwrap();
     assert_eq!(results.run, description(&scenario));

@@ -13,3 +13,4 @@ mod plan;
 mod signer;
 mod support;
 mod verifier;
+mod verify_command;

@@ -1,4 +1,4 @@
-//! Batch signatures, judged by OpenSSL and by the verifier of this package.
+//! Batch signatures, checked by OpenSSL and by the verifier of this package.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use engine::domain::{Day, UnixMillis};
 use loadgen::keys::{KeyGenerator, Seed};
 use loadgen::participants::{self, Participant};
+use loadgen::protocol::signed_bytes;
 use loadgen::signer::Encoding;
 use loadgen::verify::{Content, SignatureError, SigningCertificate};
-use loadgen::workload::signed_bytes;
 use serde_json::Value;
 
 use crate::support::{Key, country, openssl, pki};

@@ -108,17 +108,22 @@ const ROWS: &[Row] = &[
         "what_is_not_judged",
         [
             "days since onset, report type, countries and the syntax of the origin are not judged",
-            "the same but for report types outside the enumeration, and countries with a comma or \
-             outside ASCII: 400",
-            "nobody could read the former; the latter have an ambiguous canonical form (S-4)",
+            "the same but for report types outside the enumeration, countries with a comma, a \
+             control character or outside ASCII, and more than 287 characters of them: 400",
+            "nobody could read the first; the canonical form of the others is ambiguous (S-4), JSON \
+             makes control characters six times as long, and the reference's column takes 287",
         ],
         |world| {
             obeys(world, |key| key.days_since_onset = 100_000);
             obeys(world, |key| key.visited = vec!["Atlantis".to_owned()]);
             breaks(world, "Invalid report type.", |key| key.report_type = 6);
-            let tail = "Countries must be ASCII without comma.";
+            let tail = "Countries must be ASCII without commas and control characters.";
             breaks(world, tail, |key| key.visited = vec!["DE,FR".to_owned()]);
             breaks(world, tail, |key| key.visited = vec!["É".to_owned()]);
+            breaks(world, tail, |key| key.visited = vec!["D\u{1}".to_owned()]);
+            obeys(world, |key| key.visited = vec!["FR".to_owned(); 96]);
+            let tail = "The visited countries have more than 287 characters.";
+            breaks(world, tail, |key| key.visited = vec!["FR".to_owned(); 97]);
         },
     ),
     differs(

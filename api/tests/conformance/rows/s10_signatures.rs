@@ -5,7 +5,9 @@ use super::{Difference, Row, Section, differs, elsewhere, same};
 use crate::World;
 use crate::support::backend::{Upload, ask};
 use crate::support::batch::signed_bytes;
-use crate::support::cms::{BOUNCY_CASTLE_CSHARP, BOUNCY_CASTLE_PSS, JSRSASIGN, MOZILLA, Shape};
+use crate::support::cms::{
+    BOUNCY_CASTLE_CSHARP, BOUNCY_CASTLE_PSS, JSRSASIGN, MOZILLA, SERVICE, Shape,
+};
 use crate::support::pki::{Identity, member};
 use crate::support::raw::Answer;
 use crate::support::vectors::{self, accepts, refuses};
@@ -115,13 +117,24 @@ const ROWS: &[Row] = &[
             refuses(world, "cert_revoked", &["644"]);
         },
     ),
-    same(
+    differs(
         "§10.8",
         "origins",
-        "every key's origin is the signer's country; else 400; a batch without keys passes",
+        [
+            "every key's origin is the signer's country; else 400; a batch without keys passes",
+            "the same, and a batch without keys is signed by its uploader's country",
+            "nobody uploads in another's name, not even nothing",
+        ],
         |world| {
             refuses(world, "origin_mismatch", &["620", "621", "623", "624"]);
             accepts(world, &["227"]);
+            let it = &member("IT").signing;
+            let mut upload = Upload::fresh(world, "DE", 0);
+            upload.send(world).expect(201);
+            upload = Upload::fresh(world, "DE", 0);
+            upload.signature = SERVICE.sign_base64(it, &signed_bytes(&upload.keys), world.now());
+            let refused = upload.send(world).expect(400).json();
+            assert_eq!(refused["reason"], "signer_country");
         },
     ),
     same(
@@ -192,10 +205,11 @@ const ROWS: &[Row] = &[
         [
             "RSA with MD5, SHA-1, SHA-224, SHA3-256, SHA-256 and SHA-512, ECDSA with SHA-1 and SHA-256 \
              (S-1); not RSA-PSS, for which the server has no provider",
-            "RSA from 2048 bits (PKCS#1 v1.5, and PSS with any salt), ECDSA on P-256, P-384 and \
-             P-521, with SHA-256, SHA-384 and SHA-512; SHA-1 where the operator allows it; MD5 \
+            "RSA from 2048 bits (PKCS#1 v1.5), ECDSA on P-256, P-384 and P-521, with SHA-256, \
+             SHA-384 and SHA-512; SHA-1, and PSS with any salt, where the operator allows it; MD5 \
              never",
-            "MD5 is broken and SHA-1 nearly; two real backends sign with it",
+            "MD5 is broken and SHA-1 nearly; two real backends sign with it; those who verify PSS \
+             may agree on it",
         ],
         |world| {
             accepts(
@@ -206,6 +220,12 @@ const ROWS: &[Row] = &[
             );
             refuses(world, "weak_digest", &["590", "591", "592", "593", "598"]);
             refuses(world, "weak_key", &["594"]);
+            let it = &member("IT").signing;
+            let refused = send_shaped(world, "IT", it, BOUNCY_CASTLE_PSS).expect(400);
+            assert_eq!(refused.json()["reason"], "pss_not_allowed");
+            assert_eq!(refused.message(), "Invalid signature");
+            let advice = refused.json()["advice"].to_string();
+            assert!(advice.contains("[signatures] pss"), "{advice}");
         },
     ),
     differs(
@@ -247,16 +267,13 @@ const ROWS: &[Row] = &[
         "§10.20",
         "attributes, digest SHA-256, named `sha1WithRSA`, made with SHA-256: refused, as all \
          combinations whose name tells another hash than was used; OpenSSL accepts it",
-        "engine/src/verify/signature/tests.rs::goes_by_the_hash_that_was_used_when_the_algorithms_disagree",
-        Some(Difference {
-            gateway: "accepted: both hashes are tried",
-            reason: "what OpenSSL makes must verify, and trying costs nothing",
-        }),
+        "engine/src/verify/signature/tests.rs::goes_by_the_hash_that_the_signature_algorithm_names_over_signed_attributes",
+        None,
     ),
     elsewhere(
         "§10.21",
         "attributes, digest SHA-1, named `sha256WithRSA`, made with SHA-256: accepted",
-        "engine/src/verify/signature/tests.rs::goes_by_the_hash_that_was_used_when_the_algorithms_disagree",
+        "engine/src/verify/signature/tests.rs::takes_czechias_sha1_only_where_it_is_allowed",
         Some(Difference {
             gateway: "accepted where SHA-1 is allowed",
             reason: "the message digest is made with SHA-1",
@@ -306,7 +323,7 @@ const ROWS: &[Row] = &[
                 "malformed_cms",
                 &["730", "731", "733", "739", "741", "746"],
             );
-            refuses(world, "signer_cert_not_found", &["749"]);
+            refuses(world, "malformed_cms", &["748", "749"]);
             refuses(world, "malformed_cms", &["901", "904", "910", "911", "919"]);
         },
     ),
@@ -322,7 +339,7 @@ const ROWS: &[Row] = &[
         "headers of 4096-bit keys and chains of certificates",
         |world| {
             accepts(world, &["005", "107", "105"]);
-            send_shaped(world, "IT", &member("IT").signing, BOUNCY_CASTLE_PSS).expect(201);
+            send_shaped(world, "IT", &member("IT").signing, BOUNCY_CASTLE_CSHARP).expect(201);
         },
     ),
     same(
@@ -334,5 +351,22 @@ const ROWS: &[Row] = &[
             let refused = send_shaped(world, "DE", &member("DE").signing, MOZILLA).expect(400);
             assert_eq!(refused.json()["reason"], "weak_digest");
         },
+    ),
+    elsewhere(
+        "§10.30",
+        "`id-ecPublicKey` alone as signature algorithm, with or without parameters (.NET may write \
+         it): accepted, the hash is that of digestAlgorithm",
+        "engine/src/verify/signature/tests.rs::takes_id_ec_public_key_as_signature_algorithm_and_goes_by_digest_algorithm",
+        None,
+    ),
+    elsewhere(
+        "§10.31",
+        "an identifier octet (class, form or number of a type) that BouncyCastle does not expect: \
+         400 or 500",
+        "engine/tests/vectors.rs::refuses_every_changed_identifier_octet_that_bouncy_castle_refuses",
+        Some(Difference {
+            gateway: "400",
+            reason: "they are the sender's doing",
+        }),
     ),
 ];

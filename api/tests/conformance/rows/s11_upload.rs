@@ -29,16 +29,24 @@ const ROWS: &[Row] = &[
             ask(world, &request.set("Accept", "image/png")).expect(406);
         },
     ),
-    same(
+    differs(
         "§11.2",
         "authentication",
-        "authentication (§4): 403, 400",
+        [
+            "authentication (§4): 403, 400",
+            "the same, but 403 where neither the thumbprint is listed nor the name has a country \
+             (§4.0.4)",
+            "the subject name of a stranger is not read",
+        ],
         |world| {
-            let request = Upload::fresh(world, "DE", 1).plain_request();
+            let upload = Upload::fresh(world, "DE", 1);
+            let request = upload.plain_request();
             ask(world, &request).expect(403);
             let unknown = request.with("X-SSL-Client-SHA256", "ab".repeat(32));
             ask(world, &unknown.clone().with("X-SSL-Client-DN", "C=DE")).expect(403);
-            ask(world, &unknown.with("X-SSL-Client-DN", "O=x")).expect(400);
+            ask(world, &unknown.with("X-SSL-Client-DN", "O=x")).expect(403);
+            let nameless = upload.request().set("X-SSL-Client-DN", "O=x");
+            ask(world, &nameless).expect(400);
         },
     ),
     same(
@@ -249,13 +257,19 @@ const ROWS: &[Row] = &[
         [
             "a signature over 8000 characters, or many countries: every key is reported as a \
              duplicate (U-6)",
-            "stored; a signature beyond 24 KiB is refused with 400",
-            "larger certificates and chains are asked for (#49, #276, #277)",
+            "stored up to 96 countries of two letters; beyond, and a signature beyond 24 KiB: 400",
+            "larger certificates and chains are asked for (#49, #276, #277); a key that the \
+             reference cannot store is refused for what it is",
         ],
         |world| {
             let mut keys = Upload::fresh(world, "DE", 1).keys;
-            keys[0].visited = (0..300).map(|_| "FR".to_owned()).collect();
+            keys[0].visited = vec!["FR".to_owned(); 96];
             Upload::of(world, "DE", keys).send(world).expect(201);
+            let mut keys = Upload::fresh(world, "DE", 1).keys;
+            keys[0].visited = vec!["FR".to_owned(); 97];
+            let refused = Upload::of(world, "DE", keys).send(world).expect(400).json();
+            assert_eq!(refused["reason"], "countries_length");
+            assert_eq!(refused["keyIndex"], 0);
             let mut upload = Upload::fresh(world, "DE", 1);
             upload.signature = "A".repeat(33 << 10);
             assert_eq!(

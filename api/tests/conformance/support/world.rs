@@ -14,11 +14,11 @@ use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
 use engine::{Clock, Engine, ManualClock};
 use http::HeaderName;
-use loadgen::local::MariaDb;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
+use testkit::local::MariaDb;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -332,6 +332,9 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         },
         download: DownloadSettings::default(),
         legacy_sha1: ["IE", "CZ"]
+            .map(|code| Country::parse(code).unwrap())
+            .into(),
+        pss: ["DE", "ES"]
             .map(|code| Country::parse(code).unwrap())
             .into(),
         cpu_threads: 2,

@@ -64,7 +64,7 @@ impl Writer {
         }
     }
 
-    /// The connection; a new one has followed the log to its end before it is used.
+    /// The connection; a new one has read the log to its end before it is used.
     pub(super) fn connected(&mut self) -> Option<&mut Store> {
         if self.store.is_none() {
             self.reconnect();

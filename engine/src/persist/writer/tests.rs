@@ -1,4 +1,4 @@
-//! Uploads that meet: in flight, gathered beside it, put off, and in the log of another gateway,
+//! Uploads that meet: in flight, batched during its commit, deferred, and in the log of another gateway,
 //! while commits fail in every way. On real databases, with connections that fail when told.
 
 use std::collections::HashSet;
@@ -163,7 +163,7 @@ struct Gateway {
 
 impl Gateway {
     fn start(database: &Database, since: UnixMillis) -> Self {
-        Self::start_with(database, since, limits::DATABASE_PATIENCE)
+        Self::start_with(database, since, limits::DATABASE_RETRY_MAX)
     }
 
     fn start_with(database: &Database, since: UnixMillis, retry_for: Duration) -> Self {
@@ -547,7 +547,7 @@ fn answers_everything_before_it_ends() {
     let gateway = Gateway::start(&database, UnixMillis(0));
     let a = gateway.send(&upload("a", &[1]));
     arrivals.recv().unwrap();
-    // One gathered, two put off: one of them twice.
+    // One batched, two deferred: one of them twice.
     let shared = [vec![2, 3], vec![4, 1], vec![3, 5]];
     let others = shared.map(|keys| gateway.send(&upload(&format!("u{}", keys[0]), &keys)));
     drop(gateway.submissions);

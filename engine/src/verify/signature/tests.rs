@@ -47,9 +47,18 @@ fn listing(certificates: &[(&str, String)]) -> Trust {
 /// Judges a signature over the batch of a vector by a certificate listed for `country`.
 fn judge(
     vector: &str,
+    signer: (&str, String),
+    signature: &[u8],
+    sha1: bool,
+) -> Result<(), SignatureError> {
+    judge_with(vector, signer, signature, Exceptions { sha1, pss: false })
+}
+
+fn judge_with(
+    vector: &str,
     (country, pem): (&str, String),
     signature: &[u8],
-    sha1_allowed: bool,
+    exceptions: Exceptions,
 ) -> Result<(), SignatureError> {
     let body = fixture(&format!("vectors/{vector}/batch.pb"));
     let keys = decode(&body, 5000).unwrap();
@@ -60,7 +69,7 @@ fn judge(
         signed_bytes: &signed_bytes,
         content: &ContentDigest(content.as_ref().try_into().unwrap()),
         keys: &keys,
-        sha1_allowed,
+        exceptions,
         trust: &listing(&[(country, pem)]),
         now: NOW,
     };
@@ -111,20 +120,18 @@ fn verifies_sha1_with_every_curve() {
     // after the origins, so the certificates are asked directly.
     let content = fixture("vectors/001-bc-rsa2048-sha256-attrs-ber/canonical.bin");
     for name in ["cz-sha1-p256", "sha1-p384", "sha1-p521"] {
-        let message = SignedMessage::parse(&legacy(name)).unwrap();
+        let signature = legacy(name);
+        let message = SignedMessage::parse(&signature).unwrap();
         let certificate = message.signer_certificate().unwrap();
         let attributes = message.signed_attributes().unwrap();
-        let candidates = |sha1_allowed| Candidates {
-            algorithm: SignatureAlgorithm {
+        let over = |bytes: &[u8], sha1_allowed| {
+            let signature = SignatureValue {
                 scheme: Scheme::Ecdsa,
-                hash: Some(Hash::Sha1),
-            },
-            certificate: &certificate,
-            signature: message.signature(),
-            sha1_allowed,
-        };
-        let over = |bytes: &[u8], allowed| {
-            candidates(allowed).verify(&[Hash::Sha1], |hash| hash.digest(bytes))
+                certificate: &certificate,
+                bytes: message.signature(),
+                sha1_allowed,
+            };
+            signature.verify(Hash::Sha1, || Hash::Sha1.digest(bytes))
         };
         assert_eq!(over(attributes, true), Ok(()), "{name}");
         assert_eq!(
@@ -137,10 +144,96 @@ fn verifies_sha1_with_every_curve() {
 }
 
 #[test]
-fn goes_by_the_hash_that_was_used_when_the_algorithms_disagree() {
-    // OpenSSL verifies these two; no hash that is not allowed is involved in the check.
-    check("named-sha1-made-with-sha256", Ok(()), Ok(()));
-    check("named-md5-made-with-sha256", Ok(()), Ok(()));
+fn goes_by_the_hash_that_the_signature_algorithm_names_over_signed_attributes() {
+    // OpenSSL verifies these two, by digestAlgorithm; BouncyCastle refuses them.
+    for (name, allowed) in [
+        ("named-sha1-made-with-sha256", SignatureError::Wrong),
+        ("named-md5-made-with-sha256", SignatureError::WeakDigest),
+    ] {
+        check(name, Err(allowed), Err(SignatureError::WeakDigest));
+    }
+}
+
+/// Replaces an element of DER wherever it stands; the lengths around it follow.
+fn replace(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = der;
+    while let Some((&identifier, after)) = rest.split_first() {
+        let (length, header) = match after[0] {
+            long @ 0x81.. => {
+                let octets = &after[1..usize::from(long - 0x80) + 1];
+                let length = octets.iter().fold(0, |sum, &o| sum << 8 | usize::from(o));
+                (length, octets.len() + 2)
+            }
+            short => (usize::from(short), 2),
+        };
+        let (whole, behind) = rest.split_at(header + length);
+        rest = behind;
+        let contents = &whole[header..];
+        if whole == from {
+            out.extend_from_slice(to);
+        } else if identifier & 0x20 == 0 {
+            out.extend_from_slice(whole);
+        } else {
+            let contents = replace(contents, from, to);
+            out.push(identifier);
+            match u16::try_from(contents.len()).unwrap().to_be_bytes() {
+                [0, short @ 0..0x80] => out.push(short),
+                [0, low] => out.extend_from_slice(&[0x81, low]),
+                [high, low] => out.extend_from_slice(&[0x82, high, low]),
+            }
+            out.extend_from_slice(&contents);
+        }
+    }
+    out
+}
+
+fn vector_signature(vector: &str) -> Vec<u8> {
+    let header = fixture(&format!("vectors/{vector}/signature.b64"));
+    STANDARD.decode(header).unwrap()
+}
+
+const ECDSA_SHA256: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+const ECDSA_SHA384: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03";
+
+#[test]
+fn takes_id_ec_public_key_as_signature_algorithm_and_goes_by_digest_algorithm() {
+    let es = || ("ES", text("vectors/pki/ES/ES-signing.pem"));
+    let nl = || ("NL", text("vectors/pki/NL/NL-signing.pem"));
+    let bare = b"\x30\x09\x06\x07\x2a\x86\x48\xce\x3d\x02\x01".as_slice();
+    let with_null = b"\x30\x0b\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x05\x00".as_slice();
+    let with_curve = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
+        \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"
+        .as_slice();
+    for (vector, signer, named) in [
+        ("113-openssl-cms-p256", es(), ECDSA_SHA256),
+        ("114-openssl-cms-p384-noattr", nl(), ECDSA_SHA384),
+    ] {
+        let message = vector_signature(vector);
+        // Not in the certificate: what is replaced there changes its thumbprint.
+        let certificate = Certificate::der_of_pem(&signer.1).unwrap();
+        for algorithm in [bare, with_null, with_curve] {
+            let changed = replace_outside(&message, &certificate, named, algorithm);
+            assert_ne!(changed, message);
+            assert_eq!(
+                judge(vector, signer.clone(), &changed, false),
+                Ok(()),
+                "{vector}"
+            );
+        }
+        let tagged = b"\x30\x0b\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x45\x00";
+        let changed = replace_outside(&message, &certificate, named, tagged);
+        let refused = Err(SignatureError::NotCms);
+        assert_eq!(judge(vector, signer, &changed, false), refused, "{vector}");
+    }
+}
+
+/// As [`replace`], but for what is in the certificate.
+fn replace_outside(message: &[u8], certificate: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let placeholder = b"\xc0\x00".as_slice();
+    let without = replace(message, certificate, placeholder);
+    assert_ne!(without, message, "the certificate is inside");
+    replace(&replace(&without, from, to), placeholder, certificate)
 }
 
 #[test]
@@ -148,6 +241,30 @@ fn goes_by_digest_algorithm_without_signed_attributes() {
     check("direct-named-sha1-made-with-sha256", Ok(()), Ok(()));
     let wrong = Err(SignatureError::Wrong);
     check("direct-named-sha1-made-with-sha1", wrong, wrong);
+}
+
+#[test]
+fn takes_pss_only_where_it_is_allowed() {
+    let vector = "009-bc-rsapss-sha256-attrs-ber";
+    let signer = || ("DE", text("vectors/pki/DE/DE-signing.pem"));
+    let signature = vector_signature(vector);
+    let refused = Err(SignatureError::PssNotAllowed);
+    assert_eq!(judge(vector, signer(), &signature, true), refused);
+    let pss = Exceptions {
+        sha1: false,
+        pss: true,
+    };
+    assert_eq!(judge_with(vector, signer(), &signature, pss), Ok(()));
+    assert!(
+        SignatureError::PssNotAllowed
+            .to_string()
+            .contains("[signatures] pss")
+    );
+    assert!(
+        SignatureError::WeakDigest
+            .to_string()
+            .contains("[signatures] legacy_sha1")
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::protobuf::{KeyMessages, read_key};
 
 /// A key with its countries, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -333,6 +334,23 @@ fn stops_at_the_first_key_too_many() {
     let body = br#"{"keys":[{},{},{"keyData":"!"#;
     let refused = BodyError::TooManyKeys { max: 2 };
     assert_eq!(to_protobuf(body, 2), Err(refused));
+}
+
+#[test]
+fn stops_at_a_key_with_too_many_visited_countries() {
+    // What follows is not looked at: it is not JSON.
+    let list = |count: usize| vec![r#""FR""#; count].join(",");
+    let body = format!(r#"{{"keys":[{{}},{{"visitedCountries":[{},!"#, list(97));
+    let keys = keys_of(&to_protobuf(body.as_bytes(), 5).unwrap());
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys[1].countries.len(), 97);
+    accepts(
+        &format!(r#""visitedCountries":[{}]"#, list(96)),
+        Key {
+            countries: countries(&["FR"; 96]),
+            ..NOTHING
+        },
+    );
 }
 
 #[test]

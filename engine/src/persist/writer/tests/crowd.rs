@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::thread;
 
-use loadgen::local::MariaDb;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use testkit::local::MariaDb;
 
 use super::*;
 
@@ -130,7 +130,7 @@ impl Crowd {
 }
 
 fn crowd(database: &Database, gateways: usize, seed: u64) {
-    let mut store = Store::open(&database).unwrap();
+    let mut store = Store::open(database).unwrap();
     (0..OLD_UPLOADS).for_each(|number| old_upload(number, true).append(&mut store, number + 1));
     let random = Mutex::new(ChaCha8Rng::seed_from_u64(seed));
     let failing = database.failing(move |moment| {

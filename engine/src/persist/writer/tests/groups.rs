@@ -63,8 +63,8 @@ fn serves_participants_round_robin_behind_a_full_group() {
         upload_of("FR", "f1", &[6]),
         upload_of("IT", "i1", &[7]),
     ];
-    let turns = vec!["d1", "f1", "i1", "d2", "d3"];
-    assert_eq!(groups_of(&queue), [vec!["full"], turns]);
+    let next = vec!["d1", "f1", "i1", "d2", "d3"];
+    assert_eq!(groups_of(&queue), [vec!["full"], next]);
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! The rules of the protocol, each of which can be taken out: then the checker must find a run that
+//! breaks a promise, or the rule is not needed.
+
+/// A rule of the protocol. The comment says what happens without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// A position that is taken takes no second row. Without: the later insert replaces the row.
+    PrimaryKey,
+    /// Who has lost a race judges again. Without: sends the same upload at the next position.
+    JudgeAgain,
+    /// An unknown outcome is no success: the row is looked for. Without: answers 201.
+    LookForOwnRow,
+    /// After too many lost races the end of the log is locked. Without: goes on racing.
+    LockOnTail,
+    /// A commit checks that the row before is the one we know. Without: appends behind a hole.
+    CommitChecksRow,
+    /// Following checks the row at our position. Without: only reads what is newer.
+    FollowChecks,
+    /// The check compares digests of the chain. Without: any row at the position will do.
+    Chain,
+    /// The check looks at the newest download batch, too. Without: at the log only.
+    CheckCoversBatches,
+    /// An answer from memory is given only when the database still has the row at our position.
+    /// Without: at once.
+    ConfirmBeforeAnswer,
+    /// Who notices stops, and says so. Without: takes what the database has, and goes on.
+    Stop,
+    /// What a gateway knows is remembered in a file beside the database, and held against the
+    /// database at start. Without: no file.
+    StateFile,
+    /// The file has the digest of the newest row. Without: its position only.
+    FileHasDigest,
+    /// The file has the digest of the newest download batch. Without: its number only.
+    FileHasBatch,
+    /// The file is written before an upload is answered. Without: when the log is followed next.
+    FileBeforeAnswer,
+    /// The number of a download batch is in the file before the cut is sent. Without: once it is cut.
+    FileBeforeCut,
+    /// A cut is fenced by the lease's token. Without: whoever believes to have the lease cuts.
+    FenceToken,
+    /// The fence compares the holder, too. Without: the token only, which a database that goes
+    /// back gives to somebody else.
+    FenceHolder,
+    /// A cut goes behind the newest download batch that the cutter knows, or nowhere. Without: adds
+    /// its number whatever is there.
+    CutBehindNewest,
+    /// A cut checks that its rows are those that the cutter knows. Without: takes them for granted.
+    CutChecksRows,
+    /// A cut checks the epoch. Without: goes on with the numbers that the cutter had in mind.
+    CutChecksEpoch,
+    /// A new epoch skips the numbers that anybody's file remembers. Without: goes on behind those
+    /// of the database.
+    RecoveredSkips,
+}
+
+impl Rule {
+    pub(crate) const ALL: [Self; 21] = [
+        Self::PrimaryKey,
+        Self::JudgeAgain,
+        Self::LookForOwnRow,
+        Self::LockOnTail,
+        Self::CommitChecksRow,
+        Self::FollowChecks,
+        Self::Chain,
+        Self::CheckCoversBatches,
+        Self::ConfirmBeforeAnswer,
+        Self::Stop,
+        Self::StateFile,
+        Self::FileHasDigest,
+        Self::FileHasBatch,
+        Self::FileBeforeAnswer,
+        Self::FileBeforeCut,
+        Self::FenceToken,
+        Self::FenceHolder,
+        Self::CutBehindNewest,
+        Self::CutChecksRows,
+        Self::CutChecksEpoch,
+        Self::RecoveredSkips,
+    ];
+}
+
+impl Rule {
+    /// A scenario that shows what the rule is for: the first in which something breaks without it.
+    pub(crate) const fn scenario(self) -> &'static str {
+        match self {
+            Self::PrimaryKey | Self::JudgeAgain | Self::LookForOwnRow => "retries",
+            Self::LockOnTail => "races",
+            Self::FenceToken => "leases",
+            Self::FileHasDigest => "the log goes back",
+            Self::FileHasBatch => "a batch goes back",
+            Self::FileBeforeCut | Self::FenceHolder | Self::CutChecksEpoch => "numbers go back",
+            Self::CommitChecksRow
+            | Self::FollowChecks
+            | Self::Chain
+            | Self::CheckCoversBatches
+            | Self::ConfirmBeforeAnswer
+            | Self::Stop
+            | Self::StateFile
+            | Self::FileBeforeAnswer
+            | Self::CutBehindNewest
+            | Self::CutChecksRows
+            | Self::RecoveredSkips => "alone and back",
+        }
+    }
+}
+
+/// The rules in force: all, or all but one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules {
+    pub(crate) without: Option<Rule>,
+}
+
+impl Rules {
+    pub(crate) fn has(self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+}

@@ -1,0 +1,62 @@
+//! Why a run stopped.
+
+use crate::client::{ClientError, SetupError};
+use crate::participants::ParticipantsError;
+use crate::profiles::ProfileError;
+use crate::record::RecordError;
+use crate::results::ResultsError;
+
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The folder has no participants.
+    #[error(transparent)]
+    Participants(#[from] ParticipantsError),
+    /// The table of populations cannot be read.
+    #[error(transparent)]
+    Profiles(#[from] ProfileError),
+    /// No client can be made.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The gateway cannot be reached at all.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The results cannot be written.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    /// The record cannot be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Work on another thread failed.
+    #[error("a task failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// Everything that is to be made ahead would not fit.
+    #[error(
+        "phase {phase} makes {needed} MiB of uploads ahead, and may use {allowed} MiB: give \
+         --memory-mib, or let the scenario make fewer keys in a phase"
+    )]
+    Memory {
+        /// The phase.
+        phase: String,
+        /// What it needs, in MiB.
+        needed: u64,
+        /// What it may use, in MiB.
+        allowed: u64,
+    },
+    /// A stream skips more participants than the PKI folder has.
+    #[error(
+        "{phase}/{stream} needs more participants than the {there_are} of the PKI folder: make \
+         more with `efgs init --participants`"
+    )]
+    Participation {
+        /// The phase.
+        phase: String,
+        /// The stream.
+        stream: String,
+        /// How many participants there are.
+        there_are: usize,
+    },
+    /// More streams than upload numbers can tell apart.
+    #[error("a run has at most 4095 streams, repeated phases counted")]
+    Streams,
+}

@@ -1,0 +1,34 @@
+//! How to run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::watch::Watch;
+use crate::client::Target;
+use crate::results::Run;
+
+/// Least memory for prepared uploads: enough that making them ahead never stands still.
+pub const MEMORY_BYTES_MIN: u64 = 256 << 20;
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// The gateways; connections are spread over them.
+    pub targets: Vec<Target>,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+    /// Decides about every key and every arrival.
+    pub seed: u64,
+    /// Memory for prepared uploads, at least [`MEMORY_BYTES_MIN`].
+    pub memory_bytes_max: u64,
+    /// What is watched.
+    pub watch: Watch,
+    /// Where results are written; nowhere by default.
+    pub results: Option<(PathBuf, Run)>,
+    /// Where what was sent and answered is written, for `loadgen verify`; nowhere by default.
+    pub record: Option<PathBuf>,
+    /// Name of the run, and its text: with the seed, they decide about every key.
+    pub name: String,
+    /// The scenario as it was written.
+    pub text: String,
+}

@@ -1,0 +1,50 @@
+//! What ends a verification early.
+
+use engine::domain::{Country, Day, UploadTag};
+
+use super::signature::CertificateError;
+use crate::client::ClientError;
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The trust anchor's certificate cannot be used.
+    #[error("the trust anchor is {0}")]
+    TrustAnchor(#[from] CertificateError),
+    /// A record names a country without certificates.
+    #[error("the record names {0}, which has no certificates in the PKI folder")]
+    NoParticipant(Country),
+    /// A record does not fit itself.
+    #[error("upload {0:?} of the record does not fit its seed: other keys were signed")]
+    Record(UploadTag),
+    /// A participant's download failed for good.
+    #[error("{country}: {source}")]
+    Client {
+        /// Whose.
+        country: Country,
+        /// Why.
+        source: ClientError,
+    },
+    /// A participant's download was refused.
+    #[error("{country}: download was answered {status}: {body}")]
+    Refused {
+        /// Whose.
+        country: Country,
+        /// With which status.
+        status: u16,
+        /// The answer's body, shortened.
+        body: String,
+    },
+    /// Without a record, and without a download batch, there is nothing to check.
+    #[error(
+        "nothing to verify: no participant received a download batch of {day} or later, and no \
+         record says that there should be one; is it the right day (--date)?"
+    )]
+    NothingReceived {
+        /// The first day asked for.
+        day: Day,
+    },
+    /// A participant's task ended early.
+    #[error("a download task failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}

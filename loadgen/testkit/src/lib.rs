@@ -1,0 +1,23 @@
+//! What tests, benches and loads have in common: synthetic participants, diagnosis keys from a seed,
+//! real batch signatures, and private servers. Never part of the gateway's program.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`participants`] | certificates and keys, from the folder that `efgs init` writes |
+//! | [`keys`] | diagnosis keys from a seed |
+//! | [`protocol`] | protobuf and canonical texts, written from the specification alone |
+//! | [`signer`] | detached CMS signatures |
+//! | [`workload`] | the uploads of a run, prepared ahead of time |
+//! | [`local`] | private MariaDB servers and gateways |
+//! | [`target`] | where a gateway listens |
+//! | [`digest`] | SHA-256 |
+
+mod der;
+pub mod digest;
+pub mod keys;
+pub mod local;
+pub mod participants;
+pub mod protocol;
+pub mod signer;
+pub mod target;
+pub mod workload;

@@ -1,0 +1,124 @@
+//! A private gateway with its database, in a folder of its own: what one command needs to be a
+//! whole experiment.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::error::LocalError;
+use super::gateway::{Gateway, GatewayOptions, initialise_for};
+use super::mariadb::MariaDb;
+
+/// The gateway's database on a private server.
+const DATABASE_NAME: &str = "efgs";
+/// The file of the embedded database, as `efgs init` names it.
+const EMBEDDED: &str = "efgs.sqlite";
+
+/// Which database a private gateway uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalDatabase {
+    /// The embedded one.
+    Sqlite,
+    /// A private MariaDB server.
+    MariaDb,
+}
+
+/// A running gateway with its database. Dropping it ends both; the folder goes unless it is kept.
+#[derive(Debug)]
+pub struct Installation {
+    // In this order, so that the gateway ends before its database, and the folder goes last.
+    gateway: Gateway,
+    database: Option<MariaDb>,
+    home: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+impl Installation {
+    /// Starts one for these participants, or for those of `efgs init` by itself when there are
+    /// none. With `keep`, certificates, settings, logs and the embedded database stay in that
+    /// folder; what a MariaDB server stores always goes with it.
+    ///
+    /// # Errors
+    /// When a program is missing or does not start, or the folder is in use.
+    pub fn start(
+        program: &Path,
+        database: LocalDatabase,
+        keep: Option<&Path>,
+        participants: &[&str],
+    ) -> Result<Self, LocalError> {
+        let folder = |source| LocalError::io("cannot create a folder for the gateway")(source);
+        let (temporary, parent) = match keep {
+            Some(path) => {
+                std::fs::create_dir_all(path).map_err(folder)?;
+                (None, path.to_owned())
+            }
+            None => {
+                let made = tempfile::Builder::new().prefix("efgs-load").tempdir();
+                let made = made.map_err(folder)?;
+                let path = made.path().to_owned();
+                (Some(made), path)
+            }
+        };
+        let server = match database {
+            LocalDatabase::Sqlite => None,
+            LocalDatabase::MariaDb => {
+                let server = MariaDb::start(&parent)?;
+                server.create_database(DATABASE_NAME)?;
+                Some(server)
+            }
+        };
+        let home = parent.join("efgs");
+        let url = server.as_ref().map(|server| server.url(DATABASE_NAME));
+        initialise_for(program, &home, url.as_deref(), participants)?;
+        let gateway = Gateway::start(GatewayOptions::new(program, &home))?;
+        Ok(Self {
+            gateway,
+            database: server,
+            home,
+            _temporary: temporary,
+        })
+    }
+
+    /// The gateway.
+    pub const fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// The participants' certificates.
+    pub fn pki(&self) -> PathBuf {
+        self.home.join("pki")
+    }
+
+    /// The database server, when there is one.
+    pub const fn database(&self) -> Option<&MariaDb> {
+        self.database.as_ref()
+    }
+
+    /// The folder of the database's files, or the embedded database's file.
+    pub fn database_files(&self) -> PathBuf {
+        let server = self.database.as_ref();
+        let embedded = || self.home.join(EMBEDDED);
+        server.map_or_else(embedded, |server| server.folder().to_owned())
+    }
+
+    /// Ends the gateway in good order and starts it again; tells how long it took from its start
+    /// until it was ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn restart_gateway(&mut self) -> Result<Duration, LocalError> {
+        self.gateway.terminate()?;
+        let begun = Instant::now();
+        self.gateway.restart()?;
+        Ok(begun.elapsed())
+    }
+
+    /// Ends the gateway in good order.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn terminate(&mut self) -> Result<(), LocalError> {
+        self.gateway.terminate().map(drop)
+    }
+}
