@@ -2,8 +2,8 @@
 //!
 //! - *In*: the `Content-Type` and `Accept` headers.
 //! - *Out*: a [`Format`], or the `Content-Type` of a JSON response.
-//! - *Refuses*: encoded bodies, other types and other versions ([`NegotiationError`]), before any side effect.
-//!   The refusal is logged here, as the reference's event (wire §18.3).
+//! - *Refuses*: encoded bodies, other types and other versions ([`NegotiationError`]), before any side
+//!   effect. The refusal is logged here, as the reference's event (wire §18.3).
 //! - *Assumes*: the participant is authenticated (the reference negotiates first; wire
 //!   §3 says why it should not).
 //! - *Runs on*: a tokio thread; work is linear in the headers' length, which the listener bounds.
