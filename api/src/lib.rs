@@ -24,6 +24,7 @@ mod router;
 pub mod server;
 pub mod settings;
 pub mod shutdown;
+mod slots;
 pub mod telemetry;
 mod timeouts;
 mod tls;

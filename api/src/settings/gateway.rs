@@ -11,6 +11,7 @@ use engine::settings::{DatabaseUrl, DownloadSettings, Settings as EngineSettings
 use http::HeaderName;
 
 use super::callback::{CallbackProxy, CallbackSettings};
+use super::connections::ConnectionSettings;
 use super::network::Network;
 use super::sections::{Encryption, LogSettings, Proxy, Public, Sections};
 use super::source::{SettingsError, Source};
@@ -27,6 +28,8 @@ pub struct Settings {
     pub proxy: Option<ProxySettings>,
     /// `[operations] listen`; nothing when it is off.
     pub operations_listen: Option<SocketAddr>,
+    /// `[connections]`
+    pub connections: ConnectionSettings,
     /// `[callback]`
     pub callback: CallbackSettings,
     /// `[log]`
@@ -70,6 +73,7 @@ impl Settings {
             public: read_public(&source, sections.public)?,
             proxy: read_proxy(&source, sections.proxy)?,
             operations_listen: sections.operations.listen.0,
+            connections: sections.connections,
             callback: read_callback(&source, sections.callback)?,
             log: sections.log,
         };
