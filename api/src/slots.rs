@@ -439,7 +439,8 @@ mod tests {
     async fn tells_the_displaced_connection() {
         let mut port = Port::new();
         let flood: Vec<Slot> = (0..4).map(|_| port.unidentified("192.0.2.1")).collect();
-        flood[0].displaced().await;
+        let displaced = tokio::time::timeout(Duration::from_secs(10), flood[0].displaced());
+        displaced.await.expect("it is told");
     }
 
     #[test]
