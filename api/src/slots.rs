@@ -284,6 +284,12 @@ impl Slot {
         self.entry.displaced.notified().await;
     }
 
+    /// Who holds the connection.
+    pub(crate) fn holder(&self) -> Holder {
+        let participant = self.participant.get().copied();
+        participant.map_or(self.first_holder, Holder::Participant)
+    }
+
     /// The connection is a participant's from now on.
     pub(crate) fn identify(&self, country: Country) {
         if self.participant.get().is_some() {
@@ -303,9 +309,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let participant = self.participant.get().copied();
-        let holder = participant.map_or(self.first_holder, Holder::Participant);
-        self.slots.table().remove(holder, self.entry.id);
+        self.slots.table().remove(self.holder(), self.entry.id);
         metrics::gauge!("efgs_connections_open").decrement(1.0);
     }
 }

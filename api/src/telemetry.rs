@@ -3,6 +3,7 @@
 //! line or begin a new pair.
 
 mod escape;
+mod fold;
 mod output;
 mod trace;
 
@@ -22,6 +23,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::settings::{LogFormat, LogSettings};
 
 use escape::{is_plain, push_escaped};
+use fold::Fold;
+pub(crate) use fold::on_behalf_of;
 pub(crate) use output::update_metrics;
 pub use output::{LogGuard, print_final};
 pub(crate) use trace::request_span;
@@ -77,6 +80,8 @@ where
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
+        // It is how a line is left out.
+        .log_internal_errors(false)
         .fmt_fields(SpanFormat(settings.format))
         .event_format(LineFormat::new(settings.format));
     Ok(subscriber.finish())
@@ -108,6 +113,7 @@ struct LineFormat {
     format: LogFormat,
     /// The fields of host and process, formatted once for every line.
     origin: String,
+    fold: Fold,
 }
 
 impl LineFormat {
@@ -121,6 +127,7 @@ impl LineFormat {
         Self {
             format,
             origin: line.text,
+            fold: Fold::default(),
         }
     }
 }
@@ -139,6 +146,12 @@ where
         let mut attributes = Attributes::default();
         event.record(&mut attributes);
         let metadata = event.metadata();
+        let (message, country) = (attributes.text_of("message"), attributes.text_of("country"));
+        // An error leaves the line out.
+        let folded = self
+            .fold
+            .admit(metadata, message, country)
+            .ok_or(fmt::Error)?;
         let thread = std::thread::current();
         let mut line = Line::new(self.format);
         line.begin();
@@ -148,9 +161,12 @@ where
         line.ids(context);
         line.text("thread", thread.name().unwrap_or("unnamed"));
         line.text("class", metadata.target());
-        line.text("message", attributes.text_of("message"));
+        line.text("message", message);
         line.text("exception", attributes.text_of("exception"));
         line.pairs(&attributes);
+        if folded > 0 {
+            line.number("foldedLines", &folded.to_string());
+        }
         line.end();
         writer.write_str(&line.text)
     }

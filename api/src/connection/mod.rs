@@ -211,7 +211,8 @@ impl ConnectionContext {
         request.extensions_mut().insert(Arc::clone(&self.slot));
         request.extensions_mut().insert(Arc::clone(&in_flight));
         let span = telemetry::request_span(self.arrival, request.headers());
-        let mut response = self.routes.answer(request).instrument(span).await;
+        let answer = self.routes.answer(request).instrument(span);
+        let mut response = telemetry::on_behalf_of(self.slot.holder(), answer).await;
         if !http2 {
             self.header_case.apply(&mut response);
             // After an error, the peer may or may not send the body that it announced: the next

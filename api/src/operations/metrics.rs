@@ -228,6 +228,12 @@ const METRICS: &[Metric] = &[
     ),
     metric(
         Kind::Counter,
+        "efgs_log_lines_folded_total",
+        Labels::None,
+        "Log lines left out because a participant or peer caused too many of the same",
+    ),
+    metric(
+        Kind::Counter,
         "efgs_log_lines_dropped_total",
         Labels::None,
         "Log lines dropped because standard error was blocked",

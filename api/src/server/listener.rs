@@ -24,6 +24,11 @@ const TLS_BUFFER_BYTES: usize = 32 << 10;
 /// peer is woken; with half as much, downloads take 7 % more of the gateway's processor time.
 const TLS_UNSENT_BYTES_MAX: usize = 128 << 10;
 
+/// Between a connection that cannot be accepted and the next attempt.
+const FAILURE_WAIT: Duration = Duration::from_millis(50);
+/// Of failures in a row, one per second is logged.
+const FAILURES_PER_WARNING: u32 = 20;
+
 /// What a port speaks, and so how its peers are identified.
 #[derive(Clone)]
 pub(super) enum Protocol {
@@ -43,17 +48,24 @@ pub(super) struct Listener {
 impl Listener {
     /// Accepts connections until the shutdown signal.
     pub(super) async fn run(self, socket: TcpListener, mut shutdown: watch::Receiver<bool>) {
+        let mut failed_count = 0_u32;
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
                 _ = shutdown.wait_for(|shutdown| *shutdown) => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.spawn(stream, peer, shutdown.clone()),
+                Ok((stream, peer)) => {
+                    failed_count = 0;
+                    self.spawn(stream, peer, shutdown.clone());
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if failed_count.is_multiple_of(FAILURES_PER_WARNING) {
+                        tracing::warn!(%error, "cannot accept a connection");
+                    }
+                    failed_count = failed_count.wrapping_add(1);
                     // Most likely out of file descriptors: some must be closed first.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(FAILURE_WAIT).await;
                 }
             }
         }
