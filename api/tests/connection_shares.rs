@@ -6,6 +6,7 @@ mod cli_support;
 mod support;
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use api::settings::ConnectionSettings;
 use cli_support::Installation;
@@ -26,7 +27,12 @@ const FEW: ConnectionSettings = ConnectionSettings {
 };
 
 async fn start() -> Gateway {
-    Gateway::start_with(|_, server| server.connections = FEW).await
+    Gateway::start_with(|_, server| {
+        server.connections = FEW;
+        // Not what closes a connection here.
+        server.stall_timeout = Duration::from_secs(300);
+    })
+    .await
 }
 
 /// A participant's connection, over mutual TLS.
