@@ -22,7 +22,7 @@ help: ## print this help
 
 # Every day ------------------------------------------------------------------------------------
 
-.PHONY: check fmt lint docs test
+.PHONY: check fmt lint outdated test
 check: ## type-check everything
 	cargo check --workspace --all-targets
 
@@ -34,6 +34,9 @@ lint: ## formatting, clippy, docs, licences and bans; warnings are errors
 	cargo clippy --workspace --all-targets --features efgs-benches/counts -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
 	@.ci/deny
+
+outdated: ## dependencies that are behind their newest version; never fails
+	@cargo update --dry-run --verbose 2>&1 | grep -E '^ +(Updating|Unchanged) .* v' || true
 
 test: packages ## all tests, on SQLite and on a private MariaDB
 	cargo test --workspace --all-targets
@@ -82,7 +85,7 @@ perf-report: ## the same, with its report in perf-reports/
 	@$(MAKE) --no-print-directory perf REPORTS=perf-reports
 
 perf-counts: perf-tools ## the instruction counts alone, as CI does
-	cargo run --quiet --package efgs-benches --bin perf -- counts
+	cargo run --quiet --package efgs-perf -- counts
 
 perf-accept: perf-build ## move the baseline to what is measured now (REASON="…", to be committed with it)
 	@[ -n "$(REASON)" ] || { echo 'say why: make perf-accept REASON="…"' >&2; exit 1; }
@@ -95,7 +98,7 @@ perf-allocators: perf-build ## mimalloc against the system's allocator: ingest a
 	$(RELEASE)/perf suite --reports $(REPORTS) --without-counts --only none --system-allocator $(RELEASE)/efgs-system-allocator
 
 perf-build: perf-tools
-	cargo build --release --package efgs-api --package efgs-loadgen --package efgs-benches
+	cargo build --release --package efgs-api --package efgs-loadgen --package efgs-perf
 
 perf-tools:
 	@.ci/packages perf

@@ -68,7 +68,7 @@ fn lists_what_init_onboarded() {
     let verified = succeeds(&mut installation.efgs(&["cert", "verify"]));
     assert_eq!(verified.matches("valid until").count(), 6, "{verified}");
     assert!(
-        verified.ends_with("6 certificates, all vouched for\n"),
+        verified.ends_with("6 certificates, all signed by the trust anchor\n"),
         "{verified}"
     );
 }
@@ -231,7 +231,7 @@ fn lists_certificates_only_as_italy_writes_them() {
         assert_eq!(&*row.pem, canonical, "{form}");
         let verified = succeeds(&mut ours.efgs(&["cert", "verify"]));
         assert!(
-            verified.ends_with("4 certificates, all vouched for\n"),
+            verified.ends_with("4 certificates, all signed by the trust anchor\n"),
             "{form}: {verified}"
         );
     }
@@ -270,7 +270,10 @@ fn tells_rows_that_another_trust_anchor_signed() {
     )
     .unwrap();
     let mut verify = ours.efgs(&["cert", "verify"]);
-    refuses(&mut verify, &["3 of 3 certificates are not vouched for"]);
+    refuses(
+        &mut verify,
+        &["3 of 3 certificates are not as the operator listed them"],
+    );
 }
 
 #[test]

@@ -9,9 +9,9 @@ use engine::domain::{Country, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::upload::UploadRequest;
 use engine::verify::CanonicalBytes;
 use engine::wire::json;
-use loadgen::keys::{KeyGenerator, Seed};
-use loadgen::participants::Participant;
-use loadgen::signer::{Encoding, Signer};
+use testkit::keys::{KeyGenerator, Seed};
+use testkit::participants::Participant;
+use testkit::signer::{Encoding, Signer};
 
 use crate::inputs::{FULL, NOON, SIZES};
 

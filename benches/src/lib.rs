@@ -6,10 +6,8 @@
 
 mod backend;
 mod bundles;
-pub mod deployment;
 mod fixture;
 mod harness;
-pub mod http;
 mod inputs;
 mod installation;
 
@@ -20,7 +18,7 @@ pub use harness::{bench, criterion, group, slow_group};
 pub use inputs::{FULL, NOON, SIZES, measures, random_identities, scaled};
 pub use installation::{
     BenchDatabase, EngineOptions, Installation, PendingUpload, bench_databases, certificate_list,
-    download, fill, keys, upload, wait_for_batches,
+    download, fill, keys, settings, upload, wait_for_batches,
 };
 
 /// The same allocator as the gateway's.

@@ -468,7 +468,7 @@ fn serves_the_same(reference: &ReferenceServer, target: &Installation) {
     let signer = signer
         .find(&entries[0].signer, CertificateKind::Signing)
         .unwrap();
-    assert!(signer.intact);
+    assert!(signer.is_intact());
 }
 
 #[test]

@@ -201,7 +201,7 @@ pub fn certificate(anchor: &TrustAnchor, row: &CertificateRow, bytes: &[u8]) {
 fn is_intact(anchor: &TrustAnchor, row: &CertificateRow) -> bool {
     let trust = Trust::load([row.clone()], anchor, None);
     let listed = trust.find(&row.thumbprint, row.kind);
-    listed.expect("every row is listed").intact
+    listed.expect("every row is listed").is_intact()
 }
 
 /// The anchor of the test PKI, and a row that it vouches for.

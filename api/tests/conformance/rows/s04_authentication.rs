@@ -591,7 +591,7 @@ const ISSUED_ANCHOR_ROWS: &[Row] = &[differs(
                 .engine()
                 .trust()
                 .certificates()
-                .all(|listed| listed.intact)
+                .all(|listed| listed.is_intact())
         );
         Upload::fresh(world, "DE", 1).store(world);
     },

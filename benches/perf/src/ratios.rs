@@ -24,7 +24,7 @@ pub(crate) struct RatioKind {
 }
 
 /// All ratios. The measured ones are named after these.
-pub(crate) const RATIOS: [RatioKind; 19] = [
+pub(crate) const RATIOS: [RatioKind; 20] = [
     lower("walk_rsa_2048/sha256", 12.0, "CPU stages per key"),
     lower("walk_ecdsa_p256/sha256", 12.0, "CPU stages per key"),
     lower("walk_json/walk", 12.0, "CPU stages per key, JSON"),
@@ -50,6 +50,7 @@ pub(crate) const RATIOS: [RatioKind; 19] = [
     higher("download_100_c8/nginx", 25.0, "warm download"),
     higher("download_100_c64/nginx", 25.0, "warm download"),
     higher("download_cpu_plain/mtls", 25.0, "mutual TLS"),
+    higher("download_mtls/plain", 25.0, "mutual TLS"),
     higher("ingest_mtls/plain", 35.0, "mutual TLS"),
     lower("peak_memory_mib", 20.0, "memory under full load"),
 ];

@@ -3,7 +3,9 @@
 
 mod baseline;
 mod counts;
+mod deployment;
 mod download;
+mod http;
 mod machine;
 mod ratios;
 mod report;

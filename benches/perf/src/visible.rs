@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::deployment::{Deployment, RunningGateway, today};
+use crate::http::{Connection, EncodedRequest, Route};
 use anyhow::ensure;
-use benches::deployment::{Deployment, RunningGateway, today};
-use benches::http::{Connection, EncodedRequest, Route};
 
 use crate::download;
 

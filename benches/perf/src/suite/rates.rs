@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::deployment::{Deployment, RunningGateway, send_uploads};
+use crate::http::{EncodedRequest, Route};
 use benches::FULL;
-use benches::deployment::{Deployment, RunningGateway, send_uploads};
-use benches::http::{EncodedRequest, Route};
 
 /// Rounds of what takes seconds; medians are taken over them.
 pub(super) const ROUNDS: usize = 9;

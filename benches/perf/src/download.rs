@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::deployment::{Deployment, RunningGateway, free_address, today};
+use crate::http::{Connection, EncodedRequest, Route, download_headers};
 use anyhow::{Context as _, bail, ensure};
-use benches::deployment::{Deployment, RunningGateway, free_address, today};
-use benches::http::{Connection, EncodedRequest, Route, download_headers};
 use tempfile::TempDir;
 
 /// How long one measurement lasts.

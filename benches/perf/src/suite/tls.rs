@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::deployment::{Deployment, run_in_threads, send_uploads};
+use crate::http::{Connection, EncodedRequest, Route};
 use anyhow::ensure;
 use benches::FULL;
-use benches::deployment::{Deployment, run_in_threads, send_uploads};
-use benches::http::{Connection, EncodedRequest, Route};
 
 use super::rates::{CONNECTIONS, ROUNDS, UPLOADS_PER_ROUND, keys_per_second, ratio_of};
 use crate::download;
@@ -40,12 +40,11 @@ pub(super) fn measure(program: &Path, run: &mut Run) -> anyhow::Result<()> {
         up_tls.push(rate_by_participant(&deployment, &each)?);
     }
     let (kept, kept_up) = (ratio_of(&down_tls, &down), ratio_of(&up_tls, &up));
-    run.ratios.push(Ratio::new(
-        "download_cpu_plain/mtls",
-        ratio_of(&work, &work_tls),
-    ));
-    run.ratios
-        .push(Ratio::new("ingest_mtls/plain", kept_up.clone()));
+    run.ratios.extend([
+        Ratio::new("download_cpu_plain/mtls", ratio_of(&work, &work_tls)),
+        Ratio::new("download_mtls/plain", kept.clone()),
+        Ratio::new("ingest_mtls/plain", kept_up.clone()),
+    ]);
     run.figures.extend([
         Figure::new("download, plain, 4 connections", "1/s", down),
         Figure::new("download, mTLS, 4 connections", "1/s", down_tls),

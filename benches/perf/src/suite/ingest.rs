@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use benches::FULL;
-use benches::deployment::{
+use crate::deployment::{
     Deployment, MAX_DELAY_MS, RunningGateway, UploadTimes, quantile, send_uploads,
 };
-use benches::http::Route;
+use crate::http::Route;
+use benches::FULL;
 use loadgen::local::MariaDb;
 
 use super::cpu::Yardstick;

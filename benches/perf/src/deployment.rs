@@ -8,47 +8,45 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use benches::{Backend, EngineOptions, FULL, fill, settings};
 use engine::domain::UnixMillis;
 use engine::seal::Keys;
 use engine::settings::DatabaseUrl;
 use engine::{Clock, Engine, SystemClock};
-use loadgen::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
-use loadgen::participants;
 use procfs::process::Process;
 use tempfile::TempDir;
+use testkit::local::{Gateway, GatewayOptions, MariaDb, initialise_for};
+use testkit::participants;
 
-use crate::backend::Backend;
 use crate::http::{Connection, EncodedRequest, Route, mutual_tls};
-use crate::inputs::FULL;
-use crate::installation::{EngineOptions, fill, settings};
 
 /// Who takes part. The first uploads what others download.
 const PARTICIPANTS: [&str; 8] = ["AT", "DE", "ES", "FR", "IT", "NL", "PL", "SE"];
 
 /// How long an upload waits before a download batch is cut, in milliseconds: short, so that a
 /// measurement need not wait for it.
-pub const MAX_DELAY_MS: u32 = 50;
+pub(crate) const MAX_DELAY_MS: u32 = 50;
 
 /// A gateway's folder, its database and its participants.
 #[derive(Debug)]
-pub struct Deployment {
+pub(crate) struct Deployment {
     folder: TempDir,
     program: PathBuf,
     database: DatabaseUrl,
     /// The participants.
-    pub backends: Vec<Backend>,
+    pub(crate) backends: Vec<Backend>,
     /// The next upload of each; counts on over all runs, so that no key comes twice.
     next: AtomicU32,
 }
 
 /// A running gateway.
 #[derive(Debug)]
-pub struct RunningGateway {
+pub(crate) struct RunningGateway {
     gateway: Gateway,
     /// Where a proxy connects.
-    pub proxy: SocketAddr,
+    pub(crate) proxy: SocketAddr,
     /// How long it took to say that it is ready.
-    pub started_in: Duration,
+    pub(crate) started_in: Duration,
 }
 
 impl Deployment {
@@ -57,7 +55,7 @@ impl Deployment {
     ///
     /// # Errors
     /// When `efgs init` fails.
-    pub fn create(program: &Path, server: Option<(&MariaDb, &str)>) -> anyhow::Result<Self> {
+    pub(crate) fn create(program: &Path, server: Option<(&MariaDb, &str)>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("efgs-perf").tempdir()?;
         let url = match server {
             Some((server, name)) => {
@@ -85,7 +83,7 @@ impl Deployment {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start(&self) -> anyhow::Result<RunningGateway> {
+    pub(crate) fn start(&self) -> anyhow::Result<RunningGateway> {
         self.start_with(&[])
     }
 
@@ -93,7 +91,7 @@ impl Deployment {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start_with(&self, overrides: &[(&str, &str)]) -> anyhow::Result<RunningGateway> {
+    pub(crate) fn start_with(&self, overrides: &[(&str, &str)]) -> anyhow::Result<RunningGateway> {
         let proxy = free_address()?;
         let mut options = GatewayOptions::new(&self.program, self.folder.path());
         options.environment = vec![
@@ -120,7 +118,7 @@ impl Deployment {
     ///
     /// # Errors
     /// When the engine does not start.
-    pub fn fill(&self, keys: u64) -> anyhow::Result<Duration> {
+    pub(crate) fn fill(&self, keys: u64) -> anyhow::Result<Duration> {
         let read = |file: &str| std::fs::read_to_string(self.folder.path().join(file));
         let keys_text = read("keys")?;
         let anchor = read("pki/trust-anchor.pem")?;
@@ -146,7 +144,7 @@ impl Deployment {
     }
 
     /// Bytes that an SQLite database takes on the disk; nothing for a server.
-    pub fn disk_bytes(&self) -> Option<u64> {
+    pub(crate) fn disk_bytes(&self) -> Option<u64> {
         let DatabaseUrl::Sqlite(path) = &self.database else {
             return None;
         };
@@ -159,13 +157,17 @@ impl Deployment {
     }
 
     /// Makes and signs uploads on all cores, of all participants in turn.
-    pub fn uploads(&self, count: usize, key_count: u32) -> Vec<EncodedRequest> {
+    pub(crate) fn uploads(&self, count: usize, key_count: u32) -> Vec<EncodedRequest> {
         let owned = self.owned_uploads(count, key_count).into_iter();
         owned.map(|(upload, _)| upload).collect()
     }
 
     /// The same, each with the position of its participant.
-    pub fn owned_uploads(&self, count: usize, key_count: u32) -> Vec<(EncodedRequest, usize)> {
+    pub(crate) fn owned_uploads(
+        &self,
+        count: usize,
+        key_count: u32,
+    ) -> Vec<(EncodedRequest, usize)> {
         let each = u32::try_from(count.div_ceil(self.backends.len())).expect("few");
         let first = self.next.fetch_add(each, Ordering::Relaxed);
         let next = AtomicUsize::new(0);
@@ -193,7 +195,11 @@ impl Deployment {
     ///
     /// # Errors
     /// When the folder's certificates cannot be used.
-    pub fn tls_route(&self, running: &RunningGateway, index: usize) -> anyhow::Result<Route> {
+    pub(crate) fn tls_route(
+        &self,
+        running: &RunningGateway,
+        index: usize,
+    ) -> anyhow::Result<Route> {
         let pki = self.folder.path().join("pki");
         let participant = participants::read(&pki)?.swap_remove(index);
         let server_ca = participants::read_server_ca(&pki)?;
@@ -207,7 +213,7 @@ impl RunningGateway {
     ///
     /// # Errors
     /// When the process has ended.
-    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         let stat = self.process()?.stat()?;
         let ticks = Duration::from_secs(stat.utime + stat.stime);
         Ok(ticks / u32::try_from(procfs::ticks_per_second())?)
@@ -217,7 +223,7 @@ impl RunningGateway {
     ///
     /// # Errors
     /// When the process has ended.
-    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+    pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
         let kibibytes = self.process()?.status()?.vmrss;
         Ok(kibibytes.context("the process has ended")? << 10)
     }
@@ -226,7 +232,7 @@ impl RunningGateway {
     ///
     /// # Errors
     /// When the process has ended.
-    pub fn peak_resident_bytes(&self) -> anyhow::Result<u64> {
+    pub(crate) fn peak_resident_bytes(&self) -> anyhow::Result<u64> {
         let kibibytes = self.process()?.status()?.vmhwm;
         Ok(kibibytes.context("the process has ended")? << 10)
     }
@@ -239,15 +245,15 @@ impl RunningGateway {
 
 /// What sending uploads came to.
 #[derive(Debug)]
-pub struct UploadTimes {
+pub(crate) struct UploadTimes {
     /// From the first request to the last answer.
-    pub elapsed: Duration,
+    pub(crate) elapsed: Duration,
     /// From a request to its answer, one an upload, ascending.
-    pub latencies: Vec<Duration>,
+    pub(crate) latencies: Vec<Duration>,
 }
 
 /// The quantile of latencies in ascending order.
-pub fn quantile(ascending: &[Duration], share: f64) -> Duration {
+pub(crate) fn quantile(ascending: &[Duration], share: f64) -> Duration {
     let last = ascending.len().saturating_sub(1);
     #[expect(
         clippy::cast_possible_truncation,
@@ -263,7 +269,7 @@ pub fn quantile(ascending: &[Duration], share: f64) -> Duration {
 ///
 /// # Errors
 /// When an upload is not answered with 201.
-pub fn send_uploads(
+pub(crate) fn send_uploads(
     routes: &[Route],
     connections: usize,
     uploads: &[EncodedRequest],
@@ -297,7 +303,7 @@ pub fn send_uploads(
 ///
 /// # Panics
 /// When one of them does.
-pub fn run_in_threads<T: Send, W: FnOnce() -> T + Send>(
+pub(crate) fn run_in_threads<T: Send, W: FnOnce() -> T + Send>(
     works: impl IntoIterator<Item = W>,
 ) -> Vec<T> {
     std::thread::scope(|scope| {
@@ -311,12 +317,12 @@ pub fn run_in_threads<T: Send, W: FnOnce() -> T + Send>(
 ///
 /// # Errors
 /// When there is none.
-pub fn free_address() -> std::io::Result<SocketAddr> {
+pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
 /// The UTC day of now, as downloads name it.
-pub fn today() -> String {
+pub(crate) fn today() -> String {
     let now: UnixMillis = SystemClock.now();
     now.day().to_string()
 }

@@ -10,13 +10,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use benches::Backend;
 use engine::upload::UploadRequest;
-use loadgen::participants::Identity;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName};
-
-use crate::backend::Backend;
+use testkit::participants::Identity;
 
 /// Size of a connection's receive buffer.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -25,14 +24,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An HTTP request, already encoded.
 #[derive(Debug, Clone)]
-pub struct EncodedRequest {
+pub(crate) struct EncodedRequest {
     head: Vec<u8>,
     body: bytes::Bytes,
 }
 
 impl EncodedRequest {
     /// An upload in protobuf, with the identity headers of proxy mode.
-    pub fn upload(request: &UploadRequest) -> Self {
+    pub(crate) fn upload(request: &UploadRequest) -> Self {
         let head = format!(
             "POST /diagnosiskeys/upload HTTP/1.1\r\nHost: localhost\r\n\
              Content-Type: application/protobuf; version=1.0\r\n\
@@ -51,7 +50,7 @@ impl EncodedRequest {
     }
 
     /// A request without a body.
-    pub fn get(path: &str, headers: &[(&str, String)]) -> Self {
+    pub(crate) fn get(path: &str, headers: &[(&str, String)]) -> Self {
         let mut head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -65,7 +64,10 @@ impl EncodedRequest {
 }
 
 /// Request headers of a download in proxy mode.
-pub fn download_headers(backend: &Backend, tag: Option<&str>) -> Vec<(&'static str, String)> {
+pub(crate) fn download_headers(
+    backend: &Backend,
+    tag: Option<&str>,
+) -> Vec<(&'static str, String)> {
     let mut headers = vec![
         ("Accept", "application/protobuf; version=1.0".to_owned()),
         ("X-SSL-Client-SHA256", backend.thumbprint().to_string()),
@@ -77,18 +79,18 @@ pub fn download_headers(backend: &Backend, tag: Option<&str>) -> Vec<(&'static s
 
 /// A response, without its body.
 #[derive(Debug, Clone)]
-pub struct Response {
+pub(crate) struct Response {
     /// The status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The status line and headers as received; of an error response, also the start of the body.
-    pub head: String,
+    pub(crate) head: String,
     /// Length of the body.
-    pub body_bytes: usize,
+    pub(crate) body_bytes: usize,
 }
 
 impl Response {
     /// The value of a header; the name is case-insensitive.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -98,7 +100,7 @@ impl Response {
 
 /// How to reach a gateway.
 #[derive(Debug, Clone)]
-pub enum Route {
+pub(crate) enum Route {
     /// As a proxy that has terminated TLS.
     Plain(SocketAddr),
     /// As a participant, with a configuration from [`mutual_tls`].
@@ -110,7 +112,7 @@ pub enum Route {
 ///
 /// # Errors
 /// When rustls refuses a certificate or the key.
-pub fn mutual_tls(
+pub(crate) fn mutual_tls(
     identity: Identity,
     server_ca: CertificateDer<'static>,
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
@@ -172,7 +174,7 @@ impl Stream {
 }
 
 /// A keep-alive connection.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     buffer: Vec<u8>,
 }
@@ -188,7 +190,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection or the handshake fails.
-    pub fn open(route: &Route) -> io::Result<Self> {
+    pub(crate) fn open(route: &Route) -> io::Result<Self> {
         Ok(Self {
             stream: Stream::open(route)?,
             buffer: vec![0; BUFFER_BYTES],
@@ -199,7 +201,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection breaks, or the response has no length.
-    pub fn send(&mut self, request: &EncodedRequest) -> io::Result<Response> {
+    pub(crate) fn send(&mut self, request: &EncodedRequest) -> io::Result<Response> {
         let mut body = Vec::new();
         self.send_with(request, |bytes| {
             // The start of the body is enough to explain an error.
@@ -219,7 +221,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection breaks, or the response has no length.
-    pub fn send_with(
+    pub(crate) fn send_with(
         &mut self,
         request: &EncodedRequest,
         mut consume: impl FnMut(&[u8]),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use benches::deployment::Deployment;
+use crate::deployment::Deployment;
 
 use super::rates::{ROUNDS, mebibytes, rate};
 use crate::ratios::Figure;

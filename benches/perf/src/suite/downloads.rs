@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::deployment::Deployment;
 use benches::FULL;
-use benches::deployment::Deployment;
 
 use super::rates::ratio_of;
 use crate::download::{self, CutBatch, Nginx};
