@@ -2,7 +2,7 @@
 //!
 //! - *In*: the head of any request, on any port.
 //! - *Refuses*: transfer codings other than one `chunked` (RFC 9112 §6.1), and no, several or invalid
-//!   `Host` fields (§3.2): another server on the way may understand such a message otherwise.
+//!   `Host` fields (RFC 9112 §3.2): another server on the way may understand such a message otherwise.
 //! - *Runs on*: a tokio thread; a few comparisons per request.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
