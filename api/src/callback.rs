@@ -53,7 +53,7 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
-    let id = callback_id(id)?;
+    let id = new_callback_id(id)?;
     let url = url(gateway, parts, body).await?;
     if let Err(refusal) = gateway.url_checks.check(&url).await {
         log_refusal(&refusal, &participant, &id, &url);
@@ -118,6 +118,16 @@ async fn ask<T: Send + 'static>(
 
 fn callback_id(text: &str) -> Result<CallbackId, CallbackRefusal> {
     CallbackId::parse(text).map_err(|_| CallbackRefusal::InvalidId)
+}
+
+/// The id of a subscription to be added. One that is there already may have been named less strictly,
+/// by an import.
+fn new_callback_id(text: &str) -> Result<CallbackId, CallbackRefusal> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    if !text.bytes().all(allowed) {
+        return Err(CallbackRefusal::InvalidId);
+    }
+    callback_id(text)
 }
 
 /// The parameter `url`: in the query, else in a form.

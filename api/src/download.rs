@@ -1,7 +1,8 @@
 //! `GET /diagnosiskeys/download/{date}` (wire §14): the stage *serve*.
 //!
 //! - *In*: a request, not authenticated yet.
-//! - *Out*: the segments of a bundle, shared by all its readers, never copied.
+//! - *Out*: the segments of a bundle, shared by all its readers, never copied; for `HEAD`, what there
+//!   is without reading keys.
 //! - *Refuses*: in this order: unauthenticated requests, media types, an invalid date, and whatever
 //!   the engine refuses.
 //! - *Assumes*: the engine answers warm requests on the calling thread.
@@ -14,9 +15,10 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use engine::Failure;
-use engine::bundle::{Download, DownloadError, DownloadRefusal, DownloadRequest};
+use engine::bundle::{Download, DownloadError, DownloadHead, DownloadRefusal, DownloadRequest};
+use engine::domain::BatchTag;
 use http::request::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
@@ -43,20 +45,34 @@ pub(crate) async fn answer(
         tag: requested_tag(&parts.headers),
         format,
     };
-    let outcome = ask(gateway, request.clone()).await;
-    log(&outcome, &participant, &request);
+    if parts.method == Method::HEAD {
+        let head =
+            ask::<DownloadHead>(|reply| gateway.engine.download_head(request.clone(), reply)).await;
+        let found = head.as_ref().map(|head| (head.tag, 0));
+        log(found, &participant, &request);
+        let head = head?;
+        let body = Body::new(OmittedBody(head.body_bytes));
+        return Ok(response::bundle(head.tag, head.next, format, body));
+    }
+    let outcome = ask::<Download>(|reply| gateway.engine.download(request.clone(), reply)).await;
+    let found = outcome.as_ref();
+    let found = found.map(|download| (download.batch.tag, download.key_count()));
+    log(found, &participant, &request);
     let download = outcome?;
     let (tag, next) = (download.batch.tag, download.next);
     let body = Body::new(SegmentBody::new(download));
     Ok(response::bundle(tag, next, format, body))
 }
 
-async fn ask(gateway: &Gateway, request: DownloadRequest) -> Result<Download, DownloadError> {
+/// Waits for the engine's answer.
+async fn ask<T: Send + 'static>(
+    ask: impl FnOnce(Box<dyn FnOnce(Result<T, DownloadError>) + Send>),
+) -> Result<T, DownloadError> {
     let (sender, receiver) = oneshot::channel();
-    gateway.engine.download(request, move |outcome| {
+    ask(Box::new(move |outcome| {
         // Fails when the participant has disconnected.
         let _ = sender.send(outcome);
-    });
+    }));
     receiver
         .await
         .unwrap_or(Err(DownloadError::Failure(Failure::ShuttingDown)))
@@ -73,16 +89,15 @@ fn requested_tag(headers: &HeaderMap) -> Option<Box<str>> {
     }
 }
 
-/// The reference's events (wire §18.3).
+/// The reference's events (wire §18.3), with the tag of the batch and how many keys are sent of it.
 fn log(
-    outcome: &Result<Download, DownloadError>,
+    outcome: Result<(BatchTag, u32), &DownloadError>,
     participant: &Participant,
     request: &DownloadRequest,
 ) {
     let country = participant.country;
     match outcome {
-        Ok(download) => {
-            let (tag, keys) = (download.batch.tag, download.key_count());
+        Ok((tag, keys)) => {
             tracing::info!(%country, batchTag = %tag, numKeys = keys, "Successful Batch Download");
         }
         Err(DownloadError::Refused(refusal)) => log_refusal(*refusal, participant, request),
@@ -117,6 +132,26 @@ fn log_refusal(refusal: DownloadRefusal, participant: &Participant, request: &Do
         }
         // Audit only.
         DownloadRefusal::OtherDay | DownloadRefusal::NoEntries => {}
+    }
+}
+
+/// The body that a `HEAD` leaves out, and its length if it is known.
+#[derive(Debug)]
+struct OmittedBody(Option<u64>);
+
+impl http_body::Body for OmittedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The state that request handlers share.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,6 +10,7 @@ use http::request::Parts;
 
 use crate::participant::{self, Arrival, AuthenticationError, Participant, ProxyTrust};
 use crate::response::{self, Refusal};
+use crate::slots::Slot;
 use crate::timeouts::Timeouts;
 use crate::url_checks::UrlChecks;
 use crate::watchdog::InFlight;
@@ -41,14 +43,31 @@ impl Gateway {
         let headers = &parts.headers;
         let outcome = participant::authenticate(arrival, headers, proxy_trust, &trust, now);
         participant::log(&outcome, arrival, headers, proxy_trust);
-        if let (Ok(_), Some(in_flight)) = (&outcome, parts.extensions.get::<Arc<InFlight>>()) {
-            in_flight.allow_keep_alive();
+        if let Ok(participant) = &outcome {
+            note_participant(parts, arrival, participant);
         }
         outcome
+    }
+
+    /// Whether a peer is a proxy whose identity headers are trusted.
+    pub(crate) fn trusts_proxy(&self, peer: IpAddr) -> bool {
+        let proxy_trust = self.proxy_trust.as_ref();
+        proxy_trust.is_some_and(|proxy_trust| proxy_trust.trusts(peer))
     }
 
     /// The error response for a refusal.
     pub(crate) fn refuse(&self, refusal: &Refusal) -> Response<Body> {
         response::refuse(refusal, self.clock.now())
+    }
+}
+
+/// A participant's connection may be idle longer, and counts against the participant's share. Those of
+/// a proxy are the proxy's, which may send requests of several participants on each.
+fn note_participant(parts: &Parts, arrival: Arrival, participant: &Participant) {
+    if let Some(in_flight) = parts.extensions.get::<Arc<InFlight>>() {
+        in_flight.allow_keep_alive();
+    }
+    if let (Arrival::MutualTls(_), Some(slot)) = (arrival, parts.extensions.get::<Arc<Slot>>()) {
+        slot.identify(participant.country);
     }
 }

@@ -16,7 +16,7 @@ use crate::gateway::Gateway;
 use crate::openapi::describe;
 use crate::openapi::endpoint::Endpoint;
 use crate::response::{self, Refusal, RouteError};
-use crate::{audit, callback, download, upload};
+use crate::{audit, callback, download, message, upload};
 
 /// What a path of the participants' ports leads to.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +110,9 @@ pub(crate) enum Routes {
 
 impl Routes {
     pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        if let Err(error) = message::check(&request) {
+            return response::not_http(error);
+        }
         match self {
             Self::Participants(gateway) => answer(gateway, request).await,
             Self::Operations(router) => match router.clone().call(request).await {
@@ -200,7 +203,7 @@ fn matching<'a>(pattern: &str, path: &'a str) -> Option<Parameters<'a>> {
     segments.next().is_none().then_some(parameters)
 }
 
-/// HEAD: the same header, with the length of the omitted body.
+/// HEAD: the same header, with the length of the omitted body if it is known.
 fn omit_body(response: &mut Response<Body>) {
     let length = response.body().size_hint().exact();
     if let Some(length) = length {

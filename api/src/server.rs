@@ -2,6 +2,7 @@
 
 mod error;
 mod listener;
+mod open_files;
 mod ports;
 mod settings;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use engine::{Clock, Engine};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connection::Connections;
@@ -21,7 +22,8 @@ use crate::header_case::HeaderCase;
 use crate::operations;
 use crate::participant::ProxyTrust;
 use crate::router::Routes;
-use crate::settings::ProxySettings;
+use crate::settings::{ConnectionSettings, ProxySettings};
+use crate::slots::{SlotLimits, Slots};
 use crate::timeouts::Timeouts;
 use crate::tls::{self, ServerCertificate};
 use crate::url_checks::UrlChecks;
@@ -34,9 +36,6 @@ pub use crate::tls::{TlsError, TlsSettings};
 pub use error::ServeError;
 pub use ports::BoundAddresses;
 pub use settings::ServerSettings;
-
-/// Connections of the operations port.
-const OPERATIONS_CONNECTIONS_MAX: usize = 64;
 
 /// Begins to collect the metrics of this process, so that what happens before [`serve`] is counted,
 /// too. May be called more than once.
@@ -103,7 +102,7 @@ pub async fn serve(
             delivers,
         )),
         connections: Arc::new(Connections::new(header_case, timeouts)),
-        connections_max: settings.connections_max,
+        slots: connection_limits(&settings)?,
     };
     services.listen(ports, tls, &shutdown_receiver);
     if let (Some(certificate), Some(renewed)) = (certificate, settings.renewed_tls) {
@@ -123,7 +122,7 @@ struct Services {
     participants: Routes,
     operations: Routes,
     connections: Arc<Connections>,
-    connections_max: usize,
+    slots: ConnectionSettings,
 }
 
 impl Services {
@@ -139,26 +138,49 @@ impl Services {
     ) {
         if let (Some(socket), Some(tls)) = (ports.public, tls) {
             let protocol = Protocol::MutualTls(TlsAcceptor::from(tls));
-            let listener = self.listener(protocol, &self.participants, self.connections_max);
-            spawn(listener, socket, shutdown);
+            let slots = Slots::new("public", self.participant_slots());
+            spawn(
+                self.listener(protocol, &self.participants, slots),
+                socket,
+                shutdown,
+            );
         }
         if let Some(socket) = ports.proxy {
-            let listener = self.listener(Protocol::Proxy, &self.participants, self.connections_max);
+            let slots = Slots::new("proxy", self.participant_slots());
+            let listener = self.listener(Protocol::Proxy, &self.participants, slots);
             spawn(listener, socket, shutdown);
         }
         if let Some(socket) = ports.operations {
-            let connections_max = OPERATIONS_CONNECTIONS_MAX;
-            let listener = self.listener(Protocol::Operations, &self.operations, connections_max);
+            let slots = Slots::new("operations", self.operations_slots());
+            let listener = self.listener(Protocol::Operations, &self.operations, slots);
             spawn(listener, socket, shutdown);
         }
     }
 
-    fn listener(&self, protocol: Protocol, routes: &Routes, connections_max: usize) -> Listener {
+    const fn participant_slots(&self) -> SlotLimits {
+        SlotLimits {
+            port_max: self.slots.per_port_max,
+            participant_max: self.slots.per_participant_max,
+            unidentified_max: self.slots.unidentified_max,
+        }
+    }
+
+    /// Everybody is alike there.
+    const fn operations_slots(&self) -> SlotLimits {
+        let port_max = self.slots.operations_max;
+        SlotLimits {
+            port_max,
+            participant_max: port_max,
+            unidentified_max: port_max,
+        }
+    }
+
+    fn listener(&self, protocol: Protocol, routes: &Routes, slots: Arc<Slots>) -> Listener {
         Listener {
             protocol,
             routes: routes.clone(),
             connections: Arc::clone(&self.connections),
-            permits: Arc::new(Semaphore::new(connections_max)),
+            slots,
         }
     }
 }
@@ -189,6 +211,35 @@ async fn renew(certificate: Arc<ServerCertificate>, mut renewed: watch::Receiver
             ),
         }
     }
+}
+
+/// The connections that the limit on open files allows, which is raised first.
+fn connection_limits(settings: &ServerSettings) -> Result<ConnectionSettings, ServeError> {
+    let (wanted, deliveries_max) = (settings.connections, settings.callback.deliveries_max);
+    let ports = [
+        settings.public_listen,
+        settings.proxy.as_ref().map(|proxy| proxy.listen),
+    ];
+    let ports_count = ports.into_iter().flatten().count();
+    let open_files = open_files::raise_limit();
+    let divided = open_files::divide(open_files, wanted, ports_count, deliveries_max)?;
+    tracing::info!(
+        open_files,
+        per_port = divided.per_port_max,
+        per_participant = divided.per_participant_max,
+        unidentified = divided.unidentified_max,
+        operations = divided.operations_max,
+        "connections that may be open"
+    );
+    if divided != wanted {
+        let wanted = wanted.per_port_max;
+        tracing::warn!(
+            open_files,
+            wanted,
+            "the limit on open files reduces the connections"
+        );
+    }
+    Ok(divided)
 }
 
 fn public_certificate(

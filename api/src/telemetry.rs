@@ -2,6 +2,8 @@
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 
+mod escape;
+mod fold;
 mod output;
 mod trace;
 
@@ -20,6 +22,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::settings::{LogFormat, LogSettings};
 
+use escape::{is_plain, push_escaped};
+use fold::Fold;
+pub(crate) use fold::on_behalf_of;
 pub(crate) use output::update_metrics;
 pub use output::{LogGuard, print_final};
 pub(crate) use trace::request_span;
@@ -75,6 +80,8 @@ where
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
+        // It is how a line is left out.
+        .log_internal_errors(false)
         .fmt_fields(SpanFormat(settings.format))
         .event_format(LineFormat::new(settings.format));
     Ok(subscriber.finish())
@@ -87,9 +94,6 @@ pub(crate) fn utc_seconds(seconds: i64) -> String {
     time.and_then(|time| time.format(format).ok())
         .unwrap_or_default()
 }
-
-/// Longest value in a line, in characters: clients choose some of them.
-const VALUE_CHARACTERS_MAX: usize = 1000;
 
 /// Formats the fields of a span as pairs of a line.
 struct SpanFormat(LogFormat);
@@ -109,6 +113,7 @@ struct LineFormat {
     format: LogFormat,
     /// The fields of host and process, formatted once for every line.
     origin: String,
+    fold: Fold,
 }
 
 impl LineFormat {
@@ -122,6 +127,7 @@ impl LineFormat {
         Self {
             format,
             origin: line.text,
+            fold: Fold::default(),
         }
     }
 }
@@ -140,6 +146,12 @@ where
         let mut attributes = Attributes::default();
         event.record(&mut attributes);
         let metadata = event.metadata();
+        let (message, country) = (attributes.text_of("message"), attributes.text_of("country"));
+        // An error leaves the line out.
+        let folded = self
+            .fold
+            .admit(metadata, message, country)
+            .ok_or(fmt::Error)?;
         let thread = std::thread::current();
         let mut line = Line::new(self.format);
         line.begin();
@@ -149,9 +161,12 @@ where
         line.ids(context);
         line.text("thread", thread.name().unwrap_or("unnamed"));
         line.text("class", metadata.target());
-        line.text("message", attributes.text_of("message"));
+        line.text("message", message);
         line.text("exception", attributes.text_of("exception"));
         line.pairs(&attributes);
+        if folded > 0 {
+            line.number("foldedLines", &folded.to_string());
+        }
         line.end();
         writer.write_str(&line.text)
     }
@@ -376,53 +391,8 @@ impl Line {
             return self.text.push_str(value);
         }
         self.text.push('"');
-        push_escaped(&mut self.text, shortened(value));
+        push_escaped(&mut self.text, value);
         self.text.push('"');
-    }
-}
-
-/// At most [`VALUE_CHARACTERS_MAX`] of it.
-fn shortened(value: &str) -> &str {
-    // No text has more characters than bytes.
-    if value.len() <= VALUE_CHARACTERS_MAX {
-        return value;
-    }
-    let end = value.char_indices().nth(VALUE_CHARACTERS_MAX);
-    end.map_or(value, |(end, _)| &value[..end])
-}
-
-/// Whether a value needs no quotes.
-fn is_plain(value: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+@".contains(&byte);
-    (1..=VALUE_CHARACTERS_MAX).contains(&value.len()) && value.bytes().all(plain)
-}
-
-/// Escapes as JSON does, and whatever a reader might interpret as the end of a line.
-fn push_escaped(line: &mut String, text: &str) {
-    let mut rest = text;
-    while let Some(at) = rest.find(needs_escape) {
-        let (plain, from) = rest.split_at(at);
-        line.push_str(plain);
-        let mut characters = from.chars();
-        match characters.next() {
-            Some('"') => line.push_str("\\\""),
-            Some('\\') => line.push_str("\\\\"),
-            Some('\n') => line.push_str("\\n"),
-            Some('\r') => line.push_str("\\r"),
-            Some('\t') => line.push_str("\\t"),
-            Some(other) => line.push_str(&format!("\\u{:04x}", u32::from(other))),
-            None => {}
-        }
-        rest = characters.as_str();
-    }
-    line.push_str(rest);
-}
-
-fn needs_escape(character: char) -> bool {
-    match character {
-        ' '..='~' => matches!(character, '"' | '\\'),
-        '\u{2028}' | '\u{2029}' => true,
-        other => other.is_control(),
     }
 }
 
@@ -490,13 +460,12 @@ mod tests {
 
     #[test]
     fn escapes_values_that_could_inject_a_line_or_a_pair() {
-        let hostile = "x\", level=ERROR\r\nlevel=ERROR\u{2028}\u{85}\u{1b}[31m\\";
+        let hostile = "x\", level=ERROR\r\nlevel=ERROR\u{2028}\u{85}\u{1b}[31m\u{202e}\\";
         let line = written(LogFormat::Text, || {
             tracing::info!(dnString = hostile, "Unknown client certificate");
         });
         assert_eq!(line.matches('\n').count(), 1, "{line}");
-        let quoted =
-            "dnString=\"x\\\", level=ERROR\\r\\nlevel=ERROR\\u2028\\u0085\\u001b[31m\\\\\"\n";
+        let quoted = "dnString=\"x\\\", level=ERROR\\r\\nlevel=ERROR\\u2028\\u0085\\u001b[31m\\u202e\\\\\"\n";
         assert!(line.ends_with(quoted), "{line}");
     }
 
@@ -539,14 +508,6 @@ mod tests {
             let lengths: Vec<_> = words.map(str::len).filter(|length| *length > 8).collect();
             assert_eq!(lengths, [32, 16], "{lines}");
         }
-    }
-
-    #[test]
-    fn shortens_long_values() {
-        let line = written(LogFormat::Text, || {
-            tracing::info!(dnString = "€".repeat(5000), "x");
-        });
-        assert_eq!(line.matches('€').count(), VALUE_CHARACTERS_MAX);
     }
 
     #[test]

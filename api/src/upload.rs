@@ -3,14 +3,14 @@
 //! - *In*: a request, not authenticated yet.
 //! - *Out*: 201 after the commit, or 207 with the positions of the duplicates.
 //! - *Refuses*: in this order: unauthenticated requests, media types, headers, an overloaded gateway
-//!   (before a byte of the body is read), a body too large or too slow, and whatever the engine
-//!   refuses.
+//!   (before a byte of the body is read), a body too large or too slow, participants who may not
+//!   upload any more when it is complete, and whatever the engine refuses.
 //! - *Assumes*: the connection has bounded the headers.
 //! - *Runs on*: a tokio thread, which only waits; the engine's threads do the work.
 
 use axum::body::Body;
 use bytes::Bytes;
-use engine::domain::{Format, Thumbprint, UploadTag};
+use engine::domain::{Country, Format, Thumbprint, UploadTag};
 use engine::upload::{Receipt, UploadRequest};
 use engine::verify::{SignatureError, ValiditySeconds};
 use engine::{Failure, Rejection, UploadError};
@@ -39,15 +39,15 @@ pub(crate) async fn answer(
     negotiate::json_answer(&parts.headers)?;
     let tag = upload_tag(&parts.headers)?;
     let batch_signature = batch_signature(&parts.headers)?;
-    let outcome = receive(gateway, parts, body, |body| UploadRequest {
+    let request = |participant: Participant, body| UploadRequest {
         country: participant.country,
         uploader: participant.thumbprint,
         tag: tag.clone(),
         batch_signature,
         body,
         format,
-    });
-    let outcome = outcome.await;
+    };
+    let outcome = receive(gateway, parts, body, participant.country, request).await;
     log(&outcome, &participant, &tag);
     Ok(response::receipt(&outcome?, &tag))
 }
@@ -57,21 +57,20 @@ async fn receive(
     gateway: &Gateway,
     parts: &Parts,
     body: Body,
-    request: impl FnOnce(Bytes) -> UploadRequest,
+    country: Country,
+    request: impl FnOnce(Participant, Bytes) -> UploadRequest,
 ) -> Result<Receipt, Refusal> {
     let bytes_max = gateway.body_bytes_max;
     let announced_bytes = announced_bytes(&body, bytes_max)?;
-    let request = request(Bytes::new());
-    let mut permit = gateway
-        .engine
-        .admission()
-        .admit(request.country, announced_bytes)?;
+    let admission = gateway.engine.admission();
+    let mut permit = admission.admit(country, announced_bytes)?;
     let body = read_body(parts, body, bytes_max, &gateway.timeouts).await?;
     permit.shrink_to(body.len());
-    if body.is_empty() && request.format == Format::Json {
+    // Again: a body may take minutes, and its sender may have been revoked meanwhile.
+    let request = request(gateway.authenticate(parts)?, body);
+    if request.body.is_empty() && request.format == Format::Json {
         return Err(RequestError::EmptyJson.into());
     }
-    let request = UploadRequest { body, ..request };
     let (sender, receiver) = oneshot::channel();
     gateway.engine.upload(permit, request, move |outcome| {
         // Fails when the participant has disconnected; what is stored stays stored.

@@ -72,6 +72,17 @@ impl Watchdog {
         }))
     }
 
+    /// The handshake is complete: from `now` on, the first request is due.
+    pub(crate) fn note_connected(&self, now: Instant) {
+        self.state().idle_since = now;
+    }
+
+    /// Orders connections by how long they have been idle, longest first; busy ones come last.
+    pub(crate) fn idleness(&self) -> (bool, Instant) {
+        let state = self.state();
+        (state.requests > 0, state.idle_since)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock; if it did, the counters would still be usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

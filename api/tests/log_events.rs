@@ -566,3 +566,66 @@ async fn logs_no_secrets() {
         assert!(!text.contains(encoding), "{text}");
     }
 }
+
+/// Sends the same request so often on one connection.
+async fn repeat(gateway: &Gateway, request: &str, count: u32) {
+    let mut raw = gateway.proxy().await;
+    for _ in 0..count {
+        raw.get(request).await;
+    }
+}
+
+#[tokio::test]
+async fn folds_what_one_sender_repeats() {
+    let log = Sink::default();
+    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Json));
+    let gateway = Gateway::start().await;
+    let download = format!("/diagnosiskeys/download/{TODAY}");
+    let unknown = get(&download, "DE", "").replace(&thumbprint("DE"), &"ab".repeat(32));
+    let long = format!("Accept: {}\r\n", "\u{81}".repeat(1000));
+    let negotiation = get(&download, "DE", &long);
+    let missing = |code| get("/diagnosiskeys/audit/download/2021-06-01/x", code, "");
+    let began = Instant::now();
+    for request in [&unknown, &negotiation, &missing("DE")] {
+        repeat(&gateway, request, 300).await;
+    }
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    // Somebody else's are not folded into them.
+    repeat(&gateway, &missing("IT"), 1).await;
+    // The next line of the cause has the count.
+    let (mut text, mut asked, mut newest) = (log.take(), 300, String::new());
+    while !newest.contains("foldedLines") {
+        assert!(began.elapsed() < Duration::from_secs(30), "{text}");
+        repeat(&gateway, &missing("DE"), 1).await;
+        asked += 1;
+        newest = log.take();
+        text += &newest;
+    }
+    drop(guard);
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for message in [
+        "Unknown client certificate",
+        "Accepted Content-Type is not compatible",
+    ] {
+        let count = lines.iter().filter(|line| line["message"] == message);
+        let count = count.count();
+        assert!((10..=10 + seconds).contains(&count), "{message}: {count}");
+    }
+    let audits: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["country"] == "DE" && line["level"] == "INFO")
+        .collect();
+    let folded: u64 = audits
+        .iter()
+        .filter_map(|line| line["foldedLines"].as_u64())
+        .sum();
+    assert_eq!(folded + audits.len() as u64, asked, "{audits:?}");
+    assert!(audits.len() <= 11 + seconds + 1, "{audits:?}");
+    let others = lines
+        .iter()
+        .filter(|line| line["country"] == "IT" && line["level"] == "INFO");
+    assert_eq!(others.count(), 1);
+}

@@ -15,8 +15,8 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::admission::{Admission, Permit};
 use crate::bundle::{
-    AuditEntry, Bundler, BundlerFeed, Download, DownloadError, DownloadRequest, FreshSegments,
-    Serve,
+    AuditEntry, Bundler, BundlerFeed, Download, DownloadError, DownloadHead, DownloadReply,
+    DownloadRequest, FreshSegments, Serve,
 };
 use crate::callbacks::Callbacks;
 use crate::clock::Clock;
@@ -194,7 +194,19 @@ impl Engine {
         request: DownloadRequest,
         reply: impl FnOnce(Result<Download, DownloadError>) + Send + 'static,
     ) {
-        self.serve.download(request, Box::new(reply));
+        let reply = DownloadReply::Keys(Box::new(reply));
+        self.serve.download(request, reply);
+    }
+
+    /// Finds a download batch without reading its keys. `reply` is called exactly once, from this
+    /// thread or a reader thread.
+    pub fn download_head(
+        &self,
+        request: DownloadRequest,
+        reply: impl FnOnce(Result<DownloadHead, DownloadError>) + Send + 'static,
+    ) {
+        let reply = DownloadReply::Head(Box::new(reply));
+        self.serve.download(request, reply);
     }
 
     /// Lists the uploads of a download batch for `country`: all of them in log order, the caller's

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
+use api::pem_text;
 use clap::{Args, Subcommand};
 use engine::admin::{Admin, CertificateError, canonical_pem, sign_with_trust_anchor};
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
@@ -101,7 +102,7 @@ fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let anchor = settings.trust_anchor_pem()?;
     let file = &arguments.certificate;
     let cannot = |error| cannot_list(file, &error);
-    let pem = read(file)?;
+    let pem = read_pem(file)?;
     let (pem, signature) = match (
         &arguments.voucher.signature,
         &arguments.voucher.trust_anchor_key,
@@ -109,13 +110,15 @@ fn add(arguments: &AddArguments) -> anyhow::Result<()> {
         (Some(signature), _) => (pem, read(signature)?.trim().to_owned()),
         (None, Some(key)) => {
             let pem = canonical_pem(&pem).map_err(cannot)?;
-            let signature = sign_with_trust_anchor(&read(key)?, &pem)?;
+            let signature = sign_with_trust_anchor(&read_pem(key)?, &pem)?;
             (pem, signature)
         }
         (None, None) => bail!("name a --signature or a --trust-anchor-key"),
     };
-    let mut admin = Admin::open(&settings.database)?;
     let (country, kind) = (arguments.country, arguments.kind);
+    check_use(&pem, kind, SystemClock.now())
+        .map_err(|why| anyhow!("cannot list {}: {why}", file.display()))?;
+    let mut admin = Admin::open(&settings.database)?;
     let added = admin.add_certificate(&anchor, country, kind, &pem, &signature);
     let thumbprint = added.map_err(cannot)?;
     if kind != CertificateKind::Signing && !is_for_tls(&pem) {
@@ -127,6 +130,32 @@ fn add(arguments: &AddArguments) -> anyhow::Result<()> {
         "listed {country} {} {thumbprint}",
         kind.name()
     ))
+}
+
+/// Reads a PEM file.
+fn read_pem(path: &Path) -> anyhow::Result<String> {
+    let text = read(path)?;
+    match pem_text::obstacle(&text) {
+        Some(obstacle) => bail!("cannot use {}: it {obstacle}", path.display()),
+        None => Ok(text),
+    }
+}
+
+/// Refuses what the gateway would refuse at each request. What is no certificate is told elsewhere.
+fn check_use(pem: &str, kind: CertificateKind, now: UnixMillis) -> anyhow::Result<()> {
+    let der = Certificate::der_of_pem(pem).unwrap_or_default();
+    let Ok(certificate) = Certificate::from_der(&der) else {
+        return Ok(());
+    };
+    let ends = u64::try_from(*certificate.validity().end()).unwrap_or(0);
+    if ends < now.seconds() {
+        let ended = instant(UnixMillis(ends.saturating_mul(1000)));
+        bail!("it expired {ended}: ask its owner for a new one");
+    }
+    if kind == CertificateKind::Signing {
+        certificate.check_signing_key()?;
+    }
+    Ok(())
 }
 
 fn cannot_list(file: &Path, error: &CertificateError) -> anyhow::Error {

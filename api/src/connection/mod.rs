@@ -4,7 +4,7 @@
 //! - *Out*: requests to the routes; responses with exact header case.
 //! - *Refuses*: header blocks above the bounds (431, by hyper), peers that stall
 //!   ([`crate::watchdog`]).
-//! - *Assumes*: the listener holds a permit for the connection.
+//! - *Assumes*: the listener drops the connection when its slot goes to another.
 //! - *Runs on*: a tokio task per connection.
 
 mod body;
@@ -28,6 +28,7 @@ use tracing::Instrument as _;
 use crate::header_case::HeaderCase;
 use crate::participant::Arrival;
 use crate::router::Routes;
+use crate::slots::Slot;
 use crate::timeouts::Timeouts;
 use crate::watchdog::{Status, Watchdog};
 use crate::{response, telemetry};
@@ -49,6 +50,14 @@ const WINDOW_BYTES: u32 = 1 << 20;
 /// on its way, or in the system's buffers, still arrives and is answered.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// A connection that was accepted, and is ready for requests.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) arrival: Arrival,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) watchdog: Arc<Watchdog>,
+}
+
 /// What all connections of a gateway share.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -65,6 +74,8 @@ impl Connections {
             .timer(TokioTimer::new())
             // The watchdog does this, and distinguishes a slow header from an idle connection.
             .header_read_timeout(None)
+            // Who has said everything still wants the answer.
+            .half_close(true)
             // `HeaderCase` sees to the two names that are not in title case.
             .title_case_headers(true)
             .max_buf_size(BUFFER_BYTES_MAX);
@@ -88,17 +99,22 @@ impl Connections {
     pub(crate) async fn serve<S>(
         &self,
         stream: S,
-        arrival: Arrival,
+        accepted: Accepted,
         routes: Routes,
         shutdown: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let keep_alive = matches!(arrival, Arrival::Operations);
-        let watchdog = Arc::new(Watchdog::new(Instant::now(), keep_alive));
+        let Accepted {
+            arrival,
+            slot,
+            watchdog,
+        } = accepted;
+        watchdog.note_connected(Instant::now());
         let stream = TokioIo::new(WatchedIo::new(stream, Arc::clone(&watchdog)));
         let context = Arc::new(ConnectionContext {
             arrival,
+            slot,
             watchdog: Arc::clone(&watchdog),
             routes,
             header_case: self.header_case.clone(),
@@ -169,6 +185,7 @@ async fn linger_after_shutdown(shutdown: &mut watch::Receiver<bool>) {
 /// contend for it.
 struct ConnectionContext {
     arrival: Arrival,
+    slot: Arc<Slot>,
     watchdog: Arc<Watchdog>,
     routes: Routes,
     header_case: HeaderCase,
@@ -191,9 +208,11 @@ impl ConnectionContext {
             Body::new(RequestBody::new(incoming, Arc::clone(&in_flight), drain))
         });
         request.extensions_mut().insert(self.arrival);
+        request.extensions_mut().insert(Arc::clone(&self.slot));
         request.extensions_mut().insert(Arc::clone(&in_flight));
         let span = telemetry::request_span(self.arrival, request.headers());
-        let mut response = self.routes.answer(request).instrument(span).await;
+        let answer = self.routes.answer(request).instrument(span);
+        let mut response = telemetry::on_behalf_of(self.slot.holder(), answer).await;
         if !http2 {
             self.header_case.apply(&mut response);
             // After an error, the peer may or may not send the body that it announced: the next

@@ -8,6 +8,7 @@
 //!   deliveries stay in the database until there is a permit for them.
 
 mod address;
+mod bounded;
 mod resolve;
 mod send;
 mod tls;

@@ -25,13 +25,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::bounded::{Bounded, ReadBound};
 use super::tls::DeliveryTls;
 use super::url::{CallbackUrl, CheckedUrl, UrlError, UrlPolicy};
 use crate::settings::{CallbackProxy, CallbackSettings};
 
 /// The reference's user agent; receivers may check it.
 const AGENT: HeaderValue = HeaderValue::from_static("EFGS Callback Engine");
-/// Bytes of a response's header that are buffered.
+/// Bytes of a response's header that are buffered, and of all headers before its body, informational
+/// ones (1xx) included.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a response's body that are read, so that the receiver is not disconnected while it
 /// writes. The content does not matter.
@@ -168,12 +170,16 @@ impl Sender {
         delivery: &Delivery,
         stream: Box<dyn Stream>,
     ) -> Result<(), AttemptError> {
-        let (mut sender, connection) = client().handshake(TokioIo::new(stream)).await?;
+        let bound = ReadBound::new(HEAD_BYTES_MAX);
+        let stream = TokioIo::new(Bounded::new(stream, bound.clone()));
+        let (mut sender, connection) = client().handshake(stream).await?;
         // Aborted when this function returns, whatever the receiver does.
         let mut driver = JoinSet::new();
         driver.spawn(connection);
         let requested = timeout(self.read_timeout, request(&mut sender, url, delivery)).await;
         let response = requested.map_err(|_| AttemptError::ReadTimeout)??;
+        // Of the body, `drain` reads no more than it wants.
+        bound.lift();
         let status = response.status();
         drain(response).await;
         if status.is_success() {

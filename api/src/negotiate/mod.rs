@@ -2,8 +2,8 @@
 //!
 //! - *In*: the `Content-Type` and `Accept` headers.
 //! - *Out*: a [`Format`], or the `Content-Type` of a JSON response.
-//! - *Refuses*: other types and other versions ([`NegotiationError`]), before any side effect.
-//!   The refusal is logged here, as the reference's event (wire §18.3).
+//! - *Refuses*: encoded bodies, other types and other versions ([`NegotiationError`]), before any side
+//!   effect. The refusal is logged here, as the reference's event (wire §18.3).
 //! - *Assumes*: the participant is authenticated (the reference negotiates first; wire
 //!   §3 says why it should not).
 //! - *Runs on*: a tokio thread; work is linear in the headers' length, which the listener bounds.
@@ -27,6 +27,8 @@ pub(crate) enum NegotiationError {
     ContentType,
     /// The version in `Content-Type`.
     ContentTypeVersion(VersionError),
+    /// The body is encoded.
+    ContentEncoding,
     /// `Accept` allows nothing that this route offers.
     Accept(Offer),
     /// `Accept` names what the route offers, in another version.
@@ -58,7 +60,7 @@ pub(crate) enum VersionError {
 /// The format of an upload body (wire §5.1).
 ///
 /// # Errors
-/// In the reference's order: type, presence of a version, its shape, its value.
+/// In the reference's order: type, presence of a version, its shape, its value; then its encoding.
 pub(crate) fn upload_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     sent_format(headers).inspect_err(|error| log(*error, headers))
 }
@@ -74,7 +76,20 @@ fn sent_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     version
         .and_then(check_version)
         .map_err(NegotiationError::ContentTypeVersion)?;
+    if is_encoded(headers) {
+        return Err(NegotiationError::ContentEncoding);
+    }
     Ok(format)
+}
+
+/// Whether a body has a content coding. `identity` is none, though it should not be named.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| {
+        let coding = coding.trim_ascii();
+        !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
+    })
 }
 
 /// The `Content-Type` of a JSON response to an upload or an audit (wire §5.2): the
@@ -150,6 +165,10 @@ fn log(error: NegotiationError, headers: &HeaderMap) {
         NegotiationError::ContentTypeVersion(_) => (
             header::CONTENT_TYPE,
             "Deserialization: Protocol version is not compatible",
+        ),
+        NegotiationError::ContentEncoding => (
+            header::CONTENT_ENCODING,
+            "Content-Encoding is not supported",
         ),
         NegotiationError::Accept(_) => (header::ACCEPT, "Accepted Content-Type is not compatible"),
         // Cannot happen while a missing version counts as ours.

@@ -235,7 +235,12 @@ fn new_batch() -> Value {
 }
 
 fn callback_id() -> Value {
-    let schema = json!({"type": "string", "minLength": 1, "maxLength": 32});
+    let schema = json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 32,
+        "pattern": "^[A-Za-z0-9._:-]+$",
+    });
     let text = "The participant's own name for the subscription, unique per country.";
     parameter("path", "id", true, text, &schema)
 }

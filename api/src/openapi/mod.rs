@@ -244,6 +244,7 @@ fn refusal_header(name: &str) -> Value {
         "Retry-After" => "When to try again: seconds with 503, a date with 429.",
         "Allow" => "The methods that the path supports.",
         "Accept" => "The supported media types.",
+        "Accept-Encoding" => "The supported encodings.",
         _ => "The connection is closed.",
     };
     json!({"description": description, "schema": {"type": "string"}})

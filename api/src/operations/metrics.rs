@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
 use crate::response::catalog;
+use crate::slots::Bound;
 use crate::telemetry;
 
 /// Buckets of the duration histograms, in seconds: from a warm download to a stall.
@@ -59,6 +60,10 @@ fn bounds() -> Vec<&'static str> {
     OverloadBound::ALL.map(OverloadBound::name).to_vec()
 }
 
+fn connection_bounds() -> Vec<&'static str> {
+    Bound::ALL.map(Bound::name).to_vec()
+}
+
 fn outcomes() -> Vec<&'static str> {
     vec!["delivered", "failed"]
 }
@@ -87,6 +92,12 @@ const METRICS: &[Metric] = &[
         "efgs_connections_open",
         Labels::None,
         "Open connections over all ports",
+    ),
+    metric(
+        Kind::Counter,
+        "efgs_connections_displaced_total",
+        Labels::Known("bound", connection_bounds),
+        "Connections closed for others: the port, a participant or unidentified peers had too many",
     ),
     metric(
         Kind::Counter,
@@ -214,6 +225,12 @@ const METRICS: &[Metric] = &[
         "efgs_callback_seconds",
         Labels::Open("outcome"),
         "Time of a callback, from resolving its host to the head of the response",
+    ),
+    metric(
+        Kind::Counter,
+        "efgs_log_lines_folded_total",
+        Labels::None,
+        "Log lines left out because a participant or peer caused too many of the same",
     ),
     metric(
         Kind::Counter,

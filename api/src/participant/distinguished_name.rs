@@ -224,7 +224,7 @@ mod tests {
     /// Reading each attribute to the end of the name, for its closing quote, would take minutes.
     #[test]
     fn reads_each_byte_once() {
-        for repeated in ["\"=,", "=\",x\"", "O=\",", "+=\"\\\""] {
+        for repeated in ["\"=,", "=\",x\"", "O=\",", "+=\"\\\"", "=\\\"", ",=%22"] {
             let name = repeated.repeat(1 << 16) + "=\"";
             let begun = std::time::Instant::now();
             check(&name, None);

@@ -48,7 +48,8 @@ impl Forwarded<'_> {
 const NAME_BYTES_MAX: usize = 4096;
 
 impl ProxyTrust {
-    fn trusts(&self, peer: IpAddr) -> bool {
+    /// Whether identity headers of a peer are believed.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         if self.trusted_peers.is_empty() {
             return peer.to_canonical().is_loopback();
         }

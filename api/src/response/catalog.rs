@@ -15,6 +15,7 @@ use super::error_response::ErrorHeader;
 use super::refusal::{CallbackRefusal, Refusal, RequestError, RouteError};
 use super::table::error_response;
 use crate::delivery::UrlError;
+use crate::message::MessageError;
 use crate::negotiate::{NegotiationError, Offer, VersionError};
 use crate::participant::AuthenticationError;
 
@@ -99,6 +100,7 @@ fn describe(refusal: &Refusal) -> Described {
             ErrorHeader::None => None,
             ErrorHeader::Allow(_) => Some("Allow"),
             ErrorHeader::Accept(_) => Some("Accept"),
+            ErrorHeader::AcceptEncoding => Some("Accept-Encoding"),
             ErrorHeader::RetryAfterSeconds(_) | ErrorHeader::RetryAfterDate(_) => {
                 Some("Retry-After")
             }
@@ -123,6 +125,7 @@ macro_rules! every {
 fn every_refusal() -> Vec<Refusal> {
     let mut refusals: Vec<Refusal> = Vec::new();
     refusals.extend(every_route_error().into_iter().map(Refusal::Route));
+    refusals.extend(every_message_error().into_iter().map(Refusal::from));
     refusals.extend(every_authentication_error().into_iter().map(Refusal::from));
     refusals.extend(every_negotiation_error().into_iter().map(Refusal::from));
     refusals.extend(every_request_error().into_iter().map(Refusal::from));
@@ -139,7 +142,7 @@ fn affected_by(refusal: &Refusal) -> &'static [RequestKind] {
     use RequestKind::{Audit, Download, Subscribe, Subscriptions, Unsubscribe, Upload};
     match refusal {
         Refusal::Route(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => &[],
-        Refusal::Authentication(_) => &[
+        Refusal::Message(_) | Refusal::Authentication(_) => &[
             Upload,
             Download,
             Audit,
@@ -148,7 +151,9 @@ fn affected_by(refusal: &Refusal) -> &'static [RequestKind] {
             Unsubscribe,
         ],
         Refusal::Negotiation(error) => match error {
-            NegotiationError::ContentType | NegotiationError::ContentTypeVersion(_) => &[Upload],
+            NegotiationError::ContentType
+            | NegotiationError::ContentTypeVersion(_)
+            | NegotiationError::ContentEncoding => &[Upload],
             NegotiationError::Accept(Offer::Json) => &[Upload, Audit, Subscriptions],
             NegotiationError::Accept(Offer::ProtobufOrJson) => &[Download],
             // A missing version counts as ours.
@@ -210,6 +215,17 @@ fn every_route_error() -> Vec<RouteError> {
     ]
 }
 
+fn every_message_error() -> Vec<MessageError> {
+    use MessageError as Error;
+    every![Error:
+        Error::TransferCoding => Error::TransferCoding,
+        Error::RepeatedChunked => Error::RepeatedChunked,
+        Error::NoHost => Error::NoHost,
+        Error::RepeatedHost => Error::RepeatedHost,
+        Error::InvalidHost => Error::InvalidHost,
+    ]
+}
+
 fn every_authentication_error() -> Vec<AuthenticationError> {
     use AuthenticationError as Error;
     every![Error:
@@ -241,6 +257,7 @@ fn every_negotiation_error() -> Vec<NegotiationError> {
     let kinds: Vec<Vec<Error>> = every![Error:
         Error::ContentType => vec![Error::ContentType],
         Error::ContentTypeVersion(_) => each(&versions, Error::ContentTypeVersion),
+        Error::ContentEncoding => vec![Error::ContentEncoding],
         Error::Accept(_) => each(&offers, Error::Accept),
         Error::AcceptVersion(_) => each(&versions, Error::AcceptVersion),
     ];

@@ -34,6 +34,8 @@ pub(super) enum ErrorHeader {
     None,
     Allow(&'static str),
     Accept(&'static str),
+    /// Bodies as they are.
+    AcceptEncoding,
     RetryAfterSeconds(Duration),
     RetryAfterDate(Duration),
     Close,
@@ -45,6 +47,10 @@ impl ErrorHeader {
             Self::None => None,
             Self::Allow(methods) => Some((header::ALLOW, HeaderValue::from_static(methods))),
             Self::Accept(types) => Some((header::ACCEPT, HeaderValue::from_static(types))),
+            Self::AcceptEncoding => {
+                let as_it_is = HeaderValue::from_static("identity");
+                Some((header::ACCEPT_ENCODING, as_it_is))
+            }
             Self::Close => Some((header::CONNECTION, HeaderValue::from_static("close"))),
             Self::RetryAfterSeconds(wait) => {
                 Some((header::RETRY_AFTER, HeaderValue::from(whole_seconds(*wait))))

@@ -19,6 +19,7 @@ use engine::upload::Receipt;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+use crate::message::MessageError;
 use crate::negotiate;
 
 pub(crate) use refusal::{CallbackRefusal, Refusal, RequestError, RouteError};
@@ -42,6 +43,12 @@ pub(crate) fn refuse(refusal: &Refusal, now: UnixMillis) -> Response<Body> {
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// The error response for a request that is not proper HTTP.
+pub(crate) fn not_http(error: MessageError) -> Response<Body> {
+    // None of these responses has a header with a time.
+    refuse(&error.into(), UnixMillis(0))
 }
 
 /// The error response for an unknown path, or a method that the path does not support.

@@ -5,12 +5,14 @@ use engine::callbacks::CallbackError;
 use engine::{Overload, UploadError};
 
 use crate::delivery::UrlError;
+use crate::message::MessageError;
 use crate::negotiate::NegotiationError;
 use crate::participant::AuthenticationError;
 
 /// Why a request is not answered as asked.
 #[derive(Debug)]
 pub(crate) enum Refusal {
+    Message(MessageError),
     Route(RouteError),
     Authentication(AuthenticationError),
     Negotiation(NegotiationError),
@@ -77,6 +79,12 @@ impl From<CallbackRefusal> for Refusal {
 impl From<UrlError> for Refusal {
     fn from(error: UrlError) -> Self {
         Self::Callback(error.into())
+    }
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        Self::Message(error)
     }
 }
 

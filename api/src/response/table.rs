@@ -13,12 +13,14 @@ use http::StatusCode;
 use super::error_response::{ErrorHeader, ErrorResponse};
 use super::refusal::{CallbackRefusal, Refusal, RequestError, RouteError};
 use crate::delivery::UrlError;
+use crate::message::MessageError;
 use crate::negotiate::{NegotiationError, Offer, VersionError};
 use crate::participant::AuthenticationError;
 
 /// The error response for a refusal.
 pub(super) fn error_response(refusal: &Refusal) -> ErrorResponse {
     match refusal {
+        Refusal::Message(error) => message_response(*error),
         Refusal::Route(error) => route_response(*error),
         Refusal::Authentication(error) => authentication_response(*error),
         Refusal::Negotiation(error) => negotiation_response(*error),
@@ -31,6 +33,26 @@ pub(super) fn error_response(refusal: &Refusal) -> ErrorResponse {
         Refusal::Download(DownloadError::Failure(failure)) => failure_response(failure),
         Refusal::Callback(refusal) => callback_response(refusal),
     }
+}
+
+/// Closes the connection: where such a message ends may be a matter of opinion.
+fn message_response(error: MessageError) -> ErrorResponse {
+    let bad =
+        |code, message: &'static str| ErrorResponse::new(StatusCode::BAD_REQUEST, code, message);
+    let response = match error {
+        MessageError::TransferCoding => ErrorResponse::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "unsupported_transfer_coding",
+            "The only supported transfer coding is chunked.",
+        ),
+        MessageError::RepeatedChunked => {
+            bad("repeated_chunked", "A body must be chunked only once.")
+        }
+        MessageError::NoHost => bad("host_missing", "Required header 'Host' is not present."),
+        MessageError::RepeatedHost => bad("host_repeated", "There must be one header 'Host'."),
+        MessageError::InvalidHost => bad("host_invalid", "The header 'Host' is not a host."),
+    };
+    response.with(ErrorHeader::Close)
 }
 
 fn route_response(error: RouteError) -> ErrorResponse {
@@ -95,6 +117,12 @@ fn negotiation_response(error: NegotiationError) -> ErrorResponse {
         .with(ErrorHeader::Accept(
             "application/protobuf, application/json",
         )),
+        NegotiationError::ContentEncoding => ErrorResponse::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_content_encoding",
+            "The body must not be encoded",
+        )
+        .with(ErrorHeader::AcceptEncoding),
         NegotiationError::ContentTypeVersion(error) => {
             let status = match error {
                 VersionError::Incompatible => StatusCode::NOT_ACCEPTABLE,
@@ -354,7 +382,7 @@ fn callback_response(refusal: &CallbackRefusal) -> ErrorResponse {
     match refusal {
         CallbackRefusal::InvalidId => bad(
             "callback_id_invalid",
-            "The callbackId must have 1 to 32 characters.",
+            "The callbackId must have 1 to 32 characters: ASCII letters, digits and -_.:",
         ),
         CallbackRefusal::MissingUrl => bad(
             "callback_url_missing",
@@ -385,7 +413,8 @@ const fn url_code(error: UrlError) -> &'static str {
         UrlError::NotHttps => "not_https",
         UrlError::HasQuery => "has_query",
         UrlError::HasUserInfo => "has_user_info",
-        UrlError::Unresolvable => "unresolvable",
-        UrlError::NotPublic => "not_public",
+        // One reason, so that nobody learns which names the internal network has. The log tells them
+        // apart.
+        UrlError::Unresolvable | UrlError::NotPublic => "host_refused",
     }
 }

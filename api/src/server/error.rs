@@ -49,6 +49,17 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The limit on open files leaves too few connections.
+    #[error(
+        "at most {limit} files may be open, and the gateway needs {needed}: raise the limit \
+         (`ulimit -n`, `LimitNOFILE`)"
+    )]
+    TooFewFiles {
+        /// The limit.
+        limit: usize,
+        /// What the fewest connections need.
+        needed: usize,
+    },
     /// The metrics of this process have another recorder.
     #[error("metrics cannot be collected: {0}")]
     Metrics(String),

@@ -1,19 +1,21 @@
-//! Accepts the connections of one port, up to its bound.
+//! Accepts the connections of one port; beyond its bounds, others give way ([`crate::slots`]).
 
-use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use crate::connection::Connections;
+use crate::connection::{Accepted, Connections};
 use crate::participant::Arrival;
 use crate::router::Routes;
+use crate::slots::{Holder, Slot, Slots};
 use crate::tls;
+use crate::watchdog::Watchdog;
 
 /// Read buffer of a TLS connection: rustls on its own asks for 4 KiB at a time, and an upload would
 /// take a hundred reads.
@@ -21,6 +23,11 @@ const TLS_BUFFER_BYTES: usize = 32 << 10;
 /// How much a TLS connection encrypts ahead of its peer: half a bundle. Each time it is sent, the
 /// peer is woken; with half as much, downloads take 7 % more of the gateway's processor time.
 const TLS_UNSENT_BYTES_MAX: usize = 128 << 10;
+
+/// Between a connection that cannot be accepted and the next attempt.
+const FAILURE_WAIT: Duration = Duration::from_millis(50);
+/// Of failures in a row, one per second is logged.
+const FAILURES_PER_WARNING: u32 = 20;
 
 /// What a port speaks, and so how its peers are identified.
 #[derive(Clone)]
@@ -30,117 +37,145 @@ pub(super) enum Protocol {
     Operations,
 }
 
-/// A port with its bound.
+/// A port with its slots.
 pub(super) struct Listener {
     pub(super) protocol: Protocol,
     pub(super) routes: Routes,
     pub(super) connections: Arc<Connections>,
-    /// One permit per connection.
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) slots: Arc<Slots>,
 }
 
 impl Listener {
-    /// Accepts connections until the shutdown signal. Without a permit, connections wait in the
-    /// system's queue.
+    /// Accepts connections until the shutdown signal.
     pub(super) async fn run(self, socket: TcpListener, mut shutdown: watch::Receiver<bool>) {
+        let mut failed_count = 0_u32;
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept(&socket) => accepted,
+                accepted = socket.accept() => accepted,
                 _ = shutdown.wait_for(|shutdown| *shutdown) => return,
             };
             match accepted {
-                Ok((stream, peer, permit)) => self.spawn(stream, peer, permit, shutdown.clone()),
+                Ok((stream, peer)) => {
+                    failed_count = 0;
+                    self.spawn(stream, peer, shutdown.clone());
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if failed_count.is_multiple_of(FAILURES_PER_WARNING) {
+                        tracing::warn!(%error, "cannot accept a connection");
+                    }
+                    failed_count = failed_count.wrapping_add(1);
                     // Most likely out of file descriptors: some must be closed first.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(FAILURE_WAIT).await;
                 }
             }
         }
     }
 
-    async fn accept(
-        &self,
-        socket: &TcpListener,
-    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let (stream, peer) = socket.accept().await?;
-        Ok((stream, peer, permit))
-    }
-
-    fn spawn(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        permit: OwnedSemaphorePermit,
-        shutdown: watch::Receiver<bool>,
-    ) {
-        let (protocol, routes) = (self.protocol.clone(), self.routes.clone());
-        let connections = Arc::clone(&self.connections);
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, shutdown: watch::Receiver<bool>) {
+        let keep_alive = matches!(self.protocol, Protocol::Operations);
+        let watchdog = Arc::new(Watchdog::new(Instant::now(), keep_alive));
+        let slot = self
+            .slots
+            .take(self.holder(peer.ip()), Arc::clone(&watchdog));
+        let slot = Arc::new(slot);
+        let connection = Connection {
+            peer,
+            slot: Arc::clone(&slot),
+            watchdog,
+            protocol: self.protocol.clone(),
+            routes: self.routes.clone(),
+            connections: Arc::clone(&self.connections),
+        };
         tokio::spawn(async move {
-            let _held = (permit, OpenConnection::new());
             // Responses are sent at once; where this fails, they are sent a little later.
             let _ = stream.set_nodelay(true);
-            serve_stream(stream, peer, protocol, &connections, routes, shutdown).await;
+            tokio::select! {
+                () = connection.serve(stream, shutdown) => {}
+                () = slot.displaced() => tracing::debug!(%peer, "closing a displaced connection"),
+            }
         });
     }
-}
 
-/// Counts an open connection until it is dropped.
-struct OpenConnection;
-
-impl OpenConnection {
-    fn new() -> Self {
-        metrics::gauge!("efgs_connections_open").increment(1.0);
-        Self
+    /// Who holds a new connection.
+    fn holder(&self, peer: IpAddr) -> Holder {
+        match (&self.protocol, &self.routes) {
+            (Protocol::Operations, _) => Holder::peer(peer),
+            (Protocol::Proxy, Routes::Participants(gateway)) if gateway.trusts_proxy(peer) => {
+                Holder::peer(peer)
+            }
+            (Protocol::Proxy | Protocol::MutualTls(_), _) => Holder::unidentified(peer),
+        }
     }
 }
 
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        metrics::gauge!("efgs_connections_open").decrement(1.0);
-    }
-}
-
-async fn serve_stream(
-    stream: TcpStream,
+/// An accepted connection.
+struct Connection {
     peer: SocketAddr,
+    slot: Arc<Slot>,
+    watchdog: Arc<Watchdog>,
     protocol: Protocol,
-    connections: &Connections,
     routes: Routes,
-    shutdown: watch::Receiver<bool>,
-) {
-    match protocol {
-        Protocol::Proxy => {
-            let arrival = Arrival::Proxy(peer.ip());
-            connections.serve(stream, arrival, routes, shutdown).await;
+    connections: Arc<Connections>,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, shutdown: watch::Receiver<bool>) {
+        let peer = self.peer;
+        match self.protocol.clone() {
+            Protocol::Proxy => {
+                let arrival = Arrival::Proxy(peer.ip());
+                self.answer(stream, arrival, shutdown).await;
+            }
+            Protocol::Operations => self.answer(stream, Arrival::Operations, shutdown).await,
+            Protocol::MutualTls(acceptor) => {
+                if let Some(stream) = self.handshake(stream, &acceptor).await {
+                    let thumbprint = tls::client_thumbprint(stream.get_ref().1);
+                    let arrival = Arrival::MutualTls(thumbprint);
+                    self.answer(stream, arrival, shutdown).await;
+                }
+            }
         }
-        Protocol::Operations => {
-            let arrival = Arrival::Operations;
-            connections.serve(stream, arrival, routes, shutdown).await;
-        }
-        Protocol::MutualTls(acceptor) => {
-            let stream = BufReader::with_capacity(TLS_BUFFER_BYTES, stream);
-            let handshake =
-                tokio::time::timeout(connections.timeouts.stall, acceptor.accept(stream));
-            match handshake.await {
-                Ok(Ok(mut stream)) => {
-                    let (_, session) = stream.get_mut();
-                    session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
-                    let arrival = Arrival::MutualTls(tls::client_thumbprint(session));
-                    connections.serve(stream, arrival, routes, shutdown).await;
-                }
-                Ok(Err(error)) => {
-                    metrics::counter!("efgs_tls_handshakes_failed_total").increment(1);
-                    tracing::debug!(%peer, %error, "TLS handshake failed");
-                }
-                Err(_) => {
-                    metrics::counter!("efgs_connections_stalled_total").increment(1);
-                    tracing::debug!(%peer, "TLS handshake stalled");
-                }
+    }
+
+    async fn answer<S>(self, stream: S, arrival: Arrival, shutdown: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let accepted = Accepted {
+            arrival,
+            slot: self.slot,
+            watchdog: self.watchdog,
+        };
+        let connections = self.connections;
+        connections
+            .serve(stream, accepted, self.routes, shutdown)
+            .await;
+    }
+
+    /// The TLS stream; `None` when the handshake failed or stalled.
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        acceptor: &TlsAcceptor,
+    ) -> Option<TlsStream<BufReader<TcpStream>>> {
+        let peer = self.peer;
+        let stream = BufReader::with_capacity(TLS_BUFFER_BYTES, stream);
+        let stall = self.connections.timeouts.stall;
+        match tokio::time::timeout(stall, acceptor.accept(stream)).await {
+            Ok(Ok(mut stream)) => {
+                let (_, session) = stream.get_mut();
+                session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
+                Some(stream)
+            }
+            Ok(Err(error)) => {
+                metrics::counter!("efgs_tls_handshakes_failed_total").increment(1);
+                tracing::debug!(%peer, %error, "TLS handshake failed");
+                None
+            }
+            Err(_) => {
+                metrics::counter!("efgs_connections_stalled_total").increment(1);
+                tracing::debug!(%peer, "TLS handshake stalled");
+                None
             }
         }
     }

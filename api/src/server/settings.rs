@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::delivery::{Resolve, SystemResolver};
-use crate::settings::{CallbackSettings, ProxySettings, Settings};
+use crate::settings::{CallbackSettings, ConnectionSettings, ProxySettings, Settings};
 use crate::tls::TlsSettings;
 
 /// Where to listen, and every bound.
@@ -27,8 +27,8 @@ pub struct ServerSettings {
     pub callback: CallbackSettings,
     /// Resolves the hosts of callback URLs.
     pub resolver: Arc<dyn Resolve>,
-    /// Open connections, per port (public and proxy).
-    pub connections_max: usize,
+    /// Open connections.
+    pub connections: ConnectionSettings,
     /// Largest upload body, in bytes.
     pub body_bytes_max: usize,
     /// How long to wait for bytes that are due from a peer.
@@ -50,7 +50,7 @@ impl Default for ServerSettings {
             operations_listen: None,
             callback: CallbackSettings::default(),
             resolver: Arc::new(SystemResolver::default()),
-            connections_max: CONNECTIONS_MAX,
+            connections: ConnectionSettings::default(),
             body_bytes_max: engine::limits::UPLOAD_BODY_BYTES_MAX,
             stall_timeout: STALL_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
@@ -68,16 +68,13 @@ impl From<&Settings> for ServerSettings {
             proxy: settings.proxy.clone(),
             operations_listen: settings.operations_listen,
             callback: settings.callback.clone(),
+            connections: settings.connections,
             body_bytes_max: settings.engine.upload.body_bytes_max,
             ..Self::default()
         }
     }
 }
 
-/// Connections of a port. Each usually holds about 60 KiB of buffers, at most 416 KiB over HTTP/1
-/// and 1.2 MiB over HTTP/2, whose window is 1 MiB; 27 participants with a dozen connections each
-/// stay far below.
-const CONNECTIONS_MAX: usize = 1024;
 /// A stalled client is disconnected within 10 s (decision 14): this and an eighth of it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(8);
 /// As in common proxies and servers. Only after authentication, and for operators.

@@ -11,6 +11,7 @@ use engine::settings::{DatabaseUrl, DownloadSettings, Settings as EngineSettings
 use http::HeaderName;
 
 use super::callback::{CallbackProxy, CallbackSettings};
+use super::connections::ConnectionSettings;
 use super::network::Network;
 use super::sections::{Encryption, LogSettings, Proxy, Public, Sections};
 use super::source::{SettingsError, Source};
@@ -27,6 +28,8 @@ pub struct Settings {
     pub proxy: Option<ProxySettings>,
     /// `[operations] listen`; nothing when it is off.
     pub operations_listen: Option<SocketAddr>,
+    /// `[connections]`
+    pub connections: ConnectionSettings,
     /// `[callback]`
     pub callback: CallbackSettings,
     /// `[log]`
@@ -70,6 +73,7 @@ impl Settings {
             public: read_public(&source, sections.public)?,
             proxy: read_proxy(&source, sections.proxy)?,
             operations_listen: sections.operations.listen.0,
+            connections: sections.connections,
             callback: read_callback(&source, sections.callback)?,
             log: sections.log,
         };
@@ -229,6 +233,16 @@ fn read_proxy(source: &Source, section: Proxy) -> Result<Option<ProxySettings>, 
     if section.trusted_peers.is_empty() && !listen.ip().is_loopback() {
         let must = "is not a loopback address and [proxy] trusted_peers is empty: list the addresses of your proxies there, since anybody else could claim any identity";
         return Err(source.error("proxy", "listen", must));
+    }
+    if let Some(everybody) = section
+        .trusted_peers
+        .iter()
+        .find(|peer| peer.is_everybody())
+    {
+        let must = format!(
+            "has {everybody}, which is everybody, and anybody could claim any identity: list the addresses of your proxies"
+        );
+        return Err(source.error("proxy", "trusted_peers", &must));
     }
     Ok(Some(ProxySettings {
         listen,

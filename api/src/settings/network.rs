@@ -20,6 +20,11 @@ pub(super) const NETWORKS: &str =
 pub struct NetworkError;
 
 impl Network {
+    /// Whether this is every address there is.
+    pub(super) fn is_everybody(&self) -> bool {
+        self.0.prefix_len() == 0
+    }
+
     /// Whether an address is in this network. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use smart_default::SmartDefault;
 
 use super::callback::CallbackSettings;
+use super::connections::ConnectionSettings;
 use super::network::{NETWORKS, Network};
 use super::text::{self, LISTEN, Listen, Secret};
 
@@ -27,6 +28,7 @@ pub(super) struct Sections {
     pub(super) trust_anchor: TrustAnchor,
     pub(super) operations: Operations,
     pub(super) proxy: Proxy,
+    pub(super) connections: ConnectionSettings,
     pub(super) callback: CallbackSettings,
     pub(super) upload: UploadSettings,
     pub(super) bundle: BundleSettings,

@@ -10,6 +10,8 @@ use figment::{Figment, Metadata, Profile, Provider};
 use strsim::{damerau_levenshtein, jaro_winkler};
 use toml::Table;
 
+use crate::pem_text;
+
 use super::schema::{self, Kind, PREFIX, Setting};
 use super::sections::Sections;
 
@@ -152,6 +154,10 @@ impl Source {
         kind: &str,
     ) -> Result<String, SettingsError> {
         let text = self.read((section, key), path)?;
+        if let Some(obstacle) = pem_text::obstacle(&text) {
+            let must = format!("names {}, which {obstacle}", self.resolve(path).display());
+            return Err(self.error(section, key, &must));
+        }
         if text.contains("-----BEGIN ") && text.contains(&format!("{kind}-----")) {
             return Ok(text);
         }

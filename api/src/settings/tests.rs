@@ -473,6 +473,14 @@ fn refuses_a_proxy_mode_that_everybody_could_reach() {
             &["[proxy] trusted_peers", "addresses or networks"],
         );
     }
+    for everybody in ["0.0.0.0/0", "::/0"] {
+        refuses_setting(
+            &format!(
+                "[proxy]\nlisten = \"127.0.0.1:1\"\ntrusted_peers = [\"10.0.0.7\", \"{everybody}\"]"
+            ),
+            &["[proxy] trusted_peers", everybody, "everybody"],
+        );
+    }
     refuses_setting(
         "[proxy]\nlisten = \"127.0.0.1:1\"\nthumbprint_header = \"a b\"",
         &["[proxy] thumbprint_header", "name of an HTTP header"],

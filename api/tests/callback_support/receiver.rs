@@ -26,6 +26,8 @@ use super::{Pair, TIMEOUT, thumbprint};
 pub(crate) enum Answer {
     /// With this header, without its final empty line and its length of 0.
     Head(&'static str),
+    /// With informational responses, without end.
+    Continue,
     /// Never.
     Hang,
     /// By closing the connection.
@@ -171,10 +173,13 @@ async fn serve(
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
         }
+        Answer::Continue => while stream.write_all(CONTINUE.as_bytes()).await.is_ok() {},
         Answer::Hang => std::future::pending().await,
         Answer::Close => {}
     }
 }
+
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Accepts every client that proves possession of its certificate's key.
 #[derive(Debug)]

@@ -71,3 +71,29 @@ async fn tries_again_in_order_and_never_follows_a_redirect() {
     }
     assert_eq!(receiver.told().await.tag(), second);
 }
+
+#[tokio::test]
+async fn gives_up_on_informational_responses_without_end() {
+    let installation = Installation::new("DE");
+    let mut receiver = Receiver::start(&Pair::of(&installation, "DE/authentication")).await;
+    let gateway = Gateway::start_with(&installation, |server| {
+        // Not what ends it.
+        server.callback.read_timeout = Duration::from_secs(600);
+        server.callback.attempts_max = 2;
+    })
+    .await;
+    gateway.subscribe("DE", "1", &receiver.url()).await;
+    receiver.answer([Answer::Continue, Answer::Continue]);
+    cut(&installation, &gateway.engine, 0).await;
+    gateway.until_disabled("DE").await;
+    receiver.told().await;
+    receiver.told().await;
+    // A few of them are no obstacle.
+    gateway.subscribe("DE", "1", &receiver.url()).await;
+    receiver.answer([Answer::Head(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 202 Accepted",
+    )]);
+    cut(&installation, &gateway.engine, 1).await;
+    receiver.told().await;
+    gateway.until_delivered().await;
+}

@@ -204,7 +204,14 @@ fn validate_headers(described: &Value, answer: &RawAnswer) -> Result<(), String>
         }
     }
     let of_errors = answer.status() >= 400;
-    for name in ["batchTag", "nextBatchTag", "Retry-After", "Allow", "Accept"] {
+    for name in [
+        "batchTag",
+        "nextBatchTag",
+        "Retry-After",
+        "Allow",
+        "Accept",
+        "Accept-Encoding",
+    ] {
         let described = described["headers"].get(name).is_some();
         if answer.header(name).is_some() && !described {
             return Err(format!("{name} is not described"));

@@ -424,6 +424,11 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).await
     }
 
+    /// Sends the end of the stream, and goes on receiving.
+    pub(crate) async fn close_sending_side(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Sends a whole request and reads the response.
     pub(crate) async fn ask(&mut self, head: &str, body: &[u8]) -> RawAnswer {
         self.write([head.as_bytes(), b"\r\n", body].concat()).await;

@@ -122,6 +122,35 @@ impl Download {
     }
 }
 
+/// The head of the answer to a download request: what there is without reading keys.
+#[derive(Debug, Clone)]
+pub struct DownloadHead {
+    /// The name of the batch asked for.
+    pub tag: BatchTag,
+    /// The name of the batch after it, if it exists yet.
+    pub next: Option<BatchTag>,
+    /// How long the body would be, if its bundle is in memory.
+    pub body_bytes: Option<u64>,
+}
+
+impl DownloadHead {
+    pub(super) fn new(
+        batch: Arc<DownloadBatch>,
+        next: Option<BatchTag>,
+        bundle: Option<Arc<Bundle>>,
+        reader: Country,
+    ) -> Self {
+        let tag = batch.tag;
+        let body_bytes =
+            bundle.map(|bundle| Download::new(batch, next, bundle, reader).body_bytes());
+        Self {
+            tag,
+            next,
+            body_bytes,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,11 +24,11 @@ mod refusal;
 mod serve;
 
 pub(crate) use cutter::Bundler;
-pub use download::{Download, DownloadRequest};
+pub use download::{Download, DownloadHead, DownloadRequest};
 pub use download_batch::{Bundle, BundledUpload, DownloadBatch};
 pub(crate) use feed::BundlerFeed;
 pub(crate) use fresh::FreshSegments;
 pub use refusal::{DownloadError, DownloadRefusal};
-pub(crate) use serve::Serve;
+pub(crate) use serve::{DownloadReply, Serve};
 
 pub use crate::store::AuditEntry;

@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::cache::BundleCache;
 use super::catalog::{Catalog, Found};
-use super::download::{Download, DownloadRequest};
+use super::download::{Download, DownloadHead, DownloadRequest};
 use super::download_batch::{Bundle, BundleKey, DownloadBatch};
 use super::fresh::FreshSegments;
 use super::refusal::{DownloadError, DownloadRefusal};
@@ -25,8 +25,26 @@ use crate::stage::timed;
 use crate::statistics::DownloadCounts;
 use crate::store::{AuditEntry, CachedStore, DownloadBatchRow, DownloadPlace, Store};
 
-/// Waiter for a download.
-pub(crate) type DownloadReply = Box<dyn FnOnce(Result<Download, DownloadError>) + Send>;
+/// Waiter for keys.
+pub(crate) type KeysReply = Box<dyn FnOnce(Result<Download, DownloadError>) + Send>;
+/// Waiter for the head of a download.
+pub(crate) type HeadReply = Box<dyn FnOnce(Result<DownloadHead, DownloadError>) + Send>;
+
+/// Waiter for a download, and for how much of it.
+pub(crate) enum DownloadReply {
+    Keys(KeysReply),
+    Head(HeadReply),
+}
+
+impl DownloadReply {
+    fn refuse(self, error: DownloadError) {
+        match self {
+            Self::Keys(reply) => reply(Err(error)),
+            Self::Head(reply) => reply(Err(error)),
+        }
+    }
+}
+
 /// Waiter for an audit.
 pub(crate) type AuditReply = Box<dyn FnOnce(Result<Vec<AuditEntry>, DownloadError>) + Send>;
 
@@ -87,7 +105,7 @@ impl Waiting {
 struct Waiter {
     found: Found,
     reader: Country,
-    reply: DownloadReply,
+    reply: KeysReply,
 }
 
 impl std::fmt::Debug for Waiter {
@@ -252,12 +270,12 @@ impl Serve {
     /// Answers a download, immediately if it is warm.
     pub(crate) fn download(&self, request: DownloadRequest, reply: DownloadReply) {
         if let Err(refusal) = self.check_age(request.date) {
-            return reply(Err(refusal.into()));
+            return reply.refuse(refusal.into());
         }
         match self.catalog.find(request.date, request.tag.as_deref()) {
-            Ok(found) => self.give(found, request.country, request.format, reply),
+            Ok(found) => self.give(found, &request, reply),
             Err(refusal) if is_final(refusal, request.tag.as_deref()) => {
-                reply(Err(refusal.into()));
+                reply.refuse(refusal.into());
             }
             // Another gateway may have announced a batch that is not known here yet.
             Err(_) => self.submit(Job::Refresh(request, reply)),
@@ -285,8 +303,25 @@ impl Serve {
         }
     }
 
-    /// Returns a batch that exists: warm at once, cold when it has been read.
-    fn give(&self, found: Found, reader: Country, format: Format, reply: DownloadReply) {
+    /// Returns as much as is wanted of a batch that exists.
+    fn give(&self, found: Found, request: &DownloadRequest, reply: DownloadReply) {
+        let (reader, format) = (request.country, request.format);
+        match reply {
+            DownloadReply::Keys(reply) => self.give_keys(found, reader, format, reply),
+            DownloadReply::Head(reply) => {
+                let bundle = self.cache.find(found.batch.ordinal, format);
+                reply(Ok(DownloadHead::new(
+                    found.batch,
+                    found.next,
+                    bundle,
+                    reader,
+                )));
+            }
+        }
+    }
+
+    /// Returns the keys of a batch: warm at once, cold when they have been read.
+    fn give_keys(&self, found: Found, reader: Country, format: Format, reply: KeysReply) {
         if let Some(bundle) = self.cache.find(found.batch.ordinal, format) {
             return reply(Ok(self.answer(found, bundle, reader)));
         }
@@ -343,7 +378,7 @@ impl Serve {
 
     fn refuse(&self, job: Job, error: impl Fn() -> DownloadError) {
         match job {
-            Job::Refresh(_, reply) => reply(Err(error())),
+            Job::Refresh(_, reply) => reply.refuse(error()),
             Job::RefreshAudit { reply, .. } | Job::Audit { reply, .. } => reply(Err(error())),
             Job::Read { batch, format } => {
                 for waiter in self.take_waiters(batch.ordinal, format) {
@@ -443,10 +478,14 @@ impl Serve {
         let tag = request.tag.as_deref();
         match self.find_after_refresh(store, |catalog| catalog.find(request.date, tag)) {
             Ok(found) => {
-                self.give(found, request.country, request.format, reply);
+                self.give(found, &request, reply);
                 true
             }
-            Err(error) => answer_error(reply, error),
+            Err(error) => {
+                let intact = is_intact(&error);
+                reply.refuse(error);
+                intact
+            }
         }
     }
 
@@ -548,12 +587,17 @@ fn failure(error: SqlError, doing: &'static str) -> DownloadError {
     Failure::Database(error.doing(doing)).into()
 }
 
+/// Whether a connection still works after an error.
+const fn is_intact(error: &DownloadError) -> bool {
+    !matches!(error, DownloadError::Failure(_))
+}
+
 /// Answers with an error; false if it means that the connection failed.
 fn answer_error<T>(
     reply: Box<dyn FnOnce(Result<T, DownloadError>) + Send>,
     error: DownloadError,
 ) -> bool {
-    let intact = !matches!(error, DownloadError::Failure(_));
+    let intact = is_intact(&error);
     reply(Err(error));
     intact
 }
@@ -587,16 +631,16 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::domain::{Seq, UnixMillis};
 
-    #[test]
-    fn refuses_who_would_wait_beyond_the_bound() {
+    const TAG: &str = "20201006-1";
+
+    /// One batch that stays cold, because no reader processes the jobs.
+    fn cold() -> (Serve, Receiver<Job>) {
         let clock = ManualClock::new(UnixMillis(1_601_942_400_000));
         let keys = Keys::parse(&Keys::generate_text()).unwrap();
         let fresh = Arc::new(FreshSegments::new(0));
         let serve = Serve::new(keys, Arc::new(clock), fresh, 0, 2, Arc::default());
-        // No reader processes it: it stays cold.
         let (jobs, queue) = bounded(limits::COLD_READS_MAX);
         *serve.jobs.lock().unwrap() = Some(jobs);
-        let tag = BatchTag::parse("20201006-1").unwrap();
         let upload = BundledUpload {
             seq: Seq(1),
             country: Country::parse("IT").unwrap(),
@@ -604,23 +648,43 @@ mod tests {
         };
         serve.adopt(&[Arc::new(DownloadBatch {
             ordinal: 1,
-            tag,
+            tag: BatchTag::parse(TAG).unwrap(),
             seqs: 1..=1,
             uploads: vec![upload],
         })]);
+        (serve, queue)
+    }
+
+    fn request() -> DownloadRequest {
+        DownloadRequest {
+            country: Country::parse("DE").unwrap(),
+            date: BatchTag::parse(TAG).unwrap().day,
+            tag: None,
+            format: Format::Protobuf,
+        }
+    }
+
+    #[test]
+    fn gives_the_head_of_a_cold_bundle_without_reading_it() {
+        let (serve, queue) = cold();
+        let (sender, answers) = bounded(1);
+        let reply = Box::new(move |head| sender.send(head).unwrap());
+        serve.download(request(), DownloadReply::Head(reply));
+        let head = answers.try_recv().expect("it is given at once").unwrap();
+        assert_eq!(head.tag.to_string(), TAG);
+        assert_eq!((head.next, head.body_bytes), (None, None));
+        assert!(queue.is_empty(), "nothing is read");
+        assert_eq!(serve.lock_waiting().count, 0);
+    }
+
+    #[test]
+    fn refuses_who_would_wait_beyond_the_bound() {
+        let (serve, queue) = cold();
         let (sender, answers) = bounded(2 * limits::COLD_READS_MAX);
         let ask = || {
-            let request = DownloadRequest {
-                country: Country::parse("DE").unwrap(),
-                date: tag.day,
-                tag: None,
-                format: Format::Protobuf,
-            };
             let sender = sender.clone();
-            serve.download(
-                request,
-                Box::new(move |answer| sender.send(answer).unwrap()),
-            );
+            let reply = Box::new(move |answer| sender.send(answer).unwrap());
+            serve.download(request(), DownloadReply::Keys(reply));
         };
         (0..limits::COLD_READS_MAX).for_each(|_| ask());
         assert!(answers.is_empty(), "all of them wait");

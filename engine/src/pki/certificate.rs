@@ -24,6 +24,17 @@ pub struct NotACertificate;
 #[error("the certificate's subject does not have exactly one C of two upper-case letters")]
 pub struct CountryCountError;
 
+/// The subject's key is none whose signatures are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SigningKeyError {
+    /// An RSA modulus shorter than 2048 bits.
+    #[error("its RSA key has fewer than 2048 bits")]
+    Weak,
+    /// Another kind of key, or another curve.
+    #[error("its key is neither RSA of 2048 to 8192 bits nor on the curves P-256, P-384 and P-521")]
+    Unsupported,
+}
+
 /// The subject's public key, as others verify with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubjectKey<'a> {
@@ -119,6 +130,18 @@ impl<'a> Certificate<'a> {
             algorithm: algorithm.data,
             key,
         })
+    }
+
+    /// Checks that the subject's key is of a kind that signs batches.
+    ///
+    /// # Errors
+    /// [`SigningKeyError`].
+    pub fn check_signing_key(&self) -> Result<(), SigningKeyError> {
+        match self.public_key() {
+            Ok(_) => Ok(()),
+            Err(KeyError::Weak) => Err(SigningKeyError::Weak),
+            Err(KeyError::Unsupported | KeyError::Wrong) => Err(SigningKeyError::Unsupported),
+        }
     }
 
     /// The key of the subject, of a kind that signs batches.

@@ -19,6 +19,8 @@ mod certificate;
 mod cms;
 mod structure;
 
-pub use certificate::{Certificate, CountryCountError, NotACertificate, SubjectKey};
+pub use certificate::{
+    Certificate, CountryCountError, NotACertificate, SigningKeyError, SubjectKey,
+};
 pub(crate) use cms::SignedAttributes;
 pub use cms::{CmsError, SignedMessage};

@@ -144,6 +144,26 @@ const ROWS: &[Row] = &[
             }
         },
     ),
+    differs(
+        "§5.1.7",
+        "encoded_body",
+        [
+            "`Content-Encoding` is not looked at: 400, because the body cannot be parsed",
+            "415, with an `Accept-Encoding` header that lists what is supported",
+            "the sender learns what is wrong (RFC 9110 §15.5.16)",
+        ],
+        |world| {
+            let upload = Upload::fresh(world, "DE", 1);
+            let request = upload.request();
+            for encoding in ["gzip", "br, gzip", "identity, gzip"] {
+                let answer = ask(world, &request.clone().with("Content-Encoding", encoding));
+                let answer = answer.expect_error(415, "The body must not be encoded");
+                assert_eq!(answer.header("Accept-Encoding"), Some("identity"));
+                assert_eq!(answer.code(), "unsupported_content_encoding");
+            }
+            ask(world, &request.with("Content-Encoding", "identity")).expect(201);
+        },
+    ),
     same(
         "§5.2.1",
         "accept_of_json_answers",

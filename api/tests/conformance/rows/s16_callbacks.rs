@@ -55,9 +55,11 @@ const ROWS: &[Row] = &[
          invalid`; else added or changed: 200, empty; an id or a URL too long: 500",
         REFUSES,
         but(
-            "400 where the id has more than 32 or the URL more than 256 characters; 409 beyond 16 \
-             subscriptions per country",
-            "what a client sends must not be a 500, and nothing may grow without a bound",
+            "400 where the id has more than 32 or the URL more than 256 characters, or the id other \
+             characters than ASCII letters, digits and `-_.:`; 409 beyond 16 subscriptions per \
+             country",
+            "what a client sends must not be a 500, ids are shown to operators, and nothing may \
+             grow without a bound",
         ),
     ),
     covered_by(
