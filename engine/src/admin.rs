@@ -7,7 +7,7 @@ use crate::domain::{CertificateKind, Country, Day, Thumbprint};
 use crate::failure::{DatabaseError, StartError};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
-use crate::statistics::Statistics;
+use crate::statistics::{SignatureCounts, SignatureUse, Statistics};
 use crate::store::{Store, known_version, migrate};
 use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
 
@@ -175,6 +175,19 @@ impl Admin {
     pub fn statistics(&mut self, from: Day, to: Day) -> Result<Statistics, DatabaseError> {
         let statistics = self.0.statistics(from, to);
         statistics.map_err(|error| error.doing("reading the statistics"))
+    }
+
+    /// How the uploads of these days were signed, in the order of countries; only of those that the
+    /// log still has, and that had keys.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn signatures(&mut self, from: Day, to: Day) -> Result<Vec<SignatureUse>, DatabaseError> {
+        let mut counts = SignatureCounts::default();
+        let mut count = |country, signature: &str, keys| counts.count(country, signature, keys);
+        let read = self.0.read_signatures(from, to, &mut count);
+        read.map_err(|error| error.doing("reading the batch signatures"))?;
+        Ok(counts.into_uses())
     }
 
     /// All callback subscriptions, in the order of country and id, and what each is to be told of
