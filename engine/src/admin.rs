@@ -116,20 +116,13 @@ impl Admin {
         pem: &str,
         operator_signature: &str,
     ) -> Result<Thumbprint, CertificateError> {
-        let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
-        let certificate = Certificate::from_der(&der);
-        let certificate = certificate.map_err(|_| CertificateError::NotACertificate)?;
-        if certificate.country() != Ok(country) {
-            return Err(CertificateError::Country(country));
-        }
+        let anchor = TrustAnchor::from_pem(trust_anchor_pem)?;
+        let thumbprint = check_certificate(&anchor, country, pem, operator_signature)?;
         if canonical_pem(pem)? != pem {
             return Err(CertificateError::NotCanonical);
         }
-        if !TrustAnchor::from_pem(trust_anchor_pem)?.verify(pem.as_bytes(), operator_signature) {
-            return Err(CertificateError::OperatorSignature);
-        }
         let row = CertificateRow {
-            thumbprint: certificate.thumbprint(),
+            thumbprint,
             country,
             kind,
             pem: pem.into(),
@@ -264,6 +257,28 @@ impl Admin {
         listed.sort_by_key(|listed| (listed.row.country, listed.row.kind, listed.row.thumbprint));
         Ok(listed)
     }
+}
+
+/// What holds for every certificate, whichever way it comes into the list; gives its thumbprint.
+///
+/// # Errors
+/// [`CertificateError`].
+pub(crate) fn check_certificate(
+    anchor: &TrustAnchor,
+    country: Country,
+    pem: &str,
+    operator_signature: &str,
+) -> Result<Thumbprint, CertificateError> {
+    let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
+    let certificate = Certificate::from_der(&der);
+    let certificate = certificate.map_err(|_| CertificateError::NotACertificate)?;
+    if certificate.country() != Ok(country) {
+        return Err(CertificateError::Country(country));
+    }
+    if !anchor.verify(pem.as_bytes(), operator_signature) {
+        return Err(CertificateError::OperatorSignature);
+    }
+    Ok(certificate.thumbprint())
 }
 
 /// The certificate in a PEM text as BouncyCastle writes it: IT compares the text that an audit
