@@ -25,7 +25,7 @@ fn resident(name: &str) -> u64 {
 
 #[test]
 fn a_large_download_batch_is_streamed() {
-    let uploads = std::env::var("EFGS_IMPORT_UPLOADS").map_or(8, |text| text.parse().unwrap());
+    let uploads = std::env::var("EFGS_IMPORT_UPLOADS").map_or(5, |text| text.parse().unwrap());
     let begun = std::time::Instant::now();
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use api::delivery::check_url;
-use api::settings::Settings;
 use clap::Args;
 use engine::import::{ImportRequest, Imported, UrlCheck, import};
 use engine::settings::DatabaseUrl;
@@ -102,7 +101,7 @@ pub(super) fn run(arguments: &ImportArguments) -> anyhow::Result<()> {
     for line in lines(&imported) {
         say(line)?;
     }
-    say_settings(&imported, &settings)?;
+    say_settings(&imported)?;
     let database = &settings.database;
     if imported.leaves_out() && !arguments.leave_out {
         bail!(
@@ -123,7 +122,7 @@ pub(super) fn run(arguments: &ImportArguments) -> anyhow::Result<()> {
 const SPAIN_ASKS_BACK_DAYS: u32 = 6;
 
 /// Shows how each country signs, and the settings that it and the age of the download batches need.
-fn say_settings(imported: &Imported, settings: &Settings) -> anyhow::Result<()> {
+fn say_settings(imported: &Imported) -> anyhow::Result<()> {
     say(signature_table(&imported.signatures).trim_end())?;
     for (name, countries) in [
         ("legacy_sha1", needing(imported, |needs| needs.sha1)),
@@ -137,7 +136,7 @@ fn say_settings(imported: &Imported, settings: &Settings) -> anyhow::Result<()> 
             ))?;
         }
     }
-    match max_age_line(imported, settings.engine.download.max_age_days) {
+    match max_age_line(imported) {
         Some(line) => say(line),
         None => Ok(()),
     }
@@ -153,12 +152,12 @@ fn needing(imported: &Imported, needs: impl Fn(Exceptions) -> bool) -> Vec<&str>
 }
 
 /// What `[download] max_age_days` has to be, so that all that is imported can be downloaded.
-fn max_age_line(imported: &Imported, configured: u32) -> Option<String> {
+fn max_age_line(imported: &Imported) -> Option<String> {
     let (batch, age) = imported.oldest.as_ref()?;
     let needed = (*age).max(SPAIN_ASKS_BACK_DAYS);
     let needed = needed.min(limits::DOWNLOAD_MAX_AGE_DAYS_MAX);
     Some(format!(
-        "needed: [download] max_age_days = {needed} at least (it is {configured}): the oldest \
+        "needed: [download] max_age_days = {needed} at least: the oldest \
          download batch, {batch}, is of {age} days ago, and ES asks for up to \
          {SPAIN_ASKS_BACK_DAYS} days back and fails on 410"
     ))
@@ -201,7 +200,7 @@ mod tests {
                 oldest: age.map(|age| (BatchTag::parse("20210531-1").unwrap(), age)),
                 ..Imported::default()
             };
-            let line = max_age_line(&imported, 2);
+            let line = max_age_line(&imported);
             assert_eq!(line.is_some(), needed.is_some());
             assert!(
                 line.unwrap_or_default()
@@ -209,7 +208,7 @@ mod tests {
             );
         };
         check(None, None);
-        check(Some(1), Some("max_age_days = 6 at least (it is 2)"));
+        check(Some(1), Some("max_age_days = 6 at least"));
         check(Some(9), Some("max_age_days = 9 at least"));
         check(Some(40), Some("max_age_days = 14 at least"));
     }

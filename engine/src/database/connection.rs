@@ -115,6 +115,16 @@ pub(crate) struct BadColumn {
     pub(crate) problem: &'static str,
 }
 
+/// A row that no gateway has written like this.
+#[derive(Debug, thiserror::Error)]
+#[error("table {table}, row with {key}: {column} {problem}")]
+pub(crate) struct UnreadableRow {
+    pub(crate) table: &'static str,
+    pub(crate) key: String,
+    pub(crate) column: &'static str,
+    pub(crate) problem: &'static str,
+}
+
 /// Of a query that names no row: a count, a sum, a maximum.
 impl From<BadColumn> for SqlError {
     fn from(BadColumn { column, problem }: BadColumn) -> Self {
