@@ -36,7 +36,7 @@ pub(super) struct StatsArguments {
     /// Show how the uploads of these days were signed, by country, instead
     ///
     /// Of uploads that are still in the log. `setting` names what of [signatures] a participant
-    /// needs: legacy_sha1, pss, or nothing.
+    /// needs: `legacy_sha1`, `pss`, or nothing.
     #[arg(long)]
     signatures: bool,
 }
