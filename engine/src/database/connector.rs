@@ -3,7 +3,7 @@
 use crossbeam::channel::Sender;
 
 use super::checkpoint::Checkpoints;
-use super::connection::{Connection, SqlError, Timeouts, UnreadableRow};
+use super::connection::{BadColumn, Connection, SqlError, Timeouts, UnreadableRow};
 use super::mysql::MysqlConnection;
 use super::sqlite::SqliteConnection;
 use crate::failure::StartError;
@@ -63,7 +63,9 @@ impl Database {
     pub(crate) fn unreachable(&self, error: SqlError) -> StartError {
         let database = self.url.to_string();
         match error {
-            SqlError::Refused(ref source) if source.is::<UnreadableRow>() => {
+            SqlError::Refused(ref source)
+                if source.is::<UnreadableRow>() || source.is::<BadColumn>() =>
+            {
                 StartError::UnreadableRow {
                     database,
                     source: error.doing("reading it"),
