@@ -22,6 +22,7 @@
 mod certificates;
 mod column;
 mod error;
+mod gathered;
 mod note;
 mod subscriptions;
 mod upload;
@@ -33,9 +34,9 @@ use std::fmt;
 
 use column::Columns;
 pub use error::ImportError;
+use gathered::Gathered;
 pub use note::Note;
 pub use upload::UploadFault;
-use uploads::Gathered;
 
 use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Country, Day, Seq, Thumbprint, UnixMillis, UploadTag};

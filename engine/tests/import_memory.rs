@@ -3,9 +3,9 @@
 //! `EFGS_IMPORT_UPLOADS` sets how many uploads of 5000 keys it has (160 for 800,000 keys).
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "shows what was measured")]
 
 mod reference;
-#[allow(dead_code, reason = "each suite uses its part")]
 mod support;
 
 use std::fs;

@@ -1,7 +1,6 @@
 //! How uploads were signed, by country, as `efgs stats --signatures` shows it.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
-#![allow(dead_code, reason = "each suite uses its part")]
 
 mod support;
 

@@ -1,13 +1,13 @@
 //! Uploads of a download batch, or those that wait for one: read, judged and written one after the
 //! other.
 
+use super::gathered::SealedUpload;
 use super::upload::{Judgement, ReadUpload, UploadFault, read_upload};
 use super::{ImportError, Note, Run, reading, thumbprint, writing};
-use crate::database::SqlError;
 use crate::domain::{Country, Seq, Thumbprint, UploadTag};
 use crate::limits;
 use crate::seal::seal_context;
-use crate::store::{KeysOf, ReferenceKey, ReferenceUpload, Store, UploadPlace, UploadRow};
+use crate::store::{KeysOf, ReferenceKey, ReferenceUpload, UploadPlace};
 
 /// What was written of a download batch.
 #[derive(Debug, Default)]
@@ -16,26 +16,6 @@ pub(super) struct Written {
     pub(super) keys: u64,
     /// Whether one upload's keys lay between those of another.
     pub(super) interleaved: bool,
-}
-
-/// Uploads that are to be written together.
-#[derive(Debug, Default)]
-pub(super) struct Gathered {
-    uploads: Vec<SealedUpload>,
-    bytes: usize,
-}
-
-/// An upload as the log will have it.
-#[derive(Debug)]
-struct SealedUpload {
-    seq: Seq,
-    country: Country,
-    tag: UploadTag,
-    read: ReadUpload,
-    shared: ReferenceUpload,
-    uploader: Thumbprint,
-    signer: Thumbprint,
-    sealed: Vec<u8>,
 }
 
 /// Keys of an upload that are to be imported.
@@ -232,47 +212,6 @@ impl Run<'_> {
             });
         }
         tag
-    }
-}
-
-impl Gathered {
-    /// Adds an upload; writes all if there is enough.
-    fn push(&mut self, upload: SealedUpload, target: &mut Store) -> Result<(), SqlError> {
-        self.bytes += upload.sealed.len() + upload.shared.batch_signature.len();
-        self.uploads.push(upload);
-        if self.bytes < limits::IMPORT_WRITE_BYTES
-            && self.uploads.len() < limits::IMPORT_WRITE_UPLOADS
-        {
-            return Ok(());
-        }
-        std::mem::take(self).write(target)
-    }
-
-    fn write(self, target: &mut Store) -> Result<(), SqlError> {
-        let rows: Vec<_> = self.uploads.iter().map(SealedUpload::row).collect();
-        if rows.is_empty() {
-            return Ok(());
-        }
-        target.import_uploads(&rows)
-    }
-}
-
-impl SealedUpload {
-    fn row(&self) -> UploadRow<'_> {
-        UploadRow {
-            seq: self.seq,
-            created_at: self.read.created_at,
-            country: self.country,
-            tag: &self.tag,
-            key_count: self.read.key_count,
-            format_version: self.shared.format_major * 256 + self.shared.format_minor,
-            uploader: &self.uploader,
-            signer: &self.signer,
-            content: &self.read.content,
-            batch_signature: &self.shared.batch_signature,
-            identities: &self.read.identities,
-            sealed: &self.sealed,
-        }
     }
 }
 
