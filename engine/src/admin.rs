@@ -7,7 +7,7 @@ use crate::domain::{CertificateKind, Country, Day, Thumbprint};
 use crate::failure::{DatabaseError, StartError};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
-use crate::statistics::Statistics;
+use crate::statistics::{SignatureCounts, SignatureUse, Statistics};
 use crate::store::{Store, known_version, migrate};
 use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
 
@@ -116,20 +116,13 @@ impl Admin {
         pem: &str,
         operator_signature: &str,
     ) -> Result<Thumbprint, CertificateError> {
-        let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
-        let certificate = Certificate::from_der(&der);
-        let certificate = certificate.map_err(|_| CertificateError::NotACertificate)?;
-        if certificate.country() != Ok(country) {
-            return Err(CertificateError::Country(country));
-        }
+        let anchor = TrustAnchor::from_pem(trust_anchor_pem)?;
+        let thumbprint = check_certificate(&anchor, country, pem, operator_signature)?;
         if canonical_pem(pem)? != pem {
             return Err(CertificateError::NotCanonical);
         }
-        if !TrustAnchor::from_pem(trust_anchor_pem)?.verify(pem.as_bytes(), operator_signature) {
-            return Err(CertificateError::OperatorSignature);
-        }
         let row = CertificateRow {
-            thumbprint: certificate.thumbprint(),
+            thumbprint,
             country,
             kind,
             pem: pem.into(),
@@ -175,6 +168,19 @@ impl Admin {
     pub fn statistics(&mut self, from: Day, to: Day) -> Result<Statistics, DatabaseError> {
         let statistics = self.0.statistics(from, to);
         statistics.map_err(|error| error.doing("reading the statistics"))
+    }
+
+    /// How the uploads of these days were signed, in the order of countries; only of those that the
+    /// log still has, and that had keys.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn signatures(&mut self, from: Day, to: Day) -> Result<Vec<SignatureUse>, DatabaseError> {
+        let mut counts = SignatureCounts::default();
+        let mut count = |country, signature: &str, keys| counts.count(country, signature, keys);
+        let read = self.0.read_signatures(from, to, &mut count);
+        read.map_err(|error| error.doing("reading the batch signatures"))?;
+        Ok(counts.into_uses())
     }
 
     /// All callback subscriptions, in the order of country and id, and what each is to be told of
@@ -251,6 +257,28 @@ impl Admin {
         listed.sort_by_key(|listed| (listed.row.country, listed.row.kind, listed.row.thumbprint));
         Ok(listed)
     }
+}
+
+/// What holds for every certificate, whichever way it comes into the list; gives its thumbprint.
+///
+/// # Errors
+/// [`CertificateError`].
+pub(crate) fn check_certificate(
+    anchor: &TrustAnchor,
+    country: Country,
+    pem: &str,
+    operator_signature: &str,
+) -> Result<Thumbprint, CertificateError> {
+    let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
+    let certificate = Certificate::from_der(&der);
+    let certificate = certificate.map_err(|_| CertificateError::NotACertificate)?;
+    if certificate.country() != Ok(country) {
+        return Err(CertificateError::Country(country));
+    }
+    if !anchor.verify(pem.as_bytes(), operator_signature) {
+        return Err(CertificateError::OperatorSignature);
+    }
+    Ok(certificate.thumbprint())
 }
 
 /// The certificate in a PEM text as BouncyCastle writes it: IT compares the text that an audit

@@ -43,6 +43,17 @@ pub enum StartError {
         #[source]
         source: DatabaseError,
     },
+    /// The database answers, and a row in it is none that a gateway writes.
+    #[error(
+        "the database {database} holds a row that no gateway has written: correct or restore it"
+    )]
+    UnreadableRow {
+        /// The database, without its password.
+        database: String,
+        /// Table, row and column.
+        #[source]
+        source: DatabaseError,
+    },
     /// The database is set up in a way that we cannot work with.
     #[error("{0}")]
     Unsuitable(String),

@@ -169,6 +169,16 @@ pub const RETENTION_PAUSE_MIN: Duration = Duration::from_millis(2);
 /// Uploads that are deleted at a time when an import begins anew: nobody waits for them.
 pub const IMPORT_DELETED_ROWS: u64 = 1000;
 
+/// Sealed keys that an import gathers before it writes them: few commits for small uploads, and no
+/// more memory for a large download batch.
+pub const IMPORT_WRITE_BYTES: usize = 2 << 20;
+
+/// Uploads that an import gathers at most.
+pub const IMPORT_WRITE_UPLOADS: usize = 500;
+
+/// Uploads that are left out of an import and named one by one; those beyond are counted.
+pub const IMPORT_UPLOADS_NAMED_MAX: usize = 1000;
+
 /// Between writes of counted downloads: what a gateway that is killed has not counted.
 pub const DOWNLOAD_COUNT_INTERVAL: Duration = Duration::from_secs(5);
 

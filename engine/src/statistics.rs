@@ -10,9 +10,50 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::domain::Country;
 use crate::limits;
 pub use crate::store::{Cleanup, CountryDay, Statistics};
 use crate::store::{DownloadCount, DownloadPlace};
+use crate::verify::SignatureForm;
+
+/// How much a participant has signed in one way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureUse {
+    /// The participant.
+    pub country: Country,
+    /// How it has signed.
+    pub form: SignatureForm,
+    /// Uploads that it has signed so.
+    pub uploads: u64,
+    /// Keys in them.
+    pub keys: u64,
+}
+
+/// Uploads by country and the form of their signatures.
+#[derive(Debug, Default)]
+pub(crate) struct SignatureCounts(BTreeMap<(Country, SignatureForm), (u64, u64)>);
+
+impl SignatureCounts {
+    /// Counts an upload.
+    pub(crate) fn count(&mut self, country: Country, batch_signature: &str, keys: u64) {
+        let form = SignatureForm::of(batch_signature);
+        let count = self.0.entry((country, form)).or_default();
+        count.0 += 1;
+        count.1 += keys;
+    }
+
+    /// What was counted, in the order of countries.
+    pub(crate) fn into_uses(self) -> Vec<SignatureUse> {
+        let uses = self.0.into_iter();
+        uses.map(|((country, form), (uploads, keys))| SignatureUse {
+            country,
+            form,
+            uploads,
+            keys,
+        })
+        .collect()
+    }
+}
 
 type Counts = BTreeMap<DownloadPlace, DownloadCount>;
 

@@ -104,9 +104,15 @@ const REPORT_TYPE_MAX: i32 = REPORT_TYPES.len() as i32 - 1;
 /// # Errors
 /// [`InvalidKey`] for the first offending key.
 pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, InvalidKey> {
-    let starts = rolling_starts(now);
+    validate_begun_in(batch, &rolling_starts(now))
+}
+
+fn validate_begun_in<'a>(
+    batch: DecodedBatch<'a>,
+    starts: &RangeInclusive<u64>,
+) -> Result<ValidBatch<'a>, InvalidKey> {
     for (index, key) in (0..).zip(batch.keys()) {
-        if let Err(broken) = check_key(key, &starts) {
+        if let Err(broken) = check_key(key, starts) {
             // Where decoding stopped, fields are missing, which breaks other rules as well.
             let rule = if key.has_too_many_countries() {
                 KeyRule::CountriesLength
@@ -117,6 +123,14 @@ pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'
         }
     }
     Ok(ValidBatch(batch))
+}
+
+/// Checks all keys, whenever they began.
+///
+/// # Errors
+/// [`InvalidKey`] for the first offending key.
+pub fn validate_at_any_age(batch: DecodedBatch<'_>) -> Result<ValidBatch<'_>, InvalidKey> {
+    validate_begun_in(batch, &(0..=u64::MAX))
 }
 
 /// Checks that every key originates in `expected`: exact, as the reference compares.

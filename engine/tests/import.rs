@@ -3,215 +3,21 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod reference;
 mod support;
 
-use std::fmt::Write as _;
-
-use aws_lc_rs::cipher::{AES_256, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::iv::FixedLength;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use engine::admin::{Admin, sign_with_trust_anchor};
-use engine::decode::decode;
 use engine::domain::{CertificateKind, Country, Day, Format, UnixMillis};
-use engine::import::{ImportError, ImportRequest, Imported, Note, UrlCheck, import};
-use engine::settings::DatabaseUrl;
+use engine::import::{ImportError, Imported, Note, UploadFault};
+use engine::statistics::SignatureUse;
 use engine::upload::{Receipt, UploadRequest};
-use engine::verify::CanonicalBytes;
-use engine::wire::protobuf::{KeyMessages, read_key};
+use engine::validate::OriginMismatch;
+use engine::verify::{SignatureDemand, SignatureError, SignatureForm, VerifyError};
 use engine::{Engine, StartError};
 use mysql::prelude::Queryable as _;
-use mysql::{Conn, Opts};
-use support::{Installation, NOON, Participant, download, participants, upload, vector_pki};
+use reference::{DE, DRY_RUN, ES, IT, LEAVE_OUT, Options, ReferenceServer, STRICT, run};
+use support::{Installation, download, upload, vector_pki};
 use testkit::local::MariaDb;
-
-/// The reference's default.
-const PASSWORD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-const DAY_MS: u64 = 86_400_000;
-
-/// The schema after all migrations, as far as it is documented, with what Liquibase makes of the
-/// types on MySQL.
-const SCHEMA: &str = "
-CREATE TABLE certificate (id BIGINT AUTO_INCREMENT PRIMARY KEY, created_at DATETIME(2) NOT NULL,
-  thumbprint VARCHAR(64) NOT NULL UNIQUE, country VARCHAR(2) NOT NULL, type VARCHAR(14) NOT NULL,
-  revoked BIT(1) NULL, host VARCHAR(256) NULL, signature VARCHAR(690) NULL,
-  raw_data VARCHAR(10240) NULL);
-CREATE TABLE callback_subscription (id BIGINT AUTO_INCREMENT PRIMARY KEY,
-  created_at DATETIME(2) NOT NULL, callback_id VARCHAR(32), url VARCHAR(256), country VARCHAR(2));
-CREATE TABLE callback_task (id BIGINT AUTO_INCREMENT PRIMARY KEY,
-  created_at DATETIME(2) NOT NULL, execution_lock DATETIME(2) NULL, last_try DATETIME(2) NULL,
-  retries INT NOT NULL, not_before_id BIGINT NULL, batch_id BIGINT NOT NULL,
-  subscription_id BIGINT NOT NULL);
-CREATE TABLE diagnosiskeybatch (id BIGINT AUTO_INCREMENT PRIMARY KEY,
-  created_at DATETIME(2) NOT NULL, batchname VARCHAR(64), batchlink VARCHAR(64),
-  number_of_keys INT NULL);
-CREATE TABLE diagnosiskey (id BIGINT AUTO_INCREMENT PRIMARY KEY, created_at DATETIME(2) NOT NULL,
-  batch_tag VARCHAR(64) NULL, payload_hash VARCHAR(64) NOT NULL UNIQUE,
-  payload_key_data VARCHAR(255), payload_rolling_start_interval_number VARCHAR(255),
-  payload_rolling_period VARCHAR(255), payload_transmission_risk_level VARCHAR(255),
-  payload_report_type VARCHAR(255), payload_days_since_onset_of_symptoms VARCHAR(255),
-  payload_visited_countries VARCHAR(400), payload_origin VARCHAR(64),
-  format_format VARCHAR(64) NULL, format_major_version INT, format_minor_version INT,
-  uploader_information_batch_tag VARCHAR(64), uploader_information_batch_signature VARCHAR(8000),
-  uploader_information_thumbprint VARCHAR(64),
-  uploader_information_signing_cert_thumbprint VARCHAR(64),
-  uploader_information_country VARCHAR(2),
-  INDEX (batch_tag), INDEX (uploader_information_batch_tag), INDEX (created_at))
-";
-
-/// A reference server's database and its content.
-struct ReferenceServer {
-    connection: Conn,
-    url: DatabaseUrl,
-    participants: Vec<Participant>,
-}
-
-impl ReferenceServer {
-    fn new(server: &MariaDb, name: &str) -> Self {
-        server.create_database(name).unwrap();
-        let url = server.url(name);
-        let mut connection = Conn::new(Opts::from_url(&url).unwrap()).unwrap();
-        for statement in SCHEMA.split(';') {
-            connection.query_drop(statement).unwrap();
-        }
-        let mut built = Self {
-            connection,
-            url: url.parse().unwrap(),
-            participants: participants(),
-        };
-        built.list_certificates();
-        built
-    }
-
-    fn list_certificates(&mut self) {
-        for code in ["DE", "IT", "ES"] {
-            for kind in [CertificateKind::Authentication, CertificateKind::Signing] {
-                let name = format!("pki/{code}/{code}-{}", kind.name());
-                let thumbprint = vector_pki(&format!("{name}.sha256")).trim().to_owned();
-                let revoked = (code == "ES").then_some(kind == CertificateKind::Signing);
-                self.connection
-                    .exec_drop(
-                        "INSERT INTO certificate (created_at, thumbprint, country, type, revoked, \
-                         signature, raw_data) VALUES ('2020-09-01 10:00:00.12', ?, ?, ?, ?, ?, ?)",
-                        (
-                            thumbprint,
-                            code,
-                            kind.name().to_uppercase(),
-                            revoked,
-                            vector_pki(&format!("{name}.sig")).trim(),
-                            vector_pki(&format!("{name}.pem")),
-                        ),
-                    )
-                    .unwrap();
-            }
-        }
-    }
-
-    fn list_batch(&mut self, name: &str, link: Option<&str>, created_at: &str) {
-        let sql = "INSERT INTO diagnosiskeybatch (created_at, batchname, batchlink, number_of_keys) \
-             VALUES (?, ?, ?, 1)";
-        self.connection
-            .exec_drop(sql, (created_at, name, link))
-            .unwrap();
-    }
-
-    fn subscribe(&mut self, id: &str, url: &str, country: &str) {
-        let sql = "INSERT INTO callback_subscription (created_at, callback_id, url, country) \
-             VALUES ('2020-09-01 10:00:00', ?, ?, ?)";
-        self.connection.exec_drop(sql, (id, url, country)).unwrap();
-    }
-
-    /// A callback that has not been delivered yet.
-    fn add_pending_callback(&mut self, subscription: u64, batch: &str, retries: u32) {
-        let sql = "INSERT INTO callback_task (created_at, retries, batch_id, subscription_id) \
-             SELECT '2021-06-01 00:05:00', ?, id, ? FROM diagnosiskeybatch WHERE batchname = ?";
-        self.connection
-            .exec_drop(sql, (retries, subscription, batch))
-            .unwrap();
-    }
-
-    /// An upload of these keys (numbers, all begun on the same day) as it was sent.
-    fn request(&self, sender: usize, tag: &str, keys: std::ops::Range<u64>) -> UploadRequest {
-        let sender = &self.participants[sender];
-        let began = UnixMillis(NOON.0 - 3 * DAY_MS);
-        let keys: Vec<_> = keys.map(|number| sender.key(number, began)).collect();
-        sender.upload(tag, &keys, NOON)
-    }
-
-    /// Stores keys of an upload in a download batch, one row per key, as the reference does.
-    fn store(
-        &mut self,
-        request: &UploadRequest,
-        keys: std::ops::Range<usize>,
-        batch: Option<&str>,
-    ) {
-        let decoded = decode(&request.body, u32::MAX).unwrap();
-        let canonical = CanonicalBytes::of(&decoded);
-        let mut messages = KeyMessages::new(&request.body);
-        for at in 0..canonical.key_count() {
-            let mut visited = Vec::new();
-            let message = messages.next_message().unwrap().unwrap();
-            let key = read_key(message, |country| visited.push(country.to_owned())).unwrap();
-            if !keys.contains(&at) {
-                continue;
-            }
-            let payload = [
-                encrypt(key.key_data),
-                encrypt(key.rolling_start.to_string().as_bytes()),
-                encrypt(key.rolling_period.to_string().as_bytes()),
-                encrypt(key.risk_level.to_string().as_bytes()),
-                encrypt(b"CONFIRMED_TEST"),
-                encrypt(key.days_since_onset.to_string().as_bytes()),
-                encrypt(visited.join(",").as_bytes()),
-                encrypt(key.origin.as_bytes()),
-            ];
-            let signer = vector_pki(&format!("pki/{0}/{0}-signing.sha256", request.country));
-            let mut values: Vec<mysql::Value> = vec![batch.into(), hash(canonical.key(at)).into()];
-            values.extend(payload.map(mysql::Value::from));
-            values.extend([
-                request.tag.as_str().into(),
-                (&*request.batch_signature).into(),
-                request.uploader.to_string().into(),
-                signer.trim().into(),
-                mysql::Value::from(request.country.as_str()),
-            ]);
-            self.connection
-                .exec_drop(
-                    "INSERT INTO diagnosiskey (created_at, batch_tag, payload_hash, \
-                     payload_key_data, payload_rolling_start_interval_number, \
-                     payload_rolling_period, payload_transmission_risk_level, payload_report_type, \
-                     payload_days_since_onset_of_symptoms, payload_visited_countries, \
-                     payload_origin, format_format, format_major_version, format_minor_version, \
-                     uploader_information_batch_tag, uploader_information_batch_signature, \
-                     uploader_information_thumbprint, \
-                     uploader_information_signing_cert_thumbprint, uploader_information_country) \
-                     VALUES ('2021-06-01 09:12:33.12', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-                     'application/protobuf', 1, 0, ?, ?, ?, ?, ?)",
-                    values,
-                )
-                .unwrap();
-        }
-    }
-}
-
-/// As the reference does it: a fixed vector, the password as the key.
-fn encrypt(plain: &[u8]) -> String {
-    let key = UnboundCipherKey::new(&AES_256, PASSWORD.as_bytes()).unwrap();
-    let key = PaddedBlockEncryptingKey::cbc_pkcs7(key).unwrap();
-    let mut bytes = plain.to_vec();
-    let context = EncryptionContext::Iv128(FixedLength::from(b"WnU2IQhlAAN@bK~L"));
-    key.less_safe_encrypt(&mut bytes, context).unwrap();
-    STANDARD.encode(bytes)
-}
-
-fn hash(text: &[u8]) -> String {
-    let mut hex = String::new();
-    for byte in digest(&SHA256, text).as_ref() {
-        write!(hex, "{byte:02x}").unwrap();
-    }
-    hex.trim_start_matches('0').to_owned()
-}
 
 fn country(code: &str) -> Country {
     Country::parse(code).unwrap()
@@ -220,10 +26,6 @@ fn country(code: &str) -> Country {
 fn day(text: &str) -> Day {
     Day::parse_iso(text).unwrap()
 }
-
-const DE: usize = 0;
-const IT: usize = 1;
-const ES: usize = 2;
 
 /// Two days of a reference server: batches without keys, one upload in two batches, the same tag
 /// from two countries, uploads that wait.
@@ -273,37 +75,32 @@ fn two_days(server: &MariaDb) -> ReferenceServer {
     reference
 }
 
-fn run(
-    reference: &ReferenceServer,
-    target: &Installation,
-    dry_run: bool,
-) -> Result<Imported, ImportError> {
-    run_with_password(reference, target, PASSWORD, dry_run)
-}
-
-fn run_with_password(
-    reference: &ReferenceServer,
-    target: &Installation,
-    password: &str,
-    dry_run: bool,
-) -> Result<Imported, ImportError> {
-    import(&ImportRequest {
-        from: &reference.url,
-        password,
-        into: &target.settings.database,
-        keys: &target.settings.keys,
-        trust_anchor_pem: &target.settings.trust_anchor_pem,
-        callback_urls: UrlCheck(&|url| match url.contains("127.0.0.1") {
-            true => Err("not public".to_owned()),
-            false => Ok(()),
-        }),
-        now: target.now(),
-        dry_run,
-    })
-}
-
-fn expected() -> Imported {
+fn expected(is_written: bool) -> Imported {
+    let signed = |code, algorithm, key: &str, uploads, keys| SignatureUse {
+        country: country(code),
+        form: SignatureForm {
+            algorithm,
+            digest: "SHA-256".to_owned(),
+            key: key.to_owned(),
+            demand: SignatureDemand::Settings {
+                sha1: false,
+                pss: false,
+            },
+        },
+        uploads,
+        keys,
+    };
     Imported {
+        left_out_certificates: 0,
+        left_out_uploads: 0,
+        left_out_keys: 0,
+        signatures: vec![
+            signed("DE", "RSA", "RSA 2048", 3, 7),
+            signed("ES", "ECDSA", "P-256", 1, 4),
+            signed("IT", "RSA", "RSA 4096", 4, 6),
+        ],
+        oldest: Some((engine::domain::BatchTag::parse("20210531-1").unwrap(), 1)),
+        is_written,
         certificates: 6,
         revoked_certificates: 1,
         subscriptions: 2,
@@ -481,7 +278,11 @@ fn leaves_a_gateway_that_serves_the_same_batches_under_the_same_names() {
         Installation::fresh_on_mysql(&server, "target"),
     ];
     for target in &targets {
-        let wrong = run_with_password(&reference, target, &PASSWORD.replace('a', "b"), false);
+        let wrong = Options {
+            password: "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+            ..STRICT
+        };
+        let wrong = run(&reference, target, wrong);
         assert!(
             matches!(wrong, Err(ImportError::Key { id: 1, .. })),
             "{wrong:?}"
@@ -489,14 +290,14 @@ fn leaves_a_gateway_that_serves_the_same_batches_under_the_same_names() {
         // The failed attempt has left data behind, which a gateway does not serve.
         let started = target.try_start();
         assert!(matches!(started, Err(StartError::Unsuitable(_))));
-        assert_eq!(run(&reference, target, true).unwrap(), expected());
-        assert_eq!(run(&reference, target, false).unwrap(), expected());
+        assert_eq!(run(&reference, target, DRY_RUN).unwrap(), expected(false));
+        assert_eq!(run(&reference, target, STRICT).unwrap(), expected(true));
         goes_on_with_callbacks(target);
         serves_the_same(&reference, target);
-        let second = run(&reference, target, true);
+        let second = run(&reference, target, DRY_RUN);
         assert!(matches!(second, Err(ImportError::InUse(_))), "{second:?}");
         assert!(matches!(
-            run(&reference, target, false),
+            run(&reference, target, STRICT),
             Err(ImportError::InUse(_))
         ));
     }
@@ -524,14 +325,6 @@ fn reports_what_was_wrong_in_the_reference() {
     let c = reference.request(ES, "c", 8..9);
     reference.store(&c, 0..1, Some("20210601-2"));
     let connection = &mut reference.connection;
-    connection
-        .query_drop(
-            "UPDATE certificate SET signature = NULL WHERE country = 'IT' AND type = 'SIGNING'",
-        )
-        .unwrap();
-    connection
-        .query_drop("UPDATE certificate SET raw_data = CONCAT(raw_data, '\\n') WHERE country = 'ES' AND type = 'SIGNING'")
-        .unwrap();
     // As an operator without openssl might have pasted it, and signed it so.
     let pasted = vector_pki("pki/DE/DE-signing.pem").replace('\n', "\r\n");
     let anchor_key = vector_pki("keys/TEST-ONLY-trust-anchor.key.pem");
@@ -543,22 +336,13 @@ fn reports_what_was_wrong_in_the_reference() {
             (&pasted, &signature),
         )
         .unwrap();
-    connection
-        .query_drop("UPDATE diagnosiskey SET payload_hash = 'x' WHERE id = 3")
-        .unwrap();
     let target = Installation::fresh_on_sqlite();
-    let imported = run(&reference, &target, false).unwrap();
+    let imported = run(&reference, &target, LEAVE_OUT).unwrap();
     let batch = |text| engine::domain::BatchTag::parse(text).unwrap();
     let thumbprint = |name: &str| vector_pki(&format!("pki/{name}.sha256")).trim().to_owned();
     let notes = [
-        Note::CertificateSkipped {
-            thumbprint: thumbprint("IT/IT-signing"),
-        },
         Note::CertificateNotCanonical(
             engine::domain::Thumbprint::parse_hex(&thumbprint("DE/DE-signing")).unwrap(),
-        ),
-        Note::CertificateNotVouchedFor(
-            engine::domain::Thumbprint::parse_hex(&thumbprint("ES/ES-signing")).unwrap(),
         ),
         Note::BatchNameTwice(batch("20210601-1")),
         Note::BatchUnlisted(batch("20210601-2")),
@@ -566,13 +350,12 @@ fn reports_what_was_wrong_in_the_reference() {
             batch: batch("20210601-2"),
             next: batch("20210601-3"),
         },
-        Note::Interleaved(batch("20210601-1")),
         Note::TagChanged {
             country: country("DE"),
             from: "a".to_owned(),
             to: engine::domain::UploadTag::parse("a~2").unwrap(),
         },
-        Note::KeysAltered(1),
+        Note::Interleaved(batch("20210601-1")),
     ];
     assert_eq!(imported.notes, notes);
     let engine = target.start();
@@ -584,4 +367,133 @@ fn reports_what_was_wrong_in_the_reference() {
         fetch(&engine, "PL", "2021-06-01", Some("20210601-3")).2,
         [0; 0]
     );
+}
+
+/// What is forged, and what the gateway would refuse, as notes; and what is left.
+#[test]
+fn leaves_out_what_would_be_refused_if_it_were_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    let mut reference = ReferenceServer::new(&server, "reference");
+    reference.list_batch("20210601-1", None, "2021-06-01 00:05:00");
+    let good = reference.request(DE, "good", 0..2);
+    let mut forged = reference.request(DE, "forged", 2..5);
+    let (split, foreign) = (
+        reference.request(IT, "split", 5..8),
+        UploadRequest {
+            country: country("DE"),
+            ..reference.request(IT, "foreign", 8..9)
+        },
+    );
+    let (hash, cut, no_country) = (
+        reference.request(DE, "hash", 9..11),
+        reference.request(DE, "cut", 11..14),
+        reference.request(DE, "nobody", 14..15),
+    );
+    forged.batch_signature = "AAAA".into();
+    let batch = Some("20210601-1");
+    reference.store(&good, 0..2, batch);
+    reference.store(&forged, 0..3, batch);
+    reference.store(&split, 0..2, batch);
+    reference.store(&split, 2..3, None);
+    reference.store(&foreign, 0..1, batch);
+    reference.store(&hash, 0..2, batch);
+    // Its last key is not there at all.
+    reference.store(&cut, 0..2, batch);
+    reference.store(&no_country, 0..1, batch);
+    for statement in [
+        "UPDATE diagnosiskey SET payload_hash = 'x' WHERE id = 11",
+        "UPDATE diagnosiskey SET uploader_information_country = '' WHERE id = 14",
+        // IT's certificate is ES's, by the row.
+        "UPDATE certificate SET country = 'ES' WHERE country = 'IT' AND type = 'AUTHENTICATION'",
+    ] {
+        reference.connection.query_drop(statement).unwrap();
+    }
+    let left_out = |country: &str, tag: &str, key_count, fault| Note::UploadLeftOut {
+        country: country.to_owned(),
+        tag: tag.to_owned(),
+        key_count,
+        fault,
+    };
+    let signature = |error| UploadFault::Signature(VerifyError::Signature(error));
+    let thumbprint = vector_pki("pki/IT/IT-authentication.sha256");
+    let expected = [
+        Note::CertificateLeftOut {
+            thumbprint: thumbprint.trim().to_owned(),
+            country: "ES".to_owned(),
+            why: "the certificate's subject does not name the country ES".to_owned(),
+        },
+        left_out("DE", "forged", 3, signature(SignatureError::NotCms)),
+        left_out(
+            "DE",
+            "foreign",
+            1,
+            UploadFault::Signature(VerifyError::OriginMismatch(OriginMismatch {
+                index: 0,
+                expected: country("DE"),
+                key_count: 1,
+            })),
+        ),
+        left_out("DE", "hash", 2, UploadFault::Hash { id: 11 }),
+        left_out("DE", "cut", 2, signature(SignatureError::DigestMismatch)),
+        left_out("", "nobody", 1, UploadFault::NoCountry),
+    ];
+    let target = Installation::fresh_on_sqlite();
+    for options in [DRY_RUN, STRICT] {
+        let refused = run(&reference, &target, options).unwrap();
+        let notes: Vec<_> = refused.notes.iter().take(6).cloned().collect();
+        assert_eq!(notes, expected);
+        assert!(refused.leaves_out() && !refused.is_written);
+    }
+    let imported = run(&reference, &target, LEAVE_OUT).unwrap();
+    assert_eq!(
+        (
+            imported.left_out_certificates,
+            imported.left_out_uploads,
+            imported.left_out_keys
+        ),
+        (1, 5, 9)
+    );
+    assert_eq!((imported.uploads, imported.keys), (2, 4));
+    assert!(imported.is_written);
+    let engine = target.start();
+    let of = |sender, keys| keys_of(&reference, sender, keys);
+    let (_, _, body) = fetch(&engine, "PL", "2021-06-01", None);
+    assert_eq!(body, [of(DE, 0..2), of(IT, 5..7)].concat());
+    let mut admin = Admin::open(&target.settings.database).unwrap();
+    assert_eq!(admin.certificates().unwrap().len(), 5);
+}
+
+/// Three keys as somebody who can only write the database would add them.
+#[test]
+fn serves_nobody_the_keys_that_were_written_into_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    let mut reference = ReferenceServer::new(&server, "reference");
+    reference.list_batch("20210601-1", None, "2021-06-01 00:05:00");
+    let good = reference.request(DE, "good", 0..2);
+    reference.store(&good, 0..2, Some("20210601-1"));
+    for hash in ["a", "b", "c"] {
+        let sql = "INSERT INTO diagnosiskey (created_at, batch_tag, payload_hash, \
+             payload_key_data, uploader_information_batch_tag, \
+             uploader_information_batch_signature, uploader_information_country) \
+             VALUES ('2021-06-01 09:00:00', '20210601-1', ?, '', 'forged', 'AAAA', 'DE')";
+        reference.connection.exec_drop(sql, (hash,)).unwrap();
+    }
+    let target = Installation::fresh_on_sqlite();
+    let imported = run(&reference, &target, LEAVE_OUT).unwrap();
+    assert_eq!((imported.left_out_uploads, imported.left_out_keys), (1, 3));
+    assert!(
+        matches!(
+            imported.notes[..],
+            [Note::UploadLeftOut {
+                fault: UploadFault::InvalidKey { id: 3, .. },
+                ..
+            }]
+        ),
+        "{:?}",
+        imported.notes
+    );
+    let (_, _, body) = fetch(&target.start(), "PL", "2021-06-01", None);
+    assert_eq!(body, keys_of(&reference, DE, 0..2));
 }

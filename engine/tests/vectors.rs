@@ -20,7 +20,9 @@ use engine::domain::{CertificateKind, ContentDigest, Country, Thumbprint, UnixMi
 use engine::pki::Certificate;
 use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::validate::check_origins;
-use engine::verify::{CanonicalBytes, Exceptions, SignatureCheck, check_signature};
+use engine::verify::{
+    CanonicalBytes, Exceptions, SignatureCheck, SignatureDemand, SignatureForm, check_signature,
+};
 use engine::wire::BodyError;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -184,6 +186,20 @@ impl Case {
 
     /// The verdict on this batch with some signature, sent by an uploader of the case's country.
     fn verdict(&self, batch_signature: &str, trust: &Trust) -> Verdict {
+        // BouncyCastle's own provider knows PSS.
+        let exceptions = Exceptions {
+            sha1: false,
+            pss: true,
+        };
+        self.verdict_with(batch_signature, exceptions, trust)
+    }
+
+    fn verdict_with(
+        &self,
+        batch_signature: &str,
+        exceptions: Exceptions,
+        trust: &Trust,
+    ) -> Verdict {
         let batch = decode(&self.batch, u32::MAX).map_err(|_| "malformed_protobuf")?;
         let signed_bytes = CanonicalBytes::of(&batch).signed_bytes();
         let content = digest::digest(&digest::SHA256, &signed_bytes);
@@ -192,11 +208,7 @@ impl Case {
             signed_bytes: &signed_bytes,
             content: &ContentDigest(content.as_ref().try_into().unwrap()),
             keys: &batch,
-            // BouncyCastle's own provider knows PSS.
-            exceptions: Exceptions {
-                sha1: false,
-                pss: true,
-            },
+            exceptions,
             trust,
             now: self.verification_time(),
         };
@@ -290,6 +302,40 @@ fn decides_every_case_as_the_suite_or_the_policy_table_says() {
     ));
     report(&open.join("\n"));
     assert_none(&failures);
+}
+
+/// What a good signature is said to need is what it needs.
+#[test]
+fn names_the_settings_that_every_good_signature_needs() {
+    let folder = folder();
+    let trust = trust(&folder);
+    let all = Exceptions {
+        sha1: true,
+        pss: true,
+    };
+    let mut failures = Vec::new();
+    let mut seen = BTreeMap::new();
+    for case in Case::all(&folder) {
+        let judge = |exceptions| case.verdict_with(&case.batch_signature, exceptions, &trust);
+        if judge(all).is_err() {
+            continue;
+        }
+        let form = SignatureForm::of(&case.batch_signature);
+        let needed = Exceptions {
+            sha1: judge(Exceptions { sha1: false, ..all }).is_err(),
+            pss: judge(Exceptions { pss: false, ..all }).is_err(),
+        };
+        let said = match form.demand {
+            SignatureDemand::Settings { sha1, pss } => Some(Exceptions { sha1, pss }),
+            SignatureDemand::Refused => None,
+        };
+        if said != Some(needed) {
+            failures.push(format!("{}: {form:?}, needs {needed:?}", case.id));
+        }
+        *seen.entry(form.demand.to_string()).or_insert(0) += 1;
+    }
+    assert_none(&failures);
+    assert!(seen["-"] > 20 && seen["pss"] > 0, "{seen:?}");
 }
 
 #[test]

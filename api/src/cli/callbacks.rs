@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use super::config::ConfigArguments;
 use super::output::{instant, say};
 
+pub(super) const GROUP_EXAMPLE: &str = "\
+Example: how subscriptions fare
+  efgs callback list --config demo/efgs.toml";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum CallbackCommand {
     List(ListArguments),

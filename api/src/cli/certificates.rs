@@ -15,6 +15,11 @@ use super::config::ConfigArguments;
 use super::files::read;
 use super::output::{instant, say};
 
+pub(super) const GROUP_EXAMPLE: &str = "\
+Examples: who is listed, and whether each row is vouched for
+  efgs cert list --config demo/efgs.toml
+  efgs cert verify --config demo/efgs.toml";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum CertCommand {
     Add(AddArguments),

@@ -7,6 +7,11 @@ use engine::admin::Admin;
 use super::config::ConfigArguments;
 use super::output::say;
 
+pub(super) const GROUP_EXAMPLE: &str = "\
+Example: migrate before a new version starts
+  efgs db status --config demo/efgs.toml
+  efgs db migrate --config demo/efgs.toml";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum DbCommand {
     /// Migrate the database to the current schema

@@ -7,6 +7,10 @@ use super::config::ConfigArguments;
 use super::files::{Readable, read, write};
 use super::output::say;
 
+pub(super) const GROUP_EXAMPLE: &str = "\
+Example: encrypt with a new key
+  efgs key rotate --config demo/efgs.toml";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyCommand {
     Rotate(RotateArguments),

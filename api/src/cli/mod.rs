@@ -35,16 +35,16 @@ enum Command {
     Init(init::InitArguments),
     Serve(serve::ServeArguments),
     /// Manage the participants' certificates
-    #[command(subcommand)]
+    #[command(subcommand, after_help = certificates::GROUP_EXAMPLE)]
     Cert(certificates::CertCommand),
     /// Manage callback subscriptions
-    #[command(subcommand)]
+    #[command(subcommand, after_help = callbacks::GROUP_EXAMPLE)]
     Callback(callbacks::CallbackCommand),
     /// Manage the database schema
-    #[command(subcommand)]
+    #[command(subcommand, after_help = database::GROUP_EXAMPLE)]
     Db(database::DbCommand),
     /// Manage the encryption keys
-    #[command(subcommand)]
+    #[command(subcommand, after_help = keys::GROUP_EXAMPLE)]
     Key(keys::KeyCommand),
     Stats(stats::StatsArguments),
     Import(import::ImportArguments),
@@ -82,15 +82,13 @@ mod tests {
     fn gives_every_command_an_example() {
         fn check(command: &clap::Command) {
             let help = command.get_after_help().map(ToString::to_string);
-            if command.get_subcommands().next().is_none() {
-                let example = help.unwrap_or_default();
-                let line = format!("efgs {}", command.get_name());
-                assert!(
-                    example.contains("Example") && example.contains("efgs "),
-                    "{line}"
-                );
-                assert!(command.get_about().is_some(), "{line}");
-            }
+            let example = help.unwrap_or_default();
+            let line = format!("efgs {}", command.get_name());
+            assert!(
+                example.contains("Example") && example.contains("efgs "),
+                "{line}"
+            );
+            assert!(command.get_about().is_some(), "{line}");
             command.get_subcommands().for_each(check);
         }
         check(&Arguments::command());

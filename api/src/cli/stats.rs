@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use engine::admin::Admin;
 use engine::domain::Day;
-use engine::statistics::{Cleanup, CountryDay};
+use engine::statistics::{Cleanup, CountryDay, SignatureUse};
 use engine::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
@@ -31,15 +31,22 @@ pub(super) struct StatsArguments {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Show the number of keys deleted for their age, by day, instead
-    #[arg(long)]
+    #[arg(long, conflicts_with = "signatures")]
     cleanups: bool,
+    /// Show how the uploads of these days were signed, by country, instead
+    ///
+    /// Of uploads that are still in the log. `setting` names what of [signatures] a participant
+    /// needs: `legacy_sha1`, `pss`, or nothing.
+    #[arg(long)]
+    signatures: bool,
 }
 
 const EXAMPLE: &str = "\
 Examples:
   efgs stats --config demo/efgs.toml
   efgs stats --config demo/efgs.toml --from 2020-10-01 --to 2020-10-31 --format csv
-  efgs stats --config demo/efgs.toml --cleanups";
+  efgs stats --config demo/efgs.toml --cleanups
+  efgs stats --config demo/efgs.toml --signatures --from 2020-10-06 --to 2020-10-06";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -61,13 +68,19 @@ pub(super) fn run(arguments: &StatsArguments) -> anyhow::Result<()> {
         bail!("--from {from} is after --to {to}: name an earlier day");
     }
     let mut admin = Admin::open(&arguments.config.load()?.database)?;
-    let statistics = admin.statistics(from, to)?;
-    let sheet = if arguments.cleanups {
-        Sheet::of_cleanups(&statistics.cleanups)
+    let sheet = if arguments.signatures {
+        Sheet::of_signatures(&admin.signatures(from, to)?)
+    } else if arguments.cleanups {
+        Sheet::of_cleanups(&admin.statistics(from, to)?.cleanups)
     } else {
-        Sheet::of_days(&statistics.days)
+        Sheet::of_days(&admin.statistics(from, to)?.days)
     };
     say(sheet.written(arguments.format).trim_end())
+}
+
+/// A table of how uploads were signed.
+pub(super) fn signature_table(uses: &[SignatureUse]) -> String {
+    Sheet::of_signatures(uses).table()
 }
 
 /// Rows under a heading.
@@ -124,6 +137,34 @@ impl Sheet {
         Self {
             heading: &["day", "keys_before", "keys_deleted", "keys_after"],
             rows: cleanups.iter().map(row).collect(),
+        }
+    }
+
+    fn of_signatures(uses: &[SignatureUse]) -> Self {
+        let row = |signed: &SignatureUse| {
+            let form = &signed.form;
+            let texts = [
+                signed.country.to_string(),
+                form.algorithm.to_owned(),
+                form.digest.clone(),
+                form.key.clone(),
+                form.demand.to_string(),
+            ];
+            let numbers = [signed.uploads, signed.keys].map(Cell::Number);
+            let cells = texts.into_iter().map(Cell::Text);
+            cells.chain(numbers).collect()
+        };
+        Self {
+            heading: &[
+                "country",
+                "algorithm",
+                "digest",
+                "key",
+                "setting",
+                "uploads",
+                "keys",
+            ],
+            rows: uses.iter().map(row).collect(),
         }
     }
 

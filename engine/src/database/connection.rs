@@ -107,7 +107,8 @@ impl fmt::Display for SqlError {
 }
 
 /// A column of a row does not hold what gateways write there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("column {column} of a query's answer {problem}")]
 pub(crate) struct BadColumn {
     /// Its position in the select list.
     pub(crate) column: usize,
@@ -115,10 +116,20 @@ pub(crate) struct BadColumn {
     pub(crate) problem: &'static str,
 }
 
+/// A row that no gateway has written like this.
+#[derive(Debug, thiserror::Error)]
+#[error("table {table}, row with {key}: {column} {problem}")]
+pub(crate) struct UnreadableRow {
+    pub(crate) table: &'static str,
+    pub(crate) key: String,
+    pub(crate) column: &'static str,
+    pub(crate) problem: &'static str,
+}
+
 /// Of a query that names no row: a count, a sum, a maximum.
 impl From<BadColumn> for SqlError {
-    fn from(BadColumn { column, problem }: BadColumn) -> Self {
-        Self::Refused(format!("column {column} of a query's answer {problem}").into())
+    fn from(bad: BadColumn) -> Self {
+        Self::Refused(Box::new(bad))
     }
 }
 

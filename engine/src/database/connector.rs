@@ -3,7 +3,7 @@
 use crossbeam::channel::Sender;
 
 use super::checkpoint::Checkpoints;
-use super::connection::{Connection, SqlError, Timeouts};
+use super::connection::{BadColumn, Connection, SqlError, Timeouts, UnreadableRow};
 use super::mysql::MysqlConnection;
 use super::sqlite::SqliteConnection;
 use crate::failure::StartError;
@@ -61,10 +61,20 @@ impl Database {
 
     /// An error at start, with what to do about it.
     pub(crate) fn unreachable(&self, error: SqlError) -> StartError {
-        let source = error.doing("opening it");
-        StartError::Unreachable {
-            database: self.url.to_string(),
-            source,
+        let database = self.url.to_string();
+        match error {
+            SqlError::Refused(ref source)
+                if source.is::<UnreadableRow>() || source.is::<BadColumn>() =>
+            {
+                StartError::UnreadableRow {
+                    database,
+                    source: error.doing("reading it"),
+                }
+            }
+            _ => StartError::Unreachable {
+                database,
+                source: error.doing("opening it"),
+            },
         }
     }
 }

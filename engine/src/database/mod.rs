@@ -13,5 +13,7 @@ mod sqlite;
 mod uncheckpointed;
 
 pub(crate) use checkpoint::Checkpoints;
-pub(crate) use connection::{BadColumn, Connection, Param, Row, SqlError, Timeouts, UniqueIndex};
+pub(crate) use connection::{
+    BadColumn, Connection, Param, Row, SqlError, Timeouts, UniqueIndex, UnreadableRow,
+};
 pub(crate) use connector::Database;

@@ -33,12 +33,9 @@ pub enum ImportError {
         "{0:?} is no name of a download batch (yyyyMMdd-N): correct it in the reference database"
     )]
     BatchName(String),
-    /// A key's uploader has no country.
-    #[error("the row {id} of diagnosiskey has no country of two letters: correct or delete it")]
-    Country {
-        /// The row.
-        id: u64,
-    },
+    /// A row went away while it was read.
+    #[error("the reference database changes while it is read: stop the reference first")]
+    Changed,
     /// The target has content.
     #[error("{0} is in use: import into a fresh database, without certificates and uploads")]
     InUse(String),

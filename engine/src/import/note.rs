@@ -2,18 +2,40 @@
 
 use std::fmt;
 
+use super::upload::UploadFault;
 use crate::domain::{BatchTag, Country, Thumbprint, UploadTag};
 
 /// What an operator should know of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// A certificate could not be taken over.
-    CertificateSkipped {
+    /// A certificate is refused.
+    CertificateLeftOut {
         /// Its thumbprint column.
         thumbprint: String,
+        /// Its country, as it was.
+        country: String,
+        /// Why.
+        why: String,
     },
-    /// The trust anchor does not vouch for a certificate: it is listed and will not be believed.
-    CertificateNotVouchedFor(Thumbprint),
+    /// A certificate is listed for two uses.
+    CertificateForTwoUses(Thumbprint),
+    /// A certificate has expired.
+    CertificateExpired(Thumbprint),
+    /// A signing certificate has an RSA key of fewer than 2048 bits.
+    CertificateWeak(Thumbprint),
+    /// A signing certificate has a key that signs no batches.
+    CertificateUnsupported(Thumbprint),
+    /// An upload is refused.
+    UploadLeftOut {
+        /// Its country, as it was.
+        country: String,
+        /// Its tag, as it was.
+        tag: String,
+        /// How many keys it has here.
+        key_count: u64,
+        /// Why.
+        fault: UploadFault,
+    },
     /// The PEM of a signing certificate is not as BouncyCastle writes it, and signed so.
     CertificateNotCanonical(Thumbprint),
     /// A callback subscription is left out: the API would refuse it.
@@ -56,22 +78,45 @@ pub enum Note {
         /// Its upload.
         tag: UploadTag,
     },
-    /// So many keys are not what their hash column says.
-    KeysAltered(u64),
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CertificateSkipped { thumbprint } => {
-                write!(
-                    f,
-                    "certificate {thumbprint:?} cannot be read and is left out"
-                )
-            }
-            Self::CertificateNotVouchedFor(thumbprint) => write!(
+            Self::CertificateLeftOut {
+                thumbprint,
+                country,
+                why,
+            } => write!(
                 f,
-                "certificate {thumbprint} is not vouched for by the trust anchor and will be refused"
+                "certificate {thumbprint:?} of {country:?} is left out: {why}"
+            ),
+            Self::CertificateForTwoUses(thumbprint) => write!(
+                f,
+                "certificate {thumbprint} is listed for two uses: each should have its own"
+            ),
+            Self::CertificateExpired(thumbprint) => write!(
+                f,
+                "certificate {thumbprint} has expired: its owner needs a new one"
+            ),
+            Self::CertificateWeak(thumbprint) => write!(
+                f,
+                "certificate {thumbprint} has an RSA key of fewer than 2048 bits: uploads that it \
+                 signs are refused"
+            ),
+            Self::CertificateUnsupported(thumbprint) => write!(
+                f,
+                "certificate {thumbprint} has a key that signs no batches (neither RSA of 2048 to \
+                 8192 bits nor on P-256, P-384 or P-521): uploads that it signs are refused"
+            ),
+            Self::UploadLeftOut {
+                country,
+                tag,
+                key_count,
+                fault,
+            } => write!(
+                f,
+                "upload {tag:?} of {country:?} with {key_count} keys is left out: {fault}"
             ),
             Self::CertificateNotCanonical(thumbprint) => write!(
                 f,
@@ -118,12 +163,6 @@ impl fmt::Display for Note {
                 f,
                 "upload {tag} of {country} names no certificate; audits will show none"
             ),
-            Self::KeysAltered(count) => {
-                write!(
-                    f,
-                    "{count} keys are not what their hashes say; they are imported as they are"
-                )
-            }
         }
     }
 }

@@ -1,64 +1,167 @@
-//! The keys of one upload: from encrypted columns to a row of the log.
+//! The keys of one upload: from encrypted columns to what the log stores, held to what an upload
+//! must satisfy.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::column::Columns;
-use super::error::ImportError;
 use crate::decode::decode;
-use crate::domain::{ContentDigest, Country, KeyIdentity, REPORT_TYPES, UnixMillis, UploadTag};
-use crate::seal::{Keys, seal_context};
+use crate::domain::{ContentDigest, Country, KeyIdentity, REPORT_TYPES, Thumbprint, UnixMillis};
+use crate::limits;
+use crate::seal::Keys;
 use crate::store::{PAYLOAD, ReferenceKey};
-use crate::verify::CanonicalBytes;
+use crate::trust::Trust;
+use crate::validate::{InvalidKey, validate_at_any_age};
+use crate::verify::{
+    Exceptions, SignatureError, VerifyContext, VerifyError, signed_content, verify,
+};
 use crate::wire::protobuf::{KeyFields, write_key};
 
-/// An upload with all that comes from its keys.
+/// Why an upload is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadFault {
+    /// Its keys have no country of two letters.
+    NoCountry,
+    /// It has more keys than an upload may.
+    TooManyKeys,
+    /// A column of a key does not open, or holds what it should not.
+    Unreadable {
+        /// The row of `diagnosiskey`.
+        id: u64,
+        /// The column.
+        column: &'static str,
+    },
+    /// A key breaks a rule.
+    InvalidKey {
+        /// The row of `diagnosiskey`.
+        id: u64,
+        /// The rule, and which of the keys.
+        broken: InvalidKey,
+    },
+    /// A key's hash column is not its hash, so nothing keeps the reference from having it twice.
+    Hash {
+        /// The row of `diagnosiskey`.
+        id: u64,
+    },
+    /// The batch signature does not hold, or is another country's.
+    Signature(VerifyError),
+}
+
+impl fmt::Display for UploadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCountry => f.write_str("it has no country of two letters"),
+            Self::TooManyKeys => write!(f, "it has more than {} keys", limits::UPLOAD_KEYS_MAX),
+            Self::Unreadable { id, column } => {
+                write!(f, "{column} of the row {id} of diagnosiskey cannot be read")
+            }
+            Self::InvalidKey { id, broken } => {
+                write!(f, "the row {id} of diagnosiskey: {}", broken.rule)
+            }
+            Self::Hash { id } => {
+                write!(
+                    f,
+                    "the hash of the row {id} of diagnosiskey is not that of its key"
+                )
+            }
+            Self::Signature(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What an upload is judged by.
 #[derive(Debug)]
-pub(super) struct ImportedUpload {
+pub(super) struct Judgement<'a> {
     pub(super) country: Country,
-    pub(super) tag: UploadTag,
+    pub(super) batch_signature: &'a str,
+    /// The certificate list.
+    pub(super) trust: &'a Trust,
+    /// Makes identities.
+    pub(super) keys: &'a Keys,
+}
+
+/// Keys that obey the rules.
+#[derive(Debug)]
+pub(super) struct ReadUpload {
     pub(super) created_at: UnixMillis,
     pub(super) key_count: u32,
     pub(super) content: ContentDigest,
     pub(super) identities: Vec<KeyIdentity>,
-    pub(super) sealed: Vec<u8>,
-    /// Keys whose content is not what the reference has hashed.
-    pub(super) altered_keys: u64,
+    /// Encoded as they will be served, in their order.
+    pub(super) segment: Vec<u8>,
+    /// Who signed just these keys; else why nobody did.
+    pub(super) signer: Result<Thumbprint, VerifyError>,
 }
 
-/// Opens, encodes, identifies and seals keys, which stay in their order.
-pub(super) fn import_upload(
-    country: Country,
-    tag: UploadTag,
+impl ReadUpload {
+    /// Whether the signature may be over more keys than these: part of its upload lies elsewhere.
+    pub(super) fn may_be_a_part(&self) -> bool {
+        matches!(
+            self.signer,
+            Err(VerifyError::Signature(
+                SignatureError::DigestMismatch | SignatureError::Wrong
+            ))
+        )
+    }
+}
+
+/// Encodes and judges the keys of an upload, or of a part of it.
+pub(super) fn read_upload(
     rows: &[ReferenceKey],
     columns: &Columns,
-    keys: &Keys,
-) -> Result<ImportedUpload, ImportError> {
+    judgement: &Judgement<'_>,
+) -> Result<ReadUpload, UploadFault> {
+    let segment = encode(rows, columns)?;
+    let id = |at: u32| rows.get(at as usize).map_or(0, |row| row.id);
+    let decoded =
+        decode(&segment, limits::UPLOAD_KEYS_MAX).map_err(|_| UploadFault::Unreadable {
+            id: id(0),
+            column: "the key",
+        })?;
+    let valid = validate_at_any_age(decoded).map_err(|broken| UploadFault::InvalidKey {
+        id: id(broken.index),
+        broken,
+    })?;
+    let key_count = valid.keys().key_count();
+    let content = signed_content(&valid);
+    let canonical = content.canonical();
+    let texts = || (0..canonical.key_count()).map(|at| canonical.key(at));
+    let mut hashed = rows.iter().zip(texts());
+    if let Some((row, _)) = hashed.find(|(row, text)| row.payload_hash != payload_hash(text)) {
+        return Err(UploadFault::Hash { id: row.id });
+    }
+    let created_at = rows.first().map_or(UnixMillis(0), |row| row.created_at);
+    let identities = texts().map(|text| judgement.keys.identify(text)).collect();
+    let context = VerifyContext {
+        country: judgement.country,
+        batch_signature: judgement.batch_signature,
+        // The operator is told which settings a country will need.
+        exceptions: Exceptions {
+            sha1: true,
+            pss: true,
+        },
+        trust: judgement.trust,
+        now: created_at,
+    };
+    let signer = verify(valid, &content, &context).map(|verified| verified.signer());
+    Ok(ReadUpload {
+        created_at,
+        key_count,
+        content: *content.digest(),
+        identities,
+        signer,
+        segment,
+    })
+}
+
+/// The keys as they will be served.
+fn encode(rows: &[ReferenceKey], columns: &Columns) -> Result<Vec<u8>, UploadFault> {
     let mut segment = Vec::with_capacity(rows.len() * 80);
     for row in rows {
         PlainKey::open(row, columns)?.write(&mut segment);
     }
-    let unreadable = || ImportError::Key {
-        id: rows.first().map_or(0, |row| row.id),
-        column: "the key",
-    };
-    let decoded = decode(&segment, u32::MAX).map_err(|_| unreadable())?;
-    let canonical = CanonicalBytes::of(&decoded);
-    let texts = || (0..canonical.key_count()).map(|at| canonical.key(at));
-    let altered = rows.iter().zip(texts());
-    let altered = altered.filter(|(row, text)| row.payload_hash != payload_hash(text));
-    let content = digest(&SHA256, &canonical.signed_bytes());
-    Ok(ImportedUpload {
-        created_at: rows.first().map_or(UnixMillis(0), |row| row.created_at),
-        key_count: decoded.key_count(),
-        content: ContentDigest(content.as_ref().try_into().expect("SHA-256 has 32 bytes")),
-        identities: texts().map(|text| keys.identify(text)).collect(),
-        altered_keys: altered.count() as u64,
-        sealed: keys.seal(&segment, &seal_context(country, &tag)),
-        country,
-        tag,
-    })
+    Ok(segment)
 }
 
 /// SHA-256 as the reference spells it: hexadecimal, without the zeros in front.
@@ -84,7 +187,7 @@ struct PlainKey {
 }
 
 impl PlainKey {
-    fn open(row: &ReferenceKey, columns: &Columns) -> Result<Self, ImportError> {
+    fn open(row: &ReferenceKey, columns: &Columns) -> Result<Self, UploadFault> {
         let [
             data,
             start,
@@ -135,24 +238,24 @@ struct Cell<'a> {
 }
 
 impl Cell<'_> {
-    fn open(self) -> Result<Vec<u8>, ImportError> {
+    fn open(self) -> Result<Vec<u8>, UploadFault> {
         let opened = self.columns.open(&self.row.payload[self.column]);
         opened.ok_or_else(|| self.error())
     }
 
-    fn text(self) -> Result<String, ImportError> {
+    fn text(self) -> Result<String, UploadFault> {
         String::from_utf8(self.open()?).map_err(|_| self.error())
     }
 
     /// A decimal; what is empty was null, which is zero on the wire.
-    fn number<T: std::str::FromStr + Default>(self) -> Result<T, ImportError> {
+    fn number<T: std::str::FromStr + Default>(self) -> Result<T, UploadFault> {
         match self.text()?.as_str() {
             "" => Ok(T::default()),
             text => text.parse().map_err(|_| self.error()),
         }
     }
 
-    fn report_type(self) -> Result<i32, ImportError> {
+    fn report_type(self) -> Result<i32, UploadFault> {
         let name = self.text()?;
         let mut numbered = (0..).zip(REPORT_TYPES);
         match numbered.find(|(_, known)| *known == name) {
@@ -162,8 +265,8 @@ impl Cell<'_> {
         }
     }
 
-    fn error(self) -> ImportError {
-        ImportError::Key {
+    fn error(self) -> UploadFault {
+        UploadFault::Unreadable {
             id: self.row.id,
             column: PAYLOAD[self.column],
         }

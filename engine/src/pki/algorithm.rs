@@ -100,6 +100,17 @@ impl Hash {
         }
     }
 
+    /// As documents write it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha1 => "SHA-1",
+            Self::Sha256 => "SHA-256",
+            Self::Sha384 => "SHA-384",
+            Self::Sha512 => "SHA-512",
+        }
+    }
+
     /// The digest of `bytes`; nothing for MD5, which is not computed.
     pub(crate) fn digest(self, bytes: &[u8]) -> Option<Digest> {
         self.algorithm()
@@ -245,6 +256,16 @@ pub(crate) enum Curve {
     P521,
 }
 
+impl Curve {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::P521 => "P-521",
+        }
+    }
+}
+
 static CURVES: [(Oid<'static>, Curve); 3] = [
     (oid!(1.2.840.10045.3.1.7), Curve::P256),
     (oid!(1.3.132.0.34), Curve::P384),
@@ -277,6 +298,17 @@ impl PublicKey {
                 Ok(Self::Ec { curve, point: key })
             }
             _ => Err(KeyError::Unsupported),
+        }
+    }
+
+    /// Its kind and size, as `RSA 2048` and `P-256`.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Rsa { key, only_pss } => {
+                let kind = only_pss.map_or("RSA", |_| "RSA-PSS");
+                format!("{kind} {}", modulus_bits(key).unwrap_or_default())
+            }
+            Self::Ec { curve, .. } => curve.name().to_owned(),
         }
     }
 

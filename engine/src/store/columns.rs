@@ -1,6 +1,6 @@
 //! Rows of our tables as domain values.
 
-use crate::database::{BadColumn, Row, SqlError};
+use crate::database::{BadColumn, Row, SqlError, UnreadableRow};
 use crate::domain::{BatchTag, CallbackId, Country, Day, UploadTag};
 
 /// A select list over a table, so that errors can name the row and the column.
@@ -10,16 +10,6 @@ pub(super) struct Rows {
     pub(super) columns: &'static [&'static str],
     /// Positions of the columns that name a row.
     pub(super) key: &'static [usize],
-}
-
-/// A row that no gateway has written like this.
-#[derive(Debug, thiserror::Error)]
-#[error("table {table}, row with {key}: {column} {problem}")]
-pub(super) struct UnreadableRow {
-    table: &'static str,
-    key: String,
-    column: &'static str,
-    problem: &'static str,
 }
 
 impl Rows {

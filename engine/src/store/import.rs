@@ -1,4 +1,4 @@
-//! What an import writes: a download batch with its uploads in a transaction each, the
+//! What an import writes: uploads, some at a time, each download batch behind its own, the
 //! certificates and callback subscriptions at last. A mark says that it was begun, so that half of one is never served.
 
 use super::callbacks::{ImportedSubscription, insert_subscription};
@@ -69,24 +69,26 @@ impl Store {
         self.0.script("DELETE FROM download_batch")
     }
 
-    /// Writes uploads, and the download batch that they are in.
-    pub(crate) fn import_uploads(
+    /// Writes uploads, all or none.
+    pub(crate) fn import_uploads(&mut self, uploads: &[UploadRow<'_>]) -> Result<(), SqlError> {
+        self.0
+            .transaction(|c| uploads.iter().try_for_each(|row| insert_row(c, row)))
+    }
+
+    /// Writes a download batch whose uploads are written.
+    pub(crate) fn import_download_batch(
         &mut self,
-        batch: Option<(&DownloadBatchRow, UnixMillis)>,
-        uploads: &[UploadRow<'_>],
+        row: &DownloadBatchRow,
+        key_count: u64,
+        created_at: UnixMillis,
     ) -> Result<(), SqlError> {
-        self.0.transaction(|c| {
-            uploads.iter().try_for_each(|row| insert_row(c, row))?;
-            let Some((row, created_at)) = batch else {
-                return Ok(());
-            };
-            let new = NewDownloadBatch {
-                tag: row.tag,
-                seqs: row.seqs.clone(),
-                key_count: uploads.iter().map(|row| u64::from(row.key_count)).sum(),
-            };
-            insert_download_batch(c, row.ordinal, &new, created_at)
-        })
+        let new = NewDownloadBatch {
+            tag: row.tag,
+            seqs: row.seqs.clone(),
+            key_count,
+        };
+        self.0
+            .transaction(|c| insert_download_batch(c, row.ordinal, &new, created_at))
     }
 
     /// Lists the certificates and the callback subscriptions, and marks the import as done.

@@ -25,8 +25,8 @@ pub use log::AuditEntry;
 pub(crate) use log::{FORMAT_VERSION, LogEntry, UploadMeta, UploadRow};
 pub(crate) use migrate::{known_version, migrate};
 pub(crate) use reference::{
-    PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey, ReferenceSubscription,
-    ReferenceUpload,
+    KeysOf, PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey,
+    ReferenceSubscription, ReferenceUpload, UploadName, UploadPlace,
 };
 pub(crate) use retention::Step;
 pub(crate) use session::Store;

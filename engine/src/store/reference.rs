@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::database::{Connection, Database, Row, SqlError, Timeouts};
+use crate::database::{BadColumn, Connection, Database, Param, Row, SqlError, Timeouts};
 use crate::domain::UnixMillis;
 
 /// An open connection to a reference database.
@@ -40,15 +40,41 @@ pub(crate) struct ReferenceBatch {
     pub(crate) created_at: UnixMillis,
 }
 
+/// Keys of a reference that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeysOf<'a> {
+    /// Those of a download batch.
+    Batch(&'a str),
+    /// Those without download batch.
+    Waiting,
+    /// All.
+    All,
+}
+
+/// What makes keys those of one upload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct UploadName {
+    /// In capitals.
+    pub(crate) country: String,
+    pub(crate) tag: String,
+    /// Tells signatures apart: SHA-1 of the column, which may have 8000 characters.
+    pub(crate) signature_digest: String,
+}
+
+/// Where keys of an upload lie.
+#[derive(Debug)]
+pub(crate) struct UploadPlace {
+    pub(crate) name: UploadName,
+    pub(crate) first_id: u64,
+    pub(crate) last_id: u64,
+    pub(crate) key_count: u64,
+}
+
 /// A row of `diagnosiskey`, without what it shares with the other keys of its upload.
 #[derive(Debug)]
 pub(crate) struct ReferenceKey {
     pub(crate) id: u64,
     pub(crate) created_at: UnixMillis,
-    pub(crate) country: String,
-    pub(crate) upload_tag: String,
-    /// Tells signatures apart: SHA-1 of the column, which may have 8000 characters.
-    pub(crate) signature_digest: String,
     pub(crate) payload_hash: String,
     /// Encrypted columns, in the order of [`PAYLOAD`].
     pub(crate) payload: [String; 8],
@@ -59,7 +85,6 @@ pub(crate) struct ReferenceKey {
 pub(crate) struct ReferenceUpload {
     pub(crate) batch_signature: String,
     pub(crate) uploader: String,
-    pub(crate) signer: String,
     pub(crate) format_major: u64,
     pub(crate) format_minor: u64,
 }
@@ -78,6 +103,12 @@ pub(crate) const PAYLOAD: [&str; 8] = [
 
 /// Sessions have UTC as their time zone, as all times there have.
 const CREATED_AT_MS: &str = "CAST(UNIX_TIMESTAMP(created_at) * 1000 AS UNSIGNED)";
+
+/// Compared octet by octet, which the columns are not.
+const COUNTRY: &str = "CAST(UPPER(COALESCE(uploader_information_country, '')) AS BINARY)";
+const TAG: &str = "CAST(COALESCE(uploader_information_batch_tag, '') AS BINARY)";
+const SIGNATURE_DIGEST: &str =
+    "CAST(SHA1(COALESCE(uploader_information_batch_signature, '')) AS BINARY)";
 
 impl Reference {
     /// Opens a connection to a reference database.
@@ -150,34 +181,65 @@ impl Reference {
         Ok(names.into_iter().collect())
     }
 
-    /// The keys of a download batch, in its order.
-    pub(crate) fn keys_of_batch(&mut self, name: &str) -> Result<Vec<ReferenceKey>, SqlError> {
-        let sql = select_keys("batch_tag = ?");
-        self.0.rows(&sql, &[name.into()], key)
+    /// The uploads that keys belong to, in the order of each one's first key.
+    pub(crate) fn uploads(&mut self, of: KeysOf<'_>) -> Result<Vec<UploadPlace>, SqlError> {
+        let (condition, params) = of.condition();
+        let sql = format!(
+            "SELECT {COUNTRY} AS country, {TAG} AS tag, {SIGNATURE_DIGEST} AS signature_digest, \
+             MIN(id), MAX(id), COUNT(*) FROM diagnosiskey WHERE {condition} \
+             GROUP BY country, tag, signature_digest ORDER BY MIN(id)"
+        );
+        self.0.rows(&sql, &params, |row| {
+            Ok(UploadPlace {
+                name: upload_name(&row)?,
+                first_id: row.number(3)?,
+                last_id: row.number(4)?,
+                key_count: row.number(5)?,
+            })
+        })
     }
 
-    /// Upload tags of keys without download batch, in order of arrival.
-    pub(crate) fn waiting_tags(&mut self) -> Result<Vec<String>, SqlError> {
-        let sql = "SELECT CAST(uploader_information_batch_tag AS BINARY), MIN(id) \
-             FROM diagnosiskey WHERE batch_tag IS NULL \
-             GROUP BY CAST(uploader_information_batch_tag AS BINARY) ORDER BY MIN(id)";
-        self.0.rows(sql, &[], |row| Ok(row.text(0)?.to_owned()))
-    }
-
-    /// The keys with an upload tag and without download batch, in order of arrival.
-    pub(crate) fn waiting_keys(&mut self, upload_tag: &str) -> Result<Vec<ReferenceKey>, SqlError> {
+    /// The keys of an upload, in order of arrival; nothing if there are more than `keys_max`.
+    pub(crate) fn keys(
+        &mut self,
+        of: KeysOf<'_>,
+        name: &UploadName,
+        keys_max: usize,
+    ) -> Result<Option<Vec<ReferenceKey>>, SqlError> {
+        let payload = PAYLOAD
+            .map(|column| format!("COALESCE({column}, '')"))
+            .join(", ");
+        let (filter, mut params) = of.filter();
         // A comparison of text finds tags in other letter case, too.
-        let sql = select_keys("batch_tag IS NULL AND uploader_information_batch_tag = ?");
-        let mut keys = self.0.rows(&sql, &[upload_tag.into()], key)?;
-        keys.retain(|key| key.upload_tag == upload_tag);
-        Ok(keys)
+        let sql = format!(
+            "SELECT {COUNTRY}, {TAG}, {SIGNATURE_DIGEST}, id, {CREATED_AT_MS}, \
+             COALESCE(payload_hash, ''), {payload} FROM diagnosiskey \
+             WHERE {filter} AND {} ORDER BY id",
+            match name.tag.as_str() {
+                "" =>
+                    "(uploader_information_batch_tag IS NULL OR uploader_information_batch_tag = ?)",
+                _ => "uploader_information_batch_tag = ?",
+            }
+        );
+        params.push(name.tag.as_str().into());
+        let (mut keys, mut too_many) = (Vec::new(), false);
+        self.0.query(&sql, &params, &mut |row| {
+            if upload_name(&row)? != *name {
+                return Ok(());
+            }
+            too_many |= keys.len() == keys_max;
+            if !too_many {
+                keys.push(key(&row)?);
+            }
+            Ok(())
+        })?;
+        Ok((!too_many).then_some(keys))
     }
 
     /// What the keys of an upload share, by one of them.
     pub(crate) fn upload_of_key(&mut self, id: u64) -> Result<Option<ReferenceUpload>, SqlError> {
         let sql = "SELECT COALESCE(uploader_information_batch_signature, ''), \
              COALESCE(uploader_information_thumbprint, ''), \
-             COALESCE(uploader_information_signing_cert_thumbprint, ''), \
              COALESCE(format_major_version, 1), COALESCE(format_minor_version, 0) \
              FROM diagnosiskey WHERE id = ?";
         let row = self.0.first(sql, &[id.into()])?;
@@ -187,36 +249,49 @@ impl Reference {
         Ok(Some(ReferenceUpload {
             batch_signature: row.text(0)?.to_owned(),
             uploader: row.text(1)?.to_owned(),
-            signer: row.text(2)?.to_owned(),
-            format_major: row.number(3)?,
-            format_minor: row.number(4)?,
+            format_major: row.number(2)?,
+            format_minor: row.number(3)?,
         }))
     }
 }
 
-fn select_keys(condition: &str) -> String {
-    let payload = PAYLOAD
-        .map(|column| format!("COALESCE({column}, '')"))
-        .join(", ");
-    format!(
-        "SELECT id, {CREATED_AT_MS}, COALESCE(uploader_information_country, ''), \
-         COALESCE(uploader_information_batch_tag, ''), \
-         SHA1(COALESCE(uploader_information_batch_signature, '')), COALESCE(payload_hash, ''), \
-         {payload} FROM diagnosiskey WHERE {condition} ORDER BY id"
-    )
+impl<'a> KeysOf<'a> {
+    /// To find all of these keys.
+    fn condition(self) -> (&'static str, Vec<Param<'a>>) {
+        match self {
+            Self::Batch(name) => ("batch_tag = ?", vec![name.into()]),
+            Self::Waiting => ("batch_tag IS NULL", Vec::new()),
+            Self::All => ("TRUE", Vec::new()),
+        }
+    }
+
+    /// To find those of one upload among them: an expression, so that the server finds them by their
+    /// upload tag, not among all keys of a large download batch again and again.
+    fn filter(self) -> (&'static str, Vec<Param<'a>>) {
+        match self {
+            Self::Batch(name) => ("CONCAT(batch_tag, '') = ?", vec![name.into()]),
+            Self::Waiting => ("CONCAT(batch_tag, '') IS NULL", Vec::new()),
+            Self::All => ("TRUE", Vec::new()),
+        }
+    }
 }
 
-fn key(row: Row) -> Result<ReferenceKey, SqlError> {
+fn upload_name(row: &Row) -> Result<UploadName, BadColumn> {
+    Ok(UploadName {
+        country: row.text(0)?.to_owned(),
+        tag: row.text(1)?.to_owned(),
+        signature_digest: row.text(2)?.to_owned(),
+    })
+}
+
+fn key(row: &Row) -> Result<ReferenceKey, BadColumn> {
     let mut payload: [String; 8] = Default::default();
     for (at, column) in payload.iter_mut().enumerate() {
         *column = row.text(6 + at)?.to_owned();
     }
     Ok(ReferenceKey {
-        id: row.number(0)?,
-        created_at: UnixMillis(row.number(1)?),
-        country: row.text(2)?.to_owned(),
-        upload_tag: row.text(3)?.to_owned(),
-        signature_digest: row.text(4)?.to_owned(),
+        id: row.number(3)?,
+        created_at: UnixMillis(row.number(4)?),
         payload_hash: row.text(5)?.to_owned(),
         payload,
     })

@@ -172,6 +172,25 @@ impl Store {
         })
     }
 
+    /// The country, batch signature and number of keys of each upload of these days that the log
+    /// still has.
+    pub(crate) fn read_signatures(
+        &mut self,
+        from: Day,
+        to: Day,
+        on_upload: &mut dyn FnMut(Country, &str, u64),
+    ) -> Result<(), SqlError> {
+        let sql = "SELECT seq, country, batch_signature, key_count FROM upload_log \
+             WHERE created_at_ms >= ? AND created_at_ms < ? AND key_count > 0";
+        let params = [from, to.next()].map(|day| (day.start_unix_seconds() * 1000).into());
+        self.0.query(sql, &params, &mut |row| {
+            SIGNATURES.read(row, |row| {
+                on_upload(country(row, 1)?, row.text(2)?, row.number(3)?);
+                Ok(())
+            })
+        })
+    }
+
     fn cleanups(&mut self, from: Day, to: Day) -> Result<Vec<Cleanup>, SqlError> {
         let sql = "SELECT day, cleaned_at_ms, keys_before, keys_deleted, keys_after \
              FROM cleanup_statistics WHERE day BETWEEN ? AND ? ORDER BY day";
@@ -215,6 +234,12 @@ const UPLOADS: Rows = Rows {
     table: "upload_log or upload_statistics",
     columns: &["source", "day", "country", "upload_count", "key_count"],
     key: &[1, 2],
+};
+
+const SIGNATURES: Rows = Rows {
+    table: "upload_log",
+    columns: &["seq", "country", "batch_signature", "key_count"],
+    key: &[0],
 };
 
 const DOWNLOADS: Rows = Rows {

@@ -8,9 +8,11 @@
 //! - *Runs on*: a CPU job.
 
 mod canonical;
+mod form;
 mod signature;
 
 pub use canonical::CanonicalBytes;
+pub use form::{SignatureDemand, SignatureForm};
 pub use signature::{
     Exceptions, SignatureCheck, SignatureError, Signer, ValiditySeconds, check_signature,
 };

@@ -226,7 +226,7 @@ pub fn check_signature(check: &SignatureCheck<'_>) -> Result<Signer, SignatureEr
 
 /// Standard base64, its padding whole or left out: `java.util.Base64`, which the reference decodes
 /// with, takes both.
-fn decode_base64(header: &str) -> Result<Vec<u8>, SignatureError> {
+pub(super) fn decode_base64(header: &str) -> Result<Vec<u8>, SignatureError> {
     let engine = if header.ends_with('=') {
         STANDARD
     } else {

@@ -4,6 +4,7 @@ use testkit::local::MariaDb;
 
 use super::*;
 use crate::domain::Day;
+use crate::failure::StartError;
 
 /// Reads what a table holds.
 type Read = fn(&mut Store) -> Result<(), SqlError>;
@@ -210,7 +211,12 @@ fn check(database: &Database, cases: &[(&str, Read, &str)]) {
         read(&mut store).unwrap_or_else(|error| panic!("before {corrupt}: {error}"));
         store.0.execute(corrupt, &[]).unwrap();
         match read(&mut store) {
-            Err(SqlError::Refused(source)) => assert_eq!(source.to_string(), *expected),
+            Err(error @ SqlError::Refused(_)) => {
+                assert_eq!(error.to_string(), *expected);
+                // Whoever starts on it is not told to look whether the server runs.
+                let start = database.unreachable(error);
+                assert!(matches!(start, StartError::UnreadableRow { .. }), "{start}");
+            }
             other => panic!("{corrupt}: {other:?}"),
         }
     }
