@@ -128,8 +128,8 @@ struct Services {
 impl Services {
     /// Starts a listener for every open port.
     ///
-    /// Consumes the services: whoever holds routes holds a shutdown receiver, which [`finish`] waits
-    /// for.
+    /// Consumes the services: every holder of routes holds a shutdown receiver, for which [`finish`]
+    /// waits.
     fn listen(
         self,
         ports: Ports,

@@ -1,8 +1,8 @@
 //! The connection watchdog: notices peers that stall and connections that have gone idle.
 //!
 //! hyper's header timeout does not distinguish an idle keep-alive connection from one in the middle
-//! of a header, and hyper has no write timeout. The watchdog does: a peer that owes the next bytes
-//! and neither sends nor accepts any is disconnected within ten seconds; a connection with no
+//! of a header, and hyper has no write timeout. The watchdog does: a peer from which bytes are due
+//! and that neither sends nor accepts any is disconnected within ten seconds; a connection with no
 //! request may stay open for 75. The long keep-alive is for participants only: connections are
 //! few and anybody can open one, so an unauthenticated connection is also closed within ten
 //! seconds.

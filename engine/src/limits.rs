@@ -37,7 +37,7 @@ pub const BUNDLE_MAX_DELAY: Duration = Duration::from_secs(2);
 pub const BUNDLE_KEYS_MAX: u32 = 5000;
 
 /// The budget of download batches that are cut for age refills by one in this time, the rhythm in
-/// which the reference cuts; and nobody waits longer for it.
+/// which the reference cuts, and no upload waits longer because of it.
 pub const PACING_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Most that the budget holds. With the refill of a day (288) it is 336 download batches, beside the
@@ -91,9 +91,9 @@ pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// Rows read at a time when following the log: 32 full uploads are 2.5 MB of identities.
 pub const FOLLOW_ROWS: u64 = 32;
 
-/// Races for the next position that a group of uploads may lose before the gateway claims the end
-/// of the log. Between busy gateways one to three are usual, and claiming costs a round trip; but
-/// large groups lose again and again to gateways that write small ones.
+/// Lost races for the next position before the gateway locks the tail of the log. Between busy
+/// gateways one to three are usual, and locking costs a round trip; but large groups lose again and
+/// again to gateways that write small ones.
 pub const LOST_RACES_MAX: u32 = 4;
 
 /// How long an upload waits for a database that is away before it is answered with an error. Rides

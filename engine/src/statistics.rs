@@ -3,8 +3,8 @@
 //! - *In*: downloads, as they are answered. Uploads need no counting: the log has them.
 //! - *Out*: [`Statistics`].
 //! - *Refuses*: nothing; beyond a bound of memory it stops counting, never serving.
-//! - *Assumes*: somebody flushes every few seconds; a gateway that is killed loses what it has
-//!   counted since (`limits::DOWNLOAD_COUNT_INTERVAL`), and nothing else.
+//! - *Assumes*: `flush` is called every few seconds; a killed gateway loses only the counts since
+//!   then (`limits::DOWNLOAD_COUNT_INTERVAL`).
 //! - *Runs on*: the thread that answers a download; the retention thread writes.
 
 use std::collections::BTreeMap;

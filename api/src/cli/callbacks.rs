@@ -133,7 +133,7 @@ fn line(state: &SubscriptionState) -> String {
     if let Some(failure) = &state.last_failure {
         line += &format!("  failed {}: {}", instant(failure.at), failure.reason);
     }
-    // A receiver has a hand in what is wrong with it; it shall not write lines of its own.
+    // A receiver can influence this text: it must not inject lines.
     line.replace(char::is_control, " ")
 }
 

@@ -16,7 +16,7 @@ use super::files::read;
 use super::output::{instant, say};
 
 pub(super) const GROUP_EXAMPLE: &str = "\
-Examples: who is listed, and whether each row is vouched for
+Examples: what is listed, and whether each row is as the operator signed it
   efgs cert list --config demo/efgs.toml
   efgs cert verify --config demo/efgs.toml";
 
@@ -54,7 +54,7 @@ pub(super) struct AddArguments {
     #[arg(long, value_name = "PEM")]
     certificate: PathBuf,
     #[command(flatten)]
-    voucher: Voucher,
+    anchor_signature: AnchorSignature,
 }
 
 const ADD_EXAMPLE: &str = "\
@@ -64,10 +64,10 @@ Example: sign on another machine, add here
   efgs cert add --config demo/efgs.toml --country DE --kind signing \\
     --certificate de.pem --signature de.sig";
 
-/// How the trust anchor vouches for a certificate.
+/// The operator's signature over a certificate, or the key to make it.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Voucher {
+struct AnchorSignature {
     /// File with the trust anchor's signature over the PEM file, in base64
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
@@ -109,8 +109,8 @@ fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let cannot = |error| cannot_list(file, &error);
     let pem = read_pem(file)?;
     let (pem, signature) = match (
-        &arguments.voucher.signature,
-        &arguments.voucher.trust_anchor_key,
+        &arguments.anchor_signature.signature,
+        &arguments.anchor_signature.trust_anchor_key,
     ) {
         (Some(signature), _) => (pem, read(signature)?.trim().to_owned()),
         (None, Some(key)) => {

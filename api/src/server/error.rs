@@ -23,7 +23,7 @@ pub enum ServeError {
     Callback(#[from] DeliveryTlsError),
     /// Identity headers would be trusted from anyone.
     #[error(
-        "[proxy] listen = {0} can be reached from other machines, and whoever reaches it may claim \
+        "[proxy] listen = {0} can be reached from other machines, and anyone who reaches it may claim \
          to be any country: set [proxy] trusted_peers, or listen on a loopback address"
     )]
     AnyoneTrusted(SocketAddr),

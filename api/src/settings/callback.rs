@@ -29,9 +29,9 @@ pub struct CallbackSettings {
     /// PEM file of its private key.
     #[schemars(extend("allowed" = "the PEM file of the callback certificate's private key"))]
     pub(crate) private_key: PathBuf,
-    /// PEM file of authorities that may vouch for receivers by host name, besides the receivers'
+    /// PEM file of authorities that may certify receivers by host name, besides the receivers'
     /// listed certificates.
-    #[schemars(extend("allowed" = "the PEM file of authorities that vouch for receivers"))]
+    #[schemars(extend("allowed" = "the PEM file of authorities that certify receivers"))]
     pub(crate) ca_file: PathBuf,
     /// Networks that callback URLs may lead to although they are not public, as ["10.1.0.0/16"].
     #[serde(with = "text::list")]

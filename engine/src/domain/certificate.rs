@@ -13,7 +13,7 @@ pub enum CertificateKind {
     Authentication,
     /// Signs upload batches.
     Signing,
-    /// Vouches for a participant's callback receiver.
+    /// Identifies a participant's callback receiver.
     Callback,
 }
 

@@ -55,7 +55,7 @@ pub struct Certificate<'a> {
 
 impl<'a> Certificate<'a> {
     /// Reads a certificate that fills `der`. Its own signature is not looked at, nor are its
-    /// extensions, but for the subject key identifier: the certificate list vouches for it. Odd
+    /// extensions, but for the subject key identifier: the certificate list is what makes it trusted. Odd
     /// encodings are tolerated where they do not matter, such as negative serial numbers.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The operator's key, which vouches for every listed certificate.
+//! The trust anchor: the operator's key, which signs every listed certificate.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, RsaKeyPair};

@@ -133,7 +133,7 @@ fn signs_what_the_anchor_verifies() {
 }
 
 #[test]
-fn refuses_keys_that_cannot_sign_or_vouch() {
+fn refuses_keys_that_cannot_sign_or_be_an_anchor() {
     let ed25519 = include_str!("../../tests/fixtures/vectors/keys/TEST-ONLY-DE-ed25519.key.pem");
     assert_eq!(sign(ed25519, DE), Err(SignError::Key));
     for text in ["", DE, &ed25519.replace("PRIVATE", "EC PRIVATE")] {

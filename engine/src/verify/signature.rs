@@ -4,9 +4,9 @@
 //!   keys, the certificate list, the clock.
 //! - *Out*: the signer's [`Thumbprint`].
 //! - *Refuses*: [`SignatureError`], for the first of these that does not hold (wire §10):
-//!   base64, CMS, one signer, its certificate inside, valid now, listed for its country, its row without fault,
-//!   not revoked, all keys of its country, the signature itself.
-//! - *Assumes*: whoever calls compares the country with the uploader's
+//!   base64, CMS, one signer, its certificate inside, valid now, listed for its country, its row
+//!   without fault, not revoked, all keys of its country, the signature itself.
+//! - *Assumes*: the caller compares the country with the uploader's
 //!   ([`crate::validate::check_origins`]); the list was checked when it was loaded.
 //! - *Runs on*: a CPU job.
 //!
