@@ -1,5 +1,7 @@
 //! What the admin command line does to the database, without a running engine.
 
+mod recovery;
+
 use crate::callbacks::{CallbackId, SubscriptionState};
 use crate::clock::{Clock, SystemClock};
 use crate::database::Database;
@@ -10,6 +12,8 @@ use crate::settings::DatabaseUrl;
 use crate::statistics::Statistics;
 use crate::store::{Store, known_version, migrate};
 use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
+
+pub use recovery::{LogPlace, Recovery, RecoveryError, RowFate};
 
 /// An open database for administration.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ enum Command {
     /// Manage callback subscriptions
     #[command(subcommand)]
     Callback(callbacks::CallbackCommand),
-    /// Manage the database schema
+    /// Manage the database: its schema, and what to do after a restore
     #[command(subcommand)]
     Db(database::DbCommand),
     /// Manage the encryption keys

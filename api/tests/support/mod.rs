@@ -262,6 +262,7 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         download: DownloadSettings::default(),
         legacy_sha1: Vec::new(),
         pss: Vec::new(),
+        continuity: Default::default(),
         cpu_threads: 2,
     }
 }

@@ -15,6 +15,7 @@ use super::download_batch::{Bundle, BundleKey, DownloadBatch};
 use super::fresh::FreshSegments;
 use super::refusal::{DownloadError, DownloadRefusal};
 use crate::clock::Clock;
+use crate::continuity::Continuity;
 use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::failure::{DatabaseError, Failure, StartError, chain};
@@ -40,6 +41,7 @@ pub(crate) struct Serve {
     jobs: Mutex<Option<Sender<Job>>>,
     keys: Keys,
     clock: Arc<dyn Clock>,
+    continuity: Arc<Continuity>,
     max_age_days: u32,
     counts: Arc<DownloadCounts>,
 }
@@ -133,6 +135,7 @@ impl Serve {
     pub(crate) fn new(
         keys: Keys,
         clock: Arc<dyn Clock>,
+        continuity: Arc<Continuity>,
         fresh: Arc<FreshSegments>,
         cache_bytes_max: usize,
         max_age_days: u32,
@@ -146,6 +149,7 @@ impl Serve {
             jobs: Mutex::default(),
             keys,
             clock,
+            continuity,
             max_age_days,
             counts,
         }
@@ -177,22 +181,34 @@ impl Serve {
         &self.catalog
     }
 
-    /// Makes new download batches known; their bundles are warm if all their uploads came in here.
-    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>]) {
+    /// Makes new download batches known, which are in the database; their bundles are warm if all
+    /// their uploads came in here.
+    ///
+    /// # Errors
+    /// When they cannot be remembered outside the database, as is wanted: then they are not served.
+    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>]) -> Result<(), SqlError> {
+        if let Some(newest) = batches.last() {
+            let remembered = self.continuity.remember_batch(&newest.row());
+            remembered.map_err(|error| SqlError::Refused(error.into()))?;
+        }
         for batch in batches {
             if let Some(bundle) = self.fresh.take(batch) {
                 self.cache.insert(batch.ordinal, &Arc::new(bundle));
             }
         }
         self.catalog.append(batches);
+        Ok(())
     }
 
-    /// Reads which download batches there are behind the newest that we know.
+    /// Reads which download batches there are behind the newest that we know, if the database still
+    /// has that one.
     pub(crate) fn refresh(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
+        if !self.continuity.holds_batches(store)? {
+            return Ok(());
+        }
         let known = self.catalog.newest().map_or(0, |batch| batch.ordinal);
         let batches = self.read_batches(known, store, today)?;
-        self.adopt(&batches);
-        Ok(())
+        self.adopt(&batches)
     }
 
     /// Reads all download batches that can be asked for, also those that were forgotten as too old.
@@ -249,6 +265,9 @@ impl Serve {
 
     /// Answers a download: at once if it can.
     pub(crate) fn download(&self, request: DownloadRequest, reply: DownloadReply) {
+        if self.continuity.is_lost() {
+            return reply(Err(Failure::DatabaseWentBack.into()));
+        }
         if let Err(refusal) = self.check_age(request.date) {
             return reply(Err(refusal.into()));
         }
@@ -264,6 +283,9 @@ impl Serve {
 
     /// Answers an audit, from a reader thread.
     pub(crate) fn audit(&self, country: Country, date: Day, tag: &str, reply: AuditReply) {
+        if self.continuity.is_lost() {
+            return reply(Err(Failure::DatabaseWentBack.into()));
+        }
         if let Err(refusal) = self.check_age(date) {
             return reply(Err(refusal.into()));
         }
@@ -454,6 +476,9 @@ impl Serve {
     ) -> Result<T, DownloadError> {
         let refreshed = self.refresh(store, self.clock.now().day());
         refreshed.map_err(|error| failure(error, "looking for download batches"))?;
+        if self.continuity.is_lost() {
+            return Err(Failure::DatabaseWentBack.into());
+        }
         Ok(find(&self.catalog)?)
     }
 
@@ -583,13 +608,21 @@ mod tests {
     use crate::bundle::BundledUpload;
     use crate::clock::ManualClock;
     use crate::domain::{Seq, UnixMillis};
+    use crate::settings::DatabaseUrl;
+    use crate::store::migrate;
 
     #[test]
     fn refuses_who_would_wait_beyond_the_bound() {
         let clock = ManualClock::new(UnixMillis(1_601_942_400_000));
         let keys = Keys::parse(&Keys::generate_text()).unwrap();
         let fresh = Arc::new(FreshSegments::new(0));
-        let serve = Serve::new(keys, Arc::new(clock), fresh, 0, 2, Arc::default());
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
+        migrate(&database).unwrap();
+        let mut store = Store::open(&database).unwrap();
+        let continuity = Arc::new(Continuity::start(&database, None, &mut store).unwrap());
+        let clock = Arc::new(clock);
+        let serve = Serve::new(keys, clock, continuity, fresh, 0, 2, Arc::default());
         // No reader takes it out: it stays cold.
         let (jobs, queue) = bounded(limits::COLD_READS_MAX);
         *serve.jobs.lock().unwrap() = Some(jobs);
@@ -599,12 +632,13 @@ mod tests {
             country: Country::parse("IT").unwrap(),
             key_count: 1,
         };
-        serve.adopt(&[Arc::new(DownloadBatch {
+        let batch = DownloadBatch {
             ordinal: 1,
             tag,
             seqs: 1..=1,
             uploads: vec![upload],
-        })]);
+        };
+        serve.adopt(&[Arc::new(batch)]).unwrap();
         let (sender, answers) = bounded(2 * limits::COLD_READS_MAX);
         let ask = || {
             let request = DownloadRequest {
