@@ -178,6 +178,7 @@ pub(crate) fn settings(
         legacy_sha1: Vec::new(),
         pss: Vec::new(),
         cpu_threads: 0,
+        continuity: Default::default(),
     }
 }
 
