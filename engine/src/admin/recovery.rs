@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Admin;
 use crate::continuity::{RememberedRow, State};
 use crate::database::SqlError;
 use crate::domain::{BatchTag, UnixMillis};
@@ -68,41 +67,31 @@ pub enum RecoveryError {
     Database(#[from] DatabaseError),
 }
 
-impl Admin {
-    /// What a new epoch would be, by the state files of all gateways and, where there are none, the
-    /// tag up to which numbers were given out. Only reads.
-    ///
-    /// # Errors
-    /// [`RecoveryError`].
-    pub fn plan_recovery(
-        &mut self,
-        state_files: &[PathBuf],
-        skip_to: Option<BatchTag>,
-    ) -> Result<Recovery, RecoveryError> {
-        let states = state_files.iter().map(|path| read(path));
-        let states = states.collect::<Result<Vec<_>, _>>()?;
-        if states.is_empty() && skip_to.is_none() {
-            return Err(RecoveryError::NothingRemembered);
-        }
-        let plan = plan(&mut self.0, &states, skip_to);
-        Ok(plan.map_err(|error| error.doing("reading what the database has"))?)
+/// What a new epoch would be; only reads.
+pub(super) fn plan_recovery(
+    store: &mut Store,
+    state_files: &[PathBuf],
+    skip_to: Option<BatchTag>,
+) -> Result<Recovery, RecoveryError> {
+    let states = state_files.iter().map(|path| read(path));
+    let states = states.collect::<Result<Vec<_>, _>>()?;
+    if states.is_empty() && skip_to.is_none() {
+        return Err(RecoveryError::NothingRemembered);
     }
+    let plan = plan(store, &states, skip_to);
+    Ok(plan.map_err(|error| error.doing("reading what the database has"))?)
+}
 
-    /// Begins an epoch as planned: gateways of the one before stop, and numbers that may have been
-    /// given out are skipped.
-    ///
-    /// # Errors
-    /// [`RecoveryError`].
-    pub fn begin_epoch(&mut self, recovery: &Recovery) -> Result<(), RecoveryError> {
-        let new = Epoch {
-            number: recovery.epoch,
-            skipped_to: recovery.skipped_to,
-        };
-        let begun = self.0.begin_epoch(&recovery.before, &new);
-        match begun.map_err(|error| error.doing("beginning an epoch"))? {
-            true => Ok(()),
-            false => Err(RecoveryError::Raced),
-        }
+/// Begins an epoch as planned.
+pub(super) fn begin_epoch(store: &mut Store, recovery: &Recovery) -> Result<(), RecoveryError> {
+    let new = Epoch {
+        number: recovery.epoch,
+        skipped_to: recovery.skipped_to,
+    };
+    let begun = store.begin_epoch(&recovery.before, &new);
+    match begun.map_err(|error| error.doing("beginning an epoch"))? {
+        true => Ok(()),
+        false => Err(RecoveryError::Raced),
     }
 }
 
