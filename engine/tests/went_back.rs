@@ -237,7 +237,7 @@ fn a_restore_under_running_gateways_stops_them() {
             });
             // One that is new, one that was lost, one that is there.
             scene.is_stopped(gateway, &[7, 5, 1]);
-            assert!(!gateway.status().cuts);
+            wait_until("it cuts nothing more", || !gateway.status().cuts);
         }
         scene.has_log_of(2);
     }

@@ -260,3 +260,92 @@ fn download_batch(row: Row) -> Result<DownloadBatchRow, SqlError> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Database;
+    use crate::domain::{ContentDigest, Country, Seq};
+    use crate::settings::DatabaseUrl;
+    use crate::store::migrate;
+
+    const CUTTER: &str = "us";
+
+    fn batch(number: u32, seqs: RangeInclusive<u64>) -> NewDownloadBatch {
+        NewDownloadBatch {
+            tag: BatchTag {
+                day: Day::parse_iso("2020-10-07").unwrap(),
+                number,
+            },
+            seqs,
+            key_count: 1,
+        }
+    }
+
+    /// Two uploads and a download batch of the first; then somebody runs a statement, and the second
+    /// is cut. Gives what became of it, and how many download batches there are.
+    fn cut_after(statement: &str) -> (CutOutcome, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
+        migrate(&database).unwrap();
+        let mut store = Store::open(&database).unwrap();
+        for seq in 1_u64..=2 {
+            let sql = "INSERT INTO upload_log VALUES \
+                 (?, 0, CAST('DE' AS BLOB), ?, 1, 256, '', '', ?, '', '', '')";
+            let content = [1; 32];
+            let tag = seq.to_string();
+            let params = [seq.into(), tag.as_str().into(), content[..].into()];
+            store.0.execute(sql, &params).unwrap();
+        }
+        insert_download_batch(&mut *store.0, 1, &batch(1, 1..=1), UnixMillis(0)).unwrap();
+        let newest = store.newest_download_batch().unwrap();
+        let token = store.hold_lease(Lease::Bundle, CUTTER, 60_000).unwrap();
+        store.0.script(statement).unwrap();
+        let outcome = store.cut(&Cut {
+            token: &token.unwrap(),
+            epoch: 0,
+            newest: newest.as_ref(),
+            last_upload: &UploadMeta {
+                seq: Seq(2),
+                country: Country::parse("DE").unwrap(),
+                key_count: 1,
+                created_at: UnixMillis(0),
+                content: ContentDigest([1; 32]),
+            },
+            batches: &[batch(2, 2..=2)],
+            budget: 0,
+            now: UnixMillis(0),
+        });
+        let count = store.0.rows("SELECT 1 FROM download_batch", &[], Ok);
+        (outcome.unwrap(), count.unwrap().len())
+    }
+
+    #[test]
+    fn cuts_only_what_the_cutter_knows() {
+        assert_eq!(cut_after(""), (CutOutcome::Done, 2));
+        for (change, left) in [
+            (
+                "INSERT INTO installation VALUES (CAST('epoch' AS BLOB), CAST('1' AS BLOB))",
+                1,
+            ),
+            ("UPDATE download_batch SET number = 7", 1),
+            ("DELETE FROM download_batch", 0),
+            ("UPDATE upload_log SET key_count = 2 WHERE seq = 2", 1),
+            ("UPDATE upload_log SET created_at_ms = 7 WHERE seq = 2", 1),
+            ("UPDATE upload_log SET content_digest = zeroblob(32)", 1),
+            ("DELETE FROM upload_log WHERE seq = 2", 1),
+        ] {
+            assert_eq!(
+                cut_after(change),
+                (CutOutcome::NotAsKnown, left),
+                "{change}"
+            );
+        }
+        for change in [
+            "UPDATE lease SET token = token + 1",
+            "UPDATE lease SET holder = 'them'",
+        ] {
+            assert_eq!(cut_after(change), (CutOutcome::LeaseLost, 1), "{change}");
+        }
+    }
+}
