@@ -408,3 +408,22 @@ fn an_sqlite_file_that_is_exchanged_or_removed_is_noticed() {
         drop(gateway);
     }
 }
+
+#[test]
+fn a_server_that_may_lose_commits_is_used_only_when_that_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start(folder.path()).unwrap();
+    let mut installation = Installation::on_mysql(&server, "efgs");
+    for value in [0, 2] {
+        let set = format!("SET GLOBAL innodb_flush_log_at_trx_commit = {value}");
+        server.run(&set).unwrap();
+        installation.settings.continuity.accept_unflushed_commits = false;
+        let refused = installation.try_start().unwrap_err().to_string();
+        assert!(
+            refused.contains("innodb_flush_log_at_trx_commit to 1"),
+            "{refused}"
+        );
+        installation.settings.continuity.accept_unflushed_commits = true;
+        drop(installation.start());
+    }
+}

@@ -308,6 +308,7 @@ impl Bundler {
             epoch: self.continuity.epoch().number,
             newest: before.as_ref(),
             last_upload: &last_upload,
+            newest_row: self.continuity.newest_row(),
             batches: &planned.rows,
             budget: planned.budget.as_millis(),
             now: wall,

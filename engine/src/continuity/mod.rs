@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::database::{Database, SqlError};
-use crate::domain::BatchTag;
+use crate::domain::{BatchTag, RowDigest, Seq};
 use crate::failure::StartError;
 use crate::store::{DownloadBatchRow, Epoch, LogMark, Store};
 
@@ -159,6 +159,11 @@ impl Continuity {
             self.lose(&known.to_string(), &found);
         }
         Ok(is_held)
+    }
+
+    /// Position and digest of the newest row that is known.
+    pub(crate) fn newest_row(&self) -> Option<(Seq, RowDigest)> {
+        self.lock().state.row.map(|row| (row.seq, row.digest))
     }
 
     /// Remembers the newest row that was written or read, in the file, too.

@@ -9,9 +9,10 @@ use super::columns::{Rows, batch_tag, number_or_0};
 use super::epoch::{EPOCH, Epoch, epoch_or_first, read_epoch};
 use super::leases::{Lease, LeaseToken, fence};
 use super::log::{UploadMeta, read_upload};
+use super::log_mark::read_log_mark;
 use super::session::Store;
 use crate::database::{Connection, Row, SqlError};
-use crate::domain::{BatchTag, Day, RowDigest, UnixMillis};
+use crate::domain::{BatchTag, Day, RowDigest, Seq, UnixMillis};
 
 /// A download batch that is about to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub(crate) struct Cut<'a> {
     pub(crate) newest: Option<&'a DownloadBatchRow>,
     /// The last upload in them.
     pub(crate) last_upload: &'a UploadMeta,
+    /// The row at the gateway's position of the log.
+    pub(crate) newest_row: Option<(Seq, RowDigest)>,
     pub(crate) batches: &'a [NewDownloadBatch],
     pub(crate) budget: u64,
     pub(crate) now: UnixMillis,
@@ -173,12 +176,22 @@ impl Store {
     }
 }
 
-/// Whether the epoch, the newest download batch and the last upload of the cut are what the cutter
-/// has read.
+/// Whether the epoch, the newest download batch, the last upload of the cut and the row at our
+/// position are what the cutter knows.
 fn is_as_known(c: &mut dyn Connection, cut: &Cut<'_>) -> Result<bool, SqlError> {
     Ok(read_epoch(c)?.number == cut.epoch
         && newest(c)?.as_ref() == cut.newest
-        && read_upload(c, cut.last_upload.seq)?.as_ref() == Some(cut.last_upload))
+        && read_upload(c, cut.last_upload.seq)?.as_ref() == Some(cut.last_upload)
+        && has_row(c, cut.newest_row)?)
+}
+
+/// The uploads may have been read after the database went back, when their encoded keys in memory
+/// are still those from before: the row at our position tells.
+fn has_row(c: &mut dyn Connection, row: Option<(Seq, RowDigest)>) -> Result<bool, SqlError> {
+    let Some((seq, digest)) = row else {
+        return Ok(true);
+    };
+    Ok(read_log_mark(c, seq)?.is_some_and(|found| found.digest() == digest))
 }
 
 fn newest(c: &mut dyn Connection) -> Result<Option<DownloadBatchRow>, SqlError> {
@@ -265,7 +278,7 @@ fn download_batch(row: Row) -> Result<DownloadBatchRow, SqlError> {
 mod tests {
     use super::*;
     use crate::database::Database;
-    use crate::domain::{ContentDigest, Country, Seq};
+    use crate::domain::{ContentDigest, Country};
     use crate::settings::DatabaseUrl;
     use crate::store::migrate;
 
@@ -282,14 +295,14 @@ mod tests {
         }
     }
 
-    /// Two uploads and a download batch of the first; then somebody runs a statement, and the second
+    /// Three uploads and a download batch of the first; then somebody runs a statement, and the second
     /// is cut. Gives what became of it, and how many download batches there are.
     fn cut_after(statement: &str) -> (CutOutcome, usize) {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
         migrate(&database).unwrap();
         let mut store = Store::open(&database).unwrap();
-        for seq in 1_u64..=2 {
+        for seq in 1_u64..=3 {
             let sql = "INSERT INTO upload_log VALUES \
                  (?, 0, CAST('DE' AS BLOB), ?, 1, 256, '', '', ?, '', '', '')";
             let content = [1; 32];
@@ -299,6 +312,7 @@ mod tests {
         }
         insert_download_batch(&mut *store.0, 1, &batch(1, 1..=1), UnixMillis(0)).unwrap();
         let newest = store.newest_download_batch().unwrap();
+        let newest_row = store.log_mark(Seq(3)).unwrap().unwrap();
         let token = store.hold_lease(Lease::Bundle, CUTTER, 60_000).unwrap();
         store.0.script(statement).unwrap();
         let outcome = store.cut(&Cut {
@@ -312,6 +326,7 @@ mod tests {
                 created_at: UnixMillis(0),
                 content: ContentDigest([1; 32]),
             },
+            newest_row: Some((newest_row.seq, newest_row.digest())),
             batches: &[batch(2, 2..=2)],
             budget: 0,
             now: UnixMillis(0),
@@ -332,8 +347,13 @@ mod tests {
             ("DELETE FROM download_batch", 0),
             ("UPDATE upload_log SET key_count = 2 WHERE seq = 2", 1),
             ("UPDATE upload_log SET created_at_ms = 7 WHERE seq = 2", 1),
-            ("UPDATE upload_log SET content_digest = zeroblob(32)", 1),
+            (
+                "UPDATE upload_log SET content_digest = zeroblob(32) WHERE seq = 2",
+                1,
+            ),
             ("DELETE FROM upload_log WHERE seq = 2", 1),
+            ("DELETE FROM upload_log WHERE seq = 3", 1),
+            ("UPDATE upload_log SET created_at_ms = 7 WHERE seq = 3", 1),
         ] {
             assert_eq!(
                 cut_after(change),

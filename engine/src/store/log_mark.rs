@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::columns::{Rows, country, number_or_0, upload_tag};
 use super::session::Store;
-use crate::database::{Param, Row, SqlError};
+use crate::database::{Connection, Param, Row, SqlError};
 use crate::domain::{ContentDigest, Country, RowDigest, Seq, UnixMillis, UploadTag};
 
 /// The columns that tell a row from any other that could stand at its position: in a database that
@@ -62,12 +62,7 @@ impl fmt::Display for LogMark {
 impl Store {
     /// The row at a position.
     pub(crate) fn log_mark(&mut self, seq: Seq) -> Result<Option<LogMark>, SqlError> {
-        let sql = "SELECT seq, created_at_ms, country, upload_tag, key_count, content_digest \
-             FROM upload_log WHERE seq = ?";
-        self.0
-            .first(sql, &[seq.0.into()])?
-            .map(log_mark)
-            .transpose()
+        read_log_mark(&mut *self.0, seq)
     }
 
     /// The last row of the log.
@@ -83,6 +78,12 @@ impl Store {
         let row = self.0.first(sql, &[])?;
         number_or_0(row.as_ref(), 0).map(Seq)
     }
+}
+
+pub(super) fn read_log_mark(c: &mut dyn Connection, seq: Seq) -> Result<Option<LogMark>, SqlError> {
+    let sql = "SELECT seq, created_at_ms, country, upload_tag, key_count, content_digest \
+         FROM upload_log WHERE seq = ?";
+    c.first(sql, &[seq.0.into()])?.map(log_mark).transpose()
 }
 
 const MARKS: Rows = Rows {
