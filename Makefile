@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Knobs, as in `make demo DATABASE=mysql`.
+# Variables, as in `make demo DATABASE=mysql`.
 DATABASE ?= sqlite
 PROFILE ?= planning-2020
 SEED ?= 1
@@ -22,7 +22,7 @@ help: ## print this help
 
 # Every day ------------------------------------------------------------------------------------
 
-.PHONY: check fmt lint docs test
+.PHONY: check fmt lint outdated test
 check: ## type-check everything
 	cargo check --workspace --all-targets
 
@@ -35,6 +35,9 @@ lint: ## formatting, clippy, docs, licences and bans; warnings are errors
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
 	@.ci/deny
 
+outdated: ## dependencies that are behind their newest version; never fails
+	@cargo update --dry-run --verbose 2>&1 | grep -E '^ +(Updating|Unchanged) .* v' || true
+
 test: packages ## all tests, on SQLite and on a private MariaDB
 	cargo test --workspace --all-targets
 
@@ -44,16 +47,16 @@ test: packages ## all tests, on SQLite and on a private MariaDB
 build: ## build the two programs, optimised
 	cargo build --release --package efgs-api --package efgs-loadgen
 
-demo: ## a day of Europe's keys through a gateway, verified (DATABASE=mysql for MariaDB)
+demo: ## upload, deliver and verify a day of Europe's keys (DATABASE=mysql for MariaDB)
 	@if [ "$(DATABASE)" = mysql ]; then $(MAKE) --no-print-directory packages; fi
 	cargo build --profile demo --package efgs-api --package efgs-loadgen
 	@target/demo/loadgen demo --efgs target/demo/efgs --database $(DATABASE) --profile $(PROFILE) --seed $(SEED)
 
-run: build ## a gateway on the folder $(DIR), kept; stays until stopped
+run: build ## run a gateway on the folder $(DIR), which is kept
 	@[ -e $(DIR)/efgs.toml ] || $(RELEASE)/efgs init --dir $(DIR)
 	$(RELEASE)/efgs serve --config $(DIR)/efgs.toml
 
-load: build ## a profile's day through the gateway of `make run`, then verified; or SCENARIO=steady on a private one
+load: build ## put a profile's day on the gateway of `make run` and verify it; or SCENARIO=steady on a private one
 ifdef SCENARIO
 	@if [ "$(DATABASE)" = mysql ]; then $(MAKE) --no-print-directory packages; fi
 	$(RELEASE)/loadgen run --scenario $(SCENARIO) --local $(DATABASE) --results $(RESULTS)
@@ -62,7 +65,7 @@ else
 	$(RELEASE)/loadgen verify --pki $(DIR)/pki --target https://127.0.0.1:8443 --record $(DIR)/load.jsonl
 endif
 
-db: build ## the schema version of the database of `make run`
+db: build ## show the schema version of the database of `make run`
 	$(RELEASE)/efgs db status --config $(DIR)/efgs.toml
 
 # Measure --------------------------------------------------------------------------------------
@@ -72,55 +75,55 @@ REPORTS ?= target/perf-reports
 PERF_PARTS ?= cpu,ingest,stored,visible,download,tls
 
 .PHONY: bench perf perf-report perf-counts perf-accept perf-allocators perf-tools perf-build
-bench: packages ## criterion benches, one file a stage
+bench: packages ## criterion benches, one file per stage
 	cargo bench --package efgs-benches
 
-perf: perf-build ## the regression suite: counts and ratios against the baseline, in under 10 minutes
+perf: perf-build ## run the regression suite: counts and ratios against the baseline, under 10 minutes
 	$(RELEASE)/perf suite --reports $(REPORTS) --only $(PERF_PARTS)
 
-perf-report: ## the same, with its report in perf-reports/
+perf-report: ## the same, with the report in perf-reports/
 	@$(MAKE) --no-print-directory perf REPORTS=perf-reports
 
-perf-counts: perf-tools ## the instruction counts alone, as CI does
-	cargo run --quiet --package efgs-benches --bin perf -- counts
+perf-counts: perf-tools ## instruction counts only, as in CI
+	cargo run --quiet --package efgs-perf -- counts
 
-perf-accept: perf-build ## move the baseline to what is measured now (REASON="…", to be committed with it)
+perf-accept: perf-build ## accept the current figures as the baseline (REASON="…", to be committed with it)
 	@[ -n "$(REASON)" ] || { echo 'say why: make perf-accept REASON="…"' >&2; exit 1; }
 	$(RELEASE)/perf suite --reports $(REPORTS) --only $(PERF_PARTS) --accept "$(REASON)"
 
-perf-allocators: perf-build ## mimalloc against the system's allocator: ingest and memory
+perf-allocators: perf-build ## compare mimalloc with the system's allocator: ingest and memory
 	cargo build --release --package efgs-api --features system-allocator
 	cp $(RELEASE)/efgs $(RELEASE)/efgs-system-allocator
 	@$(MAKE) --no-print-directory build
 	$(RELEASE)/perf suite --reports $(REPORTS) --without-counts --only none --system-allocator $(RELEASE)/efgs-system-allocator
 
 perf-build: perf-tools
-	cargo build --release --package efgs-api --package efgs-loadgen --package efgs-benches
+	cargo build --release --package efgs-api --package efgs-loadgen --package efgs-perf
 
 perf-tools:
 	@.ci/packages perf
 	@.ci/gungraun
 .PHONY: plan
-plan: build ## a capacity plan for PROFILE as plan.html (COSTS=FILE: unit costs measured by you)
+plan: build ## write a capacity plan for PROFILE to plan.html (COSTS=FILE: your own unit costs)
 	@$(RELEASE)/loadgen plan --profile $(PROFILE) $(if $(COSTS),--costs $(COSTS)) --html
 
 # Dig ------------------------------------------------------------------------------------------
 
 .PHONY: conformance fuzz interleavings model sim
-conformance: ## what schemathesis makes up from the API description (SEED, EXAMPLES); needs PyPI once
+conformance: ## run schemathesis against the API description (SEED, EXAMPLES); needs PyPI once
 	SEED=$(SEED) .ci/schemathesis
 
-fuzz: ## hostile bytes into every decoder and through HTTP for $(SECONDS) seconds each
+fuzz: ## fuzz every decoder and the HTTP interface for $(SECONDS) seconds each
 	EFGS_FUZZ_SECONDS=$(SECONDS) cargo test --release --package efgs-engine --test hostile_bytes -- --nocapture
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --release --package efgs-api --test hostile_http -- --nocapture
 
-interleavings: ## the set of identities under loom, and each of its orderings planted as Relaxed (FORM=long)
+interleavings: ## check the identity set with loom, and that each memory ordering is needed (FORM=long)
 	cargo run --quiet --manifest-path engine/interleavings/Cargo.toml --target-dir target/interleavings -- $(FORM)
 
-model: ## the protocol of the log as a model, with larger bounds than the tests have; minutes
+model: ## model-check the log protocol, with larger bounds than the tests; takes minutes
 	EFGS_MODEL=long cargo test --release --package efgs-engine --test log_model -- --nocapture keeps
 
-sim: packages ## crash tests with the seed $(SEED), as long as they say
+sim: packages ## run the crash tests with the seed $(SEED)
 	EFGS_SEED=$(SEED) cargo test --package efgs-api --test crash -- --nocapture
 
 # What tests need of the system ----------------------------------------------------------------

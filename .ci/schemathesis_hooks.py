@@ -60,7 +60,7 @@ schemathesis.openapi.media_type(
 
 @schemathesis.deserializer("application/protobuf")
 def read_batch(context, response):
-    """The keys of a bundle as bytes; fails when it is none."""
+    """The keys of a bundle as bytes; fails when it is malformed."""
     return [content for _, content in messages(response.content)]
 
 
@@ -123,7 +123,7 @@ def before_call(context, case, kwargs):
         if any(part.mode.value != "positive" for part in parts):
             return
     if case.operation.label == "POST /diagnosiskeys/upload":
-        # Beside the case: a body that is changed in it would be judged against the schema.
+        # Beside the case: a body that is changed in it would be validated against the schema.
         if case.media_type == PROTOBUF and CHOICE.random() < 0.5:
             kwargs["data"], case.headers["batchSignature"] = CHOICE.choice(UPLOADS)
         return

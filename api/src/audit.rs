@@ -127,7 +127,7 @@ struct SignedCertificate<'a> {
 impl<'a> SignedCertificate<'a> {
     fn new(thumbprint: &Thumbprint, listed: Option<&'a ListedCertificate>) -> Self {
         let row = listed
-            .filter(|listed| listed.intact)
+            .filter(|listed| listed.is_intact())
             .map(|listed| &listed.row);
         if row.is_none() {
             let message = "the certificate of an upload is no longer listed";
@@ -187,7 +187,7 @@ mod tests {
     use std::sync::Arc;
 
     use engine::domain::Country;
-    use engine::trust::CertificateRow;
+    use engine::trust::{CertificateRow, RowFault};
     use serde_json::{Value, json};
 
     use super::*;
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    fn listed(kind: CertificateKind, intact: bool) -> ListedCertificate {
+    fn listed(kind: CertificateKind, fault: Option<RowFault>) -> ListedCertificate {
         ListedCertificate {
             row: CertificateRow {
                 thumbprint: Thumbprint([0xab; 32]),
@@ -215,7 +215,7 @@ mod tests {
             },
             not_before: UnixMillis(0),
             not_after: UnixMillis(0),
-            intact,
+            fault,
         }
     }
 
@@ -231,8 +231,8 @@ mod tests {
 
     #[test]
     fn shows_all_ten_members() {
-        let uploader = listed(CertificateKind::Authentication, true);
-        let signer = listed(CertificateKind::Signing, true);
+        let uploader = listed(CertificateKind::Authentication, None);
+        let signer = listed(CertificateKind::Signing, None);
         let pem = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
         let expected = json!({
             "country": "IT",
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn shows_no_null_when_a_certificate_is_missing_or_tampered_with() {
-        let tampered = listed(CertificateKind::Signing, false);
+        let tampered = listed(CertificateKind::Signing, Some(RowFault::OperatorSignature));
         let shown = show(None, Some(&tampered));
         assert!(
             shown

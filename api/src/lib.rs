@@ -21,7 +21,7 @@ mod response;
 mod router;
 pub mod server;
 pub mod settings;
-pub mod shutdown;
+pub mod signals;
 pub mod telemetry;
 mod timeouts;
 mod tls;

@@ -23,7 +23,7 @@ use crate::participant::ProxyTrust;
 use crate::router::Routes;
 use crate::settings::ProxySettings;
 use crate::timeouts::Timeouts;
-use crate::tls;
+use crate::tls::{self, ServerCertificate};
 use crate::url_checks::UrlChecks;
 
 use listener::{Listener, Protocol};
@@ -61,7 +61,12 @@ pub async fn serve(
     bound: impl FnOnce(&BoundAddresses),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let tls = public_tls(&settings)?;
+    let certificate = public_certificate(&settings)?;
+    let tls = certificate
+        .clone()
+        .map(tls::server_config)
+        .transpose()?
+        .map(Arc::new);
     let proxy_trust = settings.proxy.as_ref().map(proxy_trust).transpose()?;
     let url_policy = UrlPolicy::new(&settings.callback, Arc::clone(&settings.resolver));
     let url_policy = Arc::new(url_policy);
@@ -101,6 +106,9 @@ pub async fn serve(
         connections_max: settings.connections_max,
     };
     services.listen(ports, tls, &shutdown_receiver);
+    if let (Some(certificate), Some(renewed)) = (certificate, settings.renewed_tls) {
+        tokio::spawn(renew(certificate, renewed));
+    }
     tokio::spawn(dispatcher.run(shutdown_receiver.clone()));
     tokio::spawn(metrics.upkeep(shutdown_receiver));
     bound(&addresses);
@@ -169,12 +177,28 @@ async fn finish(shutdown: watch::Sender<bool>, timeout: Duration) {
     }
 }
 
-fn public_tls(settings: &ServerSettings) -> Result<Option<Arc<rustls::ServerConfig>>, ServeError> {
+/// Serves each renewed certificate from the next handshake on, until no more can come.
+async fn renew(certificate: Arc<ServerCertificate>, mut renewed: watch::Receiver<TlsSettings>) {
+    while renewed.changed().await.is_ok() {
+        let settings = renewed.borrow_and_update().clone();
+        match certificate.renew(&settings) {
+            Ok(()) => tracing::info!("new handshakes are served the renewed TLS certificate"),
+            Err(error) => tracing::error!(
+                error = engine::chain(&error),
+                "cannot use the renewed TLS certificate: the former one stays in use"
+            ),
+        }
+    }
+}
+
+fn public_certificate(
+    settings: &ServerSettings,
+) -> Result<Option<Arc<ServerCertificate>>, ServeError> {
     match (settings.public_listen, &settings.tls, &settings.proxy) {
         (None, _, None) => Err(ServeError::NoListener),
         (None, _, Some(_)) => Ok(None),
         (Some(_), None, _) => Err(ServeError::NoTls),
-        (Some(_), Some(tls), _) => Ok(Some(Arc::new(tls::server_config(tls)?))),
+        (Some(_), Some(tls), _) => Ok(Some(Arc::new(ServerCertificate::new(tls)?))),
     }
 }
 

@@ -6,10 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use engine::domain::Thumbprint;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -17,7 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use crate::possession;
 
 /// The gateway's own certificate.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TlsSettings {
     /// PEM, the gateway's certificate first.
     pub certificate_chain_pem: String,
@@ -63,18 +66,51 @@ pub enum TlsError {
     Unusable(#[from] Error),
 }
 
+/// The gateway's certificate as handshakes use it. It can be renewed while the gateway runs:
+/// connections that are open keep theirs.
+#[derive(Debug)]
+pub(crate) struct ServerCertificate(ArcSwap<CertifiedKey>);
+
+impl ServerCertificate {
+    /// # Errors
+    /// [`TlsError`].
+    pub(crate) fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::from_pointee(certified_key(settings)?)))
+    }
+
+    /// Takes another certificate, from the next handshake on.
+    ///
+    /// # Errors
+    /// [`TlsError`]; the former certificate stays.
+    pub(crate) fn renew(&self, settings: &TlsSettings) -> Result<(), TlsError> {
+        self.0.store(Arc::new(certified_key(settings)?));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for ServerCertificate {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+fn certified_key(settings: &TlsSettings) -> Result<CertifiedKey, TlsError> {
+    let (chain, key) = settings.parse()?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Ok(CertifiedKey::from_der(chain, key, &provider)?)
+}
+
 /// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, a client certificate requested but not demanded.
 ///
 /// # Errors
 /// [`TlsError`].
-pub(crate) fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
-    let (chain, key) = settings.parse()?;
+pub(crate) fn server_config(certificate: Arc<ServerCertificate>) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = PossessionVerifier::new(&provider);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::ALL_VERSIONS)?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -160,7 +196,8 @@ mod tests {
 
     #[test]
     fn offers_both_protocols() {
-        let config = server_config(&self_signed()).unwrap();
+        let certificate = ServerCertificate::new(&self_signed()).unwrap();
+        let config = server_config(Arc::new(certificate)).unwrap();
         assert_eq!(
             config.alpn_protocols,
             [b"h2".to_vec(), b"http/1.1".to_vec()]
@@ -174,19 +211,19 @@ mod tests {
             certificate_chain_pem: String::new(),
             ..good.clone()
         };
-        let error = server_config(&without_chain).unwrap_err();
+        let error = ServerCertificate::new(&without_chain).unwrap_err();
         assert!(matches!(error, TlsError::NoCertificate), "{error}");
         let without_key = TlsSettings {
             private_key_pem: "x".to_owned(),
             ..good.clone()
         };
-        let error = server_config(&without_key).unwrap_err();
+        let error = ServerCertificate::new(&without_key).unwrap_err();
         assert!(matches!(error, TlsError::NoPrivateKey), "{error}");
         let foreign_key = TlsSettings {
             private_key_pem: self_signed().private_key_pem,
             ..good
         };
-        let error = server_config(&foreign_key).unwrap_err();
+        let error = ServerCertificate::new(&foreign_key).unwrap_err();
         assert!(matches!(error, TlsError::Unusable(_)), "{error}");
     }
 

@@ -1,6 +1,6 @@
 //! The command line without a running gateway: help, `efgs init`, refusals.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod cli_support;
 
@@ -86,7 +86,7 @@ fn initializes_a_folder_with_everything() {
     );
 }
 
-/// The signature is the one that the certificate list holds; OpenSSL judges it over the exact
+/// The signature is the one that the certificate list holds; OpenSSL verifies it over the exact
 /// bytes of the file.
 #[test]
 fn makes_certificates_that_openssl_accepts() {

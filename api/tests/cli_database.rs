@@ -1,6 +1,6 @@
 //! The command line with a real database: certificates, schema, keys, the gateway as a process.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod cli_support;
 
@@ -68,7 +68,7 @@ fn lists_what_init_onboarded() {
     let verified = succeeds(&mut installation.efgs(&["cert", "verify"]));
     assert_eq!(verified.matches("valid until").count(), 6, "{verified}");
     assert!(
-        verified.ends_with("6 certificates, all vouched for\n"),
+        verified.ends_with("6 certificates, all signed by the trust anchor\n"),
         "{verified}"
     );
 }
@@ -97,7 +97,7 @@ fn revokes_a_certificate() {
 }
 
 #[test]
-fn adds_certificates_signed_on_the_spot_or_elsewhere() {
+fn adds_certificates_signed_locally_or_on_another_machine() {
     let (ours, theirs) = (Installation::new("DE"), Installation::new("FR,IT"));
     let add = |country: &str, kind: &str, certificate: &str| {
         let mut command = ours.efgs(&["cert", "add", "--country", country, "--kind", kind]);
@@ -145,8 +145,8 @@ fn adds_certificates_signed_on_the_spot_or_elsewhere() {
             &["base64", "-A", "-in", "it.sig", "-out", "it.b64"],
             &folder,
         );
-        let mut elsewhere = add("IT", "authentication", "pki/IT/authentication.pem");
-        succeeds(elsewhere.arg("--signature").arg(ours.path("it.b64")));
+        let mut signed_remotely = add("IT", "authentication", "pki/IT/authentication.pem");
+        succeeds(signed_remotely.arg("--signature").arg(ours.path("it.b64")));
         let mut other = add("IT", "callback", "pki/IT/callback.pem");
         refuses(
             other.arg("--signature").arg(ours.path("it.b64")),
@@ -155,8 +155,8 @@ fn adds_certificates_signed_on_the_spot_or_elsewhere() {
     }
 }
 
-/// The certificate as operators get it from others: what it says, with what in it differs from
-/// what OpenSSL and BouncyCastle write.
+/// A certificate as operators receive it: every difference from what OpenSSL and BouncyCastle
+/// write.
 fn other_forms(canonical: &str) -> [(&'static str, String); 6] {
     let body: String = canonical
         .lines()
@@ -199,7 +199,7 @@ fn lists_certificates_only_as_italy_writes_them() {
     };
     for (form, text) in other_forms(&canonical) {
         fs::write(&file, &text).unwrap();
-        // Signed elsewhere, by whoever did not look.
+        // Signed on another machine, without a check.
         let signature = sign_with_trust_anchor(&ours.read("pki/trust-anchor.key"), &text).unwrap();
         let signed = ours.path("it.b64");
         fs::write(&signed, signature).unwrap();
@@ -208,13 +208,13 @@ fn lists_certificates_only_as_italy_writes_them() {
             add().arg("--signature").arg(&signed),
             &["64 columns", &command],
         );
-        // What is told to do does it.
-        let told = ["x509", "-in", "it.pem", "-out", "new.pem"];
-        if openssl(&told, &ours.path("")).is_some() {
+        // The command in the message writes the canonical form.
+        let remedy = ["x509", "-in", "it.pem", "-out", "new.pem"];
+        if openssl(&remedy, &ours.path("")).is_some() {
             assert_eq!(ours.read("new.pem"), canonical, "{form}");
         }
     }
-    // On the spot it is put right, and signed so.
+    // `cert add` normalises it before it signs.
     for (form, text) in other_forms(&canonical) {
         let ours = Installation::new("DE");
         fs::write(&file, &text).unwrap();
@@ -231,7 +231,7 @@ fn lists_certificates_only_as_italy_writes_them() {
         assert_eq!(&*row.pem, canonical, "{form}");
         let verified = succeeds(&mut ours.efgs(&["cert", "verify"]));
         assert!(
-            verified.ends_with("4 certificates, all vouched for\n"),
+            verified.ends_with("4 certificates, all signed by the trust anchor\n"),
             "{form}: {verified}"
         );
     }
@@ -240,7 +240,7 @@ fn lists_certificates_only_as_italy_writes_them() {
 }
 
 #[test]
-fn says_which_keys_tls_has_no_use_for() {
+fn reports_keys_that_tls_cannot_use() {
     let ours = Installation::new("DE");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures");
     for (name, kind, noted) in [
@@ -262,7 +262,7 @@ fn says_which_keys_tls_has_no_use_for() {
 }
 
 #[test]
-fn tells_rows_that_another_trust_anchor_signed() {
+fn reports_rows_that_another_trust_anchor_signed() {
     let (ours, theirs) = (Installation::new("DE"), Installation::new("DE"));
     fs::copy(
         theirs.path("pki/trust-anchor.pem"),
@@ -270,11 +270,14 @@ fn tells_rows_that_another_trust_anchor_signed() {
     )
     .unwrap();
     let mut verify = ours.efgs(&["cert", "verify"]);
-    refuses(&mut verify, &["3 of 3 certificates are not vouched for"]);
+    refuses(
+        &mut verify,
+        &["3 of 3 certificates are not as the operator listed them"],
+    );
 }
 
 #[test]
-fn migrates_once_and_says_so() {
+fn migrates_once_and_reports_it() {
     let installation = Installation::new("DE");
     let status = succeeds(&mut installation.efgs(&["db", "status"]));
     assert!(status.ends_with("which is up to date\n"), "{status}");
@@ -336,7 +339,7 @@ fn rotates_keys_in_one_step_or_in_two() {
 }
 
 #[test]
-fn says_where_it_listens_and_stops_when_told() {
+fn prints_its_addresses_and_stops_on_a_signal() {
     let installation = Installation::new("DE");
     for signal in ["TERM", "INT"] {
         let mut serve = installation.serve();

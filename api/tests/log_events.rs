@@ -54,13 +54,13 @@ impl Sink {
 }
 
 /// A gateway, a connection of its proxy, and its log as JSON.
-struct Journey {
+struct LoggedGateway {
     gateway: Gateway,
     raw: Raw,
     log: Sink,
 }
 
-impl Journey {
+impl LoggedGateway {
     async fn begin() -> Self {
         let log = Sink::default();
         // For all threads, including the engine's.
@@ -110,17 +110,17 @@ impl Journey {
 
 #[tokio::test]
 async fn logs_the_events_of_the_reference() {
-    let mut journey = Journey::begin().await;
-    authentication(&mut journey).await;
-    negotiation(&mut journey).await;
-    uploads(&mut journey).await;
-    signatures(&mut journey).await;
-    downloads(&mut journey).await;
-    callbacks(&mut journey).await;
-    revocations(&mut journey).await;
+    let mut gateway = LoggedGateway::begin().await;
+    authentication(&mut gateway).await;
+    negotiation(&mut gateway).await;
+    uploads(&mut gateway).await;
+    signatures(&mut gateway).await;
+    downloads(&mut gateway).await;
+    callbacks(&mut gateway).await;
+    revocations(&mut gateway).await;
 }
 
-async fn authentication(journey: &mut Journey) {
+async fn authentication(gateway: &mut LoggedGateway) {
     let path = format!("GET /diagnosiskeys/download/{TODAY} HTTP/1.1\r\nHost: gateway\r\n");
     let hash = format!("X-SSL-Client-SHA256: {}\r\n", thumbprint("DE"));
     for (headers, message, attributes) in [
@@ -156,20 +156,20 @@ async fn authentication(journey: &mut Journey) {
         ),
     ] {
         let head = format!("{path}{headers}");
-        journey.check(&head, b"", message, attributes).await;
+        gateway.check(&head, b"", message, attributes).await;
     }
 }
 
-async fn negotiation(journey: &mut Journey) {
+async fn negotiation(gateway: &mut LoggedGateway) {
     let download = format!("/download/{TODAY}");
     let accept = "Accept: application/protobuf; version=2.0\r\n";
     let message = "Serialization: Protocol version is not compatible";
     let asked = json!({"requestedMediaType": "application/protobuf; version=2.0"});
-    journey.get(&download, accept, message, asked).await;
+    gateway.get(&download, accept, message, asked).await;
     let accept = "Accept: text/html\r\nAccept: image/png\r\n";
     let message = "Accepted Content-Type is not compatible";
     let asked = json!({"requestedMediaType": "text/html, image/png"});
-    journey.get(&download, accept, message, asked).await;
+    gateway.get(&download, accept, message, asked).await;
 
     let upload = signed_upload("DE", 0..1);
     let good = "application/protobuf; version=1.0";
@@ -186,26 +186,26 @@ async fn negotiation(journey: &mut Journey) {
     ] {
         let head = upload.head("DE", "t").replace(good, sent);
         let asked = json!({"requestedMediaType": sent});
-        journey.check(&head, &upload.body, message, asked).await;
+        gateway.check(&head, &upload.body, message, asked).await;
     }
 }
 
-async fn uploads(journey: &mut Journey) {
+async fn uploads(gateway: &mut LoggedGateway) {
     let many = signed_upload("DE", 100..131);
     let attributes = json!({"batchTag": "tag-1", "maxKeys": 30, "numKeys": 31});
-    journey
+    gateway
         .upload(&many, "DE", "too many diagnosis keys", attributes)
         .await;
     let foreign = signed_upload("IT", 200..202);
     let attributes = json!({"batchTag": "tag-1", "numKeys": 2, "index": 0});
-    journey
+    gateway
         .upload(&foreign, "DE", "invalid uploader country", attributes)
         .await;
 
     let upload = signed_upload("DE", 0..3);
     let parent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
     let head = upload.head("DE", "tag-1") + parent;
-    let lines = journey.logged(&head, &upload.body).await;
+    let lines = gateway.logged(&head, &upload.body).await;
     // The stages run on other threads, but their events belong to the request.
     for (message, attributes) in [
         (
@@ -236,12 +236,12 @@ async fn uploads(journey: &mut Journey) {
         }
     }
     let again = json!({"batchTag": "tag-1", "numKeys": 3, "replayed": true});
-    journey
+    gateway
         .upload(&upload, "DE", "successfull batch upload", again)
         .await;
     let other = signed_upload("DE", 3..5);
     let attributes = json!({"batchTag": "tag-1", "numKeys": 2});
-    journey
+    gateway
         .upload(&other, "DE", "batchTag already exists", attributes)
         .await;
     let overlapping = signed_upload("DE", 2..5);
@@ -252,12 +252,12 @@ async fn uploads(journey: &mut Journey) {
         "failedKeysCount": 0,
     });
     let head = overlapping.head("DE", "tag-2");
-    journey
+    gateway
         .check(&head, &overlapping.body, "error inserting keys", counts)
         .await;
 }
 
-async fn signatures(journey: &mut Journey) {
+async fn signatures(gateway: &mut LoggedGateway) {
     for (case, message, attributes) in [
         ("720-no-signer-infos", "no signer information", json!({})),
         (
@@ -302,51 +302,51 @@ async fn signatures(journey: &mut Journey) {
         let mut attributes = attributes;
         attributes["batchTag"] = json!("s");
         let upload = vector(case);
-        journey
+        gateway
             .check(&upload.head("DE", "s"), &upload.body, message, attributes)
             .await;
     }
 }
 
-async fn downloads(journey: &mut Journey) {
+async fn downloads(gateway: &mut LoggedGateway) {
     let download = format!("/download/{TODAY}");
     let deadline = Instant::now() + Duration::from_secs(30);
     let request = get(&format!("/diagnosiskeys{download}"), "DE", "");
-    while journey.raw.get(&request).await.status() != 200 {
+    while gateway.raw.get(&request).await.status() != 200 {
         assert!(Instant::now() < deadline);
         tokio::task::yield_now().await;
     }
     // All keys are DE's own.
     let found = json!({"batchTag": "20210601-1", "numKeys": 0, "country": "DE"});
-    journey
+    gateway
         .get(&download, "", "Successful Batch Download", found)
         .await;
     let old = json!({"requestedDate": "2021-05-29"});
-    journey
+    gateway
         .get("/download/2021-05-29", "", "Requested date is too old", old)
         .await;
     let none = json!({"requestedDate": "2021-06-02"});
     let message = "Could not find any batches for given date";
-    journey.get("/download/2021-06-02", "", message, none).await;
+    gateway.get("/download/2021-06-02", "", message, none).await;
     let unknown = json!({"batchTag": "20210601-9"});
     let message = "Could not find batch with given batchTag";
     let tag = "batchTag: 20210601-9\r\n";
-    journey.get(&download, tag, message, unknown).await;
+    gateway.get(&download, tag, message, unknown).await;
     let early = json!({"batchTag": "20210601-1", "requestedDate": "2021-06-02"});
     let message = "Given date does is not after or equals the requested batchTag";
     let tag = "batchTag: 20210601-1\r\n";
-    journey
+    gateway
         .get("/download/2021-06-02", tag, message, early)
         .await;
 
     let audit = "/audit/download/2021-06-01/20210601";
     let asked = json!({"batchTag": "20210601-1"});
     let message = "Requested Audit Information";
-    journey
+    gateway
         .get(&format!("{audit}-1"), "", message, asked.clone())
         .await;
     let message = "BatchTag Could not found";
-    journey
+    gateway
         .get(
             &format!("{audit}-9"),
             "",
@@ -356,10 +356,10 @@ async fn downloads(journey: &mut Journey) {
         .await;
     let other_day = "/audit/download/2021-05-31/20210601-1";
     let message = "Requested date does not match the BatchTag creation date";
-    journey.get(other_day, "", message, asked).await;
+    gateway.get(other_day, "", message, asked).await;
 }
 
-async fn callbacks(journey: &mut Journey) {
+async fn callbacks(gateway: &mut LoggedGateway) {
     for (url, host, message) in [
         ("nothing", "nothing", "Could not parse URL"),
         (
@@ -384,31 +384,31 @@ async fn callbacks(journey: &mut Journey) {
         let logged = url.replace("user:word@", "");
         let logged = logged.split("%3F").next().unwrap();
         let attributes = json!({"url": logged, "host": host});
-        journey.check(&head, b"", message, attributes).await;
+        gateway.check(&head, b"", message, attributes).await;
     }
 }
 
 /// A revoked certificate is refused some time later.
-async fn revocations(journey: &mut Journey) {
+async fn revocations(gateway: &mut LoggedGateway) {
     let signing = "5de1809c416802b51df9e57fb38adba9f1408d807e2ede3c5d4d8bd8ffaa28aa";
-    journey.gateway.revoke(signing);
-    journey.gateway.revoke(&thumbprint("ES"));
+    gateway.gateway.revoke(signing);
+    gateway.gateway.revoke(&thumbprint("ES"));
     let upload = signed_upload("DE", 50..51);
     let path = format!("/diagnosiskeys/download/{TODAY}");
     let deadline = Instant::now() + Duration::from_secs(30);
-    while journey.raw.get(&get(&path, "ES", "")).await.status() != 403 {
+    while gateway.raw.get(&get(&path, "ES", "")).await.status() != 403 {
         assert!(Instant::now() < deadline);
         tokio::task::yield_now().await;
     }
     let request = get(&path, "ES", "");
     let head = request.strip_suffix("\r\n").unwrap();
     let attributes = json!({"dnString": "C=ES", "thumbprint": thumbprint("ES")});
-    journey
+    gateway
         .check(head, b"", "Certificate is revoked", attributes)
         .await;
     let attributes = json!({"certThumbprint": signing});
     let head = upload.head("DE", "r");
-    journey
+    gateway
         .check(&head, &upload.body, "certificate is revoked", attributes)
         .await;
 }
@@ -561,8 +561,8 @@ async fn logs_no_secrets() {
     for signature in [&upload.signature, &wrong.signature] {
         assert!(!text.contains(&signature[..40]), "{text}");
     }
-    // The key data of a test's key is its number and its country, in any spelling.
-    for spelling in ["AAAAAAAAAABERQ", "00000000000000004445", "\\u0000"] {
-        assert!(!text.contains(spelling), "{text}");
+    // The key data of a test's key is its number and its country, in any encoding.
+    for encoding in ["AAAAAAAAAABERQ", "00000000000000004445", "\\u0000"] {
+        assert!(!text.contains(encoding), "{text}");
     }
 }

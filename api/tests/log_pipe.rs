@@ -1,4 +1,4 @@
-//! The log of the real binary: through a pipe that nobody reads, and its flush at the end.
+//! The log of the real binary: through a pipe that is not read, and its flush at the end.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
@@ -64,7 +64,7 @@ fn start(installation: &Installation) -> (Gateway, SocketAddr, SocketAddr) {
 }
 
 #[test]
-fn serves_while_nobody_reads_the_log() {
+fn serves_while_the_log_is_not_read() {
     let installation = Installation::new("DE,IT");
     let (gateway, proxy, operations) = start(&installation);
     let deadline = Instant::now() + Duration::from_secs(60);

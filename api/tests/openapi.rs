@@ -137,9 +137,9 @@ async fn serves_no_undescribed_path_on_either_port() {
     }
 }
 
-/// Journeys that get many of the statuses; each response is one of those described.
+/// Requests that produce many of the statuses; each response is one of those described.
 #[tokio::test]
-async fn describes_the_responses_of_journeys() {
+async fn describes_the_responses_of_typical_requests() {
     let gateway = Gateway::start().await;
     let description = Description::of(&gateway).await;
     let mut raw = gateway.proxy().await;
@@ -254,8 +254,8 @@ async fn describes_the_responses_of_journeys() {
     assert_eq!(met, BTreeSet::from(expected));
 }
 
-/// What the standard requires beyond JSON: valid references, unique names, a parameter for each pair
-/// of braces.
+/// What the standard requires beyond JSON: valid references, unique names, a parameter for each
+/// pair of braces.
 #[tokio::test]
 async fn is_well_formed() {
     let gateway = Gateway::start().await;
@@ -325,7 +325,7 @@ async fn serves_a_page_without_external_resources() {
     let text = String::from_utf8(page.body).unwrap();
     assert!(text.contains("default-src 'none'"));
     assert!(text.contains("fetch(\"openapi.json\")"));
-    for elsewhere in [
+    for external in [
         "http:",
         "https:",
         "src=",
@@ -334,6 +334,6 @@ async fn serves_a_page_without_external_resources() {
         "<link",
         "innerHTML",
     ] {
-        assert!(!text.contains(elsewhere), "{elsewhere}");
+        assert!(!text.contains(external), "{external}");
     }
 }

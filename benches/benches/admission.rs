@@ -1,4 +1,4 @@
-//! Admission: a permit taken and given back, and a refusal.
+//! Admission: a permit acquired and released, and a refusal.
 
 use benches::{bench, criterion, group};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -12,12 +12,12 @@ fn permits(criterion: &mut Criterion) {
     let country = Country::parse("DE").expect("two letters");
     let admission = Admission::default();
     bench(&mut group, "permit", 1, |b| {
-        b.iter(|| drop(admission.admit(country, BODY_BYTES).expect("there is room")));
+        b.iter(|| drop(admission.admit(country, BODY_BYTES).expect("not full")));
     });
     let full = Admission::new(1, 4 * BODY_BYTES);
-    let _permit = full.admit(country, BODY_BYTES).expect("there is room");
+    let _permit = full.admit(country, BODY_BYTES).expect("not full");
     bench(&mut group, "refusal", 1, |b| {
-        b.iter(|| full.admit(country, BODY_BYTES).expect_err("there is none"));
+        b.iter(|| full.admit(country, BODY_BYTES).expect_err("full"));
     });
     group.finish();
 }

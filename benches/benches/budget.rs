@@ -1,7 +1,7 @@
-//! The budget: what a key costs in each step of the walk, one core, uploads of 5000 keys.
+//! The budget: the cost per key of each step of the walk, on one core, with uploads of 5000 keys.
 //!
-//! Prints the fastest of many runs, which on a shared machine says more than their mean: nothing
-//! makes code faster than it is. The figures of criterion are in the other files.
+//! Prints the fastest of many runs, which on a shared machine is more meaningful than the mean:
+//! noise only ever makes a run slower. The figures of criterion are in the other files.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -72,7 +72,7 @@ fn steps(fixture: &StageFixture, code: &str) -> Vec<(&'static str, Duration)> {
     steps
 }
 
-/// What is done in other databases, or for some uploads only.
+/// Work on other databases, or only for some uploads.
 fn beside(fixture: &mut StageFixture) {
     let backend = Backend::of(SHAPES[0].1);
     let request = backend.json_upload(0, FULL);
@@ -105,8 +105,8 @@ fn time<T>(mut run: impl FnMut() -> T) -> Duration {
     fastest(|| (), |()| run())
 }
 
-/// The fastest of many runs; what a run needs is made before its clock starts, and what it gives is
-/// dropped after its clock stops.
+/// The fastest of many runs; inputs are made before the clock starts, and results are dropped after
+/// it stops.
 fn fastest<I, T>(mut input: impl FnMut() -> I, mut run: impl FnMut(I) -> T) -> Duration {
     let mut least = Duration::MAX;
     for _ in 0..scaled(1000, 1) {

@@ -40,8 +40,8 @@ fn segments(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// From the answer to an upload that fills a download batch until that can be downloaded. Cuts
-/// keep a distance of `limits::CUT_INTERVAL`, which signing the next upload takes the most of.
+/// From the answer to an upload that completes a download batch until the batch can be downloaded.
+/// Cuts keep a distance of `limits::CUT_INTERVAL`, which signing the next upload takes the most of.
 fn cuts(criterion: &mut Criterion) {
     let mut group = slow_group(criterion, "bundle");
     let backend = Backend::of(RSA_2048);

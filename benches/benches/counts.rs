@@ -3,9 +3,9 @@
 //!
 //! A function is `STAGE_SHAPE`, its benches are the keys of the upload; `perf` reads the counts of
 //! `stage/shape/size` out of what gungraun writes and compares them with `perf-reports/baseline`.
-//! What a function needs is made before the counting begins, and each runs twice before it is
-//! counted: then tables are filled, the random generator is seeded and the allocator has its pages.
-//! What it gives back is dropped after the counting has ended.
+//! Inputs are made before counting begins, and each function runs twice before it is counted, so
+//! that tables are filled, the random generator is seeded and the allocator has its pages. Results
+//! are dropped after counting has ended.
 
 #![allow(
     missing_docs,
@@ -34,7 +34,7 @@ use gungraun::{
     Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 
-/// Lives as long as the process: a bench is one process.
+/// Lives as long as the process: each bench is one process.
 fn keep<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
@@ -64,7 +64,7 @@ fn valid(request: &'static UploadRequest) -> ValidBatch<'static> {
     validate(batch, NOON).expect("valid")
 }
 
-/// Runs the work twice on what it will be counted with.
+/// Runs the work twice on the inputs of the counted run.
 fn warm<T: Copy, R>(input: T, work: impl Fn(T) -> R) -> T {
     for _ in 0..2 {
         drop(black_box(work(black_box(input))));
@@ -86,11 +86,7 @@ fn open_gate(_: u32) -> Gate {
 
 fn shut_gate(_: u32) -> Gate {
     let admission = keep(Admission::new(1, 4 << 20));
-    let _ = keep(
-        admission
-            .admit(country("DE"), 300_000)
-            .expect("there is room"),
-    );
+    let _ = keep(admission.admit(country("DE"), 300_000).expect("not full"));
     warm((admission, country("DE")), take)
 }
 
@@ -395,7 +391,7 @@ fn in_json(keys: u32) -> &'static Download {
     warm(keep(spread_download(keys, Format::Json)), assembled)
 }
 
-// What a download costs beyond looking it up: its chunks taken one after the other.
+// The cost of a download beyond its lookup: taking its chunks one after the other.
 #[library_benchmark]
 #[bench::k1(args = (1), setup = in_protobuf)]
 #[bench::k100(args = (100), setup = in_protobuf)]
@@ -487,7 +483,7 @@ library_benchmark_group!(
     benchmarks = [walk_rsa_2048, walk_ecdsa_p256, walk_rsa_2048_json]
 );
 
-// mimalloc gives memory back after some time, which is the one thing here that depends on a clock.
+// mimalloc returns memory after some time, which is the only thing here that depends on a clock.
 main!(
     config = LibraryBenchmarkConfig::default()
         .tool(Callgrind::with_args(["--cache-sim=no"]))

@@ -1,4 +1,4 @@
-//! Dedup: identities made, probed, looked at for repeats; and inserted by the writer.
+//! Dedup: identities computed, probed, checked for repeats; and inserted by the writer.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

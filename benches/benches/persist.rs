@@ -1,5 +1,6 @@
-//! Persist: an upload's way through the whole engine, to the answer after the commit. The requests
-//! are signed before the clock starts. From an empty database on, and with ten million keys stored.
+//! Persist: an upload through the whole engine, up to the answer after the commit. The requests are
+//! signed before the clock starts. Starting with an empty database, and with ten million keys
+//! stored.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use benches::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::upload::UploadRequest;
 
-/// Uploads at once: one participant's share of the batches in flight.
+/// Concurrent uploads: one participant's share of the batches in flight.
 const AT_ONCE: usize = 16;
 
 /// Keys stored before the second half is measured.
@@ -41,7 +42,7 @@ fn on(criterion: &mut Criterion, place: &BenchDatabase, stored: usize) {
             b.iter_custom(|iterations| store(&installation, iterations, || vec![next(size)]));
         });
     }
-    // What group commit gives; throughput counts the keys of all uploads.
+    // The effect of group commit; throughput counts the keys of all uploads.
     let at_once = scaled(AT_ONCE, 2);
     let shape = format!("{name}_{at_once}_at_once");
     let keys = FULL * u32::try_from(at_once).expect("few");
@@ -54,7 +55,7 @@ fn on(criterion: &mut Criterion, place: &BenchDatabase, stored: usize) {
     group.finish();
 }
 
-/// Stores requests, all that are made together at once.
+/// Stores requests, all of a group concurrently.
 fn store(
     installation: &Installation,
     iterations: u64,

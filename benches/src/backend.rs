@@ -9,9 +9,9 @@ use engine::domain::{Country, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::upload::UploadRequest;
 use engine::verify::CanonicalBytes;
 use engine::wire::json;
-use loadgen::keys::{KeyGenerator, Seed};
-use loadgen::participants::Participant;
-use loadgen::signer::{Encoding, Signer};
+use testkit::keys::{KeyGenerator, Seed};
+use testkit::participants::Participant;
+use testkit::signer::{Encoding, Signer};
 
 use crate::inputs::{FULL, NOON, SIZES};
 
@@ -19,10 +19,10 @@ use crate::inputs::{FULL, NOON, SIZES};
 pub const RSA_2048: &str = "DE";
 /// The participant that signs with ECDSA on P-256.
 pub const ECDSA_P256: &str = "ES";
-/// What the kinds of signatures are called in bench ids, and who makes them.
+/// The names of signature kinds in bench ids, and the participants that make them.
 pub const SHAPES: [(&str, &str); 2] = [("rsa_2048", RSA_2048), ("ecdsa_p256", ECDSA_P256)];
 
-/// Who the keys' owners visit.
+/// The countries that the keys' owners visited.
 const EUROPE: [&str; 27] = [
     "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT",
     "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
@@ -61,7 +61,7 @@ pub struct Backend {
     uploader: Thumbprint,
     signer: Signer,
     generator: KeyGenerator,
-    /// When it signs.
+    /// The signing time.
     at: UnixMillis,
 }
 
@@ -152,8 +152,8 @@ fn json_body(protobuf: &[u8]) -> Vec<u8> {
     body
 }
 
-/// The upload number 0 of a backend, the same to the last bit in every run: ECDSA signatures, which
-/// are random, come from a file, because the work of verifying depends on their bits.
+/// Upload number 0 of a backend, bit for bit the same in every run: ECDSA signatures, which are
+/// random, come from a file, because the work of verifying depends on their bits.
 ///
 /// # Panics
 /// When nothing was recorded for that many keys.

@@ -1,5 +1,5 @@
-//! What the CPU stages need, without an engine: a set of known identities, the certificate list,
-//! keys, a manual clock.
+//! The inputs of the CPU stages, without an engine: a set of known identities, the certificate
+//! list, keys, a manual clock.
 
 use engine::ManualClock;
 use engine::admission::Admission;
@@ -21,7 +21,7 @@ const KNOWN: usize = 4_000_000;
 const BENCH_KEYS: &str = "identity YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=\n\
                           sealing 1 YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=\n";
 
-/// What the CPU stages need.
+/// The inputs of the CPU stages.
 #[derive(Debug)]
 pub struct StageFixture {
     /// The known identities.
@@ -64,7 +64,7 @@ impl StageFixture {
     /// Takes an upload through all CPU stages.
     ///
     /// # Panics
-    /// When it is not ready to be stored then.
+    /// When the upload is refused.
     pub fn walk(&self, request: &UploadRequest) -> Box<SealedBatch> {
         let context = UploadContext {
             settings: &self.settings,
@@ -77,7 +77,7 @@ impl StageFixture {
             clock: &self.clock,
         };
         let permit = self.admission.admit(request.country, request.body.len());
-        match prepare(request, permit.expect("there is room"), &context) {
+        match prepare(request, permit.expect("not full"), &context) {
             Ok(Prepared::Sealed(batch)) => batch,
             other => panic!("not ready to be stored: {other:?}"),
         }

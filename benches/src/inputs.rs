@@ -1,4 +1,4 @@
-//! What every bench agrees on: sizes, the time of day, seeded identities, and how much work to do.
+//! Shared by all benches: sizes, the time of day, seeded identities, and how much work to do.
 
 use engine::domain::{KeyIdentity, UnixMillis};
 use rand::{RngCore, SeedableRng};
@@ -13,17 +13,17 @@ pub const FULL: u32 = 5000;
 /// 2021-06-01T12:00:00Z, when the certificates of the fixtures are valid.
 pub const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
 
-/// Whether figures are wanted (`cargo bench`), or only a proof that the bench works (`cargo test`).
+/// Whether this run measures (`cargo bench`) or only checks that the bench works (`cargo test`).
 pub fn measures() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
-/// `full` for a measurement, `small` for a proof that it works.
+/// `full` for a measurement, `small` for a check.
 pub fn scaled(full: usize, small: usize) -> usize {
     if measures() { full } else { small }
 }
 
-/// Identities that have nothing to do with any key.
+/// Random identities, unrelated to any key.
 pub fn random_identities(seed: u64, count: usize) -> Vec<KeyIdentity> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut identity = || {

@@ -13,8 +13,8 @@ use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, 
 use engine::trust::{CertificateRow, Trust, TrustAnchor};
 use engine::upload::{Receipt, UploadRequest};
 use engine::{Clock, Engine, ManualClock, UploadError};
-use loadgen::local::MariaDb;
 use tempfile::TempDir;
+use testkit::local::MariaDb;
 
 use crate::backend::{Backend, ECDSA_P256, RSA_2048, read_fixture};
 use crate::inputs::{FULL, NOON};
@@ -148,11 +148,12 @@ fn onboard(database: &DatabaseUrl) {
             &row.pem,
             &row.operator_signature,
         );
-        added.expect("the anchor vouches for the fixtures");
+        added.expect("the anchor signed the fixtures");
     }
 }
 
-pub(crate) fn settings(
+/// Settings of an engine for benches.
+pub fn settings(
     database: DatabaseUrl,
     keys: Keys,
     trust_anchor_pem: String,

@@ -1,15 +1,14 @@
-//! What the benches share: seeded inputs, participants with real keys, databases and gateways. The
+//! Shared by the benches: seeded inputs, participants with real keys, databases and gateways. The
 //! inputs are the same on every machine and in every run.
 //!
 //! Bench ids are `stage/shape/size`; sizes are keys per upload, and throughput is in keys. `cargo
-//! bench` measures; `cargo test` runs each bench once with a small input, so that none rots.
+//! bench` measures; `cargo test` runs each bench once with a small input, so that none breaks
+//! unnoticed.
 
 mod backend;
 mod bundles;
-pub mod deployment;
 mod fixture;
 mod harness;
-pub mod http;
 mod inputs;
 mod installation;
 
@@ -20,7 +19,7 @@ pub use harness::{bench, criterion, group, slow_group};
 pub use inputs::{FULL, NOON, SIZES, measures, random_identities, scaled};
 pub use installation::{
     BenchDatabase, EngineOptions, Installation, PendingUpload, bench_databases, certificate_list,
-    download, fill, keys, upload, wait_for_batches,
+    download, fill, keys, settings, upload, wait_for_batches,
 };
 
 /// The same allocator as the gateway's.

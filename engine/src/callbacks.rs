@@ -1,23 +1,23 @@
 //! Callbacks: subscriptions to new download batches, and which notifications are due (wire
-//! §16). Telling them is `api`'s part.
+//! §16). `api` delivers them.
 //!
-//! - *In*: a participant's subscriptions; what became of an attempt to tell one.
+//! - *In*: participants' subscriptions; the outcomes of delivery attempts.
 //! - *Out*: [`Delivery`]s that this gateway has claimed, one per subscription, in the order of the
 //!   download batches.
-//! - *Refuses*: subscriptions beyond [`limits::CALLBACKS_PER_COUNTRY_MAX`]; requests beyond what
-//!   may wait.
-//! - *Assumes*: URLs were checked. Download batches are numbered in order, so that one cursor
-//!   per subscription is all that there is to remember.
-//! - *Runs on*: the `callbacks` thread, with a connection that it opens when it is first needed.
+//! - *Refuses*: subscriptions beyond [`limits::CALLBACKS_PER_COUNTRY_MAX`]; requests beyond the
+//!   queue's capacity.
+//! - *Assumes*: URLs were checked. Download batches are numbered in order, so one cursor
+//!   per subscription is all the state there is.
+//! - *Runs on*: the `callbacks` thread, with its own connection, opened on first use.
 //!
-//! Any number of gateways deliver side by side: a claim is one conditional UPDATE, made out to a
-//! random token and for a time. A gateway that dies leaves a claim that expires; one that was too
-//! slow finds another token and moves nothing. So a batch is told at least once, and twice only
-//! if a gateway was lost, or cut off from the database, between telling and recording it.
+//! Any number of gateways deliver concurrently: a claim is one conditional UPDATE with a random
+//! token and an expiry. A gateway that dies leaves a claim that expires; one that was too slow
+//! finds another token and changes nothing. So each batch is delivered at least once, and twice
+//! only if a gateway was lost, or cut off from the database, between delivering and recording it.
 //!
-//! Weighed against: one task per batch and subscriber (the reference's way: rows to chain, to lock and
-//! to clean up, written while cutting), and one delivering gateway under a lease (a slow receiver
-//! of one gateway's would be everybody's).
+//! Weighed against: one task per batch and subscriber (the reference's way: rows to chain, to lock
+//! and to clean up, written while cutting), and one delivering gateway under a lease (one slow
+//! receiver would delay all of them).
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,22 +35,22 @@ use crate::overload::{Overload, OverloadBound};
 use crate::store::{CachedStore, ClaimTerms, DueDelivery, Store};
 pub use crate::store::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
 
-/// A batch to tell one subscriber of; this gateway holds the claim.
+/// A batch to notify one subscriber of; this gateway holds the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery(DueDelivery);
 
 impl Delivery {
-    /// Whose subscription.
+    /// The subscriber.
     pub const fn country(&self) -> Country {
         self.0.country
     }
 
-    /// Its name.
+    /// The subscription's id.
     pub const fn callback_id(&self) -> &CallbackId {
         &self.0.callback_id
     }
 
-    /// Whom to tell.
+    /// The receiver's URL.
     pub fn url(&self) -> &str {
         &self.0.url
     }
@@ -60,49 +60,49 @@ impl Delivery {
         self.0.tag
     }
 
-    /// How many attempts to tell this have failed.
+    /// How many attempts to deliver it have failed.
     pub const fn failed_attempts(&self) -> u32 {
         self.0.failed_attempts
     }
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
-    /// The subscriber knows.
+    /// The subscriber has confirmed it.
     Delivered,
-    /// It does not.
+    /// It failed.
     Failed {
-        /// When to try again, at most a day.
+        /// The delay before the next attempt, at most one day.
         wait: Duration,
         /// Attempts in a row, after which the subscription is disabled.
         attempts_max: u32,
-        /// What was wrong, for operators; cut to
+        /// The reason, for operators; truncated to
         /// [`limits::CALLBACK_REASON_CHARACTERS_MAX`] characters.
         reason: Cow<'static, str>,
     },
 }
 
-/// What became of the record of an attempt.
+/// The outcome of recording an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
-    /// It counts.
+    /// It was recorded.
     Noted,
-    /// It counts, and the subscription is disabled: it has failed too often.
+    /// It was recorded, and the subscription is disabled: it has failed too often.
     Disabled,
-    /// The claim was not ours any more: it had expired and another gateway has it, or the
-    /// subscription is another one now. Nothing was changed. (Or it was noted, the database's answer
-    /// was lost, and this is what became of the repeat.)
+    /// The claim was no longer ours: it had expired and another gateway has it, or the subscription
+    /// was replaced. Nothing was changed. (Or it was recorded, the database's answer was lost, and
+    /// this is the outcome of the retry.)
     ClaimLost,
 }
 
-/// Why a question about callbacks has no answer.
+/// Why a request to the callbacks thread failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallbackError {
-    /// Ours and passing; nothing was done.
+    /// Overload: nothing was done.
     #[error("the gateway is at its limit")]
     Overload(#[from] Overload),
-    /// Ours and unexpected.
+    /// An unexpected failure.
     #[error(transparent)]
     Failure(#[from] Failure),
 }
@@ -118,7 +118,7 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    /// With the work for its thread.
+    /// Work for the thread.
     pub(crate) fn new(
         database: &Database,
         clock: Arc<dyn Clock>,
@@ -137,14 +137,14 @@ impl Callbacks {
         (callbacks, CallbackWorker { jobs, link })
     }
 
-    /// Lets the thread end when what waits is done.
+    /// Lets the thread end once the queue is empty.
     pub(crate) fn stop(&self) {
         *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The enabled subscriptions of a country, in the order of their ids. Those that are disabled
     /// are left out: the reference deletes them, and a backend that finds its own missing
-    /// subscribes again (FI does so once a day, and only then).
+    /// subscribes again (FI checks once per day, and does so only then).
     pub fn list(
         &self,
         country: Country,
@@ -154,9 +154,10 @@ impl Callbacks {
         self.submit("listing callback subscriptions", work, reply);
     }
 
-    /// Adds a subscription, which begins behind the newest download batch; or changes the one with
-    /// this id, which goes on where it was. One that is disabled is not listed to its owner: a PUT
-    /// enables it, and it goes on where it was, too. It makes room for one beyond the bound.
+    /// Adds a subscription, which begins after the newest download batch; or changes the one with
+    /// this id, which continues where it was. A disabled one is not listed to its owner: a PUT
+    /// enables it, and it continues where it was, too. At the limit, a disabled subscription is
+    /// replaced.
     pub fn subscribe(
         &self,
         country: Country,
@@ -169,8 +170,8 @@ impl Callbacks {
         self.submit("storing a callback subscription", work, reply);
     }
 
-    /// Removes a subscription; gives whether there was one for its owner, enabled. One that was
-    /// disabled is gone as well.
+    /// Removes a subscription; returns whether its owner had it, enabled. A disabled one is removed
+    /// as well.
     pub fn unsubscribe(
         &self,
         country: Country,
@@ -210,7 +211,7 @@ impl Callbacks {
         self.submit("claiming callbacks", work, reply);
     }
 
-    /// Records what became of a delivery, and gives its claim back.
+    /// Records the outcome of a delivery, and releases its claim.
     pub fn record(
         &self,
         delivery: &Delivery,
@@ -239,7 +240,7 @@ impl Callbacks {
         self.submit("recording a callback", work, reply);
     }
 
-    /// All subscriptions in numbers, as of the last claim.
+    /// Statistics of all subscriptions, as of the last claim.
     pub fn summary(&self) -> Summary {
         *self.summary.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -288,7 +289,7 @@ trait Job: Send {
     fn refuse(self: Box<Self>, error: CallbackError);
 }
 
-/// A job and who waits for it.
+/// A job and its reply callback.
 struct Task<W, R> {
     doing: &'static str,
     work: W,
@@ -319,13 +320,12 @@ struct Link {
     connection: CachedStore,
 }
 
-/// Attempts at a statement that others are in the way of, or whose connection had gone stale.
+/// Attempts at a statement that conflicts with others, or whose connection was stale.
 const TRIES: u32 = 3;
 
 impl Link {
-    /// Runs work on the connection, again where that can help and a connection can be had: all of
-    /// it is done whole or not at all, and doing it twice does no harm. What the second time finds may
-    /// be the work of the first, whose answer was lost.
+    /// Runs work on the connection, and retries it where that can help: it is atomic and
+    /// idempotent. A retry may find the effect of the first attempt, whose answer was lost.
     fn run<T>(
         &mut self,
         work: &mut impl FnMut(&mut Store) -> Result<T, SqlError>,
@@ -336,7 +336,7 @@ impl Link {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            // A connection on which something failed is not used again.
+            // A connection on which something failed is not reused.
             if !matches!(error, SqlError::Conflict(_)) {
                 self.connection.close();
             }
@@ -349,19 +349,19 @@ impl Link {
     }
 }
 
-/// What the thread does.
+/// The thread.
 pub(crate) struct CallbackWorker {
     jobs: Receiver<Box<dyn Job>>,
     link: Link,
 }
 
 impl CallbackWorker {
-    /// Works until there is nobody to work for.
+    /// Runs until all senders are gone.
     pub(crate) fn run(mut self) {
         for job in &self.jobs {
             match self.link.connection.store() {
                 Ok(_) => job.run(&mut self.link),
-                // Who is queued would only wait for the same.
+                // Queued jobs would wait for the same failure.
                 Err(error) => {
                     let queue = std::iter::once(job).chain(self.jobs.try_iter());
                     queue.for_each(|job| job.refuse(not_connected(&error)));
@@ -376,7 +376,7 @@ fn not_connected(error: &SqlError) -> CallbackError {
     Failure::Database(DatabaseError { doing, source }).into()
 }
 
-/// Not 0, which is no claim, and fits a signed column.
+/// Not 0, which means no claim, and within the range of a signed column.
 fn random_token() -> u64 {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");

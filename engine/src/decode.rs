@@ -24,29 +24,16 @@ use crate::wire::protobuf::{
 pub(crate) struct DecodedKey<'a> {
     pub(crate) fields: KeyFields<'a>,
     visited: Visited<'a>,
-    pub(crate) countries: Countries,
+    /// Whether visited countries and origin are ASCII without commas and control characters. With
+    /// others, different keys would have the same canonical text, and JSON spells out control
+    /// characters six times as long. A key behind which reading stopped never counts as plain.
+    pub(crate) has_plain_countries: bool,
 }
 
-/// What visited countries and origin of a key look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Countries {
-    /// ASCII without commas and control characters, and no more of it than is allowed.
-    Plain,
-    /// Other characters: with commas or outside ASCII different keys would have the same canonical
-    /// text, and JSON spells out control characters six times as long.
-    NotPlain,
-    /// More than [`limits::VISITED_COUNTRIES_CHARACTERS_MAX`]. Nothing behind that was read: this is
-    /// the last key of its batch, and lacks fields.
-    TooLong,
-}
-
-impl Countries {
-    const fn plain_if(is_plain: bool) -> Self {
-        if is_plain {
-            Self::Plain
-        } else {
-            Self::NotPlain
-        }
+impl DecodedKey<'_> {
+    /// Whether reading stopped in this key, since it has more visited countries than allowed.
+    pub(crate) const fn has_too_many_countries(&self) -> bool {
+        matches!(self.visited, Visited::TooMany)
     }
 }
 
@@ -57,6 +44,9 @@ enum Visited<'a> {
     TwoLetters(TwoLetterCountries<'a>),
     /// In [`DecodedBatch::joined`].
     Joined(Range<usize>),
+    /// More than [`limits::VISITED_COUNTRIES_CHARACTERS_MAX`] characters. Reading stopped there: this
+    /// is the last key of its batch, and lacks fields.
+    TooMany,
 }
 
 /// Visited countries of a key.
@@ -98,6 +88,7 @@ impl<'a> DecodedBatch<'a> {
         match &key.visited {
             Visited::TwoLetters(countries) => VisitedCountries::TwoLetters(*countries),
             Visited::Joined(range) => VisitedCountries::Joined(&self.joined[range.clone()]),
+            Visited::TooMany => VisitedCountries::Joined(""),
         }
     }
 
@@ -161,18 +152,21 @@ pub fn decode(body: &[u8], keys_max: u32) -> Result<DecodedBatch<'_>, BodyError>
             Some((fields, countries)) => {
                 own_bytes = own_bytes.saturating_add(field_bytes(message));
                 DecodedKey {
-                    countries: Countries::plain_if(fields.origin.is_ascii()),
+                    has_plain_countries: fields.origin.is_ascii(),
                     visited: Visited::TwoLetters(countries),
                     fields,
                 }
             }
-            None => decode_key(message, &mut joined)?,
+            None => {
+                let key = decode_key(message, &mut joined)?;
+                if key.has_too_many_countries() {
+                    keys.push(key);
+                    break;
+                }
+                key
+            }
         };
-        let is_last = key.countries == Countries::TooLong;
         keys.push(key);
-        if is_last {
-            break;
-        }
     }
     Ok(DecodedBatch {
         keys,
@@ -186,15 +180,15 @@ const fn is_plain(character: u8) -> bool {
     matches!(character, b' '..=b'~') && character != b','
 }
 
-/// Reads a key that may be written in any way.
+/// Reads a key that may be written in any way, as far as its visited countries are few enough.
 fn decode_key<'a>(message: &'a [u8], joined: &mut String) -> Result<DecodedKey<'a>, BodyError> {
     let start = joined.len();
-    let (mut first, mut plain, mut too_long) = (true, true, false);
+    let (mut first, mut plain, mut too_many) = (true, true, false);
     let fields = read_key_until(message, |country| {
         let length = joined.len().saturating_sub(start);
         let longer = length.saturating_add(usize::from(!first));
         if longer.saturating_add(country.len()) > limits::VISITED_COUNTRIES_CHARACTERS_MAX {
-            too_long = true;
+            too_many = true;
             return ControlFlow::Break(());
         }
         if !first {
@@ -205,14 +199,13 @@ fn decode_key<'a>(message: &'a [u8], joined: &mut String) -> Result<DecodedKey<'
         plain &= country.bytes().all(is_plain);
         ControlFlow::Continue(())
     })?;
-    let countries = if too_long {
-        Countries::TooLong
-    } else {
-        Countries::plain_if(plain && fields.origin.is_ascii())
-    };
     Ok(DecodedKey {
-        countries,
-        visited: Visited::Joined(start..joined.len()),
+        has_plain_countries: plain && !too_many && fields.origin.is_ascii(),
+        visited: if too_many {
+            Visited::TooMany
+        } else {
+            Visited::Joined(start..joined.len())
+        },
         fields,
     })
 }
@@ -272,23 +265,17 @@ mod tests {
     #[test]
     fn bounds_the_visited_countries_of_a_key_joined_with_commas() {
         // 96 of two letters are 287 characters, joined with 95 commas.
-        for (body, expected) in [
-            (body_with_countries(96, b""), Countries::Plain),
-            (body_with_countries(97, b""), Countries::TooLong),
-            (body_with_countries(95, b"\x2a\x02FR"), Countries::Plain),
-            (body_with_countries(95, b"\x2a\x03FRA"), Countries::TooLong),
-            (body_with_countries(96, b"\x2a\x00"), Countries::TooLong),
-            (
-                body_with_countries(0, &b"\x2a\x00".repeat(288)),
-                Countries::Plain,
-            ),
-            (
-                body_with_countries(0, &b"\x2a\x00".repeat(289)),
-                Countries::TooLong,
-            ),
+        for (body, has_too_many) in [
+            (body_with_countries(96, b""), false),
+            (body_with_countries(97, b""), true),
+            (body_with_countries(95, b"\x2a\x02FR"), false),
+            (body_with_countries(95, b"\x2a\x03FRA"), true),
+            (body_with_countries(96, b"\x2a\x00"), true),
+            (body_with_countries(0, &b"\x2a\x00".repeat(288)), false),
+            (body_with_countries(0, &b"\x2a\x00".repeat(289)), true),
         ] {
             let batch = decode(&body, 1).unwrap();
-            assert_eq!(batch.keys()[0].countries, expected);
+            assert_eq!(batch.keys()[0].has_too_many_countries(), has_too_many);
         }
     }
 
@@ -300,25 +287,27 @@ mod tests {
         body.push(0xff);
         let batch = decode(&body, 5).unwrap();
         assert_eq!(batch.key_count(), 4);
-        assert_eq!(batch.keys()[3].countries, Countries::TooLong);
-        assert!(batch.visited(&batch.keys()[3]).joined().len() <= 287);
+        assert_eq!(
+            [2, 3].map(|at| batch.keys()[at].has_too_many_countries()),
+            [false, true]
+        );
     }
 
     #[test]
     fn tells_plain_countries_from_others() {
         for (country, expected) in [
-            (" ~", Countries::Plain),
-            ("de", Countries::Plain),
-            ("D,", Countries::NotPlain),
-            ("D\0", Countries::NotPlain),
-            ("D\x1f", Countries::NotPlain),
-            ("\x7fE", Countries::NotPlain),
-            ("é", Countries::NotPlain),
+            (" ~", true),
+            ("de", true),
+            ("D,", false),
+            ("D\0", false),
+            ("D\x1f", false),
+            ("\x7fE", false),
+            ("é", false),
         ] {
             let field = [b"\x2a\x02", country.as_bytes()].concat();
             let body = body_with_countries(0, &field);
             assert_eq!(
-                decode(&body, 1).unwrap().keys()[0].countries,
+                decode(&body, 1).unwrap().keys()[0].has_plain_countries,
                 expected,
                 "{country:?}"
             );

@@ -212,7 +212,7 @@ impl Run<'_> {
         let trust = Trust::load(rows.clone(), anchor, None);
         for row in &rows {
             let listed = trust.find(&row.thumbprint, row.kind);
-            if !listed.is_some_and(|listed| listed.intact) {
+            if !listed.is_some_and(|listed| listed.is_intact()) {
                 self.note(Note::CertificateNotVouchedFor(row.thumbprint));
             } else if row.kind == CertificateKind::Signing && !is_canonical(&row.pem) {
                 // Served as it is: that is what the signature is over.

@@ -1,18 +1,18 @@
-//! Retention: deletes what is too old, in small transactions that let uploads pass.
+//! Retention: deletes what is too old, in small transactions that do not block uploads.
 //!
-//! - *In*: the clock, and the database's own: the earlier of the two decides, so that one clock
+//! - *In*: the gateway's clock and the database's: the earlier of the two counts, so that a clock
 //!   that is ahead deletes nothing.
-//! - *Out*: key data gone from download batches that are too old to be asked for; uploads gone, with
-//!   their identities and tags, once no key in them can come again; old download batches gone, but
-//!   never the newest; the same forgotten in memory; a row of statistics a day.
-//! - *Refuses*: to touch what is not cut, and the last row of the log.
-//! - *Assumes*: one gateway at a time, by a lease that guards every transaction; any gateway can go
-//!   on where another one stopped.
+//! - *Out*: the key data of download batches that are too old to be requested is deleted; uploads,
+//!   with their identities and tags, once none of their keys can be uploaded again; old download
+//!   batches, but never the newest; the same from memory. One row of statistics per day.
+//! - *Refuses*: to touch what has not been cut yet, and the last row of the log.
+//! - *Assumes*: one gateway at a time, by a lease that guards every transaction; any gateway can continue
+//!   where another one stopped.
 //! - *Runs on*: its own thread with its own connection, which also writes the download statistics.
 //!
-//! Whole download batches go, by the UTC day on which they were cut: a batch that can be asked for
-//! is always whole (the reference deletes by time of upload and serves truncated batches, defect
-//!
+//! Download batches are deleted as a whole, by the UTC day on which they were cut: a batch that can
+//! be requested is always complete (the reference deletes by time of upload and serves truncated
+//! batches, defect R-1).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ pub(crate) struct Retention {
     pub(crate) state: RetentionState,
 }
 
-/// What changes from tick to tick.
+/// The thread's mutable state.
 #[derive(Debug, Default)]
 pub(crate) struct RetentionState {
     next_pass: Option<Instant>,
@@ -53,29 +53,29 @@ pub(crate) struct RetentionState {
     next_flush: Option<Instant>,
 }
 
-/// The days that matter on a day.
+/// The cut-off days as of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Horizon {
     today: Day,
-    /// Download batches of earlier days cannot be asked for.
+    /// Download batches of earlier days cannot be requested.
     oldest_batch: Day,
-    /// No key of an upload of an earlier day can come again.
+    /// No key of an upload of an earlier day can be uploaded again.
     oldest_identity: Day,
 }
 
-/// How a pass ended.
+/// The outcome of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pass {
     Done,
-    /// Another gateway is at it.
+    /// Another gateway holds the lease.
     NotOurs,
-    /// The engine stops.
+    /// The engine is stopping.
     Stopped,
 }
 
 impl Horizon {
-    /// A gateway whose clock is a little behind may still serve yesterday's oldest day: midnight
-    /// comes late.
+    /// Midnight is delayed: a gateway whose clock is slightly behind may still serve yesterday's
+    /// oldest day.
     fn at(now: UnixMillis, max_age_days: u32) -> Self {
         let today = day_of_retention(now);
         Self {
@@ -91,8 +91,9 @@ fn day_of_retention(now: UnixMillis) -> Day {
     UnixMillis(now.0.saturating_sub(grace_ms)).day()
 }
 
-/// The first instant of uploads whose identities matter: everything before it was forgotten on the
-/// newest day of retention. The database says so, not the clock, which may be wrong today.
+/// The first instant of uploads whose identities are kept: everything before it was deleted on the
+/// newest day of retention. It comes from the database, not from the clock, which may be wrong
+/// today.
 pub(crate) fn oldest_identity(store: &mut Store) -> Result<UnixMillis, SqlError> {
     let day = store.newest_cleanup_day()?;
     let oldest = day.map(|day| day.minus_days(limits::IDENTITY_AGE_DAYS));
@@ -101,7 +102,7 @@ pub(crate) fn oldest_identity(store: &mut Store) -> Result<UnixMillis, SqlError>
 }
 
 impl Retention {
-    /// Works until the engine stops, at once for the first time.
+    /// Runs until the engine stops; the first pass is immediate.
     pub(crate) fn run(mut self) {
         loop {
             self.tick();
@@ -112,7 +113,7 @@ impl Retention {
         }
     }
 
-    /// Waits; gives whether the engine stops.
+    /// Waits; returns whether the engine is stopping.
     fn pause(&self, pause: Duration) -> bool {
         self.stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected)
     }
@@ -142,18 +143,18 @@ impl Retention {
         self.state.next_pass = Some(Instant::now() + next);
     }
 
-    /// Deletes everything that is too old now.
+    /// Deletes everything that is now too old.
     fn pass(&mut self) -> Result<Pass, SqlError> {
         let now = self.clock.now().min(self.connection.store()?.now()?);
         let horizon = Horizon::at(now, self.max_age_days);
         let newest = self.connection.store()?.newest_cleanup_day()?;
-        // Not on a day before the newest: some clock has been set back.
+        // Not on a day before the newest one: a clock has been set back.
         let pass = if newest.is_none_or(|newest| newest <= horizon.today) {
             self.delete(&horizon, now)?
         } else {
             Pass::Done
         };
-        // Whoever has deleted it.
+        // Also when another gateway has deleted it.
         if let Some(day) = self.connection.store()?.newest_cleanup_day()? {
             let kept_since = day.minus_days(limits::IDENTITY_AGE_DAYS);
             self.writer.forget_before(kept_since);
@@ -189,8 +190,8 @@ impl Retention {
         Ok(pass)
     }
 
-    /// Small transactions until there is nothing left to do. Between two of them the database is
-    /// free for as long as one took.
+    /// Runs small transactions until nothing is left to do. Between two of them the database is
+    /// left idle for as long as the last one took.
     fn repeat(
         &mut self,
         step: impl Fn(&mut Store) -> Result<Step, SqlError>,
@@ -208,7 +209,7 @@ impl Retention {
             }
             self.flush_if_due();
             if renewed.elapsed() >= limits::LEASE_RENEWAL {
-                // Who loses the lease is told by the next step.
+                // If the lease is lost, the next step notices.
                 self.hold_lease()?;
                 renewed = Instant::now();
             }
@@ -259,7 +260,7 @@ impl Retention {
         };
         tracing::warn!(error = %error, "cannot write download statistics");
         self.connection.close();
-        // Rather a few too few than twice.
+        // Losing a few counts is better than counting them twice.
         if !may_be_written {
             self.downloads.put_back(counts);
         }

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::decode::{Countries, DecodedBatch, DecodedKey};
+use crate::decode::{DecodedBatch, DecodedKey};
 use crate::domain::{Country, REPORT_TYPES, UnixMillis};
 use crate::limits::KEY_AGE_DAYS_MAX;
 
@@ -107,10 +107,11 @@ pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'
     let starts = rolling_starts(now);
     for (index, key) in (0..).zip(batch.keys()) {
         if let Err(broken) = check_key(key, &starts) {
-            // Such a key lacks fields, and so breaks other rules as well.
-            let rule = match key.countries {
-                Countries::TooLong => KeyRule::CountriesLength,
-                Countries::Plain | Countries::NotPlain => broken,
+            // Where decoding stopped, fields are missing, which breaks other rules as well.
+            let rule = if key.has_too_many_countries() {
+                KeyRule::CountriesLength
+            } else {
+                broken
             };
             return Err(InvalidKey { index, rule });
         }
@@ -163,7 +164,7 @@ fn check_key(key: &DecodedKey<'_>, starts: &RangeInclusive<u64>) -> Result<(), K
         (0..=REPORT_TYPE_MAX).contains(&fields.report_type),
         KeyRule::ReportType,
     )?;
-    rule(key.countries == Countries::Plain, KeyRule::CountryText)
+    rule(key.has_plain_countries, KeyRule::CountryText)
 }
 
 #[cfg(test)]

@@ -21,9 +21,9 @@ use engine::{Clock as _, Engine, limits};
 use support::{Installation, download_chain, participants, upload};
 use testkit::local::MariaDb;
 
-/// Longer than any test.
+/// A time-to-live that outlasts any test.
 const LONG: Duration = Duration::from_secs(600);
-/// Over before anything else happens.
+/// A time-to-live that has expired before anything else happens.
 const NO_TIME: Duration = Duration::ZERO;
 const NOW: Attempt = Attempt::Failed {
     wait: Duration::ZERO,
@@ -39,7 +39,7 @@ fn on_both(check: impl Fn(&Installation)) {
     check(&Installation::on_mysql(&server(), &name));
 }
 
-/// The server of all tests that run at this time; it ends with the last of them.
+/// The server that concurrent tests share; it ends with the last of them.
 fn server() -> Arc<MariaDb> {
     static SHARED: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +105,7 @@ fn record(engine: &Engine, delivery: &Delivery, attempt: Attempt) -> Recorded {
     answer(|reply| engine.callbacks().record(delivery, attempt, reply))
 }
 
-/// Tells everything that is due; gives the tags in the order in which they were told.
+/// Delivers everything that is due; returns the tags in the order of their delivery.
 fn tell_all(engine: &Engine) -> Vec<String> {
     let mut told = Vec::new();
     loop {
@@ -121,7 +121,7 @@ fn tell_all(engine: &Engine) -> Vec<String> {
     }
 }
 
-/// Makes a download batch each of `numbers`.
+/// Makes one download batch per number.
 fn cut(installation: &Installation, engine: &Engine, numbers: std::ops::Range<u64>) {
     let participants = participants();
     let now = installation.now();
@@ -181,7 +181,7 @@ fn bounds_the_subscriptions_of_a_country() {
 }
 
 #[test]
-fn takes_simultaneous_first_subscriptions_for_one() {
+fn merges_simultaneous_first_subscriptions() {
     on_both(|installation| {
         let gateways = [installation.start(), installation.start()];
         std::thread::scope(|scope| {
@@ -198,7 +198,7 @@ fn takes_simultaneous_first_subscriptions_for_one() {
 }
 
 #[test]
-fn tells_of_batches_behind_the_newest_in_order_one_at_a_time() {
+fn delivers_new_batches_in_order_one_at_a_time() {
     on_both(|installation| {
         let engine = installation.start();
         cut(installation, &engine, 0..2);
@@ -211,7 +211,7 @@ fn tells_of_batches_behind_the_newest_in_order_one_at_a_time() {
         assert!(claim(&engine, 10, LONG).is_empty(), "one at a time");
         record(&engine, &first, Attempt::Delivered);
         assert_eq!(tell_all(&engine), ["20210601-4", "20210601-5"]);
-        // DE subscribes again at every start: nothing is told twice.
+        // DE subscribes again at every start: nothing is delivered twice.
         subscribe(&engine, de(), "1", "https://de");
         assert!(claim(&engine, 10, LONG).is_empty());
         assert_eq!(engine.callbacks().summary().batches_behind_max, 0);
@@ -243,7 +243,7 @@ fn gives_each_delivery_to_one_gateway() {
                                 assert_eq!(recorded, Recorded::Noted);
                                 told.push((delivery.callback_id().clone(), delivery.batch()));
                             }
-                            // As of the claim before.
+                            // As of the previous claim.
                             if gateway.callbacks().summary().batches_behind_max == 0 {
                                 break;
                             }
@@ -264,7 +264,7 @@ fn gives_each_delivery_to_one_gateway() {
 }
 
 #[test]
-fn lets_another_gateway_take_over_and_the_slow_one_move_nothing() {
+fn lets_another_gateway_take_over_and_ignores_the_slow_one() {
     on_both(|installation| {
         let (dead, alive) = (installation.start(), installation.start());
         subscribe(&dead, de(), "1", "https://de");
@@ -293,7 +293,7 @@ fn lets_another_gateway_take_over_and_the_slow_one_move_nothing() {
 }
 
 #[test]
-fn disables_after_the_last_attempt_and_goes_on_when_subscribed_again() {
+fn disables_after_the_last_attempt_and_continues_when_subscribed_again() {
     on_both(|installation| {
         let engine = installation.start();
         subscribe(&engine, de(), "1", "https://de");
@@ -320,7 +320,7 @@ fn disables_after_the_last_attempt_and_goes_on_when_subscribed_again() {
 }
 
 #[test]
-fn takes_a_disabled_subscription_for_none_of_its_owners() {
+fn hides_a_disabled_subscription_from_its_owner() {
     on_both(|installation| {
         let engine = installation.start();
         let mut admin = Admin::open(&installation.settings.database).unwrap();
@@ -331,10 +331,10 @@ fn takes_a_disabled_subscription_for_none_of_its_owners() {
         for number in ["3", "1", "2"] {
             assert!(admin.disable_subscription(de(), &id(number)).unwrap());
         }
-        // Removing it removes what the owner does not see, and says that there was none.
+        // Removing it deletes what the owner does not see, and returns that there was none.
         assert!(!unsubscribe(&engine, de(), "3"));
         assert_eq!(admin.subscriptions(today, 2).unwrap().len(), 15);
-        // There are 15, and room is made twice: the owner cannot remove what it does not see.
+        // There are 15, and twice one is replaced: the owner cannot remove what it does not see.
         for more in ["a", "b", "c"] {
             assert_eq!(
                 subscribe(&engine, de(), more, "https://de"),
@@ -350,7 +350,7 @@ fn takes_a_disabled_subscription_for_none_of_its_owners() {
 }
 
 #[test]
-fn shows_operators_how_subscriptions_fare_and_does_what_they_say() {
+fn shows_operators_the_state_of_subscriptions_and_follows_their_commands() {
     on_both(|installation| {
         let engine = installation.start();
         let mut admin = Admin::open(&installation.settings.database).unwrap();
@@ -360,7 +360,7 @@ fn shows_operators_how_subscriptions_fare_and_does_what_they_say() {
         assert!(unsubscribe(&engine, de(), "b"));
         subscribe(&engine, de(), "1", "https://de");
         cut(installation, &engine, 0..2);
-        // ES hears of both, DE of nothing.
+        // ES is notified of both, DE of neither.
         for attempt in 0..6 {
             for delivery in claim(&engine, 10, LONG) {
                 let told = delivery.country() == es();
@@ -500,7 +500,7 @@ fn cut_later(installation: &Installation, engine: &Engine) {
 }
 
 #[test]
-fn tells_a_new_receiver_what_the_old_one_is_being_told() {
+fn delivers_to_a_new_receiver_what_the_old_one_is_being_sent() {
     on_both(|installation| {
         let engine = installation.start();
         subscribe(&engine, de(), "1", "https://old");
@@ -533,7 +533,7 @@ fn forgets_a_delivery_with_its_subscription() {
 }
 
 #[test]
-fn gives_room_to_those_that_waited_longest() {
+fn serves_those_that_waited_longest_first() {
     let installation = Installation::on_sqlite();
     let engine = installation.start();
     for name in ["a", "b", "c"] {

@@ -1,9 +1,9 @@
 //! What comments and documents cite exists: `docs/protocol/README.md` says how one cites.
 //!
-//! Reads all code, SQL, settings and documents of the repository. Each rule has an offence planted
-//! below that it has to find, so that a rule which checks nothing fails, too.
+//! Reads all code, SQL, settings and documents of the repository. Each rule has a planted violation
+//! below that it has to find, so that a rule that checks nothing fails, too.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The pages whose sections are cited as `PAGE §…`.
 const PAGES: [&str; 4] = ["wire", "clients", "sizing", "reference"];
 
-/// Words that begin the name of a document by somebody else.
+/// Words that begin the name of an external document.
 const STANDARDS: [&str; 6] = ["RFC", "X.690", "FIPS", "NIST", "W3C", "ISO"];
 
 /// How documents were cited that the repository does not have.
@@ -28,7 +28,7 @@ const FORMER: [&str; 9] = [
     "the sizing",
 ];
 
-/// This file, whose offences are planted.
+/// This file, whose violations are planted.
 const THIS: &str = "engine/tests/citations.rs";
 
 fn workspace() -> PathBuf {
@@ -39,7 +39,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// All texts of the repository: their path from the workspace, and what is in them.
+/// All texts of the repository: path relative to the workspace, and content.
 fn texts() -> Vec<(String, String)> {
     let mut found = Vec::new();
     collect("", &mut found);
@@ -69,7 +69,7 @@ fn is_text(name: &str) -> bool {
 
 /// What can be cited.
 #[derive(Debug)]
-struct Places {
+struct Targets {
     /// Sections and rows by page: `11.10` of `wire`.
     sections: BTreeMap<String, BTreeSet<String>>,
     decisions: BTreeSet<u32>,
@@ -78,7 +78,7 @@ struct Places {
     rules: BTreeSet<String>,
 }
 
-impl Places {
+impl Targets {
     fn read() -> Self {
         let page = |page: &str| read(&format!("docs/protocol/{page}.md"));
         let sections = PAGES.map(|name| (name.to_owned(), sections(&page(name))));
@@ -161,7 +161,7 @@ fn decision(heading: &str) -> Option<u32> {
     rest.split(':').next()?.parse().ok()
 }
 
-/// Whether a word looks as the name of a defect does: `A-1`.
+/// Whether a word looks like the name of a defect: `A-1`.
 fn is_defect(word: &str) -> bool {
     matches!(word.as_bytes(), [b'A'..=b'Z', b'-', b'1'..=b'9'])
 }
@@ -196,8 +196,8 @@ impl Joined {
     }
 }
 
-/// All that is wrong with the citations of a text.
-fn offences(path: &str, text: &str, places: &Places) -> Vec<String> {
+/// All broken citations of a text.
+fn offences(path: &str, text: &str, places: &Targets) -> Vec<String> {
     let joined = Joined::new(text);
     let checks = [
         former,
@@ -214,10 +214,10 @@ fn offences(path: &str, text: &str, places: &Places) -> Vec<String> {
         .collect()
 }
 
-/// Where something is wrong, and what.
+/// A broken citation and its location.
 type Offences = Vec<(usize, String)>;
 
-fn former(_: &str, text: &str, _: &Places) -> Offences {
+fn former(_: &str, text: &str, _: &Targets) -> Offences {
     let text = text.to_ascii_lowercase();
     let places = FORMER.iter().flat_map(|form| text.match_indices(form));
     places
@@ -225,7 +225,7 @@ fn former(_: &str, text: &str, _: &Places) -> Offences {
         .collect()
 }
 
-fn unknown_sections(path: &str, text: &str, places: &Places) -> Offences {
+fn unknown_sections(path: &str, text: &str, places: &Targets) -> Offences {
     let mut found = Vec::new();
     for (offset, sign) in text.match_indices('§') {
         let number = number_at(&text[offset + sign.len()..]);
@@ -280,7 +280,7 @@ fn document(before: &str) -> Document {
     }
 }
 
-fn unknown_decisions(_: &str, text: &str, places: &Places) -> Offences {
+fn unknown_decisions(_: &str, text: &str, places: &Targets) -> Offences {
     let mut found = Vec::new();
     for (offset, word) in text.to_ascii_lowercase().match_indices("decision") {
         let rest = text[offset + word.len()..].trim_start_matches('s');
@@ -311,7 +311,7 @@ fn cited_numbers(rest: &str) -> Vec<&str> {
         .collect()
 }
 
-fn unknown_defects(_: &str, text: &str, places: &Places) -> Offences {
+fn unknown_defects(_: &str, text: &str, places: &Targets) -> Offences {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let mut found = Vec::new();
     let mut offset = 0;
@@ -337,7 +337,7 @@ fn ends_with_ignoring_case(text: &str, end: &str) -> bool {
 }
 
 /// Items of the checklist: `(a).7`.
-fn unknown_items(_: &str, text: &str, places: &Places) -> Offences {
+fn unknown_items(_: &str, text: &str, places: &Targets) -> Offences {
     let items = text.match_indices("(a).");
     let items = items.map(|(offset, sign)| (offset, number_at(&text[offset + sign.len()..])));
     items
@@ -355,7 +355,7 @@ fn anchor(heading: &str) -> String {
     lower.chars().filter(is_kept).collect()
 }
 
-/// The links of a document that lead nowhere.
+/// The broken links of a document.
 fn broken_links(path: &str, text: &str) -> Vec<String> {
     let folder = Path::new(path).parent().unwrap();
     let ends = text.split("](").skip(1);
@@ -390,15 +390,15 @@ fn assert_none(found: &[String]) {
 }
 
 #[test]
-fn every_citation_names_a_place_that_exists() {
-    let places = Places::read();
+fn every_citation_names_an_existing_heading_or_row() {
+    let places = Targets::read();
     let found = texts().into_iter();
     let found = found.flat_map(|(path, text)| offences(&path, &text, &places));
     assert_none(&found.collect::<Vec<_>>());
 }
 
 #[test]
-fn every_link_of_the_documents_leads_somewhere() {
+fn no_link_of_the_documents_is_broken() {
     let documents = texts().into_iter().filter(|(path, _)| {
         path.ends_with(".md") && (path.starts_with("docs/") || !path.contains('/'))
     });
@@ -407,8 +407,8 @@ fn every_link_of_the_documents_leads_somewhere() {
 }
 
 #[test]
-fn finds_every_planted_offence() {
-    let places = Places::read();
+fn finds_every_planted_violation() {
+    let places = Targets::read();
     let planted = [
         "/// A rule (wire §99).",
         "/// A rule (wire §11.99).",
@@ -439,8 +439,8 @@ fn finds_every_planted_offence() {
 }
 
 #[test]
-fn leaves_good_citations_alone() {
-    let places = Places::read();
+fn accepts_valid_citations() {
+    let places = Targets::read();
     let good = [
         "/// A rule (wire §11.10), and more (wire §9, §10 and §16.2; clients §2.10).",
         "/// Wire §4.0.2 to §4.0.6.",

@@ -5,7 +5,7 @@
 //! seed. A failure prints the line that runs the one input again. What each input is fed to, and
 //! what must hold, is in `fuzz/src/lib.rs`, which cargo-fuzz uses, too.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::fs;
 use std::io::Write as _;
@@ -32,13 +32,13 @@ mod entries;
 
 use entries::SignedUpload;
 
-/// Longest that an input may take: a quarter of a second is what the slowest takes on a machine that
-/// has other things to do, and work that grows with the square of an input takes many.
+/// Time limit per input: the slowest takes a quarter of a second on a busy machine, while work that
+/// is quadratic in the input takes many.
 const SOON: Duration = Duration::from_secs(2);
-/// An input that took longer is run again so often: the machine may have been asleep.
+/// How often an input that took longer is retried: the machine may have been suspended.
 const SECOND_CHANCES: u32 = 1;
 
-/// Longest input, in bytes. Real bodies are longer, but only by more of the same.
+/// Longest input, in bytes. Real bodies are longer, but only repeat the same structure.
 const INPUT_BYTES_MAX: usize = 64 << 10;
 
 fn folder() -> PathBuf {
@@ -104,7 +104,7 @@ fn registry() -> Trust {
     Trust::load(rows, &TrustAnchor::from_pem(&anchor).unwrap(), None)
 }
 
-/// The cases that everybody has to accept.
+/// The cases that every implementation has to accept.
 fn signed_uploads() -> Vec<SignedUpload> {
     let accepted = cases().into_iter().filter_map(|case| {
         let fields: Value = serde_json::from_slice(&bytes(&case.join("case.json"))).unwrap();
@@ -127,7 +127,7 @@ fn millis(time: &str) -> UnixMillis {
     UnixMillis(u64::try_from(seconds).unwrap() * 1000)
 }
 
-/// What a mutation may put in: what grammars stumble over.
+/// Special values for mutations: where parsers tend to fail.
 type Dictionary = &'static [&'static [u8]];
 
 const PROTOBUF: Dictionary = &[
@@ -220,11 +220,10 @@ fn mutate(random: &mut ChaCha8Rng, seeds: &[Vec<u8>], dictionary: Dictionary) ->
     input
 }
 
-/// Length of a list that shows work which grows with its square: linear work takes a fifth of a
-/// second.
+/// Length of a list that exposes quadratic work: linear work takes a fifth of a second.
 const LONG_BYTES: usize = 256 << 10;
 
-/// Repeats an item of a list that commas part, behind itself, so that the list stays one.
+/// Duplicates an item of a comma-separated list in place, so that the list stays valid.
 fn grow_list(random: &mut ChaCha8Rng, input: &mut Vec<u8>) {
     let commas: Vec<_> = (0..input.len()).filter(|&at| input[at] == b',').collect();
     if commas.len() < 2 {
@@ -304,7 +303,7 @@ fn change(random: &mut ChaCha8Rng, input: &mut Vec<u8>, seeds: &[Vec<u8>], dicti
     }
 }
 
-/// How long, from which seed, and which inputs.
+/// Duration, seed and inputs of a run.
 struct Plan {
     seconds: u64,
     seed: u64,
@@ -329,7 +328,7 @@ impl Plan {
     }
 }
 
-/// Says how to run an input again when it made something panic.
+/// Prints how to repeat an input that caused a panic.
 struct Replay<'a> {
     test: &'a str,
     seed: u64,
@@ -453,10 +452,10 @@ fn survives_text_in_place_of_base64() {
 }
 
 #[test]
-fn holds_a_signature_to_the_keys_that_were_signed() {
+fn accepts_a_signature_only_for_the_signed_keys() {
     let (trust, samples) = (registry(), signed_uploads());
     let bodies: Vec<_> = samples.iter().map(|sample| sample.body.clone()).collect();
-    fuzz("holds_a_signature_to_the_keys_that_were_signed", |random| {
+    fuzz("accepts_a_signature_only_for_the_signed_keys", |random| {
         let at = random.random_range(0..samples.len());
         let mut body = bodies[at].clone();
         change(random, &mut body, &bodies, PROTOBUF);

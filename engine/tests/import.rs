@@ -60,7 +60,7 @@ CREATE TABLE diagnosiskey (id BIGINT AUTO_INCREMENT PRIMARY KEY, created_at DATE
   INDEX (batch_tag), INDEX (uploader_information_batch_tag), INDEX (created_at))
 ";
 
-/// A reference server's database, and what is in it.
+/// A reference server's database and its content.
 struct ReferenceServer {
     connection: Conn,
     url: DatabaseUrl,
@@ -122,8 +122,8 @@ impl ReferenceServer {
         self.connection.exec_drop(sql, (id, url, country)).unwrap();
     }
 
-    /// A callback that is still to be delivered.
-    fn owe(&mut self, subscription: u64, batch: &str, retries: u32) {
+    /// A callback that has not been delivered yet.
+    fn add_pending_callback(&mut self, subscription: u64, batch: &str, retries: u32) {
         let sql = "INSERT INTO callback_task (created_at, retries, batch_id, subscription_id) \
              SELECT '2021-06-01 00:05:00', ?, id, ? FROM diagnosiskeybatch WHERE batchname = ?";
         self.connection
@@ -139,7 +139,7 @@ impl ReferenceServer {
         sender.upload(tag, &keys, NOON)
     }
 
-    /// Stores keys of an upload in a download batch, a row a key, as the reference does.
+    /// Stores keys of an upload in a download batch, one row per key, as the reference does.
     fn store(
         &mut self,
         request: &UploadRequest,
@@ -268,8 +268,8 @@ fn two_days(server: &MariaDb) -> ReferenceServer {
         reference.subscribe(id, url, country);
     }
     // ES was not told of the last two batches, one of them tried already.
-    reference.owe(3, "20210601-2", 0);
-    reference.owe(3, "20210601-1", 3);
+    reference.add_pending_callback(3, "20210601-2", 0);
+    reference.add_pending_callback(3, "20210601-1", 3);
     reference
 }
 
@@ -334,7 +334,7 @@ fn skipped(country: &str, callback_id: &str, why: &str) -> Note {
     }
 }
 
-/// What a country is given: name, next name, the encoded keys.
+/// The downloads of a country: name, next name, the encoded keys.
 fn fetch(
     engine: &Engine,
     reader: &str,
@@ -351,7 +351,7 @@ fn keys_of(reference: &ReferenceServer, sender: usize, keys: std::ops::Range<u64
     reference.request(sender, "x", keys).body.to_vec()
 }
 
-/// Id, URL, and the batches that are told first, of those who are told.
+/// Id, URL and first announced batches of each subscription.
 fn told(engine: &Engine) -> Vec<(String, String, String)> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let ttl = std::time::Duration::from_secs(60);
@@ -383,7 +383,7 @@ fn goes_on_with_callbacks(target: &Installation) {
         "https://example.org/behind".to_owned(),
         "20210601-1".to_owned(),
     );
-    // DE was told of everything that there was; what waited may be cut by now.
+    // DE was notified of everything; what was waiting may have been cut by now.
     let mut told = told(&engine);
     told.retain(|(id, _, batch)| !(id == "DE x" && batch == "20210601-3"));
     assert_eq!(told, [behind]);
@@ -416,7 +416,7 @@ fn serves_the_same(reference: &ReferenceServer, target: &Installation) {
         fetch(&engine, "PL", "2021-05-31", Some("20210601-1")),
         second
     );
-    // What waited is cut behind the last, and so is what comes in now.
+    // What was waiting is cut after the last batch, and so are new uploads.
     let again = upload(&engine, reference.request(DE, "a", 0..3)).unwrap();
     let stored = |key_count, replayed| Receipt::Stored {
         key_count,
@@ -468,7 +468,7 @@ fn serves_the_same(reference: &ReferenceServer, target: &Installation) {
     let signer = signer
         .find(&entries[0].signer, CertificateKind::Signing)
         .unwrap();
-    assert!(signer.intact);
+    assert!(signer.is_intact());
 }
 
 #[test]
@@ -486,7 +486,7 @@ fn leaves_a_gateway_that_serves_the_same_batches_under_the_same_names() {
             matches!(wrong, Err(ImportError::Key { id: 1, .. })),
             "{wrong:?}"
         );
-        // The failed attempt has left something behind, and a gateway does not serve that.
+        // The failed attempt has left data behind, which a gateway does not serve.
         let started = target.try_start();
         assert!(matches!(started, Err(StartError::Unsuitable(_))));
         assert_eq!(run(&reference, target, true).unwrap(), expected());
@@ -503,7 +503,7 @@ fn leaves_a_gateway_that_serves_the_same_batches_under_the_same_names() {
 }
 
 #[test]
-fn says_what_was_wrong_in_the_reference() {
+fn reports_what_was_wrong_in_the_reference() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
     let mut reference = ReferenceServer::new(&server, "reference");

@@ -2,7 +2,7 @@
 //!
 //! The folder comes from `EFGS_VECTORS`; the default is the copy in the project.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Migrations run once, whoever starts first.
+//! Migrations run exactly once, whichever process starts first.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -6,7 +6,7 @@ use engine::admin::Admin;
 use engine::settings::DatabaseUrl;
 use testkit::local::MariaDb;
 
-/// Eight processes' worth of starts at the same moment.
+/// Concurrent starts, as of eight processes.
 fn check(database: &DatabaseUrl) {
     let from: Vec<u32> = std::thread::scope(|scope| {
         let migrate = || scope.spawn(|| Admin::migrate(database).unwrap().from);

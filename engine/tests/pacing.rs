@@ -1,7 +1,7 @@
-//! The budget of download batches, with real gateways on both
-//! databases: it is one for all of them, and outlives each.
+//! The budget of download batches, with real gateways on both databases: all gateways share it, and
+//! it survives each of them.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::{Installation, download_chain, participants, upload};
 
 const INTERVAL: Duration = Duration::from_secs(300);
 
-/// Uploads one key each of `numbers`, one after the other.
+/// Uploads one key per number, one after the other.
 fn store(installation: &Installation, engine: &Engine, numbers: std::ops::Range<u64>) {
     let participants = participants();
     for number in numbers {
@@ -46,7 +46,7 @@ fn shares_one_budget(installation: &mut Installation) {
     }
     drop(first);
 
-    // The budget is empty, for the next gateway, too: what comes now waits for it.
+    // The budget is empty, also for the next gateway: new uploads wait for it.
     let second = installation.start();
     store(installation, &second, 2..40);
     installation

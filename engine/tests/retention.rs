@@ -1,10 +1,10 @@
-//! Retention: what is too old goes, by whole download batches, and what matters stays; statistics
-//! of it all. On both databases.
+//! Retention: what is too old is deleted, by whole download batches, and everything else stays; and
+//! statistics. On both databases.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test; it names the scene that fails"
+    reason = "a test; it names the case that fails"
 )]
 
 mod support;
@@ -23,7 +23,7 @@ use testkit::local::MariaDb;
 const DAY_MS: u64 = 86_400_000;
 
 /// An installation from which keys can be downloaded for two days, with its participants.
-struct Scene {
+struct RetentionTest {
     installation: Installation,
     participants: Vec<Participant>,
     gateways: usize,
@@ -45,7 +45,7 @@ impl Gateways {
     }
 }
 
-impl Scene {
+impl RetentionTest {
     fn new(mut installation: Installation, gateways: usize) -> Self {
         installation.settings.download.max_age_days = 2;
         Self {
@@ -146,25 +146,25 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-type Play = fn(Scene);
+type Case = fn(RetentionTest);
 
-/// What is played on both databases.
-const SCENES: [(&str, Play); 8] = [
+/// The cases, which run on both databases.
+const CASES: [(&str, Case); 8] = [
     ("again", a_key_is_refused_for_as_long_as_it_could_come_again),
-    ("whole", whole_batches_go_by_their_day),
+    ("whole", whole_batches_are_deleted_by_their_day),
     ("memory", uploads_are_forgotten_in_every_memory),
     ("silence", the_newest_batch_stays_through_a_long_silence),
     ("back", nothing_happens_when_the_clock_is_set_back),
     ("ahead", a_clock_that_is_ahead_deletes_nothing),
-    ("middle", a_gateway_goes_on_where_another_stopped),
+    ("middle", a_gateway_continues_where_another_stopped),
     ("downloads", answered_downloads_are_counted),
 ];
 
 #[test]
 fn keeps_its_promises_on_sqlite() {
-    for (name, play) in SCENES {
-        println!("scene {name}");
-        play(Scene::new(Installation::on_sqlite(), 1));
+    for (name, run) in CASES {
+        println!("test {name}");
+        run(RetentionTest::new(Installation::on_sqlite(), 1));
     }
 }
 
@@ -172,23 +172,23 @@ fn keeps_its_promises_on_sqlite() {
 fn keeps_its_promises_on_mariadb_with_one_gateway_or_three() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
-    for (name, play) in SCENES {
+    for (name, run) in CASES {
         for gateways in [1, 3] {
-            println!("scene {name}, {gateways} gateways");
+            println!("test {name}, {gateways} gateways");
             let installation = Installation::on_mysql(&server, &format!("{name}_{gateways}"));
-            play(Scene::new(installation, gateways));
+            run(RetentionTest::new(installation, gateways));
         }
     }
 }
 
-fn a_key_is_refused_for_as_long_as_it_could_come_again(scene: Scene) {
-    let mut engine = scene.start();
-    scene.upload(&engine, 0, "a", 0..3);
-    scene.wait_until_downloadable(&engine, 3);
+fn a_key_is_refused_for_as_long_as_it_could_come_again(test: RetentionTest) {
+    let mut engine = test.start();
+    test.upload(&engine, 0, "a", 0..3);
+    test.wait_until_downloadable(&engine, 3);
     for (days, deleted) in [(4, 3), (7, 0), (15, 0)] {
-        scene.pass_days(days - (scene.installation.now().0 - NOON.0) / DAY_MS);
-        scene.cleaned_up(deleted);
-        let again = scene.upload_aged(&engine, 0, &format!("b{days}"), 2..4, days);
+        test.pass_days(days - (test.installation.now().0 - NOON.0) / DAY_MS);
+        test.cleaned_up(deleted);
+        let again = test.upload_aged(&engine, 0, &format!("b{days}"), 2..4, days);
         let refused = Receipt::Refused {
             key_count: 2,
             duplicates: vec![0],
@@ -196,12 +196,12 @@ fn a_key_is_refused_for_as_long_as_it_could_come_again(scene: Scene) {
         assert_eq!(again.unwrap(), refused, "after {days} days");
         // The same when the set comes from the database.
         engine.shutdown_all();
-        engine = scene.start();
-        let again = scene.upload_aged(&engine, 0, "c", 2..4, days).unwrap();
+        engine = test.start();
+        let again = test.upload_aged(&engine, 0, "c", 2..4, days).unwrap();
         assert_eq!(again, refused, "after {days} days and a restart");
     }
-    scene.pass_days(1);
-    let answer = scene.upload_aged(&engine, 0, "d", 2..3, 16);
+    test.pass_days(1);
+    let answer = test.upload_aged(&engine, 0, "d", 2..3, 16);
     assert!(matches!(
         answer,
         Err(UploadError::Rejection(Rejection::InvalidKey {
@@ -211,21 +211,21 @@ fn a_key_is_refused_for_as_long_as_it_could_come_again(scene: Scene) {
     ));
 }
 
-fn whole_batches_go_by_their_day(scene: Scene) {
-    let engine = scene.start();
+fn whole_batches_are_deleted_by_their_day(test: RetentionTest) {
+    let engine = test.start();
     // More uploads than one transaction takes, in several download batches.
     for at in 0..40 {
-        scene.upload(&engine, 0, &format!("old{at}"), at * 2..at * 2 + 2);
+        test.upload(&engine, 0, &format!("old{at}"), at * 2..at * 2 + 2);
     }
-    scene.wait_until_downloadable(&engine, 80);
-    scene.pass_days(1);
-    scene.upload(&engine, 1, "new", 100..107);
-    let tags = scene.wait_until_downloadable(&engine, 87);
+    test.wait_until_downloadable(&engine, 80);
+    test.pass_days(1);
+    test.upload(&engine, 1, "new", 100..107);
+    let tags = test.wait_until_downloadable(&engine, 87);
     let newest = tags.last().unwrap().clone();
     assert_eq!(newest, "20210602-1");
 
-    scene.pass_days(2);
-    let cleanup = scene.cleaned_up(80);
+    test.pass_days(2);
+    let cleanup = test.cleaned_up(80);
     let counted = (
         cleanup.keys_before,
         cleanup.keys_deleted,
@@ -236,7 +236,7 @@ fn whole_batches_go_by_their_day(scene: Scene) {
     let batch = download(
         &engine,
         country("DE"),
-        scene.today().minus_days(2),
+        test.today().minus_days(2),
         None,
         Format::Protobuf,
     );
@@ -248,7 +248,7 @@ fn whole_batches_go_by_their_day(scene: Scene) {
     let old = download(
         &engine,
         country("PL"),
-        scene.today().minus_days(2),
+        test.today().minus_days(2),
         Some(&tags[0]),
         Format::Protobuf,
     );
@@ -260,27 +260,27 @@ fn whole_batches_go_by_their_day(scene: Scene) {
     ));
     // Read back, not from memory.
     engine.shutdown_all();
-    let engine = scene.start();
-    assert_eq!(scene.wait_until_downloadable(&engine, 7), [newest]);
+    let engine = test.start();
+    assert_eq!(test.wait_until_downloadable(&engine, 7), [newest]);
 }
 
-fn uploads_are_forgotten_in_every_memory(scene: Scene) {
-    let engine = scene.start();
-    scene.upload(&engine, 0, "a", 0..20);
-    scene.upload(&engine, 1, "a", 0..5);
-    scene.wait_until_downloadable(&engine, 25);
-    scene.pass_days(1);
-    scene.upload(&engine, 0, "b", 20..23);
-    scene.wait_until_downloadable(&engine, 28);
-    scene.pass_days(17);
-    scene.cleaned_up(28);
+fn uploads_are_forgotten_in_every_memory(test: RetentionTest) {
+    let engine = test.start();
+    test.upload(&engine, 0, "a", 0..20);
+    test.upload(&engine, 1, "a", 0..5);
+    test.wait_until_downloadable(&engine, 25);
+    test.pass_days(1);
+    test.upload(&engine, 0, "b", 20..23);
+    test.wait_until_downloadable(&engine, 28);
+    test.pass_days(17);
+    test.cleaned_up(28);
     for engine in &engine.0 {
         // The last row of the log stays.
         wait_for(|| (engine.status().identities == 3).then_some(()));
     }
     // The tag is free again, and its use is counted on two days.
-    scene.upload(&engine, 0, "a", 50..51);
-    let days = scene.statistics().days;
+    test.upload(&engine, 0, "a", 50..51);
+    let days = test.statistics().days;
     let uploads: Vec<_> = days
         .iter()
         .filter(|day| day.uploads > 0)
@@ -293,12 +293,12 @@ fn uploads_are_forgotten_in_every_memory(scene: Scene) {
         ("2021-06-19 DE".to_owned(), 1, 1),
     ];
     assert_eq!(uploads, expected);
-    // The chain goes on, and a gateway that starts now agrees.
-    assert_eq!(scene.wait_until_downloadable(&engine, 1), ["20210619-1"]);
+    // The chain continues, and a gateway that starts now agrees.
+    assert_eq!(test.wait_until_downloadable(&engine, 1), ["20210619-1"]);
     engine.shutdown_all();
-    let engine = scene.start();
+    let engine = test.start();
     assert_eq!(engine.status().log_position, 4);
-    assert_eq!(scene.wait_until_downloadable(&engine, 1), ["20210619-1"]);
+    assert_eq!(test.wait_until_downloadable(&engine, 1), ["20210619-1"]);
 }
 
 fn uploads_of(day: &CountryDay) -> (String, u64, u64) {
@@ -309,71 +309,70 @@ fn uploads_of(day: &CountryDay) -> (String, u64, u64) {
     )
 }
 
-fn the_newest_batch_stays_through_a_long_silence(scene: Scene) {
-    let engine = scene.start();
-    scene.upload(&engine, 0, "a", 0..3);
-    scene.wait_until_downloadable(&engine, 3);
-    scene.pass_days(30);
-    scene.cleaned_up(3);
+fn the_newest_batch_stays_through_a_long_silence(test: RetentionTest) {
+    let engine = test.start();
+    test.upload(&engine, 0, "a", 0..3);
+    test.wait_until_downloadable(&engine, 3);
+    test.pass_days(30);
+    test.cleaned_up(3);
     engine.shutdown_all();
-    let engine = scene.start();
+    let engine = test.start();
     assert_eq!(engine.status().log_position, 1);
     // Not yet known for sure to be in the past: some other row must take its place first.
-    scene.upload(&engine, 0, "b", 10..12);
-    assert_eq!(scene.wait_until_downloadable(&engine, 2), ["20210701-1"]);
+    test.upload(&engine, 0, "b", 10..12);
+    assert_eq!(test.wait_until_downloadable(&engine, 2), ["20210701-1"]);
     assert_eq!(engine.status().log_position, 2);
 }
 
-fn nothing_happens_when_the_clock_is_set_back(scene: Scene) {
-    let engine = scene.start();
-    scene.pass_days(10);
-    scene.upload(&engine, 0, "a", 0..3);
-    scene.wait_until_downloadable(&engine, 3);
-    scene.cleaned_up(0);
-    scene.installation.clock.set(NOON);
-    scene.upload(&engine, 0, "b", 3..5);
-    scene.wait_until_downloadable(&engine, 5);
-    scene.pass_days(10);
-    assert_eq!(scene.cleaned_up(0).keys_deleted, 0);
-    let again = scene.upload_aged(&engine, 0, "c", 3..4, 10).unwrap();
+fn nothing_happens_when_the_clock_is_set_back(test: RetentionTest) {
+    let engine = test.start();
+    test.pass_days(10);
+    test.upload(&engine, 0, "a", 0..3);
+    test.wait_until_downloadable(&engine, 3);
+    test.cleaned_up(0);
+    test.installation.clock.set(NOON);
+    test.upload(&engine, 0, "b", 3..5);
+    test.wait_until_downloadable(&engine, 5);
+    test.pass_days(10);
+    assert_eq!(test.cleaned_up(0).keys_deleted, 0);
+    let again = test.upload_aged(&engine, 0, "c", 3..4, 10).unwrap();
     assert!(matches!(again, Receipt::Refused { .. }));
 }
 
 /// The database's clock is right: it is the machine's.
-fn a_clock_that_is_ahead_deletes_nothing(scene: Scene) {
-    scene.installation.clock.set(SystemClock.now());
-    let engine = scene.start();
-    scene.upload(&engine, 0, "a", 0..3);
-    scene.wait_until_downloadable(&engine, 3);
+fn a_clock_that_is_ahead_deletes_nothing(test: RetentionTest) {
+    test.installation.clock.set(SystemClock.now());
+    let engine = test.start();
+    test.upload(&engine, 0, "a", 0..3);
+    test.wait_until_downloadable(&engine, 3);
     engine.shutdown_all();
-    scene.pass_days(30);
+    test.pass_days(30);
     // A gateway looks for what is too old before it ends.
-    scene.start().shutdown_all();
-    scene
-        .installation
+    test.start().shutdown_all();
+    test.installation
         .clock
-        .set(UnixMillis(scene.installation.now().0 - 30 * DAY_MS));
-    let engine = scene.start();
-    scene.wait_until_downloadable(&engine, 3);
-    let again = scene.upload_aged(&engine, 0, "b", 2..4, 0).unwrap();
+        .set(UnixMillis(test.installation.now().0 - 30 * DAY_MS));
+    let engine = test.start();
+    test.wait_until_downloadable(&engine, 3);
+    let again = test.upload_aged(&engine, 0, "b", 2..4, 0).unwrap();
     assert!(matches!(again, Receipt::Refused { .. }));
 }
 
-fn a_gateway_goes_on_where_another_stopped(scene: Scene) {
-    let engine = scene.start();
+fn a_gateway_continues_where_another_stopped(test: RetentionTest) {
+    let engine = test.start();
     for at in 0..200 {
-        scene.upload(&engine, 0, &format!("{at}"), at..at + 1);
+        test.upload(&engine, 0, &format!("{at}"), at..at + 1);
     }
-    scene.wait_until_downloadable(&engine, 200);
-    scene.pass_days(3);
+    test.wait_until_downloadable(&engine, 200);
+    test.pass_days(3);
     // Stopped as soon as a first step has been taken; again and again.
     let mut engine = engine;
     for _ in 0..3 {
-        scene.cleaned_up(0);
+        test.cleaned_up(0);
         engine.shutdown_all();
-        engine = scene.start();
+        engine = test.start();
     }
-    let cleanup = scene.cleaned_up(200);
+    let cleanup = test.cleaned_up(200);
     let counted = (
         cleanup.keys_before,
         cleanup.keys_deleted,
@@ -382,13 +381,13 @@ fn a_gateway_goes_on_where_another_stopped(scene: Scene) {
     assert_eq!(counted, (200, 200, 0));
 }
 
-fn answered_downloads_are_counted(scene: Scene) {
-    let engine = scene.start();
-    scene.upload(&engine, 0, "a", 0..3);
-    scene.upload(&engine, 1, "a", 0..2);
-    scene.wait_until_downloadable(&engine, 5);
+fn answered_downloads_are_counted(test: RetentionTest) {
+    let engine = test.start();
+    test.upload(&engine, 0, "a", 0..3);
+    test.upload(&engine, 1, "a", 0..2);
+    test.wait_until_downloadable(&engine, 5);
     let ask = |code, tag: Option<&str>| {
-        let today = scene.today();
+        let today = test.today();
         download(&engine, country(code), today, tag, Format::Protobuf)
     };
     // What the wait has asked for is not known in number: another country counts.
@@ -407,7 +406,7 @@ fn answered_downloads_are_counted(scene: Scene) {
     ask("ES", Some("20210601-99")).unwrap_err();
     ask("ES", None).unwrap();
     engine.shutdown_all();
-    let days = scene.statistics().days;
+    let days = test.statistics().days;
     let of = |code| {
         *days
             .iter()
@@ -424,11 +423,11 @@ fn answered_downloads_are_counted(scene: Scene) {
     assert_eq!((es.downloads, es.batches, es.uploads), (1, 1, 0));
 
     // Another gateway, or the next run, adds to the same rows.
-    let engine = scene.start();
-    let answer = download(&engine, country("IT"), scene.today(), None, Format::Json);
+    let engine = test.start();
+    let answer = download(&engine, country("IT"), test.today(), None, Format::Json);
     answer.unwrap();
     engine.shutdown_all();
-    let days = scene.statistics().days;
+    let days = test.statistics().days;
     let it = days
         .iter()
         .find(|day| day.country == country("IT"))

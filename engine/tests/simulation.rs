@@ -24,7 +24,7 @@ use testkit::local::MariaDb;
 
 type EncodedKey = Vec<u8>;
 
-/// An upload as the test knows it.
+/// An upload as recorded by the test.
 #[derive(Debug, Clone)]
 struct Known {
     country: Country,
@@ -32,7 +32,7 @@ struct Known {
     keys: Vec<EncodedKey>,
 }
 
-/// What the gateway must have stored.
+/// The uploads that the gateway must have stored.
 #[derive(Default)]
 struct Model {
     /// In the order of acknowledgement; uploads that raced are in one group, in any order.
@@ -98,7 +98,7 @@ impl Model {
     }
 }
 
-/// Whether an answer says stored, now or before.
+/// Whether an answer reports the upload as stored, now or before.
 fn is_stored<E>(answer: &Result<Receipt, E>, before: bool) -> bool {
     matches!(answer, Ok(Receipt::Stored { replayed, .. }) if *replayed == before)
 }
@@ -305,7 +305,7 @@ impl Simulation {
                 stored.push(known.clone());
             }
         }
-        // A gateway that learnt of its own commit from the log calls it a replay; so does a twin.
+        // A gateway that reads its own commit from the log reports a replay; so does a twin.
         for (known, answer) in racers.iter().zip(&answers) {
             let is_new = stored.iter().all(|other| other.tag != known.tag);
             if is_new && is_stored(answer, true) {
@@ -372,7 +372,7 @@ impl Simulation {
         }
     }
 
-    /// Every participant gets all keys of all others, through any gateway.
+    /// Every participant receives all keys of all others, through any gateway.
     fn check_downloads(&mut self) {
         let order = self.check_chain();
         for index in 0..self.participants.len() {
@@ -392,7 +392,7 @@ impl Simulation {
     }
 
     /// The chain grows at its end only, without gap or fork, and holds every upload once, in the
-    /// order of acknowledgement. Gives the uploads in the order of the chain.
+    /// order of acknowledgement. Returns the uploads in the order of the chain.
     fn check_chain(&mut self) -> Vec<Known> {
         let reader = Country::parse("PL").unwrap();
         let keys: u64 = self

@@ -182,8 +182,8 @@ impl Case {
         UnixMillis(u64::try_from(seconds).unwrap() * 1000)
     }
 
-    /// Judges this batch with some signature, as an uploader of the case's country would be.
-    fn judge(&self, batch_signature: &str, trust: &Trust) -> Verdict {
+    /// The verdict on this batch with some signature, sent by an uploader of the case's country.
+    fn verdict(&self, batch_signature: &str, trust: &Trust) -> Verdict {
         let batch = decode(&self.batch, u32::MAX).map_err(|_| "malformed_protobuf")?;
         let signed_bytes = CanonicalBytes::of(&batch).signed_bytes();
         let content = digest::digest(&digest::SHA256, &signed_bytes);
@@ -251,7 +251,7 @@ fn decision(id: &str) -> Option<Decision> {
 }
 
 #[test]
-fn judges_every_case_as_the_suite_or_the_policy_table_says() {
+fn decides_every_case_as_the_suite_or_the_policy_table_says() {
     let folder = folder();
     let cases = Case::all(&folder);
     if cases.is_empty() {
@@ -262,9 +262,9 @@ fn judges_every_case_as_the_suite_or_the_policy_table_says() {
     let mut failures = Vec::new();
     let (mut accepted, mut open) = (0, Vec::new());
     for case in &cases {
-        let verdict = case.judge(&case.batch_signature, &trust);
+        let verdict = case.verdict(&case.batch_signature, &trust);
         accepted += usize::from(verdict.is_ok());
-        let judged = match (case.is_policy(), decision(&case.id)) {
+        let checked = match (case.is_policy(), decision(&case.id)) {
             (true, Some(decision)) => check_decision(decision, verdict),
             (true, None) => {
                 open.push(format!(
@@ -275,7 +275,7 @@ fn judges_every_case_as_the_suite_or_the_policy_table_says() {
             }
             (false, _) => case.check_verdict(verdict),
         };
-        for failure in [judged, case.check_canonical()]
+        for failure in [checked, case.check_canonical()]
             .into_iter()
             .filter_map(Result::err)
         {
@@ -432,7 +432,7 @@ struct Mutant<'a> {
 }
 
 impl<'a> Mutant<'a> {
-    /// Reads a line of the list; nothing for comments.
+    /// Reads a line of the list; `None` for comments.
     fn read(line: &'a str) -> Option<Self> {
         if line.is_empty() || line.starts_with('#') {
             return None;
@@ -470,7 +470,7 @@ fn refuses_every_changed_identifier_octet_that_bouncy_castle_refuses() {
             panic!("no case {} in {}", mutant.case, folder.display());
         };
         run += 1;
-        let verdict = case.judge(&STANDARD.encode(mutant.applied_to(case)), &trust);
+        let verdict = case.verdict(&STANDARD.encode(mutant.applied_to(case)), &trust);
         let as_it_should = matches!(
             verdict,
             Err("malformed_cms" | "signer_cert_not_found" | "unsupported_algorithm")
@@ -512,7 +512,7 @@ fn never_accepts_a_signature_with_a_changed_bit_outside_its_unsigned_parts() {
             let mut mutant = signature.clone();
             mutant[at] ^= 1 << (at / STRIDE % 8);
             changed += 1;
-            if case.judge(&STANDARD.encode(&mutant), &trust).is_err() {
+            if case.verdict(&STANDARD.encode(&mutant), &trust).is_err() {
                 continue;
             }
             match unsigned.iter().find(|(_, place)| place.contains(&at)) {
@@ -538,7 +538,7 @@ fn refuses_signatures_that_are_cut() {
     for (number, case) in cases.iter().filter(|case| case.is_accepted()).enumerate() {
         let signature = STANDARD.decode(&case.batch_signature).unwrap_or_default();
         for end in (number % STRIDE + 1..signature.len()).step_by(STRIDE) {
-            let verdict = case.judge(&STANDARD.encode(&signature[..end]), &trust);
+            let verdict = case.verdict(&STANDARD.encode(&signature[..end]), &trust);
             assert_eq!(verdict, Err("malformed_cms"), "{} cut at {end}", case.id);
         }
     }

@@ -1,4 +1,4 @@
-//! Arguments, and what they mean.
+//! The command-line arguments and what each command does.
 
 mod connection;
 mod load;
@@ -40,7 +40,8 @@ enum Command {
     /// and latencies.
     #[command(after_help = RUN_EXAMPLES, after_long_help = run_help())]
     Run(RunArgs),
-    /// Raises the rate of uploads until a stated latency breaks, and reports the knee.
+    /// Raises the upload rate until the latency objective fails, and reports the highest rate that
+    /// held.
     #[command(after_help = FIND_LIMIT_EXAMPLES)]
     FindLimit(load::FindLimitArgs),
     /// Downloads as every participant and checks every key, its order, and through the audit its
@@ -50,7 +51,8 @@ enum Command {
     /// Starts a gateway in a temporary folder, sends a day through it, verifies, cleans up.
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
-    /// Makes a capacity plan: what to buy for a profile, how long its burst takes, what gives first.
+    /// Makes a capacity plan: what to buy for a profile, how long its burst takes, what fails
+    /// first.
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::PlanArgs),
     /// Makes one page with plots of one or several runs.
@@ -64,7 +66,7 @@ const RUN_EXAMPLES: &str = "Examples:
   loadgen run --pki run/pki --target https://localhost:8443 --profile worst-day --keys 500000 \\
       --seed 7 --connections 2 --record run/record.jsonl
 
-The same seed on the same day is the same run: repeated, it is a replay, and is answered 201.";
+The same seed on the same day is the same run: repeating it is a replay, which is answered 201.";
 
 const SCENARIO_EXAMPLES: &str = "With a scenario:
   loadgen run --scenario steady --local mysql --results steady.jsonl
@@ -86,8 +88,8 @@ const FIND_LIMIT_EXAMPLES: &str = "Examples:
   loadgen find-limit --local sqlite --objective p99=100ms --results limit.jsonl
   loadgen find-limit --pki run/pki --target https://localhost:8443 --start 50 --step-seconds 30
 
-Every step is a phase of the results. A step breaks when the latency does, when more uploads than
-allowed end otherwise than with 201, or when arrivals fall behind.";
+Every step is a phase of the results. A step fails when the latency exceeds
+the objective, when more uploads than allowed are not answered 201, or when sending falls behind.";
 
 const VERIFY_EXAMPLES: &str = "Examples:
   loadgen verify --pki run/pki --target https://localhost:8443 --record run/record.jsonl
@@ -95,9 +97,9 @@ const VERIFY_EXAMPLES: &str = "Examples:
   loadgen verify --pki run/pki --target https://localhost:8443 --trust-anchor operator.pem
 
 Without a record it audits whatever the gateway holds: every upload is proven by the operator's and
-the uploader's signatures, but nobody knows what should be there.
+the uploader's signatures, but nothing is known about what should be there.
 
-The exit status is 1 when anything is missing, double, unverified, unexpected or out of order.";
+The exit status is 1 when anything is missing, duplicate, unverified, unexpected or out of order.";
 
 const DEMO_EXAMPLES: &str = "Examples:
   loadgen demo --efgs target/release/efgs --database sqlite
@@ -110,16 +112,16 @@ struct VolumeArgs {
     /// [default: planning-2020].
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// File of profiles, instead of the ones that come with the program.
+    /// File of profiles, instead of the built-in ones.
     #[arg(long, value_name = "FILE")]
     profiles: Option<PathBuf>,
     /// Keys of the whole run, instead of the profile's.
     #[arg(long, value_name = "N")]
     keys: Option<u64>,
-    /// Decides about every key: the same seed, the same keys [default: 1].
+    /// Seed of the keys: the same seed gives the same keys [default: 1].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Connections of each participant, each with one upload in flight [default: 1].
+    /// Connections per participant, each with one upload in flight [default: 1].
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
 }
@@ -133,8 +135,8 @@ struct RunArgs {
     /// Write what was sent and answered to this file, for `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// How long an upload is tried again after "not now" and broken connections, in seconds; a
-    /// scenario says so itself.
+    /// How long an upload is retried after 429, 503 and broken connections, in seconds; a scenario
+    /// sets this itself.
     #[arg(long, value_name = "S", default_value_t = 60)]
     retry_seconds: u64,
     /// Run a scenario instead of a profile: a name (see --help) or a file.
@@ -148,11 +150,11 @@ struct RunArgs {
 struct VerifyArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// What was sent, as `loadgen run` recorded it; may be repeated. Without it the audit alone
-    /// decides.
+    /// What was sent, as `loadgen run` recorded it; may be repeated. Without it, only the audit is
+    /// checked.
     #[arg(long, value_name = "FILE")]
     record: Vec<PathBuf>,
-    /// Certificate of the operator who vouches for all others [default: trust-anchor.pem in the
+    /// Certificate of the operator, who signs all others [default: trust-anchor.pem in the
     /// folder of certificates].
     #[arg(long, value_name = "FILE")]
     trust_anchor: Option<PathBuf>,
@@ -161,8 +163,8 @@ struct VerifyArgs {
     date: Option<String>,
     /// How long to wait for a next batch while keys are missing, in seconds.
     #[arg(long, value_name = "S", default_value_t = 30)]
-    patience_seconds: u64,
-    /// Do not mind keys that are in no record.
+    wait_seconds: u64,
+    /// Ignore keys that are in no record.
     #[arg(long)]
     ignore_unknown: bool,
 }
@@ -180,7 +182,7 @@ struct DemoArgs {
 }
 
 impl Cli {
-    /// Does what was asked for; tells whether all is well.
+    /// Runs the command; returns whether everything was as expected.
     pub(crate) async fn run(self) -> anyhow::Result<bool> {
         match self.command {
             Command::Run(args) => args.run().await,
@@ -266,7 +268,7 @@ impl VerifyArgs {
             targets: clients.targets,
             day,
             timeout: Duration::from_secs(self.connection.timeout_seconds),
-            patience: Duration::from_secs(self.patience_seconds),
+            delivery_timeout: Duration::from_secs(self.wait_seconds),
             ignore_unknown: self.ignore_unknown,
         };
         let verdict = steps::download(
@@ -306,7 +308,7 @@ impl DemoArgs {
 }
 
 impl VolumeArgs {
-    /// What is not given comes from the file.
+    /// Takes what is not given from the file.
     fn or(self, config: &Config) -> Self {
         Self {
             profile: self.profile.or_else(|| config.profile.clone()),

@@ -1,10 +1,10 @@
-//! The file behind `--config`: what a run or a verification needs, so that it need not be typed.
+//! The `--config` file: options of a run or a verification that need not be typed.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// Why there is no configuration.
+/// Why the configuration cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -15,7 +15,7 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file has another shape.
+    /// The file is malformed.
     #[error("{path}: {source}")]
     Syntax {
         /// The file.
@@ -25,7 +25,7 @@ pub enum ConfigError {
     },
 }
 
-/// Settings; each may be absent. Paths are relative to the file's folder.
+/// Settings, all optional. Paths are relative to the file's folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -34,17 +34,17 @@ pub struct Config {
     /// The gateways: one address, or a list.
     #[serde(rename = "target")]
     pub targets: Targets,
-    /// Name of a profile.
+    /// The profile's name.
     pub profile: Option<String>,
-    /// A file of profiles of one's own.
+    /// A custom file of profiles.
     pub profiles: Option<PathBuf>,
     /// Keys of the whole run, instead of the profile's.
     pub keys: Option<u64>,
-    /// Decides about every key.
+    /// Seed of every key.
     pub seed: Option<u64>,
-    /// Connections of each participant.
+    /// Connections per participant.
     pub connections: Option<usize>,
-    /// Where the record is written and read.
+    /// The record's path, for writing and reading.
     pub record: Option<PathBuf>,
 }
 
@@ -78,7 +78,7 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read, is no TOML, or has a name that is unknown.
+    /// When it cannot be read, is not TOML, or has an unknown name.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),

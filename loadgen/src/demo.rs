@@ -1,4 +1,4 @@
-//! One command that shows everything: a fresh folder, a database, a gateway with mutual TLS, a day
+//! A complete demonstration: a fresh folder, a database, a gateway with mutual TLS, a day
 //! of keys through it, every participant's download verified; and nothing left behind.
 
 use std::io::{self, Write};
@@ -19,10 +19,10 @@ use crate::steps::{self, StepError};
 use crate::verify::{Verdict, VerifyOptions};
 use crate::workload::Workload;
 
-/// Longest wait for an answer.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long uploads are tried again, and how long missing keys are waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The gateway's database on a private server.
 const DATABASE_NAME: &str = "efgs";
 
@@ -46,16 +46,16 @@ pub struct DemoOptions {
     pub profile: Profile,
     /// Where the volume comes from, and how many people live where.
     pub profiles: Profiles,
-    /// Decides about every key.
+    /// Seed of every key.
     pub seed: u64,
     /// Connections of each participant.
     pub connections: usize,
 }
 
-/// Why the demo stopped.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A server does not run.
+    /// A server failed to start.
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The folder has no participants.
@@ -81,8 +81,8 @@ pub enum DemoError {
     Interrupted,
 }
 
-/// Runs the demo on a multi-threaded runtime, and tells whether every key arrived. An interruption
-/// ends the servers and removes the folder, too.
+/// Runs the demo on a multi-threaded runtime, and returns whether every key arrived. When it is
+/// interrupted, it also ends the servers and removes the folder.
 ///
 /// # Errors
 /// [`DemoError`] when a part of it cannot run at all.
@@ -111,9 +111,9 @@ async fn show(options: &DemoOptions, out: &mut (impl Write + Send)) -> Result<bo
     let gateway = GatewayOptions::new(&options.efgs, &home);
     let mut gateway = block_in_place(|| Gateway::start(gateway))?;
     let record = folder.path().join("record.jsonl");
-    let journey = journey(options, &home.join("pki"), gateway.target(), &record).await?;
+    let run = run_day(options, &home.join("pki"), gateway.target(), &record).await?;
     block_in_place(|| gateway.terminate())?;
-    Ok(journey.print(options, out)?)
+    Ok(run.print(options, out)?)
 }
 
 fn start_database(folder: &Path) -> Result<MariaDb, LocalError> {
@@ -122,20 +122,20 @@ fn start_database(folder: &Path) -> Result<MariaDb, LocalError> {
     Ok(database)
 }
 
-/// What the day came to.
-struct Journey {
+/// The results of the demo.
+struct DemoRun {
     workload: Workload,
     report: RunReport,
     verdict: Verdict,
 }
 
-/// A day's keys into the gateway and out again.
-async fn journey(
+/// Uploads a day's keys and verifies their delivery.
+async fn run_day(
     options: &DemoOptions,
     pki: &Path,
     target: Target,
     record: &Path,
-) -> Result<Journey, DemoError> {
+) -> Result<DemoRun, DemoError> {
     let participants = Arc::new(participants::read(pki)?);
     let server_ca = participants::read_server_ca(pki)?;
     let caller = |participant| Caller::new(participant, &server_ca, Protocol::Http1).map(Arc::new);
@@ -158,7 +158,7 @@ async fn journey(
         targets: vec![target.clone()],
         connections: *connections,
         timeout: TIMEOUT,
-        retry_for: PATIENCE,
+        retry_for: DELIVERY_TIMEOUT,
     };
     let report = send_prepared(&callers, uploads, &run, Some(writer)).await?;
 
@@ -166,21 +166,21 @@ async fn journey(
         targets: vec![target],
         day: workload.seed.day,
         timeout: TIMEOUT,
-        patience: PATIENCE,
+        delivery_timeout: DELIVERY_TIMEOUT,
         ignore_unknown: false,
     };
     let records = vec![Record::read(record)?];
     let anchor = participants::read_trust_anchor(&pki.join("trust-anchor.pem"))?;
     let verdict = steps::download(&callers, participants, records, &anchor, &verify).await?;
-    Ok(Journey {
+    Ok(DemoRun {
         workload,
         report,
         verdict,
     })
 }
 
-impl Journey {
-    /// Prints the table and the last line; tells whether everything is as it should be.
+impl DemoRun {
+    /// Prints the table and the last line; returns whether everything is correct.
     fn print(&self, options: &DemoOptions, out: &mut impl Write) -> io::Result<bool> {
         let Self {
             workload,

@@ -1,23 +1,23 @@
-//! Raises the rate until a stated objective breaks, and finds the knee between the last rate that
-//! held and the first that broke.
+//! Raises the rate until an objective fails, and narrows down the limit between the highest rate
+//! that held and the lowest that failed.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::results::{Figures, Knee, Percentiles, PhaseSummary};
+use crate::results::{Figures, Limit, Percentiles, PhaseSummary};
 use crate::scenario::{Arrivals, Operation, Phase, Rate, Stream};
 
 /// Requests that may be due and not yet sent at the end of a step, in seconds of its rate. More
 /// means that arrivals fall behind.
 const BEHIND_SECONDS_MAX: f64 = 0.5;
 
-/// A text is no objective.
+/// The text is not an objective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an objective is p50, p90, p99, p99.9 or max, =, and a time: p99=250ms, p50=20ms, max=2s")]
 pub struct ObjectiveError;
 
-/// Which latency must stay below which time.
+/// A latency percentile and its limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Objective {
     text: String,
@@ -69,7 +69,7 @@ impl fmt::Display for Objective {
 }
 
 impl Objective {
-    /// The latency that it is about, in microseconds.
+    /// The latency at its percentile, in microseconds.
     pub const fn of(&self, percentiles: &Percentiles) -> u64 {
         match self.which {
             Which::P50 => percentiles.p50,
@@ -84,19 +84,20 @@ impl Objective {
 /// What to look for, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FindLimitOptions {
-    /// The latency that must hold, measured from the intended arrival.
+    /// The latency objective, measured from the scheduled arrival.
     pub objective: Objective,
-    /// Share of the requests that may end otherwise than with 201, 0 to 1.
+    /// Share of the requests that may be answered other than with 201, 0 to 1.
     pub errors_max: f64,
     /// Uploads per second of the first step.
     pub start: f64,
     /// Length of a step.
     pub step: Duration,
-    /// The knee is found when the rates around it are so close, as a share of the lower.
+    /// The search stops when the highest rate that held and the lowest that failed differ by at
+    /// most this share.
     pub precision: f64,
-    /// Keys in an upload.
+    /// Keys per upload.
     pub upload_keys: u32,
-    /// Connections of each participant.
+    /// Connections per participant.
     pub connections: usize,
 }
 
@@ -132,7 +133,7 @@ impl FindLimitOptions {
         }
     }
 
-    /// Why the objective broke in a step; nothing when it held.
+    /// Why the objective failed in a step; `None` if it held.
     pub fn broken_by(&self, step: &PhaseSummary) -> Option<String> {
         let Figures {
             due,
@@ -171,7 +172,7 @@ fn share(part: u64, whole: u64) -> f64 {
     }
 }
 
-/// Doubles the rate until it breaks, then halves the distance.
+/// Doubles the rate until it fails, then bisects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
     held: Option<f64>,
@@ -180,13 +181,13 @@ pub struct Search {
     precision: f64,
 }
 
-/// Below this rate, in uploads per second, nothing is searched for.
+/// Lowest rate that is tried, in uploads per second.
 const RATE_MIN: f64 = 0.1;
-/// Nor above.
+/// Highest rate that is tried.
 const RATE_MAX: f64 = 100_000.0;
 
 impl Search {
-    /// Begins at a rate.
+    /// Starts at a rate.
     pub const fn new(start: f64, precision: f64) -> Self {
         Self {
             held: None,
@@ -196,7 +197,7 @@ impl Search {
         }
     }
 
-    /// The next rate to try; nothing when the knee is found.
+    /// The next rate to try; `None` when the limit is found.
     pub fn next(&self) -> Option<f64> {
         let rate = match (self.held, &self.broke) {
             (None, None) => self.start,
@@ -212,7 +213,7 @@ impl Search {
         (RATE_MIN..=RATE_MAX).contains(&rate).then_some(rate)
     }
 
-    /// What came of that rate: why it broke, or nothing when it held.
+    /// Records the outcome at that rate: why it failed, or `None` if it held.
     pub fn tell(&mut self, rate: f64, broke: Option<String>) {
         match broke {
             Some(reason) => self.broke = Some((rate, reason)),
@@ -220,10 +221,10 @@ impl Search {
         }
     }
 
-    /// What was found.
-    pub fn knee(&self, options: &FindLimitOptions) -> Knee {
+    /// The result.
+    pub fn limit(&self, options: &FindLimitOptions) -> Limit {
         let held = self.held.unwrap_or(0.0);
-        Knee {
+        Limit {
             objective: options.objective.to_string(),
             uploads_per_second: held,
             keys_per_second: held * f64::from(options.upload_keys),
@@ -309,12 +310,12 @@ mod tests {
             search.tell(rate, (rate > 100.0).then(|| "too slow".to_owned()));
         }
         assert_eq!(tried[..5], [10.0, 20.0, 40.0, 80.0, 160.0]);
-        let knee = search.knee(&options());
+        let limit = search.limit(&options());
         assert!(
-            (95.0..=100.0).contains(&knee.uploads_per_second),
-            "{knee:?}"
+            (95.0..=100.0).contains(&limit.uploads_per_second),
+            "{limit:?}"
         );
-        assert!(knee.broke_at_uploads_per_second.unwrap() <= 105.0);
+        assert!(limit.broke_at_uploads_per_second.unwrap() <= 105.0);
         assert!(tried.len() < 10, "{tried:?}");
     }
 
@@ -324,6 +325,6 @@ mod tests {
         while let Some(rate) = search.next() {
             search.tell(rate, Some("always".to_owned()));
         }
-        assert!(search.knee(&options()).uploads_per_second == 0.0);
+        assert!(search.limit(&options()).uploads_per_second == 0.0);
     }
 }

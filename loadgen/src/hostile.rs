@@ -1,4 +1,4 @@
-//! Requests that no participant should send, each with the answers that the protocol demands.
+//! Requests that no participant should send, each with the status that the protocol demands.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use crate::participants::Participant;
 use crate::protocol::signed_bytes;
 use crate::signer::Encoding;
 
-/// A way to misbehave.
+/// A kind of hostile request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// The signature is a participant's own, over other keys.
+    /// The signature is the participant's own, but over other keys.
     WrongSignature,
     /// The signature is another participant's, over these keys.
     ForeignSigner,
-    /// The signature is no base64.
+    /// The signature is not base64.
     NotBase64,
-    /// The signature is base64 of no CMS.
+    /// The signature is base64, but not CMS.
     NotCms,
     /// There is no signature.
     NoSignature,
@@ -43,13 +43,13 @@ pub enum Kind {
     TooManyKeys,
     /// A body larger than any upload.
     Oversized,
-    /// A media type that nobody speaks.
+    /// An unsupported media type.
     WrongMediaType,
     /// The certificate that signs uploads is used to authenticate.
     WrongCertificate,
-    /// A path that leads nowhere.
+    /// An unknown path.
     WrongPath,
-    /// A date that is none.
+    /// An invalid date.
     WrongDate,
 }
 
@@ -60,7 +60,7 @@ const KEYS_TOO_MANY: u32 = 5001;
 /// More than any gateway can be told to take: `limits::BODY_BYTES_MAX_MAX` is 15 MiB.
 const BYTES_TOO_MANY: usize = 16 << 20;
 
-/// A request and what must be answered.
+/// A hostile request.
 #[derive(Debug, Clone)]
 pub struct HostileRequest {
     /// What it is.

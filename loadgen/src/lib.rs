@@ -1,26 +1,26 @@
 //! Synthetic participants: keys from a seed, real batch signatures, load over real connections, and
-//! end-to-end verification that trusts the gateway in nothing. A library first: tests and benches
-//! borrow it; the binary `loadgen` only reads arguments and prints. Participants, keys, signatures and
+//! end-to-end verification that does not trust the gateway. A library first: tests and benches use
+//! it; the binary `loadgen` only reads arguments and prints. Participants, keys, signatures and
 //! private servers are [`testkit`]; HTTP is [`client`].
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`profiles`] | named volumes, spread over the participants |
-//! | [`scenario`] | who sends what, when |
+//! | [`scenario`] | which participants send what, and when |
 //! | [`schedule`] | timetables from a seed |
 //! | [`hostile`] | requests that no participant should send |
 //! | [`load`] | runs scenarios and measures them second by second |
-//! | [`find_limit`] | the rate at which an objective breaks |
+//! | [`find_limit`] | the rate at which an objective fails |
 //! | [`record`] | what was sent and answered, as JSON lines |
 //! | [`results`] | what a run measured, as JSON lines, for plans and reports |
 //! | [`plan`] | capacity plans from volumes and unit costs |
 //! | [`report`] | what runs measured, as one page with plots |
-//! | [`quantity`] | numbers with units, for people |
+//! | [`quantity`] | human-readable numbers with units |
 //! | [`verify`] | downloads as every participant, and checks |
 //! | [`steps`] | prepare, upload, download, each with its progress bar |
 //! | [`config`] | settings from a file |
 //! | [`progress`] | bars on a terminal |
-//! | [`demo`] | all of it with one command |
+//! | [`demo`] | all of it in one command |
 
 pub mod config;
 pub mod demo;

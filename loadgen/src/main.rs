@@ -9,7 +9,7 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// 0: all is well. 1: something is wrong with the gateway. 2: nothing could be found out.
+/// 0: everything is correct. 1: the gateway is at fault. 2: the command itself failed.
 fn main() -> ExitCode {
     let command = cli::Cli::parse();
     match run(command) {
@@ -27,7 +27,7 @@ fn run(command: cli::Cli) -> anyhow::Result<bool> {
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(command.run());
-    // After an interruption, work may still be on its way on other threads: it is not waited for.
+    // After an interruption, other threads may still be working: they are not waited for.
     runtime.shutdown_background();
     outcome
 }

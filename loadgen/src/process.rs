@@ -1,10 +1,10 @@
-//! What processes have used so far, as Linux tells it.
+//! Resources used by processes, from /proc.
 
 use procfs::process::Process;
 
 use crate::results::ProcessSample;
 
-/// Processor time and memory of a process; nothing when it does not run.
+/// CPU time and memory of a process; `None` when it does not run.
 pub(crate) fn sample(id: u32) -> Option<ProcessSample> {
     let stat = process(id)?.stat().ok()?;
     #[allow(
@@ -18,7 +18,7 @@ pub(crate) fn sample(id: u32) -> Option<ProcessSample> {
     })
 }
 
-/// Bytes that a process had the disk write; nothing when it does not run, or is another user's.
+/// Bytes that a process had the disk write; `None` when it does not run, or is another user's.
 pub(crate) fn written_bytes(id: u32) -> Option<u64> {
     process(id)?.io().ok().map(|io| io.write_bytes)
 }
@@ -35,7 +35,7 @@ mod tests {
     fn tells_what_a_running_process_has_used_and_nothing_of_others() {
         let own = sample(std::process::id()).unwrap();
         assert!(own.rss_bytes > 1_000_000, "{own:?}");
-        // Spends the processor time that is then seen.
+        // Spends the CPU time that is then seen.
         let mut last = own;
         while last.cpu_seconds <= own.cpu_seconds {
             last = sample(std::process::id()).unwrap();

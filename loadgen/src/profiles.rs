@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use engine::domain::Country;
 use serde::Deserialize;
 
-/// The profiles that come with the program.
+/// The built-in profiles.
 const SHIPPED: &str = include_str!("../profiles/profiles.toml");
 
 /// People in a participant's country when the table does not list it.
 const POPULATION_UNLISTED: u64 = 5_000_000;
 
-/// Why there is no such profile.
+/// Why a profile cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// The file cannot be read.
@@ -23,7 +23,7 @@ pub enum ProfileError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not written as profiles are.
+    /// The file is malformed.
     #[error("profiles: {0}")]
     Syntax(#[from] toml::de::Error),
     /// There is no profile of that name.
@@ -31,10 +31,10 @@ pub enum ProfileError {
     Unknown {
         /// The name asked for.
         name: String,
-        /// The names there are.
+        /// The known names.
         known: String,
     },
-    /// Uploads of no keys.
+    /// A profile with empty uploads.
     #[error("profile {0}: upload_keys and participants must be at least 1")]
     Zero(String),
 }
@@ -45,7 +45,7 @@ pub enum ProfileError {
 pub enum Distribution {
     /// In proportion to the people in each country.
     Population,
-    /// Alike.
+    /// Evenly.
     Even,
 }
 
@@ -76,7 +76,7 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    /// The profiles that come with the program.
+    /// The built-in profiles.
     ///
     /// # Errors
     /// None for the shipped text; a test reads it.
@@ -99,7 +99,7 @@ impl Profiles {
     /// The profile of that name.
     ///
     /// # Errors
-    /// When there is none, or its uploads would be empty.
+    /// When there is no such profile, or its uploads would be empty.
     pub fn find(&self, name: &str) -> Result<Profile, ProfileError> {
         let known = || self.profiles.keys().cloned().collect::<Vec<_>>().join(", ");
         let found = self.profiles.get(name);

@@ -1,4 +1,4 @@
-//! Progress bars on standard error; hidden when it is no terminal.
+//! Progress bars on standard error; hidden when it is not a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 

@@ -1,4 +1,4 @@
-//! Numbers for people to read: three digits and a unit that fits.
+//! Human-readable numbers: three digits and a fitting unit.
 
 /// Prefixes of decimal units, with what they stand for.
 const PREFIXES: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];

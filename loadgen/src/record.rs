@@ -1,5 +1,5 @@
 //! What a run sent and what it was answered, as JSON lines. With the seed in its first line, keys
-//! can be made again, so that a verifier need not trust the gateway about anything.
+//! can be generated again, so that a verifier does not depend on anything that the gateway says.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -25,7 +25,7 @@ pub enum RecordError {
         /// Why.
         source: io::Error,
     },
-    /// A line is not written as records are.
+    /// A line is malformed.
     #[error("record {path}, line {line}: {reason}")]
     Line {
         /// The file.
@@ -61,19 +61,19 @@ enum Line {
     },
 }
 
-/// How an upload ended.
+/// The outcome of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// 201: every key must reach every other participant.
     Stored,
-    /// An answer that says that nothing was stored.
+    /// A response that says that nothing was stored.
     Refused(u16),
-    /// No answer, or one that leaves it open (5xx): whole or not at all.
+    /// No response, or one that leaves it open (5xx): all keys were stored, or none.
     Unknown(Option<u16>),
 }
 
 impl Outcome {
-    /// What a status says; `None` is no answer.
+    /// The outcome by status; `None` means no response.
     pub const fn of(status: Option<u16>) -> Self {
         match status {
             Some(201) => Self::Stored,
@@ -82,7 +82,7 @@ impl Outcome {
         }
     }
 
-    /// The status, if there was an answer.
+    /// The status, if there was a response.
     pub const fn status(self) -> Option<u16> {
         match self {
             Self::Stored => Some(201),
@@ -95,9 +95,9 @@ impl Outcome {
 /// One upload of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedUpload {
-    /// Which one.
+    /// Its specification.
     pub spec: UploadSpec,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
     /// SHA-256 over what was signed.
     pub signed_digest: [u8; 32],
@@ -110,15 +110,15 @@ pub struct RecordedUpload {
 pub struct Record {
     /// The profile's name.
     pub profile: String,
-    /// Decides about every key.
+    /// Seed of every key.
     pub seed: Seed,
-    /// Where people travelled.
+    /// The countries that people travelled between.
     pub countries: Vec<Country>,
     /// The uploads, in the order in which they were answered.
     pub uploads: Vec<RecordedUpload>,
 }
 
-/// Writes a record while the run goes on.
+/// Writes a record during the run.
 #[derive(Debug)]
 pub struct RecordWriter {
     path: PathBuf,
@@ -172,7 +172,7 @@ impl RecordWriter {
         })
     }
 
-    /// Hands everything to the operating system.
+    /// Flushes the buffer to the operating system.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -242,12 +242,12 @@ fn begin(line: Line) -> Result<Record, &'static str> {
         countries,
     } = line
     else {
-        return Err("the first line is no run");
+        return Err("the first line is not a run");
     };
     if version != VERSION {
         return Err("another version of the format");
     }
-    let day = Day::parse_iso(&day).map_err(|_| "day is no date")?;
+    let day = Day::parse_iso(&day).map_err(|_| "day is not a date")?;
     let countries: Result<Vec<_>, _> = countries
         .iter()
         .map(|country| Country::parse(country))
@@ -260,7 +260,7 @@ fn begin(line: Line) -> Result<Record, &'static str> {
             upload_keys,
             day,
         },
-        countries: countries.map_err(|_| "countries has no country")?,
+        countries: countries.map_err(|_| "countries has an entry that is not a country")?,
         uploads: Vec::new(),
     })
 }
@@ -276,15 +276,15 @@ fn read_upload(line: Line) -> Result<RecordedUpload, &'static str> {
         batch_signature,
     } = line
     else {
-        return Err("no upload");
+        return Err("the line is not an upload");
     };
     let spec = UploadSpec {
-        country: Country::parse(&country).map_err(|_| "country is no country")?,
+        country: Country::parse(&country).map_err(|_| "country is not a country")?,
         index,
         key_count,
-        tag: UploadTag::parse(&tag).map_err(|_| "tag is no upload tag")?,
+        tag: UploadTag::parse(&tag).map_err(|_| "tag is not an upload tag")?,
     };
-    let signed_digest = from_hex(&signed_sha256).ok_or("signed_sha256 is no SHA-256 in hex")?;
+    let signed_digest = from_hex(&signed_sha256).ok_or("signed_sha256 is not a SHA-256 in hex")?;
     Ok(RecordedUpload {
         spec,
         outcome: Outcome::of(status),

@@ -44,7 +44,7 @@ pub struct Timetable {
 }
 
 impl Timetable {
-    /// A timetable; nothing for closed arrivals. Participants come at random in proportion to
+    /// A timetable; `None` for closed arrivals. Participants come at random in proportion to
     /// their `weights`, of which one at least is not 0.
     pub fn new(arrivals: Arrivals, end: End, weights: &[u64], random: ChaCha8Rng) -> Option<Self> {
         let (rate, poisson) = match arrivals {

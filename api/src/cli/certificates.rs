@@ -179,14 +179,14 @@ fn verify(config: &ConfigArguments) -> anyhow::Result<()> {
     for certificate in &listed {
         say(line(&certificate.row, &state(certificate, now)))?;
     }
-    let broken = listed.iter().filter(|certificate| !certificate.intact);
+    let broken = listed.iter().filter(|certificate| !certificate.is_intact());
     match broken.count() {
         0 => say(format_args!(
-            "{} certificates, all vouched for",
+            "{} certificates, all signed by the trust anchor",
             listed.len()
         )),
         broken => bail!(
-            "{broken} of {} certificates are not vouched for by the trust anchor: revoke them, and list them again",
+            "{broken} of {} certificates are not as the operator listed them: revoke them, and list them again",
             listed.len()
         ),
     }
@@ -200,8 +200,10 @@ fn line(row: &CertificateRow, state: &str) -> String {
 /// What the gateway makes of a certificate now.
 fn state(certificate: &ListedCertificate, now: UnixMillis) -> String {
     let (begins, ends) = (certificate.not_before, certificate.not_after);
+    if let Some(fault) = certificate.fault {
+        return format!("NOT TRUSTED: {fault}");
+    }
     match certificate.row.revoked_at {
-        _ if !certificate.intact => "not vouched for".to_owned(),
         Some(at) => format!("revoked {}", instant(at)),
         None if now < begins => format!("not valid before {}", instant(begins)),
         None if now > ends => format!("expired {}", instant(ends)),
@@ -211,11 +213,13 @@ fn state(certificate: &ListedCertificate, now: UnixMillis) -> String {
 
 #[cfg(test)]
 mod tests {
+    use engine::trust::RowFault;
+
     use super::*;
 
     #[test]
     fn says_what_the_gateway_makes_of_a_certificate() {
-        let check = |intact, revoked_at, now, expected| {
+        let check = |fault, revoked_at, now, expected| {
             let certificate = ListedCertificate {
                 row: CertificateRow {
                     thumbprint: Thumbprint([0xab; 32]),
@@ -227,20 +231,26 @@ mod tests {
                 },
                 not_before: UnixMillis(1_000_000),
                 not_after: UnixMillis(1_602_028_800_000),
-                intact,
+                fault,
             };
             assert_eq!(state(&certificate, UnixMillis(now)), expected);
             assert!(line(&certificate.row, "x").starts_with("DE  signing         abab"));
         };
-        check(true, None, 2_000_000, "valid until 2020-10-07T00:00:00Z");
+        check(None, None, 2_000_000, "valid until 2020-10-07T00:00:00Z");
         check(
-            true,
+            None,
             None,
             1_602_028_800_001,
             "expired 2020-10-07T00:00:00Z",
         );
-        check(true, None, 0, "not valid before 1970-01-01T00:16:40Z");
-        check(true, Some(UnixMillis(0)), 0, "revoked 1970-01-01T00:00:00Z");
-        check(false, Some(UnixMillis(0)), 0, "not vouched for");
+        check(None, None, 0, "not valid before 1970-01-01T00:16:40Z");
+        check(None, Some(UnixMillis(0)), 0, "revoked 1970-01-01T00:00:00Z");
+        let fault = Some(RowFault::OperatorSignature);
+        check(
+            fault,
+            Some(UnixMillis(0)),
+            0,
+            "NOT TRUSTED: not signed by the trust anchor",
+        );
     }
 }

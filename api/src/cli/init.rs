@@ -150,7 +150,7 @@ fn write_pki(dir: &Path, identities: &Identities) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lists every participant's certificates, each vouched for by the trust anchor.
+/// Lists every participant's certificates, each signed by the trust anchor.
 fn onboard(admin: &mut Admin, identities: &Identities) -> anyhow::Result<()> {
     let anchor = identities.get(&Subject::TrustAnchor);
     let anchor = anchor.context("the development PKI has a trust anchor")?;

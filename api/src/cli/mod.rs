@@ -11,6 +11,7 @@ mod init;
 mod keys;
 mod output;
 mod pki;
+mod reload;
 mod serve;
 mod stats;
 

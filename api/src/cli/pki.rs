@@ -1,9 +1,9 @@
-//! A development PKI: a trust anchor, a server certificate with its CA, the certificate that the
-//! gateway shows to receivers of callbacks, and three certificates for
-//! each participant, with RSA and P-256 keys mixed. For demonstrations and tests, not for use.
+//! A development PKI: a trust anchor, a server certificate with its CA, the client certificate for
+//! callback deliveries, and three certificates per participant, with RSA and P-256 keys mixed. For
+//! demonstrations and tests, not for production.
 //!
-//! The trust anchor is self-signed, RSA and SHA-256: the one combination that every backend that
-//! checks it can check (wire §4.3).
+//! The trust anchor is self-signed with RSA and SHA-256: the one combination that every backend
+//! that checks it supports (wire §4.3).
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -20,15 +20,15 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-/// The EU's members when the gateway ran: who takes part unless told otherwise.
+/// The default participants: the EU's members while the gateway ran.
 pub(super) const EU_MEMBERS: [&str; 27] = [
     "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT",
     "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
 ];
 
-/// Certificates that name others as valid.
+/// Validity of the certificates that sign others.
 const AUTHORITY_DAYS: i64 = 3653;
-/// All other certificates.
+/// Validity of all other certificates.
 const MEMBER_DAYS: i64 = 1096;
 
 /// A certificate with its private key, both PEM: 64 columns, LF, a final LF.
@@ -38,19 +38,19 @@ pub(super) struct Identity {
     pub(super) private_key_pem: String,
 }
 
-/// What can have a certificate.
+/// The subjects of certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     TrustAnchor,
     ServerCa,
     Server,
-    /// What the gateway shows to the receivers of callbacks.
+    /// The gateway as a client of callback receivers.
     GatewayCallback,
     Participant(Country, CertificateKind),
 }
 
 impl Subject {
-    /// Where the certificate lies below the PKI's folder, without its extension.
+    /// The certificate's path below the PKI's folder, without its extension.
     pub(super) fn path(self) -> String {
         match self {
             Self::TrustAnchor => "trust-anchor".to_owned(),
@@ -103,7 +103,7 @@ pub(super) fn make(
 
 type Plan = Vec<(Subject, &'static SignatureAlgorithm)>;
 
-/// Which keys there are, and of which algorithm: RSA and P-256 take turns.
+/// The keys to make and their algorithms: RSA and P-256 alternate.
 fn plan(participants: &[Country]) -> Plan {
     let mut plan: Plan = vec![
         (Subject::TrustAnchor, &PKCS_RSA_SHA256),

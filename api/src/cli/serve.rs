@@ -1,24 +1,27 @@
 //! `efgs serve`: the gateway itself.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use api::server::{self, BoundAddresses, ServerSettings};
 use api::settings::{self, Settings, environment};
-use api::shutdown::StopSignals;
+use api::signals::{ReloadSignal, StopSignals};
 use api::telemetry;
 use clap::Args;
 use engine::{Clock, Engine, SystemClock};
+use tokio::sync::watch;
 
 use super::config::ConfigArguments;
 use super::output::say;
 
-/// Run the gateway until it is told to stop (SIGTERM or Ctrl-C)
+/// Run the gateway until it is told to stop (SIGTERM, SIGQUIT or Ctrl-C)
 ///
 /// Prints the addresses that it listens on, then `ready`; log lines go to standard error. The
 /// environment overrides the configuration file: `EFGS__PUBLIC__LISTEN` sets `[public] listen`, and
-/// so on for every setting.
+/// so on for every setting. On SIGHUP, and within 10 seconds of a change of their files, the TLS
+/// certificate and its key are read again; if the new ones cannot be used, the former ones stay.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE, after_long_help = settings_help())]
 pub(super) struct ServeArguments {
@@ -43,13 +46,27 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     let _log_end = telemetry::install(&settings.log)?;
     server::collect_metrics()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let engine = Engine::start(settings.engine.clone(), Arc::clone(&clock))?;
-    let engine = Arc::new(engine);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| anyhow!("cannot start threads: {error}; raise the limit on threads"))?;
-    let served = runtime.block_on(serve(&engine, clock, &settings));
+    // Before the engine, which may take long to start: SIGHUP must not end the gateway meanwhile.
+    let reload = runtime
+        .block_on(async { ReloadSignal::new() })
+        .map_err(no_signals)?;
+    let engine = Engine::start(settings.engine.clone(), Arc::clone(&clock))?;
+    let engine = Arc::new(engine);
+    let mut server = ServerSettings::from(&settings);
+    if let Some(tls) = &server.tls {
+        let (sender, renewed) = watch::channel(tls.clone());
+        server.renewed_tls = Some(renewed);
+        runtime.spawn(super::reload::run(
+            arguments.config.config.clone(),
+            reload,
+            sender,
+        ));
+    }
+    let served = runtime.block_on(serve(&engine, clock, server));
     engine.shutdown();
     served
 }
@@ -58,11 +75,9 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
 async fn serve(
     engine: &Arc<Engine>,
     clock: Arc<dyn Clock>,
-    settings: &Settings,
+    settings: ServerSettings,
 ) -> anyhow::Result<()> {
-    let stop = StopSignals::new()
-        .map_err(|error| anyhow!("cannot watch for signals: {error}; start efgs another way"))?;
-    let settings = ServerSettings::from(settings);
+    let stop = StopSignals::new().map_err(no_signals)?;
     let mut said = Ok(());
     let bound = |addresses: &BoundAddresses| said = say_where(addresses);
     let end = async {
@@ -76,6 +91,10 @@ async fn serve(
         bail!("a part of the gateway has failed, as the log says: start efgs again");
     }
     said
+}
+
+fn no_signals(error: io::Error) -> anyhow::Error {
+    anyhow!("cannot watch for signals: {error}; start efgs another way")
 }
 
 /// Completes when a thread of the engine has panicked: the process ends, so that whoever watches it

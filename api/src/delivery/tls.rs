@@ -141,7 +141,7 @@ impl ReceiverVerifier {
         let find = |kind| self.trust.find(&thumbprint, kind);
         let listed = CertificateKind::ALL.into_iter().filter_map(find);
         let mut found = Listed::No;
-        for listed in listed.filter(|listed| listed.intact) {
+        for listed in listed.filter(|listed| listed.is_intact()) {
             if listed.is_revoked() {
                 return Listed::Refused(Refused::Revoked);
             }

@@ -143,7 +143,7 @@ fn check_listed(
 ) -> Result<Country, AuthenticationError> {
     let row_country = listed.row.country;
     let is_same = |text: &str| text.eq_ignore_ascii_case(row_country.as_str());
-    if !listed.intact || !forwarded_country.is_none_or(is_same) {
+    if !listed.is_intact() || !forwarded_country.is_none_or(is_same) {
         Err(AuthenticationError::UnknownCertificate)
     } else if listed.is_revoked() {
         Err(AuthenticationError::RevokedCertificate)
@@ -160,7 +160,7 @@ fn check_listed(
 mod tests {
     use std::sync::Arc;
 
-    use engine::trust::CertificateRow;
+    use engine::trust::{CertificateRow, RowFault};
 
     use super::*;
 
@@ -178,7 +178,7 @@ mod tests {
             },
             not_before: UnixMillis(NOW.0 - 1000),
             not_after: UnixMillis(NOW.0 + 1000),
-            intact: true,
+            fault: None,
         }
     }
 
@@ -200,9 +200,12 @@ mod tests {
     #[test]
     fn refuses_tampered_rows_as_unknown() {
         let unknown = AuthenticationError::UnknownCertificate;
-        check(|listed| listed.intact = false, Err(unknown));
+        check(
+            |listed| listed.fault = Some(RowFault::OperatorSignature),
+            Err(unknown),
+        );
         let tampered_and_revoked = |listed: &mut ListedCertificate| {
-            listed.intact = false;
+            listed.fault = Some(RowFault::OperatorSignature);
             listed.row.revoked_at = Some(NOW);
         };
         check(tampered_and_revoked, Err(unknown));

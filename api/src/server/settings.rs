@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::delivery::{Resolve, SystemResolver};
 use crate::settings::{CallbackSettings, ProxySettings, Settings};
 use crate::tls::TlsSettings;
@@ -15,6 +17,8 @@ pub struct ServerSettings {
     pub public_listen: Option<SocketAddr>,
     /// The gateway's certificate and key.
     pub tls: Option<TlsSettings>,
+    /// Certificates and keys that take the place of `tls` while the server runs, the newest one.
+    pub renewed_tls: Option<watch::Receiver<TlsSettings>>,
     /// Plain HTTP behind a proxy that terminates TLS.
     pub proxy: Option<ProxySettings>,
     /// Address of health, readiness, metrics and dashboard, which need no authentication.
@@ -41,6 +45,7 @@ impl Default for ServerSettings {
         Self {
             public_listen: None,
             tls: None,
+            renewed_tls: None,
             proxy: None,
             operations_listen: None,
             callback: CallbackSettings::default(),

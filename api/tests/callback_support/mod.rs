@@ -1,5 +1,5 @@
-//! What tests of callbacks share: an installation that `efgs init` made, gateways on it in this
-//! process, receivers that speak real TLS.
+//! Shared by tests of callbacks: an installation made by `efgs init`, gateways on it in this
+//! process, receivers with real TLS.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
@@ -35,7 +35,7 @@ use crate::cli_support::Installation;
 pub(crate) use receiver::{Answer, Receiver, proxy};
 
 /// Timeout of a test for the other side.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A certificate and its key, both PEM.
 #[derive(Clone)]
@@ -219,7 +219,7 @@ pub(crate) async fn until(holds: impl AsyncFn() -> bool) {
             looks.tick().await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap();
+    tokio::time::timeout(TIMEOUT, looking).await.unwrap();
 }
 
 pub(crate) async fn subscribe(engine: &Engine, code: &str, id: &str, url: &str) {

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::{PATIENCE, Pair, thumbprint};
+use super::{Pair, TIMEOUT, thumbprint};
 
 /// How to respond to a request.
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ impl Receiver {
 
     /// Waits for a request.
     pub(crate) async fn told(&mut self) -> Told {
-        let told = tokio::time::timeout(PATIENCE, self.told.recv()).await;
+        let told = tokio::time::timeout(TIMEOUT, self.told.recv()).await;
         told.expect("a callback comes").unwrap()
     }
 
@@ -165,7 +165,7 @@ async fn serve(
     match answer.unwrap_or(Answer::Head("HTTP/1.1 200 OK")) {
         Answer::Head(head) => {
             let answer = format!("{head}\r\nContent-Length: 0\r\n\r\n");
-            // The gateway may have given up.
+            // The gateway may have disconnected.
             let _ = stream.write_all(answer.as_bytes()).await;
             let _ = stream.flush().await;
             let mut rest = Vec::new();

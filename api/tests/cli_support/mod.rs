@@ -1,7 +1,7 @@
 //! Runs the real binary.
 
 #![allow(dead_code, reason = "each suite uses its part")]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -26,7 +26,7 @@ pub(crate) fn efgs(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command that succeeds; gives its standard output.
+/// Runs a command that succeeds; returns its standard output.
 #[track_caller]
 pub(crate) fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -98,20 +98,24 @@ impl Installation {
     }
 }
 
-/// A gateway that runs; killed when dropped.
+/// A running gateway; killed when dropped.
 pub(crate) struct Gateway {
     process: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Gateway {
-    /// Starts and waits until it is ready; gives its addresses by name.
+    /// Starts and waits until it is ready; returns its addresses by name.
     pub(crate) fn start(command: &mut Command) -> (Self, Vec<(String, SocketAddr)>) {
-        let mut process = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_with_log(command, Stdio::piped())
+    }
+
+    /// The same, with the log elsewhere than in a pipe that is read at the end.
+    pub(crate) fn start_with_log(
+        command: &mut Command,
+        log: impl Into<Stdio>,
+    ) -> (Self, Vec<(String, SocketAddr)>) {
+        let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = BufReader::new(process.stdout.take().unwrap());
         let (sender, lines) = mpsc::sync_channel(100);
         thread::spawn(move || {
@@ -124,7 +128,7 @@ impl Gateway {
         let gateway = Self { process, lines };
         let mut addresses = Vec::new();
         loop {
-            let line = gateway.lines.recv_timeout(PATIENCE).unwrap();
+            let line = gateway.lines.recv_timeout(TIMEOUT).unwrap();
             if line == "ready" {
                 return (gateway, addresses);
             }
@@ -136,22 +140,28 @@ impl Gateway {
         }
     }
 
-    /// Sends a signal and waits for the end.
-    pub(crate) fn stop(mut self, signal: &str) -> Output {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.process.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &id]).status();
         assert!(sent.unwrap().success());
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn stop(mut self, signal: &str) -> Output {
+        self.signal(signal);
         // Its standard output closes when it ends.
         let ended = loop {
-            if let Err(ended) = self.lines.recv_timeout(PATIENCE) {
+            if let Err(ended) = self.lines.recv_timeout(TIMEOUT) {
                 break ended;
             }
         };
         assert_eq!(ended, RecvTimeoutError::Disconnected);
         let status = self.process.wait().unwrap();
         let mut errors = Vec::new();
-        let mut pipe = self.process.stderr.take().unwrap();
-        std::io::Read::read_to_end(&mut pipe, &mut errors).unwrap();
+        if let Some(mut pipe) = self.process.stderr.take() {
+            std::io::Read::read_to_end(&mut pipe, &mut errors).unwrap();
+        }
         Output {
             status,
             stdout: Vec::new(),
@@ -160,18 +170,18 @@ impl Gateway {
     }
 }
 
-/// How long anything may take on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of every wait, on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It has ended already where a test went well.
+        // After a successful test it has already ended.
         let _ended = self.process.kill();
         let _status = self.process.wait();
     }
 }
 
-/// Runs OpenSSL; nothing where it is not installed.
+/// Runs OpenSSL; `None` if it is not installed.
 #[track_caller]
 pub(crate) fn openssl(arguments: &[&str], folder: &Path) -> Option<String> {
     let mut command = Command::new("openssl");

@@ -10,33 +10,33 @@ use std::path::PathBuf;
 use rand::Rng;
 use tempfile::TempDir;
 
-use crate::scene::{Scene, Setup};
+use crate::crash_test::{CrashTest, Setup};
 use crate::seed;
 
 #[test]
-fn refuses_uploads_until_there_is_room_again() {
-    let mut scene = Scene::start(&Setup {
-        errors_are_fine: true,
+fn refuses_uploads_until_the_disk_has_space_again() {
+    let mut test = CrashTest::start(&Setup {
+        errors_allowed: true,
         program: ignoring_sigxfsz,
         ..Setup::new("full disk")
     });
-    scene.put_under_load();
+    test.put_under_load();
     for round in 0..seed::crashes(20).div_ceil(5) {
-        scene.wait_for_a_random_instant(round);
-        let room = scene.random.random_range(0..300_000);
-        let full = largest_file(&scene) + room;
-        scene.gateways[0].limit_file_bytes(Some(full)).unwrap();
-        scene.wait_for_more("errors", 5, |counts| counts.errors);
+        test.wait_for_a_random_instant(round);
+        let growth = test.random.random_range(0..300_000);
+        let full = largest_file(&test) + growth;
+        test.gateways[0].limit_file_bytes(Some(full)).unwrap();
+        test.wait_for_more("errors", 5, |counts| counts.errors);
         if round % 2 == 0 {
-            scene.gateways[0].limit_file_bytes(None).unwrap();
+            test.gateways[0].limit_file_bytes(None).unwrap();
         } else {
             // A new process has no bound.
-            scene.gateways[0].kill9().unwrap();
-            scene.gateways[0].restart().unwrap();
+            test.gateways[0].kill9().unwrap();
+            test.gateways[0].restart().unwrap();
         }
-        scene.wait_for_more("uploads", 10, |counts| counts.stored);
+        test.wait_for_more("uploads", 10, |counts| counts.stored);
     }
-    scene.conclude();
+    test.finish();
 }
 
 /// `efgs`, with a write beyond the bound that fails instead of ending the process.
@@ -50,9 +50,9 @@ fn ignoring_sigxfsz(folder: &TempDir) -> PathBuf {
 }
 
 /// Size of the database file or its log, whichever is larger.
-fn largest_file(scene: &Scene) -> u64 {
+fn largest_file(test: &CrashTest) -> u64 {
     let names = ["efgs.sqlite", "efgs.sqlite-wal"];
-    let files = names.map(|name| scene.folder.path().join("efgs").join(name));
+    let files = names.map(|name| test.folder.path().join("efgs").join(name));
     let sizes = files.iter().filter_map(|file| fs::metadata(file).ok());
     sizes.map(|metadata| metadata.len()).max().unwrap()
 }

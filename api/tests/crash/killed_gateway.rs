@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::scene::{Scene, Setup};
+use crate::crash_test::{CrashTest, Setup};
 use crate::seed;
 
 #[test]
@@ -21,22 +21,22 @@ fn loses_nothing_on_mariadb() {
 }
 
 fn kill_again_and_again(setup: &Setup<'_>) {
-    let mut scene = Scene::start(setup);
-    scene.put_under_load();
+    let mut test = CrashTest::start(setup);
+    test.put_under_load();
     for crash in 0..seed::crashes(20) {
         if crash % 5 == 4 {
-            let after = Duration::from_millis(scene.random.random_range(0..150));
-            scene.gateways[0].kill9_while_starting(after).unwrap();
+            let after = Duration::from_millis(test.random.random_range(0..150));
+            test.gateways[0].kill9_while_starting(after).unwrap();
         } else {
-            scene.wait_for_a_random_instant(crash);
-            scene.gateways[0].kill9().unwrap();
+            test.wait_for_a_random_instant(crash);
+            test.gateways[0].kill9().unwrap();
         }
-        scene.gateways[0].restart().unwrap();
+        test.gateways[0].restart().unwrap();
     }
-    scene.conclude();
+    test.finish();
     // What was served from memory and what is read back are the same bytes.
-    scene.gateways[0].kill9().unwrap();
-    scene.gateways[0].restart().unwrap();
-    scene.read_everywhere();
-    scene.give_up_on_complaints();
+    test.gateways[0].kill9().unwrap();
+    test.gateways[0].restart().unwrap();
+    test.read_everywhere();
+    test.fail_on_violations();
 }

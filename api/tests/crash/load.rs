@@ -13,18 +13,18 @@ use testkit::participants::Participant;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, block_in_place};
 
-use crate::book::{Book, Outcome};
-use crate::lines::{Lines, duplicates};
+use crate::connections::{Connections, duplicates};
+use crate::history::{History, Outcome};
 use crate::uploads::{Key, Maker, Upload};
 
-/// The state that all tasks of a scene share.
+/// The state that all tasks of a test share.
 pub(crate) struct World {
     pub(crate) backends: Vec<Backend>,
     pub(crate) targets: Vec<Target>,
-    pub(crate) book: Book,
+    pub(crate) history: History,
     pub(crate) day: Day,
     /// Whether uploads may get errors: only where the database is unavailable.
-    pub(crate) errors_are_fine: bool,
+    pub(crate) errors_allowed: bool,
     pub(crate) uploading: watch::Sender<bool>,
     pub(crate) reading: watch::Sender<bool>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Backend {
     pub(crate) caller: Arc<Caller>,
 }
 
-/// How long an upload without an answer is retried before the scene fails.
+/// How long an upload without an answer is retried before the test fails.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 impl World {
@@ -46,8 +46,8 @@ impl World {
             .collect()
     }
 
-    pub(crate) fn lines(&self, backend: usize) -> Lines {
-        Lines::new(&self.backends[backend].caller, &self.targets, self.day)
+    pub(crate) fn connections(&self, backend: usize) -> Connections {
+        Connections::new(&self.backends[backend].caller, &self.targets, self.day)
     }
 
     pub(crate) fn maker(&self, backend: usize, random: ChaCha8Rng, prefix: String) -> Maker {
@@ -60,29 +60,29 @@ impl World {
 }
 
 /// Uploads one after the other until stopped. Uploads without an answer are retried unchanged, or
-/// sometimes given up.
+/// sometimes abandoned.
 pub(crate) async fn upload(
     world: Arc<World>,
     backend: usize,
     mut random: ChaCha8Rng,
     name: String,
 ) {
-    let mut lines = world.lines(backend);
+    let mut connections = world.connections(backend);
     let mut maker = world.maker(backend, fork(&mut random), name);
     let mut uploading = world.uploading.subscribe();
     while *uploading.borrow_and_update() {
         let upload = block_in_place(|| maker.any());
-        let (index, upload) = world.book.enter(upload);
+        let (index, upload) = world.history.enter(upload);
         let sending = Sending {
-            gives_up: true,
+            may_abandon: true,
             first: None,
         };
-        let outcome = send(&world, &mut lines, &upload, &mut random, sending).await;
+        let outcome = send(&world, &mut connections, &upload, &mut random, sending).await;
         if let Outcome::Refused(positions) = &outcome {
             let text = format!("{} shares no key and is refused: {positions:?}", upload.tag);
-            world.book.complain(text);
+            world.history.report(text);
         }
-        world.book.record(index, &outcome);
+        world.history.record(index, &outcome);
         pause(&mut random, 15).await;
     }
 }
@@ -94,15 +94,15 @@ pub(crate) async fn compete(
     mut random: ChaCha8Rng,
     name: String,
 ) {
-    const LANES: usize = 3;
-    let mut lanes: Vec<Lines> = (0..LANES).map(|_| world.lines(backend)).collect();
+    const RACERS: usize = 3;
+    let mut racers: Vec<Connections> = (0..RACERS).map(|_| world.connections(backend)).collect();
     let mut maker = world.maker(backend, fork(&mut random), name);
     let mut uploading = world.uploading.subscribe();
     while *uploading.borrow_and_update() {
         if random.random_ratio(1, 4) {
-            lanes = race_twins(&world, lanes, &mut maker, &mut random).await;
+            racers = race_twins(&world, racers, &mut maker, &mut random).await;
         } else {
-            lanes = race_rivals(&world, lanes, &mut maker, &mut random).await;
+            racers = race_rivals(&world, racers, &mut maker, &mut random).await;
         }
         pause(&mut random, 30).await;
     }
@@ -111,43 +111,43 @@ pub(crate) async fn compete(
 /// The same upload concurrently through several gateways: all get 201, one is stored.
 async fn race_twins(
     world: &Arc<World>,
-    lanes: Vec<Lines>,
+    racers: Vec<Connections>,
     maker: &mut Maker,
     random: &mut ChaCha8Rng,
-) -> Vec<Lines> {
-    let (index, upload) = world.book.enter(block_in_place(|| maker.of_size(8)));
-    let twins = vec![Arc::clone(&upload); lanes.len()];
-    let (lanes, outcomes) = race(world, lanes, twins, random).await;
+) -> Vec<Connections> {
+    let (index, upload) = world.history.enter(block_in_place(|| maker.of_size(8)));
+    let twins = vec![Arc::clone(&upload); racers.len()];
+    let (racers, outcomes) = race(world, racers, twins, random).await;
     for outcome in &outcomes {
         if *outcome != Outcome::Stored {
             let text = format!("{} was sent twice at once: {outcome:?}", upload.tag);
-            world.book.complain(text);
+            world.history.report(text);
         }
     }
-    world.book.record(index, &outcomes[0]);
-    lanes
+    world.history.record(index, &outcomes[0]);
+    racers
 }
 
-/// Concurrent uploads that share keys: one is stored, the others are refused at the right positions;
-/// their remaining keys race again under the same tags, until none are left.
+/// Concurrent uploads that share keys: one is stored, the others are refused at the right
+/// positions; their remaining keys race again under the same tags, until none are left.
 async fn race_rivals(
     world: &Arc<World>,
-    mut lanes: Vec<Lines>,
+    mut racers: Vec<Connections>,
     maker: &mut Maker,
     random: &mut ChaCha8Rng,
-) -> Vec<Lines> {
-    let mut rivals = block_in_place(|| maker.rivals(lanes.len()));
+) -> Vec<Connections> {
+    let mut rivals = block_in_place(|| maker.rivals(racers.len()));
     while !rivals.is_empty() {
-        let entered = rivals.drain(..).map(|rival| world.book.enter(rival));
+        let entered = rivals.drain(..).map(|rival| world.history.enter(rival));
         let (indexes, uploads): (Vec<_>, Vec<_>) = entered.unzip();
-        let raced = race(world, lanes, uploads.clone(), random).await;
+        let raced = race(world, racers, uploads.clone(), random).await;
         let outcomes = raced.1;
-        lanes = raced.0;
+        racers = raced.0;
         for (index, outcome) in indexes.iter().zip(&outcomes) {
-            world.book.record(*index, outcome);
+            world.history.record(*index, outcome);
         }
-        for complaint in check_race(&uploads, &outcomes) {
-            world.book.complain(complaint);
+        for violation in check_race(&uploads, &outcomes) {
+            world.history.report(violation);
         }
         for (upload, outcome) in uploads.iter().zip(&outcomes) {
             if let Outcome::Refused(positions) = outcome {
@@ -155,12 +155,12 @@ async fn race_rivals(
             }
         }
     }
-    lanes
+    racers
 }
 
 /// Each loser names positions of keys that winners have: all of them, if only one winner has any.
 fn check_race(uploads: &[Arc<Upload>], outcomes: &[Outcome]) -> Vec<String> {
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     let winners = uploads.iter().zip(outcomes);
     let winners: Vec<HashSet<Key>> = winners
         .filter(|(_, outcome)| **outcome == Outcome::Stored)
@@ -180,54 +180,54 @@ fn check_race(uploads: &[Arc<Upload>], outcomes: &[Outcome]) -> Vec<String> {
             }
         };
         if !right {
-            complaints.push(format!(
+            violations.push(format!(
                 "{} is refused at {positions:?}, others have {shared:?}",
                 upload.tag
             ));
         }
     }
-    complaints
+    violations
 }
 
 /// Sends uploads concurrently, at first through different gateways if there are several.
 async fn race(
     world: &Arc<World>,
-    lanes: Vec<Lines>,
+    racers: Vec<Connections>,
     uploads: Vec<Arc<Upload>>,
     random: &mut ChaCha8Rng,
-) -> (Vec<Lines>, Vec<Outcome>) {
+) -> (Vec<Connections>, Vec<Outcome>) {
     let first_gateway = random.random_range(0..world.targets.len());
-    let mut lanes = lanes.into_iter();
+    let mut racers = racers.into_iter();
     let mut racing = JoinSet::new();
     let started = uploads.len();
-    for (number, (upload, mut lines)) in uploads.into_iter().zip(&mut lanes).enumerate() {
+    for (number, (upload, mut connections)) in uploads.into_iter().zip(&mut racers).enumerate() {
         let (world, mut random) = (Arc::clone(world), fork(random));
         let sending = Sending {
-            gives_up: false,
+            may_abandon: false,
             first: Some((first_gateway + number) % world.targets.len()),
         };
         racing.spawn(async move {
-            let outcome = send(&world, &mut lines, &upload, &mut random, sending).await;
-            (number, lines, outcome)
+            let outcome = send(&world, &mut connections, &upload, &mut random, sending).await;
+            (number, connections, outcome)
         });
     }
     let mut done = racing.join_all().await;
     done.sort_by_key(|(number, ..)| *number);
     assert_eq!(done.len(), started);
-    let (mut back, mut outcomes): (Vec<Lines>, Vec<Outcome>) = (Vec::new(), Vec::new());
-    for (_, lines, outcome) in done {
-        back.push(lines);
+    let (mut back, mut outcomes): (Vec<Connections>, Vec<Outcome>) = (Vec::new(), Vec::new());
+    for (_, connections, outcome) in done {
+        back.push(connections);
         outcomes.push(outcome);
     }
-    back.extend(lanes);
+    back.extend(racers);
     (back, outcomes)
 }
 
 /// How an upload is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sending {
-    /// Whether to give up sometimes when the answer is lost or an error.
-    pub(crate) gives_up: bool,
+    /// Whether to stop retrying sometimes after a lost answer or an error.
+    pub(crate) may_abandon: bool,
     /// Through which gateway first; then, and otherwise, through any.
     pub(crate) first: Option<usize>,
 }
@@ -235,20 +235,20 @@ pub(crate) struct Sending {
 /// Sends an upload until it has a final answer.
 pub(crate) async fn send(
     world: &World,
-    lines: &mut Lines,
+    connections: &mut Connections,
     upload: &Upload,
     random: &mut ChaCha8Rng,
     mut sending: Sending,
 ) -> Outcome {
     let begun = Instant::now();
     while begun.elapsed() < ANSWERED_WITHIN {
-        let any = random.random_range(0..lines.gateways());
+        let any = random.random_range(0..connections.gateways());
         let gateway = sending.first.take().unwrap_or(any);
-        let answer = lines.upload(gateway, upload).await;
-        let waited = lines.sent_at().elapsed();
-        if let Some(outcome) = check_answer(world, lines, upload, gateway, &answer) {
+        let answer = connections.upload(gateway, upload).await;
+        let waited = connections.sent_at().elapsed();
+        if let Some(outcome) = check_answer(world, connections, upload, gateway, &answer) {
             if outcome == Outcome::Stored {
-                world.book.count(|counts| {
+                world.history.count(|counts| {
                     counts.by_gateway[gateway] += 1;
                     counts.slowest = counts.slowest.max(waited);
                 });
@@ -256,8 +256,8 @@ pub(crate) async fn send(
             return outcome;
         }
         let not_sent = matches!(answer, Err(ClientError::Connect { .. }));
-        if sending.gives_up && !not_sent && random.random_ratio(1, 5) {
-            return Outcome::GivenUp;
+        if sending.may_abandon && !not_sent && random.random_ratio(1, 5) {
+            return Outcome::Abandoned;
         }
         pause(random, 25).await;
     }
@@ -265,14 +265,14 @@ pub(crate) async fn send(
         "{} has no final answer within {ANSWERED_WITHIN:?}",
         upload.tag
     );
-    world.book.complain(text);
-    Outcome::GivenUp
+    world.history.report(text);
+    Outcome::Abandoned
 }
 
 /// The outcome that an answer implies, if it is final.
 fn check_answer(
     world: &World,
-    lines: &Lines,
+    connections: &Connections,
     upload: &Upload,
     gateway: usize,
     answer: &Result<Answer, ClientError>,
@@ -281,33 +281,33 @@ fn check_answer(
         Ok(answer) => answer,
         Err(ClientError::Connect { .. }) => return None,
         Err(_) => {
-            world.book.lose(lines.sent_at());
+            world.history.lose(connections.sent_at());
             return None;
         }
     };
-    let complain = |what: &str| {
+    let report = |what: &str| {
         let body = String::from_utf8_lossy(&answer.body);
         let text = format!("{} through gateway {gateway}: {what}: {body}", upload.tag);
-        world.book.complain(text);
-        Some(Outcome::GivenUp)
+        world.history.report(text);
+        Some(Outcome::Abandoned)
     };
     match answer.status {
-        201 if answer.header("batchtag") != Some(&upload.tag) => complain("201 of another tag"),
+        201 if answer.header("batchtag") != Some(&upload.tag) => report("201 of another tag"),
         201 => Some(Outcome::Stored),
         207 => match duplicates(&answer.body, upload.keys.len()) {
             Some(positions) => Some(Outcome::Refused(positions)),
-            None => complain("207 that is none"),
+            None => report("an invalid 207"),
         },
         500..=599 if is_temporary_refusal(answer) => None,
-        500..=599 if world.errors_are_fine => {
-            let waited = lines.sent_at().elapsed();
-            world.book.count(|counts| {
+        500..=599 if world.errors_allowed => {
+            let waited = connections.sent_at().elapsed();
+            world.history.count(|counts| {
                 counts.errors += 1;
                 counts.slowest_error = counts.slowest_error.max(waited);
             });
             None
         }
-        status => complain(&format!("status {status}")),
+        status => report(&format!("status {status}")),
     }
 }
 
@@ -323,7 +323,7 @@ fn is_temporary_refusal(answer: &Answer) -> bool {
 /// Downloads as a participant until stopped: the chain as it grows, and sometimes earlier batches
 /// again.
 pub(crate) async fn read(world: Arc<World>, backend: usize, mut random: ChaCha8Rng) {
-    let mut lines = world.lines(backend);
+    let mut connections = world.connections(backend);
     let country = world.backends[backend].participant.country;
     let mut at: Option<BatchTag> = None;
     let mut reading = world.reading.subscribe();
@@ -332,8 +332,8 @@ pub(crate) async fn read(world: Arc<World>, backend: usize, mut random: ChaCha8R
         let again = known.into_iter().choose(&mut random);
         let again = again.filter(|_| random.random_ratio(1, 5));
         let asked = again.or(at);
-        let gateway = random.random_range(0..lines.gateways());
-        let next = ask(&world, &mut lines, gateway, country, asked).await;
+        let gateway = random.random_range(0..connections.gateways());
+        let next = ask(&world, &mut connections, gateway, country, asked).await;
         match next {
             Some((tag, next)) if again.is_none() => {
                 at = Some(next.unwrap_or(tag));
@@ -348,33 +348,33 @@ pub(crate) async fn read(world: Arc<World>, backend: usize, mut random: ChaCha8R
 }
 
 fn known_tags(world: &World, country: Country) -> Vec<BatchTag> {
-    let records = world.book.records();
-    let pages = records.pages.get(&country);
+    let records = world.history.records();
+    let pages = records.received.get(&country);
     pages.map_or_else(Vec::new, |pages| pages.keys().copied().collect())
 }
 
 /// One download. Every announced batch must exist, and batches never change.
 pub(crate) async fn ask(
     world: &World,
-    lines: &mut Lines,
+    connections: &mut Connections,
     gateway: usize,
     country: Country,
     asked: Option<BatchTag>,
 ) -> Option<(BatchTag, Option<BatchTag>)> {
-    let asked = world.book.ask(asked);
-    let answer = lines.download(gateway, asked.tag).await.ok()?;
+    let asked = world.history.ask(asked);
+    let answer = connections.download(gateway, asked.tag).await.ok()?;
     match answer.status {
-        200 => return world.book.read(country, asked, &answer),
+        200 => return world.history.read(country, asked, &answer),
         404 if !asked.must_be_there => {}
         500..=599 if is_temporary_refusal(&answer) => {}
-        500..=599 if world.errors_are_fine => {}
+        500..=599 if world.errors_allowed => {}
         status => {
             let body = String::from_utf8_lossy(&answer.body);
             let text = format!(
                 "{country} asks gateway {gateway} for {:?}: {status} {body}",
                 asked.tag
             );
-            world.book.complain(text);
+            world.history.report(text);
         }
     }
     None

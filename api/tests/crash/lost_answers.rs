@@ -1,5 +1,5 @@
-//! The database commits, but its answer is lost with the connection: the gateway has to find out the
-//! outcome.
+//! The database commits, but its answer is lost with the connection: the gateway has to find out
+//! the outcome.
 
 use std::net::SocketAddr;
 
@@ -9,30 +9,30 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::scene::{Scene, Setup};
+use crate::crash_test::{CrashTest, Setup};
 use crate::seed;
 
 #[test]
 fn finds_out_the_outcome_of_a_commit() {
     let runtime = Runtime::new().unwrap();
     let losing = watch::Sender::new(0);
-    let mut scene = Scene::start(&Setup {
+    let mut test = CrashTest::start(&Setup {
         on_mariadb: true,
-        errors_are_fine: true,
+        errors_allowed: true,
         between: Some(&|server| runtime.block_on(stand_between(server, &losing))),
         ..Setup::new("answers lost")
     });
-    scene.put_under_load();
+    test.put_under_load();
     for crash in 0..seed::crashes(20) * 2 {
         losing.send_replace(crash + 1);
-        scene.wait_for_a_random_instant(crash);
+        test.wait_for_a_random_instant(crash);
     }
-    scene.conclude();
-    let unresolved = scene.logged(0, "commit did not go through");
+    test.finish();
+    let unresolved = test.logged(0, "commit did not go through");
     println!("answers lost: {unresolved} commits with an unknown outcome");
     assert!(unresolved > 0, "no commit had an unknown outcome");
     assert_eq!(
-        scene.world.book.counts().errors,
+        test.world.history.counts().errors,
         0,
         "the database was never away: every upload can be answered"
     );

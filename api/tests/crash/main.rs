@@ -1,7 +1,7 @@
-//! Nothing is lost, stored twice, renumbered or changed, whoever dies: gateways as processes, real
-//! TLS, real databases, participants that upload, repeat and download all the while.
+//! Nothing is lost, stored twice, renumbered or changed, whatever fails: gateways as processes,
+//! real TLS, real databases, participants that upload, repeat and download throughout.
 //!
-//! | scene | what dies |
+//! | test | what fails |
 //! | --- | --- |
 //! | [`killed_gateway`] | the only gateway, on either database, 20 times |
 //! | [`killed_among_others`] | one of two or four gateways on one MariaDB, the cutter above all |
@@ -23,11 +23,11 @@
 #[path = "../cli_support/mod.rs"]
 mod cli_support;
 
-mod book;
+mod connections;
+mod crash_test;
 mod final_check;
-mod lines;
+mod history;
 mod load;
-mod scene;
 mod seed;
 mod uploads;
 

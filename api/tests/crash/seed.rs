@@ -13,12 +13,12 @@ pub(crate) fn crashes(by_default: u64) -> u64 {
     number("EFGS_CRASHES").unwrap_or(by_default)
 }
 
-/// Randomness of one task of a scene: the same for the same names.
-pub(crate) fn random(scene: &str, task: usize) -> ChaCha8Rng {
+/// Randomness of one task of a test: the same for the same names.
+pub(crate) fn random(test: &str, task: usize) -> ChaCha8Rng {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed().to_le_bytes());
     bytes[8..16].copy_from_slice(&task.to_le_bytes());
-    for (byte, letter) in bytes[16..].iter_mut().zip(scene.bytes().rev()) {
+    for (byte, letter) in bytes[16..].iter_mut().zip(test.bytes().rev()) {
         *byte = letter;
     }
     ChaCha8Rng::from_seed(bytes)

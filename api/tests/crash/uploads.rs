@@ -17,7 +17,7 @@ use testkit::workload::{PreparedUpload, UploadSpec};
 pub(crate) type Key = Bytes;
 
 /// Intervals of ten minutes in a day.
-const INTERVALS_A_DAY: u32 = 144;
+const INTERVALS_PER_DAY: u32 = 144;
 
 /// An upload, ready to be sent any number of times.
 #[derive(Debug)]
@@ -58,8 +58,8 @@ impl Maker {
         }
     }
 
-    /// Many small uploads, so that commits follow each other closely, and sometimes a large one, whose
-    /// commit takes longer.
+    /// Many small uploads, so that commits follow each other closely, and sometimes a large one,
+    /// whose commit takes longer.
     pub(crate) fn any(&mut self) -> Upload {
         let key_count = match self.random.random_range(0..100) {
             0..75 => self.random.random_range(1..=6),
@@ -74,7 +74,8 @@ impl Maker {
         self.of_keys(keys)
     }
 
-    /// Uploads of which any two share keys, at different positions. The first key of each is unique.
+    /// Uploads of which any two share keys, at different positions. The first key of each is
+    /// unique.
     pub(crate) fn rivals(&mut self, count: usize) -> Vec<Upload> {
         let for_all = self.random.random_range(1..=4);
         let for_all: Vec<Key> = (0..for_all).map(|_| self.key()).collect();
@@ -147,8 +148,8 @@ impl Maker {
         let today = u32::try_from(SystemClock.now().day().start_unix_seconds() / 600).unwrap();
         let fields = KeyFields {
             key_data: &key_data,
-            rolling_start: today - days_ago * INTERVALS_A_DAY,
-            rolling_period: INTERVALS_A_DAY,
+            rolling_start: today - days_ago * INTERVALS_PER_DAY,
+            rolling_period: INTERVALS_PER_DAY,
             risk_level: self.random.random_range(1..=8),
             origin: self.participant.country.as_str(),
             report_type: 1,

@@ -1,5 +1,5 @@
-//! What journeys share: a gateway on free ports with real participants, and sockets to talk to it
-//! byte for byte.
+//! Shared by tests over real sockets: a gateway on free ports with real participants, and raw
+//! connections to it.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -404,7 +404,7 @@ impl RawAnswer {
 }
 
 /// Timeout of a test for the other side.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Raw {
     pub(crate) async fn connect(address: std::net::SocketAddr) -> Self {
@@ -477,7 +477,7 @@ impl Raw {
 
     async fn read_more(&mut self) -> usize {
         let read = self.stream.read_buf(&mut self.buffered);
-        let read = tokio::time::timeout(PATIENCE, read).await;
+        let read = tokio::time::timeout(TIMEOUT, read).await;
         // A reset counts as an end.
         read.expect("the gateway does something").unwrap_or(0)
     }

@@ -87,20 +87,20 @@ pub fn json_body(body: &[u8]) {
     }
 }
 
-/// An upload that is known to be well signed.
+/// An upload that is known to be validly signed.
 #[derive(Debug)]
 pub struct SignedUpload {
     /// The body.
     pub body: Vec<u8>,
     /// The batch signature.
     pub header: String,
-    /// When it is to be judged.
+    /// The verification time.
     pub now: UnixMillis,
 }
 
 impl SignedUpload {
-    /// Judges a signature over the keys of a body; nothing if the body has none.
-    fn judge(&self, trust: &Trust, body: &[u8], header: &str) -> Option<(Vec<u8>, Verdict)> {
+    /// Verifies a signature over the keys of a body; `None` if the body cannot be decoded.
+    fn verdict(&self, trust: &Trust, body: &[u8], header: &str) -> Option<(Vec<u8>, Verdict)> {
         let batch = decode(body, limits::UPLOAD_KEYS_MAX).ok()?;
         let signed_bytes = CanonicalBytes::of(&batch).signed_bytes();
         let content = digest(&SHA256, &signed_bytes);
@@ -122,11 +122,11 @@ impl SignedUpload {
     /// Its own keys and its own signature.
     ///
     /// # Panics
-    /// When the signature does not hold: then the sample is none.
+    /// When the signature is invalid: then it cannot serve as a sample.
     fn signed(&self, trust: &Trust) -> (Vec<u8>, Signer) {
-        let judged = self.judge(trust, &self.body, &self.header);
-        let (signed_bytes, verdict) = judged.expect("the sample can be decoded");
-        (signed_bytes, verdict.expect("the sample is well signed"))
+        let checked = self.verdict(trust, &self.body, &self.header);
+        let (signed_bytes, verdict) = checked.expect("the sample can be decoded");
+        (signed_bytes, verdict.expect("the sample is validly signed"))
     }
 }
 
@@ -146,7 +146,7 @@ type Verdict = Result<Signer, SignatureError>;
 /// A batch signature over the keys of `sample`. It may only hold if everything that is signed, and
 /// who signed it, is as in the sample; what is not signed may differ.
 pub fn batch_signature(trust: &Trust, sample: &SignedUpload, header: &str) {
-    if let Some((_, Ok(signer))) = sample.judge(trust, &sample.body, header) {
+    if let Some((_, Ok(signer))) = sample.verdict(trust, &sample.body, header) {
         assert_eq!(signer, sample.signed(trust).1, "another certificate");
         assert_eq!(signed_parts(header), signed_parts(&sample.header));
     }
@@ -165,7 +165,7 @@ fn signed_parts(header: &str) -> (Vec<u8>, Option<Vec<u8>>) {
 
 /// Other keys under the signature of `sample`. It holds if and only if they mean the same.
 pub fn signed_body(trust: &Trust, sample: &SignedUpload, body: &[u8]) {
-    if let Some((signed_bytes, verdict)) = sample.judge(trust, body, &sample.header) {
+    if let Some((signed_bytes, verdict)) = sample.verdict(trust, body, &sample.header) {
         let same = signed_bytes == sample.signed(trust).0;
         assert_eq!(verdict.is_ok(), same, "{verdict:?}");
     }
@@ -191,20 +191,20 @@ pub fn certificate(anchor: &TrustAnchor, row: &CertificateRow, bytes: &[u8]) {
         ..row.clone()
     };
     assert!(!is_intact(anchor, &listed) || *listed.pem == *row.pem);
-    let vouched = CertificateRow {
+    let signed_row = CertificateRow {
         operator_signature: pem.into(),
         ..row.clone()
     };
-    let _vouched = is_intact(anchor, &vouched);
+    let _intact = is_intact(anchor, &signed_row);
 }
 
 fn is_intact(anchor: &TrustAnchor, row: &CertificateRow) -> bool {
     let trust = Trust::load([row.clone()], anchor, None);
     let listed = trust.find(&row.thumbprint, row.kind);
-    listed.expect("every row is listed").intact
+    listed.expect("every row is listed").is_intact()
 }
 
-/// The anchor of the test PKI, and a row that it vouches for.
+/// The anchor of the test PKI, and a row that it has signed.
 pub fn sample_certificate() -> (TrustAnchor, CertificateRow) {
     let anchor = sample_text(vector!("pki/trust-anchor/trust-anchor.pem"));
     let thumbprint = sample_text(vector!("pki/DE/DE-signing.sha256"));

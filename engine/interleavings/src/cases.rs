@@ -1,4 +1,4 @@
-//! What the set promises to a probe beside the writer, a case each.
+//! The set's guarantees for a probe concurrent with the writer, one case each.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,7 +39,7 @@ pub(crate) const CASES: &[Case] = &[
         run: forgets_nothing_else,
     },
     Case {
-        name: "finds nothing that nobody inserted",
+        name: "finds nothing that was not inserted",
         run: finds_nothing_else,
     },
 ];
@@ -103,7 +103,7 @@ fn shows_whole_uploads(readers: usize) {
 }
 
 /// The writer announces an upload, its participant is answered, and only then are its identities
-/// inserted: who comes after the answer learns of all, or is not certain.
+/// inserted: a probe after the answer finds all of them, or is not certain.
 fn announces_what_is_acknowledged(readers: usize) {
     let mut writer = IdentitySetWriter::new(Seq::ZERO);
     let answered = loom::sync::Arc::new(AtomicBool::new(false));

@@ -1,6 +1,6 @@
 //! Bundles in memory: an LRU cache bounded by bytes.
 //!
-//! `lru` keeps the order of use and nothing else; the bytes are counted here.
+//! `lru` only keeps the order of use; the bytes are counted here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use lru::LruCache;
 use super::download_batch::{Bundle, BundleKey};
 use crate::domain::Format;
 
-/// Bundles; beyond the bound the least recently used are evicted.
+/// An LRU cache of bundles.
 #[derive(Debug)]
 pub(crate) struct BundleCache {
     inner: Mutex<Cached>,
@@ -18,7 +18,7 @@ pub(crate) struct BundleCache {
 
 #[derive(Debug)]
 struct Cached {
-    /// Without a bound on their number: what counts is their bytes.
+    /// Unbounded by count: `bytes_max` bounds it.
     bundles: LruCache<BundleKey, Arc<Bundle>>,
     bytes: usize,
 }

@@ -1,4 +1,4 @@
-//! The chain of download batches that can be asked for, in memory.
+//! The chain of download batches that can be requested, in memory.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -6,7 +6,7 @@ use super::download_batch::DownloadBatch;
 use super::refusal::DownloadRefusal;
 use crate::domain::{BatchTag, Day};
 
-/// All download batches young enough to be served, in order. Behind a lock that is held for a
+/// All download batches young enough to be served, in order, behind a lock that is held only for a
 /// binary search.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog(RwLock<Vec<Arc<DownloadBatch>>>);
@@ -24,23 +24,23 @@ impl Catalog {
         self.read().last().map(Arc::clone)
     }
 
-    /// Appends batches; those that are known already are left out.
+    /// Appends batches; those already known are skipped.
     pub(crate) fn append(&self, batches: &[Arc<DownloadBatch>]) {
         append(&mut self.write(), batches);
     }
 
-    /// Puts these batches in place of all that are known. What was appended behind them since they
-    /// were read stays.
+    /// Replaces all known batches by these, but keeps what was appended behind them since they were
+    /// read.
     pub(crate) fn replace(&self, mut batches: Vec<Arc<DownloadBatch>>) {
         let mut known = self.write();
         append(&mut batches, &known);
         *known = batches;
     }
 
-    /// Drops what is older than `oldest`; gives the last ordinal that is gone, if any is.
+    /// Drops what is older than `oldest`; returns the last dropped ordinal, if any.
     pub(crate) fn expire(&self, oldest: Day) -> Option<u64> {
         let is_old = |batch: &Arc<DownloadBatch>| batch.tag.day < oldest;
-        // Nearly always there is nothing to do, and who reads need not wait for it.
+        // Nearly always there is nothing to do: do not make readers wait for the write lock.
         if !self.read().first().is_some_and(is_old) {
             return None;
         }
@@ -52,7 +52,7 @@ impl Catalog {
             .map(|batch| batch.ordinal)
     }
 
-    /// Finds what a download asks for (wire §14.5 to §14.7): the batch with a tag, or
+    /// Finds what a download requests (wire §14.5 to §14.7): the batch with a tag, or
     /// the first one of a day or later.
     pub(crate) fn find(&self, date: Day, tag: Option<&str>) -> Result<Found, DownloadRefusal> {
         let batches = self.read();
@@ -73,7 +73,7 @@ impl Catalog {
         })
     }
 
-    /// Finds what an audit asks for (wire §15.3 and §15.4): the exact day.
+    /// Finds what an audit requests (wire §15.3 and §15.4): the exact day.
     pub(crate) fn find_exact(
         &self,
         date: Day,
@@ -106,7 +106,7 @@ fn append(known: &mut Vec<Arc<DownloadBatch>>, batches: &[Arc<DownloadBatch>]) {
     }
 }
 
-/// Tags ascend along the chain: days never go back, numbers ascend within a day.
+/// Tags ascend along the chain: days never decrease, numbers ascend within a day.
 fn position_of(batches: &[Arc<DownloadBatch>], tag: &str) -> Result<usize, DownloadRefusal> {
     let tag = BatchTag::parse(tag).map_err(|_| DownloadRefusal::UnknownBatchTag)?;
     let position = batches.binary_search_by_key(&tag, |batch| batch.tag);

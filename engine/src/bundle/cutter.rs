@@ -1,5 +1,5 @@
-//! The bundler thread: cuts download batches while it holds the lease, and follows those that another
-//! gateway cuts.
+//! The bundler thread: cuts download batches while it holds the lease, and follows those that
+//! another gateway cuts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(crate) struct Bundler {
     pub(crate) state: BundlerState,
 }
 
-/// What changes from tick to tick.
+/// The thread's mutable state.
 #[derive(Debug, Default)]
 pub(crate) struct BundlerState {
     store: Option<Store>,
@@ -83,7 +83,7 @@ struct Waiting {
 }
 
 impl Bundler {
-    /// Works until the writer is gone: its end of `wake` is.
+    /// Runs until the writer is gone and its end of `wake` with it.
     pub(crate) fn run(mut self, wake: &Receiver<()>) {
         loop {
             match wake.recv_timeout(self.pause()) {
@@ -94,7 +94,7 @@ impl Bundler {
                 tracing::warn!(stage = "bundle", error = %error, "cannot work on download batches");
                 self.state.store = None;
                 self.lose_lease();
-                // A lost race is over; what else fails would fail again at once.
+                // A lost race can be retried at once; any other error would recur.
                 if !matches!(error, SqlError::Conflict(_)) {
                     std::thread::sleep(limits::RECONNECT_INTERVAL);
                 }
@@ -102,7 +102,7 @@ impl Bundler {
         }
     }
 
-    /// Until something is due.
+    /// Time until something is due.
     fn pause(&self) -> Duration {
         let now = Instant::now();
         let due = self
@@ -136,7 +136,7 @@ impl Bundler {
         Ok(())
     }
 
-    /// A clock that was set back: what was dropped as too old may be wanted again.
+    /// The clock was set back: batches that were dropped as too old may be requested again.
     fn follow_clock(&mut self) -> Result<(), SqlError> {
         let today = self.clock.now().day();
         if self.state.today.is_some_and(|known| today < known) {
@@ -165,7 +165,7 @@ impl Bundler {
         Ok(agrees)
     }
 
-    /// Renews the lease when that is due, or asks for it.
+    /// Renews the lease when that is due, or tries to take it.
     fn hold_lease(&mut self) -> Result<(), SqlError> {
         if !due(&mut self.state.next_renewal, limits::LEASE_RENEWAL) {
             let lease = self.state.lease.as_ref();
@@ -195,7 +195,7 @@ impl Bundler {
         if is_new { self.begin(number) } else { Ok(()) }
     }
 
-    /// Reads everything that was cut before us; what waits comes behind that.
+    /// Reads everything that was cut before; waiting uploads follow it.
     fn begin(&mut self, token: u64) -> Result<(), SqlError> {
         self.refresh()?;
         let newest = self.state.store().newest_download_batch()?;
@@ -213,8 +213,8 @@ impl Bundler {
         Ok(())
     }
 
-    /// The budget as the last cut left it. One that no gateway wrote stops no download batch: none is
-    /// left until the next cut writes it anew, as at the reference's pace.
+    /// The budget as the last cut left it. A value that no gateway wrote does not stop cutting: it
+    /// counts as empty until the next cut overwrites it.
     fn read_budget(&mut self) -> Result<CutBudget, SqlError> {
         match self.state.store().cut_budget() {
             Ok(full_at_ms) => Ok(full_at_ms.map_or(CutBudget::FULL, CutBudget::from_millis)),
@@ -226,7 +226,7 @@ impl Bundler {
         }
     }
 
-    /// Leaves the lease to another gateway, at once.
+    /// Releases the lease, so that another gateway can take it at once.
     fn release_lease(&mut self) -> Result<(), SqlError> {
         if self.state.lease.is_some() {
             let store = self.state.store();
@@ -254,7 +254,8 @@ impl Bundler {
             let Some(last) = uploads.last() else {
                 return Ok(());
             };
-            // What the writer has not made its own yet has no segment here: it comes next time.
+            // Rows that the writer has not followed yet have no segment here: they are read next
+            // time.
             let known_to = self.writer.position();
             self.state.waiting.read_to = last.seq.min(known_to);
             let uploads = uploads.into_iter().filter(|upload| upload.seq <= known_to);
@@ -289,7 +290,7 @@ impl Bundler {
         timed("bundle", || self.cut(&counts, wall))
     }
 
-    /// Cuts the first uploads that wait into batches of `counts` uploads each.
+    /// Cuts the first waiting uploads into batches of `counts` uploads each.
     fn cut(&mut self, counts: &[usize], wall: UnixMillis) -> Result<(), SqlError> {
         let Some(token) = self.state.lease.as_ref().map(|lease| lease.token.clone()) else {
             return Ok(());
@@ -398,7 +399,7 @@ impl Bundler {
         }
     }
 
-    /// In an orderly shutdown another gateway takes over at once.
+    /// After a graceful shutdown another gateway takes over at once.
     fn leave(mut self) {
         if self.state.lease.is_some()
             && let Some(store) = self.state.store.as_mut()
@@ -417,7 +418,7 @@ impl BundlerState {
 }
 
 impl Waiting {
-    /// When there is something to cut: at once if a batch is full, else when the rest has waited long
+    /// When the next cut is due: at once if a batch is full, else when the rest has waited long
     /// enough.
     fn due(
         &self,
@@ -481,7 +482,7 @@ impl Waiting {
     }
 }
 
-/// Whether a thing that is done every so often is due; if so, it counts as done.
+/// Whether a periodic action is due; if so, restarts its interval.
 fn due(next: &mut Option<Instant>, interval: Duration) -> bool {
     let now = Instant::now();
     if next.is_some_and(|at| now < at) {
@@ -491,7 +492,7 @@ fn due(next: &mut Option<Instant>, interval: Duration) -> bool {
     true
 }
 
-/// The tag after `last`: numbers from 1 each day, without gaps; days never go back, even if the
+/// The tag after `last`: numbers from 1 each day, without gaps; days never decrease, even if the
 /// clock does.
 fn next_tag(last: Option<BatchTag>, today: Day) -> BatchTag {
     match last {
@@ -537,8 +538,9 @@ impl CutPlan {
 
 /// Divides the waiting uploads (given by their key counts, in order) into download batches.
 ///
-/// A batch takes uploads as long as their keys fit; an upload that does not fit closes it. An upload
-/// beyond the limit is a batch of its own. Uploads without keys never make a batch, they go along.
+/// A batch takes uploads as long as their keys fit; an upload that does not fit closes it. An
+/// upload beyond the limit is a separate batch. Uploads without keys never make a batch; they join
+/// the next.
 fn plan_cuts(key_counts: impl Iterator<Item = u32>, keys_max: u32) -> CutPlan {
     let mut full = Vec::new();
     let (mut uploads, mut keys) = (0, 0_u32);

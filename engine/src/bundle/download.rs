@@ -1,4 +1,4 @@
-//! Downloads: what is asked for, and the answer.
+//! Downloads: the request and the answer.
 
 use std::sync::Arc;
 
@@ -8,29 +8,29 @@ use super::download_batch::{Bundle, DownloadBatch};
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::wire::json;
 
-/// What is asked for.
+/// A download request.
 #[derive(Debug, Clone)]
 pub struct DownloadRequest {
-    /// Who asks.
+    /// The reader.
     pub country: Country,
     /// The date in the path.
     pub date: Day,
     /// The `batchTag` header, if sent: any text.
     pub tag: Option<Box<str>>,
-    /// The wanted media type.
+    /// The requested media type.
     pub format: Format,
 }
 
 /// The answer to a download request.
 #[derive(Debug, Clone)]
 pub struct Download {
-    /// The batch asked for.
+    /// The requested batch.
     pub batch: Arc<DownloadBatch>,
     /// The name of the batch after it, if it exists yet.
     pub next: Option<BatchTag>,
     /// Its encoded segments, one per upload of `batch.uploads`.
     pub bundle: Arc<Bundle>,
-    /// Who asks.
+    /// The reader.
     pub reader: Country,
     /// Position of the first upload that is not the reader's own.
     first: usize,
@@ -64,7 +64,7 @@ impl Download {
             .filter(|chunk| !chunk.is_empty())
     }
 
-    /// How many chunks there are at the most.
+    /// Maximum number of chunks.
     pub fn chunk_count(&self) -> usize {
         match self.bundle.format {
             Format::Protobuf => self.bundle.segments.len(),

@@ -15,11 +15,11 @@ pub struct BundledUpload {
     pub seq: Seq,
     /// The uploader.
     pub country: Country,
-    /// How many keys it has.
+    /// Number of keys.
     pub key_count: u32,
 }
 
-/// A numbered download batch: a range of the log, for ever the same.
+/// A numbered download batch: a range of the log that never changes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DownloadBatch {
     /// Its place in the chain of all batches, from 1.

@@ -1,4 +1,4 @@
-//! What the writer hands to the bundler.
+//! The writer's interface to the bundler.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::persist::AfterCommit;
 #[derive(Debug)]
 pub(crate) struct BundlerFeed {
     fresh: Arc<FreshSegments>,
-    /// Bounded by one: one wake is as good as many.
+    /// Capacity 1: wakes coalesce.
     wake: Sender<()>,
 }
 

@@ -1,4 +1,4 @@
-//! Segments that wait to be cut, in memory.
+//! In-memory segments of uploads that are waiting to be cut.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::download_batch::{Bundle, DownloadBatch};
 use crate::domain::{Format, Seq};
 
-/// Segments of uploads that were stored here and wait to be cut. Beyond the bound the oldest are
-/// dropped; they can be read back.
+/// Segments of uploads that were stored by this gateway and are waiting to be cut. Beyond the limit
+/// the oldest are dropped; they can be read back from the database.
 #[derive(Debug)]
 pub(crate) struct FreshSegments {
     inner: Mutex<Fresh>,
@@ -42,8 +42,8 @@ impl FreshSegments {
         }
     }
 
-    /// Takes the segments of a download batch out, in order; nothing if one of them is not here.
-    /// Everything up to the end of the batch is forgotten.
+    /// Removes and returns the segments of a download batch, in order; `None` if one is missing.
+    /// Drops everything up to the end of the batch.
     pub(crate) fn take(&self, batch: &DownloadBatch) -> Option<Bundle> {
         let mut fresh = lock(&self.inner);
         let behind = fresh.segments.split_off(&Seq(batch.seqs.end() + 1));

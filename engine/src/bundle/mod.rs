@@ -1,8 +1,8 @@
 //! Bundle and serve: uploads grouped into numbered download batches, and their bytes.
 //!
 //! - *In*: positions of the log, as the writer publishes them.
-//! - *Out*: [`DownloadBatch`]es, and a [`Download`] for who asks.
-//! - *Refuses*: what there is not ([`DownloadRefusal`]); cold reads beyond their bound.
+//! - *Out*: [`DownloadBatch`]es, and a [`Download`] per request.
+//! - *Refuses*: requests for what does not exist ([`DownloadRefusal`]); cold reads beyond their limit.
 //! - *Assumes*: the log is a total order without late arrivals, so a download batch is a range of
 //!   it and a cutter never looks back.
 //! - *Runs on*: the bundler thread (cutting, following), reader threads (cold bundles), and the
@@ -10,7 +10,7 @@
 //!
 //! Weighed against: a list of uploads per batch in the database (one more row per upload, and a
 //! second truth beside the log), and a bundle per country (27 times the memory for the same
-//! bytes; leaving one's own segments out is a matter of not writing them).
+//! bytes; a reader's own segments are simply not written).
 
 mod cache;
 mod catalog;

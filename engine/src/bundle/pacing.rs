@@ -1,13 +1,13 @@
-//! Pacing: how many download batches may be cut that are not full.
+//! Pacing: limits how many partial download batches are cut.
 //!
 //! Real backends read a bounded number of download batches per day (ES: 500) and pay two requests
-//! for each, so a busy day must not be cut into one batch per upload. Every download batch draws one
-//! from a budget that refills by one per interval (300 s, the rhythm of the reference) and holds at
-//! most 48. A full batch is cut at once, whatever the budget; a batch that is cut for age waits while
-//! the budget is empty, but no longer than one interval since its oldest upload.
+//! for each, so a busy day must not be cut into one batch per upload. Every download batch takes
+//! one from a budget that refills by one per interval (300 s, as in the reference) and holds at
+//! most 48. A full batch is cut at once, whatever the budget; a batch that is cut for age waits
+//! while the budget is empty, but no longer than one interval since its oldest upload.
 //!
-//! So a quiet day's keys are there within `max_delay`, and on a busy day at most 48 + 288 = 336
-//! batches are cut for age: one that waits a whole interval on an empty budget uses what a full
+//! So on a quiet day keys are available within `max_delay`, and on a busy day at most 48 + 288 =
+//! 336 batches are cut for age: one that waits a whole interval on an empty budget uses what a full
 //! batch has drawn meanwhile.
 //!
 //! The budget is shared by all gateways through the database: the transaction that cuts writes it.
@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::domain::UnixMillis;
 use crate::settings::Pacing;
 
-/// What may be cut for age.
+/// The budget for batches that are cut for age.
 ///
 /// Kept as one instant (the generic cell rate algorithm): when the budget will be full again. Each
 /// batch moves it one interval ahead, and so no background refill is needed.
@@ -34,15 +34,15 @@ impl Default for CutBudget {
 }
 
 impl CutBudget {
-    /// A budget from which nothing was drawn.
+    /// A full budget.
     pub(crate) const FULL: Self = Self {
         full_at: UnixMillis(0),
     };
 
-    /// A budget of which nothing is left.
+    /// An empty budget.
     pub(crate) const EMPTY: Self = Self::from_millis(u64::MAX);
 
-    /// From what [`Self::as_millis`] gave.
+    /// Restores what [`Self::as_millis`] returned.
     pub(crate) const fn from_millis(full_at_ms: u64) -> Self {
         Self {
             full_at: UnixMillis(full_at_ms),
@@ -74,8 +74,8 @@ impl CutBudget {
         Self::from_millis(now.0 + missing_ms.min(capacity_ms(pacing)))
     }
 
-    /// What is missing from a full budget, as the time that refills it. A clock that was set back
-    /// takes no more than everything.
+    /// What is missing from a full budget, as the time that refills it; never more than all of it,
+    /// even if the clock was set back.
     fn missing_ms(self, pacing: Pacing, now: UnixMillis) -> u64 {
         let missing_ms = self.full_at.0.saturating_sub(now.0);
         missing_ms.min(capacity_ms(pacing))

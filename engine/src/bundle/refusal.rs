@@ -26,13 +26,13 @@ pub enum DownloadRefusal {
 /// Why a download or an audit was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// There is nothing to give.
+    /// There is nothing to download.
     #[error(transparent)]
     Refused(#[from] DownloadRefusal),
-    /// Not now.
+    /// Overload.
     #[error(transparent)]
     Overload(#[from] crate::overload::Overload),
-    /// Ours and unexpected.
+    /// An unexpected failure.
     #[error(transparent)]
     Failure(#[from] crate::failure::Failure),
 }

@@ -1,4 +1,4 @@
-//! Serve: answers from memory at once; reads back what is cold, once for all who ask.
+//! Serve: answers warm downloads from memory; reads cold bundles back once for all waiters.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,12 +26,12 @@ use crate::stage::timed;
 use crate::statistics::DownloadCounts;
 use crate::store::{AuditEntry, CachedStore, DownloadBatchRow, DownloadPlace, Store};
 
-/// Who waits for a download.
+/// Waiter for a download.
 pub(crate) type DownloadReply = Box<dyn FnOnce(Result<Download, DownloadError>) + Send>;
-/// Who waits for an audit.
+/// Waiter for an audit.
 pub(crate) type AuditReply = Box<dyn FnOnce(Result<Vec<AuditEntry>, DownloadError>) + Send>;
 
-/// Everything that downloads share.
+/// Shared state of all downloads.
 #[derive(Debug)]
 pub(crate) struct Serve {
     catalog: Catalog,
@@ -54,13 +54,13 @@ struct Waiting {
     count: usize,
 }
 
-/// What becomes of a waiter.
+/// How a waiter was admitted.
 enum Wait {
-    /// Nobody else waits for the bundle: it is to be read.
+    /// It is the first for the bundle: read it.
     First,
-    /// A read for others is under way: its result is this one's, too.
+    /// A read is already under way: its result is shared.
     Joined,
-    /// Too many wait already.
+    /// Too many waiters.
     Full(Waiter),
 }
 
@@ -122,7 +122,7 @@ enum Job {
 }
 
 impl Job {
-    /// The bundle that others may wait for, too.
+    /// The bundle that is read, which others may be waiting for.
     fn reading(&self) -> Option<BundleKey> {
         match self {
             Self::Read { batch, format } => Some((batch.ordinal, *format)),
@@ -172,7 +172,7 @@ impl Serve {
         (0..limits::READER_THREADS).map(start).collect()
     }
 
-    /// Lets the reader threads end when what waits is done.
+    /// Lets the reader threads end once the queue is empty.
     pub(crate) fn stop_readers(&self) {
         *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -181,11 +181,11 @@ impl Serve {
         &self.catalog
     }
 
-    /// Makes new download batches known, which are in the database; their bundles are warm if all
-    /// their uploads came in here.
+    /// Publishes new download batches, which are in the database; their bundles are warm if this
+    /// gateway stored all their uploads.
     ///
     /// # Errors
-    /// When they cannot be remembered outside the database, as is wanted: then they are not served.
+    /// When the state file cannot be written: then they are not served.
     pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>]) -> Result<(), SqlError> {
         if let Some(newest) = batches.last() {
             let remembered = self.continuity.remember_batch(&newest.row());
@@ -200,8 +200,7 @@ impl Serve {
         Ok(())
     }
 
-    /// Reads which download batches there are behind the newest that we know, if the database still
-    /// has that one.
+    /// Reads the download batches after the newest known one, if the database still has that.
     pub(crate) fn refresh(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
         if !self.continuity.holds_batches(store)? {
             return Ok(());
@@ -211,14 +210,15 @@ impl Serve {
         self.adopt(&batches)
     }
 
-    /// Reads all download batches that can be asked for, also those that were forgotten as too old.
+    /// Reads all download batches that can be requested, including those that were dropped as too
+    /// old.
     pub(crate) fn read_anew(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
         let batches = self.read_batches(0, store, today)?;
         self.catalog.replace(batches);
         Ok(())
     }
 
-    /// The download batches behind an ordinal that are young enough to be asked for.
+    /// The download batches after an ordinal that are young enough to be requested.
     fn read_batches(
         &self,
         after_ordinal: u64,
@@ -242,14 +242,14 @@ impl Serve {
         Ok(rows.into_iter().map(with_members).collect())
     }
 
-    /// Forgets download batches that are too old to be asked for.
+    /// Drops download batches that are too old to be requested.
     pub(crate) fn expire(&self, today: Day) {
         if let Some(last_ordinal) = self.catalog.expire(self.oldest_day(today)) {
             self.cache.expire(last_ordinal);
         }
     }
 
-    /// The oldest day that can be asked for (wire §14.4).
+    /// The oldest day that can be requested (wire §14.4).
     fn oldest_day(&self, today: Day) -> Day {
         today.minus_days(self.max_age_days)
     }
@@ -263,7 +263,7 @@ impl Serve {
         }
     }
 
-    /// Answers a download: at once if it can.
+    /// Answers a download, immediately if it is warm.
     pub(crate) fn download(&self, request: DownloadRequest, reply: DownloadReply) {
         if self.continuity.is_lost() {
             return reply(Err(Failure::DatabaseWentBack.into()));
@@ -276,7 +276,7 @@ impl Serve {
             Err(refusal) if is_final(refusal, request.tag.as_deref()) => {
                 reply(Err(refusal.into()));
             }
-            // Another gateway may have told the participant of a batch that we do not know yet.
+            // Another gateway may have announced a batch that is not known here yet.
             Err(_) => self.submit(Job::Refresh(request, reply)),
         }
     }
@@ -305,7 +305,7 @@ impl Serve {
         }
     }
 
-    /// Gives a batch that exists: warm at once, cold when it has been read.
+    /// Returns a batch that exists: warm at once, cold when it has been read.
     fn give(&self, found: Found, reader: Country, format: Format, reply: DownloadReply) {
         if let Some(bundle) = self.cache.find(found.batch.ordinal, format) {
             return reply(Ok(self.answer(found, bundle, reader)));
@@ -317,11 +317,11 @@ impl Serve {
             reply,
         };
         let key = (batch.ordinal, format);
-        // Single flight: under the lock exactly one waiter of a bundle is the first, and only that one
-        // submits a read; `hand_out` takes all waiters at once, under the same lock. Whoever comes
-        // after that finds the bundle in the cache, which `read` fills before; or, if it looked
-        // before and joins now, is the first of the next read, which finds the cache warm. The lock
-        // ends with this statement: no reply runs under it.
+        // Single flight: under the lock exactly one waiter of a bundle is the first, and only that
+        // one submits a read; `hand_out` takes all waiters at once, under the same lock. Whoever
+        // comes after that finds the bundle in the cache, which `read` fills before; or, if it
+        // looked before and joins now, is the first of the next read, which finds the cache warm.
+        // The lock ends with this statement: no reply runs under it.
         let wait = self.lock_waiting().add(key, waiter);
         match wait {
             Wait::First => self.submit(Job::Read { batch, format }),
@@ -344,7 +344,7 @@ impl Serve {
         download
     }
 
-    /// Hands a job to the reader threads, or refuses it at once.
+    /// Submits a job to the reader threads, or refuses it at once.
     fn submit(&self, job: Job) {
         let sent = match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(jobs) => jobs.try_send(job),
@@ -388,7 +388,7 @@ impl Serve {
             let store = match connection.store() {
                 Ok(store) => store,
                 Err(error) => {
-                    // What is queued would only wait for the same.
+                    // Queued jobs would wait for the same failure.
                     self.refuse_unconnected(std::iter::once(job).chain(jobs.try_iter()), &error);
                     continue;
                 }
@@ -399,7 +399,7 @@ impl Serve {
                 Ok(false) => {}
                 Err(_) => self.fail_waiters(reading),
             }
-            // A connection on which something failed is not used again.
+            // A connection on which something failed is not reused.
             connection.close();
         }
     }
@@ -415,7 +415,8 @@ impl Serve {
         }
     }
 
-    /// After a panic: answers those that wait for the bundle. The reply of an audit went with the job.
+    /// After a panic: answers the waiters for the bundle. An audit's reply was dropped with the
+    /// job.
     fn fail_waiters(&self, reading: Option<BundleKey>) {
         metrics::counter!("efgs_panics_total").increment(1);
         let Some((ordinal, format)) = reading else {
@@ -553,8 +554,8 @@ impl Serve {
     }
 }
 
-/// Whether looking into the database could not change a refusal: the batch is known, or the tag is
-/// none that any gateway gives.
+/// Whether a lookup in the database cannot change a refusal: the batch is known, or no gateway
+/// issues such a tag.
 fn is_final(refusal: DownloadRefusal, tag: Option<&str>) -> bool {
     match refusal {
         DownloadRefusal::UnknownBatchTag => tag.is_some_and(|tag| BatchTag::parse(tag).is_err()),
@@ -623,7 +624,7 @@ mod tests {
         let continuity = Arc::new(Continuity::start(&database, None, &mut store).unwrap());
         let clock = Arc::new(clock);
         let serve = Serve::new(keys, clock, continuity, fresh, 0, 2, Arc::default());
-        // No reader takes it out: it stays cold.
+        // No reader processes it: it stays cold.
         let (jobs, queue) = bounded(limits::COLD_READS_MAX);
         *serve.jobs.lock().unwrap() = Some(jobs);
         let tag = BatchTag::parse("20201006-1").unwrap();

@@ -3,9 +3,10 @@
 mod corrupted;
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::local::MariaDb;
+use testkit::poll::holds_within;
 
 use super::*;
 use crate::database::{Database, SqlError, Timeouts, UniqueIndex};
@@ -14,6 +15,8 @@ use crate::limits;
 
 const THUMBPRINT: Thumbprint = Thumbprint([1; 32]);
 const CONTENT: ContentDigest = ContentDigest([3; 32]);
+/// Timeout of every wait.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn append(store: &mut Store, seq: u64, tag: &str) -> Result<(), SqlError> {
     let tag = UploadTag::parse(tag).unwrap();
@@ -37,21 +40,23 @@ fn row(seq: u64, tag: &UploadTag) -> UploadRow<'_> {
     }
 }
 
-/// Waits until a transaction waits for a lock.
-fn wait_for_a_waiter(database: &Database) {
+/// Waits until a statement waits for a row lock.
+fn wait_for_a_lock_wait(database: &Database) {
+    // `innodb_trx` shows the same, but is refreshed only when it was not read for 100 ms.
+    let waiting = "SELECT CAST(variable_value AS UNSIGNED) FROM information_schema.global_status \
+         WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'";
+    wait_until_positive(database, waiting);
+}
+
+/// Waits until a query's only number is positive.
+fn wait_until_positive(database: &Database, query: &str) {
     let mut connection = database.connect(Timeouts::Short).unwrap();
-    let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx \
-         WHERE trx_state = 'LOCK WAIT'";
-    let begun = Instant::now();
-    while connection.first(waiting, &[]).unwrap().unwrap().number(0) == Ok(0) {
-        assert!(begun.elapsed() < Duration::from_secs(30), "nobody waits");
-        // The server makes this table anew only for who has not asked for a tenth of a second.
-        thread::sleep(Duration::from_millis(150));
-    }
+    let mut number = || connection.first(query, &[]).unwrap().unwrap().number(0);
+    assert!(holds_within(TIMEOUT, || number().unwrap() > 0), "{query}");
 }
 
 #[test]
-fn nobody_else_appends_to_a_locked_log() {
+fn blocks_other_appends_while_the_log_is_locked() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
@@ -69,7 +74,7 @@ fn nobody_else_appends_to_a_locked_log() {
     assert_eq!(tail.newer.len(), 1);
     thread::scope(|scope| {
         let racing = scope.spawn(|| append(&mut theirs, 2, "theirs"));
-        wait_for_a_waiter(&database);
+        wait_for_a_lock_wait(&database);
         ours.append_locked(None, &[row(2, &ours_tag)]).unwrap();
         let lost = racing.join().unwrap();
         assert!(
@@ -82,7 +87,7 @@ fn nobody_else_appends_to_a_locked_log() {
     assert!(ours.read_locked_log(Seq(2), 32).unwrap().newer.is_empty());
     thread::scope(|scope| {
         let racing = scope.spawn(|| append(&mut theirs, 3, "theirs"));
-        wait_for_a_waiter(&database);
+        wait_for_a_lock_wait(&database);
         ours.unlock_log().unwrap();
         racing.join().unwrap().unwrap();
     });
@@ -92,7 +97,7 @@ fn nobody_else_appends_to_a_locked_log() {
 }
 
 #[test]
-fn tells_indexes_apart_whatever_language_the_server_speaks() {
+fn distinguishes_indexes_whatever_the_language_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
@@ -113,7 +118,7 @@ fn tells_indexes_apart_whatever_language_the_server_speaks() {
 }
 
 #[test]
-fn who_migrates_is_waited_for_longer_than_a_gateway_at_work_waits_for_an_answer() {
+fn waits_for_another_migration_longer_than_the_short_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
@@ -122,9 +127,13 @@ fn who_migrates_is_waited_for_longer_than_a_gateway_at_work_waits_for_an_answer(
     other.lock_migrations().unwrap();
     thread::scope(|scope| {
         let migrating = scope.spawn(|| migrate(&database));
-        // There is no event in this: the time itself is what must not matter.
-        thread::sleep(limits::ANSWER_TIMEOUT + Duration::from_secs(1));
-        assert!(!migrating.is_finished(), "it waits");
+        let waited_longer = format!(
+            "SELECT COUNT(*) FROM information_schema.processlist \
+             WHERE state = 'User lock' AND time_ms > {}",
+            limits::ANSWER_TIMEOUT.as_millis() + 500
+        );
+        wait_until_positive(&database, &waited_longer);
+        assert!(!migrating.is_finished(), "it still waits");
         other.unlock_migrations().unwrap();
         assert_eq!(migrating.join().unwrap().unwrap(), 0);
     });

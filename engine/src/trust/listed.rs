@@ -16,9 +16,49 @@ pub struct ListedCertificate {
     pub not_before: UnixMillis,
     /// The certificate is valid through the second that begins at this instant.
     pub not_after: UnixMillis,
-    /// Whether the row is whole: the PEM is a certificate, the thumbprint is its, and the trust
-    /// anchor's signature over the PEM holds (wire §4.3). Nothing else is ever trusted.
-    pub intact: bool,
+    /// What is wrong with the row (wire §4.3). Only a row without fault is ever trusted.
+    pub fault: Option<RowFault>,
+}
+
+/// Why a row of the certificate table is not trusted: it is not what the operator listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RowFault {
+    /// The PEM is not one X.509 certificate.
+    #[error("not a certificate")]
+    NotACertificate,
+    /// The thumbprint is another certificate's.
+    #[error("thumbprint of another certificate")]
+    Thumbprint,
+    /// The certificate's subject does not name the row's country, or names several. The trust
+    /// anchor signs the certificate alone: without this check, whoever can write the database could
+    /// turn one participant into another.
+    #[error("certificate of another country")]
+    Country,
+    /// The trust anchor's signature over the PEM does not hold.
+    #[error("not signed by the trust anchor")]
+    OperatorSignature,
+}
+
+impl RowFault {
+    /// The first fault of a row, in the order of the variants.
+    fn of(
+        row: &CertificateRow,
+        certificate: Option<&Certificate<'_>>,
+        anchor: &TrustAnchor,
+    ) -> Option<Self> {
+        let Some(certificate) = certificate else {
+            return Some(Self::NotACertificate);
+        };
+        if certificate.thumbprint() != row.thumbprint {
+            Some(Self::Thumbprint)
+        } else if certificate.country() != Ok(row.country) {
+            Some(Self::Country)
+        } else if !anchor.verify(row.pem.as_bytes(), &row.operator_signature) {
+            Some(Self::OperatorSignature)
+        } else {
+            None
+        }
+    }
 }
 
 impl ListedCertificate {
@@ -35,13 +75,11 @@ impl ListedCertificate {
             let validity = certificate.validity();
             (*validity.start(), *validity.end())
         });
-        let intact = certificate.is_some_and(|found| found.thumbprint() == row.thumbprint)
-            && anchor.verify(row.pem.as_bytes(), &row.operator_signature);
         Self {
+            fault: RowFault::of(&row, certificate.as_ref(), anchor),
             row,
             not_before: millis(not_before),
             not_after: millis(not_after),
-            intact,
         }
     }
 
@@ -55,6 +93,13 @@ impl ListedCertificate {
         self.row.pem == row.pem
             && self.row.operator_signature == row.operator_signature
             && self.row.thumbprint == row.thumbprint
+            && self.row.country == row.country
+    }
+
+    /// Whether the row is what the operator listed.
+    #[must_use]
+    pub const fn is_intact(&self) -> bool {
+        self.fault.is_none()
     }
 
     /// Whether the certificate's validity includes `now`, both ends included (RFC 5280).

@@ -1,4 +1,4 @@
-//! The certificate list as an immutable snapshot, vouched for by the trust anchor.
+//! The certificate list as an immutable snapshot; only what the trust anchor signed is trusted.
 //!
 //! - *In*: the rows of the certificate table, the trust anchor, the snapshot before.
 //! - *Out*: [`Trust`], which requests read without a lock.
@@ -12,7 +12,7 @@ mod anchor;
 mod listed;
 
 pub use anchor::{SignError, TrustAnchor, TrustAnchorError, sign};
-pub use listed::{ListedCertificate, Trust};
+pub use listed::{ListedCertificate, RowFault, Trust};
 
 pub use crate::domain::CertificateRow;
 

@@ -31,19 +31,19 @@ fn find(trust: &Trust) -> &Arc<ListedCertificate> {
         .unwrap()
 }
 
-/// Loads the row with a change; says whether it is intact.
-fn is_intact(change: impl FnOnce(&mut CertificateRow)) -> bool {
+/// Loads the row with a change; tells its fault.
+fn fault(change: impl FnOnce(&mut CertificateRow)) -> Option<RowFault> {
     let mut row = row();
     change(&mut row);
     let trust = Trust::load([row], &anchor(), None);
-    trust.certificates().all(|listed| listed.intact)
+    trust.certificates().next().unwrap().fault
 }
 
 #[test]
 fn lists_an_intact_row_with_its_validity() {
     let trust = Trust::load([row()], &anchor(), None);
     let listed = find(&trust);
-    assert!(listed.intact && !listed.is_revoked());
+    assert!(listed.is_intact() && !listed.is_revoked());
     // 2020-01-01T00:00:00Z and 2040-01-01T00:00:00Z, as openssl x509 -dates prints them.
     let (start, end) = (1_577_836_800_000, 2_208_988_800_000);
     assert_eq!(listed.not_before, UnixMillis(start));
@@ -62,17 +62,36 @@ fn lists_an_intact_row_with_its_validity() {
 
 #[test]
 fn does_not_trust_a_row_that_was_tampered_with() {
-    assert!(is_intact(|_| {}));
-    assert!(!is_intact(|row| row.pem = Arc::from(ES)));
-    assert!(!is_intact(|row| row.pem = Arc::from(DE.trim_end())));
-    assert!(!is_intact(|row| row.pem = Arc::from("")));
-    assert!(!is_intact(|row| row.thumbprint.0[31] ^= 1));
-    assert!(!is_intact(|row| row.operator_signature = Arc::from("")));
-    assert!(!is_intact(
-        |row| row.operator_signature = Arc::from("no base64")
-    ));
+    assert_eq!(fault(|_| {}), None);
+    for pem in ["", "AAAA"] {
+        let change = |row: &mut CertificateRow| row.pem = Arc::from(pem);
+        assert_eq!(fault(change), Some(RowFault::NotACertificate));
+    }
+    let change = |row: &mut CertificateRow| row.pem = Arc::from(ES);
+    assert_eq!(fault(change), Some(RowFault::Thumbprint));
+    let change = |row: &mut CertificateRow| row.thumbprint.0[31] ^= 1;
+    assert_eq!(fault(change), Some(RowFault::Thumbprint));
+    let not_signed = Some(RowFault::OperatorSignature);
+    assert_eq!(fault(|row| row.pem = Arc::from(DE.trim_end())), not_signed);
+    for signature in ["", "no base64"] {
+        let change = |row: &mut CertificateRow| row.operator_signature = Arc::from(signature);
+        assert_eq!(fault(change), not_signed);
+    }
     let rogue = TrustAnchor::from_pem(ROGUE).unwrap();
-    assert!(!find(&Trust::load([row()], &rogue, None)).intact);
+    let trust = Trust::load([row()], &rogue, None);
+    assert_eq!(find(&trust).fault, not_signed);
+}
+
+#[test]
+fn does_not_trust_a_row_that_makes_one_country_another() {
+    let change = |row: &mut CertificateRow| row.country = Country::parse("FR").unwrap();
+    assert_eq!(fault(change), Some(RowFault::Country));
+    // It was trusted before somebody changed its country.
+    let mut changed = row();
+    change(&mut changed);
+    let before = Trust::load([row()], &anchor(), None);
+    let after = Trust::load([changed], &anchor(), Some(&before));
+    assert_eq!(find(&after).fault, Some(RowFault::Country));
 }
 
 #[test]
@@ -82,7 +101,7 @@ fn checks_unchanged_rows_once() {
     assert!(Arc::ptr_eq(find(&first), find(&second)));
     let other_anchor = TrustAnchor::from_pem(ROGUE).unwrap();
     let third = Trust::load([row()], &other_anchor, Some(&second));
-    assert!(!find(&third).intact);
+    assert!(!find(&third).is_intact());
 }
 
 #[test]
@@ -93,7 +112,7 @@ fn sees_a_revocation_and_a_removal() {
         ..row()
     };
     let second = Trust::load([revoked], &anchor(), Some(&first));
-    assert!(find(&second).is_revoked() && find(&second).intact);
+    assert!(find(&second).is_revoked() && find(&second).is_intact());
     assert!(!find(&first).is_revoked());
     let third = Trust::load([], &anchor(), Some(&second));
     assert_eq!(third.certificates().count(), 0);

@@ -4,7 +4,7 @@
 //!   keys, the certificate list, the clock.
 //! - *Out*: the signer's [`Thumbprint`].
 //! - *Refuses*: [`SignatureError`], for the first of these that does not hold (wire §10):
-//!   base64, CMS, one signer, its certificate inside, valid now, listed for its country, intact,
+//!   base64, CMS, one signer, its certificate inside, valid now, listed for its country, its row without fault,
 //!   not revoked, all keys of its country, the signature itself.
 //! - *Assumes*: whoever calls compares the country with the uploader's
 //!   ([`crate::validate::check_origins`]); the list was checked when it was loaded.
@@ -264,7 +264,7 @@ fn check_listed(
         .find(&thumbprint, CertificateKind::Signing)
         .filter(|listed| listed.row.country == country)
         .ok_or(SignatureError::UnknownCertificate(thumbprint))?;
-    if !listed.intact {
+    if !listed.is_intact() {
         Err(SignatureError::BrokenRow(thumbprint))
     } else if listed.is_revoked() {
         Err(SignatureError::RevokedCertificate(thumbprint))

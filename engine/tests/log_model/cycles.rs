@@ -1,4 +1,4 @@
-//! Whether a run can go on for ever: then "settled at rest" would promise nothing.
+//! Whether a run can go on forever: then "resolved when quiescent" would promise nothing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,7 +14,7 @@ struct Frame {
     successors: Vec<State>,
 }
 
-/// Depth first: a step back to a state that is still on the way there closes a circle.
+/// Depth-first search: an edge back to a state on the current path closes a cycle.
 pub(crate) fn has_cycle(protocol: &Protocol) -> bool {
     let mut is_on_the_way = HashMap::new();
     let mut way: Vec<Frame> = Vec::new();

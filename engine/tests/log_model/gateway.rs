@@ -1,4 +1,4 @@
-//! What a gateway does in one step.
+//! The steps of a gateway.
 
 use crate::model::{LOST_RACES_MAX, Late, Protocol};
 use crate::rules::{Rule, Rules};
@@ -18,7 +18,7 @@ impl Protocol {
     }
 }
 
-/// A gateway at work on the state.
+/// A gateway that operates on the state.
 #[derive(Debug)]
 pub(crate) struct Step<'a> {
     state: &'a mut State,
@@ -77,10 +77,10 @@ impl<'a> Step<'a> {
 
     fn end(&mut self, run: Run) {
         let name = self.name;
-        if let Work::Judge(request) | Work::Sent(request, _) | Work::Answered(request, ..) =
+        if let Work::Check(request) | Work::Sent(request, _) | Work::Answered(request, ..) =
             self.own().work
         {
-            // No answer: the participant tries again, here or elsewhere.
+            // No answer: the participant retries, at any gateway.
             self.state.requests[usize::from(request)] = Request::ToSend;
         }
         if self.state.database.locked_by == Some(name) {
@@ -113,18 +113,18 @@ impl<'a> Step<'a> {
                 if late == Late::Executed {
                     self.state.database.late.push(append);
                 }
-                self.own().work = Work::Judge(request);
+                self.own().work = Work::Check(request);
                 if !self.rules().has(Rule::LookForOwnRow) {
                     self.acknowledge(request);
                 }
             }
-            Work::Answered(request, ..) => self.own().work = Work::Judge(request),
+            Work::Answered(request, ..) => self.own().work = Work::Check(request),
             work => self.own().work = work,
         }
         let own = self.own();
         own.is_connected = false;
         own.lease = None;
-        // The download batch is there, if it is, for everybody to read.
+        // The download batch, if it was cut, is visible to every gateway.
         own.cut = None;
     }
 
@@ -133,7 +133,7 @@ impl<'a> Step<'a> {
         self.follow();
     }
 
-    /// Reads the log behind the own position.
+    /// Reads the log after the gateway's position.
     pub(crate) fn follow(&mut self) {
         if !self.check() {
             return;
@@ -159,8 +159,8 @@ impl<'a> Step<'a> {
         own.file.epoch = own.epoch;
     }
 
-    pub(crate) fn judge(&mut self) {
-        let Work::Judge(request) = self.own().work else {
+    pub(crate) fn check_upload(&mut self) {
+        let Work::Check(request) = self.own().work else {
             return;
         };
         let upload = self.upload_of(request);
@@ -243,12 +243,12 @@ impl<'a> Step<'a> {
                 self.acknowledge(request);
             }
             Outcome::GoneBack => {
-                self.own().work = Work::Judge(request);
+                self.own().work = Work::Check(request);
                 self.notice();
             }
             Outcome::Taken => {
                 let own = self.own();
-                own.work = Work::Judge(request);
+                own.work = Work::Check(request);
                 own.lost_races += 1;
                 self.follow();
                 self.resend(request, append.upload);
@@ -256,12 +256,12 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What [`Rule::JudgeAgain`] forbids.
+    /// What [`Rule::CheckAgain`] forbids.
     fn resend(&mut self, request: u8, upload: Upload) {
         let own = self.own();
         if own.run == Run::Up {
             let behind = own.log.clone();
-            if !self.rules().has(Rule::JudgeAgain) {
+            if !self.rules().has(Rule::CheckAgain) {
                 self.own().work = Work::Sent(request, Append { upload, behind });
             }
         }
@@ -291,7 +291,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// One transaction, if everything in it holds.
+    /// One transaction, if all its conditions hold.
     pub(crate) fn cut(&mut self) {
         let name = self.name;
         let own = self.own();
@@ -345,7 +345,7 @@ impl<'a> Step<'a> {
         if !self.check() {
             return;
         }
-        // What the writer has yet to read is served once it has.
+        // Rows that the writer has not read yet are served once it has.
         let batches = self.state.database.batches.clone();
         let known = self.own().batches.len();
         for &batch in batches.get(known..).unwrap_or_default() {
@@ -370,7 +370,7 @@ impl<'a> Step<'a> {
         content.map(<[_]>::to_vec).unwrap_or_default()
     }
 
-    /// Notes a number that is cut again though the cutter could know better.
+    /// Records a number that is reused although the cutter could know better.
     fn observe_cut(&mut self, batch: Batch) {
         let content = self.content(batch);
         let epoch = self.state.database.epoch;

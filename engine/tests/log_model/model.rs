@@ -1,4 +1,4 @@
-//! The steps: which are possible, and what each does.
+//! The possible steps, and the effect of each.
 
 use stateright::{Model, Property};
 
@@ -10,31 +10,31 @@ use crate::state::{
     Work, covered, length,
 };
 
-/// Lost races after which the log is claimed (`limits::LOST_RACES_MAX` in the small).
+/// Lost races after which the log is locked (a small `limits::LOST_RACES_MAX`).
 pub(crate) const LOST_RACES_MAX: u8 = 1;
 
-/// What participants send, how many gateways there are, what may go wrong, which rules hold.
+/// The requests, the number of gateways, the possible faults, and the rules in force.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocol {
     pub(crate) gateways: u8,
     pub(crate) requests: Vec<Upload>,
     /// Whether download batches are cut.
     pub(crate) cuts: bool,
-    /// Whether each request goes to a gateway of its own, or to any.
+    /// Whether each request goes to its own gateway, or to any.
     pub(crate) is_pinned: bool,
-    /// What has happened already.
+    /// The history so far.
     pub(crate) begun: &'static [Action],
     pub(crate) faults: Faults,
     pub(crate) rules: Rules,
 }
 
-/// Everything that can happen. What ends in a `Name` is done by or to that gateway.
+/// All actions. Those with a `Name` are performed by or on that gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// A participant's request arrives.
     Send(u8, Name),
-    /// Judges an upload: answers it from memory, or sends the insert.
-    Judge(Name),
+    /// Checks an upload: answers it from memory, or sends the insert.
+    Check(Name),
     /// The database executes the insert.
     Execute(Name),
     /// The answer to the insert arrives.
@@ -44,9 +44,9 @@ pub(crate) enum Action {
     Connect(Name),
     TakeLease(Name),
     Cut(Name),
-    /// What was cut is served.
+    /// A cut batch is served.
     Serve(Name),
-    /// Learns of download batches that another gateway cut.
+    /// Reads download batches that another gateway cut.
     Refresh(Name),
     Start(Name),
     /// An operator begins a new epoch.
@@ -126,7 +126,7 @@ impl Model for Protocol {
 }
 
 impl Protocol {
-    /// What happens by itself, sooner or later.
+    /// Actions that happen by themselves eventually.
     pub(crate) fn progress(&self, state: &State, actions: &mut Vec<Action>) {
         for (name, gateway) in (0..).zip(&state.gateways) {
             match gateway.run {
@@ -174,8 +174,8 @@ impl Protocol {
         }
         let may_write = database.locked_by.is_none_or(|holder| holder == name);
         match gateway.work {
-            Work::Judge(_) if may_write || gateway.lost_races < LOST_RACES_MAX => {
-                actions.push(Action::Judge(name));
+            Work::Check(_) if may_write || gateway.lost_races < LOST_RACES_MAX => {
+                actions.push(Action::Check(name));
             }
             Work::Sent(..) if may_write => actions.push(Action::Execute(name)),
             Work::Answered(..) => actions.push(Action::Receive(name)),
@@ -234,9 +234,9 @@ impl Protocol {
         match *action {
             Action::Send(request, name) => {
                 state.requests[usize::from(request)] = Request::At(name);
-                state.gateways[usize::from(name)].work = Work::Judge(request);
+                state.gateways[usize::from(name)].work = Work::Check(request);
             }
-            Action::Judge(name) => step(state, name).judge(),
+            Action::Check(name) => step(state, name).check_upload(),
             Action::Execute(name) => step(state, name).execute(),
             Action::Receive(name) => step(state, name).receive(),
             Action::Follow(name) => step(state, name).follow(),
@@ -318,8 +318,8 @@ impl Protocol {
     }
 }
 
-/// All that a database could have been: rows and download batches less, but no download batch of
-/// rows that are not there.
+/// All earlier states of a database: fewer rows and download batches, but no download batch of
+/// missing rows.
 fn go_back_to(database: &Database, actions: &mut Vec<Action>) {
     for rows in 0..=database.log.len() {
         for batches in 0..=database.batches.len() {

@@ -1,4 +1,4 @@
-//! What is promised in every state, and what must be seen in some, or the model is not worth much.
+//! What is promised in every state, and what must occur in some, or the model proves little.
 
 use stateright::{Expectation, Model, Property};
 
@@ -41,25 +41,31 @@ fn promises() -> Vec<Property<Protocol>> {
             |_, state: &State| covered(&state.database.batches) <= length(&state.database.log),
         ),
         Property::always(
-            "nobody gives a number two contents who could know",
+            "no gateway that could know gives a number two contents",
             |_, state: &State| !state.seen.has_two_contents,
         ),
         Property::always("only who has the lease cuts", |_, state: &State| {
             !state.seen.cut_without_lease
         }),
-        Property::always("nobody loses more races than that", |_, state: &State| {
-            state
-                .gateways
-                .iter()
-                .all(|gateway| gateway.lost_races <= LOST_RACES_MAX)
-        }),
-        Property::always("what comes to rest is settled, or told", is_settled_at_rest),
+        Property::always(
+            "no upload loses more races than that",
+            |_, state: &State| {
+                state
+                    .gateways
+                    .iter()
+                    .all(|gateway| gateway.lost_races <= LOST_RACES_MAX)
+            },
+        ),
+        Property::always(
+            "every quiescent state is resolved, or reported",
+            is_resolved_when_quiescent,
+        ),
     ]
 }
 
 type Sighting = (&'static str, fn(&Protocol, &State) -> bool);
 
-/// What the scenarios together must show: a name, and where it is seen.
+/// What the scenarios together must show: a name and a predicate.
 pub(crate) const SIGHTS: [Sighting; 9] = [
     ("a replay", |_, state| {
         state.seen.sight == Some(Sight::Replay)
@@ -127,9 +133,9 @@ fn has_no_gap(state: &State) -> bool {
         .all(|(before, batch)| follows(before, batch))
 }
 
-/// Where nothing more happens by itself, everybody is answered, all rows are in download batches
-/// that every gateway serves, and what was lost was told.
-fn is_settled_at_rest(protocol: &Protocol, state: &State) -> bool {
+/// When no more actions happen by themselves, every request is answered, all rows are in download
+/// batches that every gateway serves, and every loss was reported.
+fn is_resolved_when_quiescent(protocol: &Protocol, state: &State) -> bool {
     if is_settled(protocol, state) {
         return true;
     }

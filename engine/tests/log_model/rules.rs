@@ -1,16 +1,16 @@
-//! The rules of the protocol, each of which can be taken out: then the checker must find a run that
-//! breaks a promise, or the rule is not needed.
+//! The rules of the protocol, each of which can be disabled: then the checker must find a run that
+//! breaks a promise, or the rule is unnecessary.
 
 /// A rule of the protocol. The comment says what happens without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// A position that is taken takes no second row. Without: the later insert replaces the row.
+    /// A position holds one row. Without: a later insert replaces the row.
     PrimaryKey,
-    /// Who has lost a race judges again. Without: sends the same upload at the next position.
-    JudgeAgain,
-    /// An unknown outcome is no success: the row is looked for. Without: answers 201.
+    /// After a lost race the upload is checked again. Without: it is sent at the next position.
+    CheckAgain,
+    /// An unknown outcome is not a success: the row is looked for. Without: answers 201.
     LookForOwnRow,
-    /// After too many lost races the end of the log is locked. Without: goes on racing.
+    /// After too many lost races the tail of the log is locked. Without: the gateway keeps racing.
     LockOnTail,
     /// A commit checks that the row before is the one we know. Without: appends behind a hole.
     CommitChecksRow,
@@ -23,10 +23,10 @@ pub(crate) enum Rule {
     /// An answer from memory is given only when the database still has the row at our position.
     /// Without: at once.
     ConfirmBeforeAnswer,
-    /// Who notices stops, and says so. Without: takes what the database has, and goes on.
+    /// A gateway that notices stops and reports it. Without: it accepts the database's state.
     Stop,
-    /// What a gateway knows is remembered in a file beside the database, and held against the
-    /// database at start. Without: no file.
+    /// A gateway keeps its state in a file beside the database, and compares it with the database
+    /// at start. Without: no file.
     StateFile,
     /// The file has the digest of the newest row. Without: its position only.
     FileHasDigest,
@@ -34,12 +34,14 @@ pub(crate) enum Rule {
     FileHasBatch,
     /// The file is written before an upload is answered. Without: when the log is followed next.
     FileBeforeAnswer,
-    /// The number of a download batch is in the file before the cut is sent. Without: once it is cut.
+    /// The number of a download batch is in the file before the cut is sent. Without: once it is
+    /// cut.
     FileBeforeCut,
-    /// A cut is fenced by the lease's token. Without: whoever believes to have the lease cuts.
+    /// A cut is fenced by the lease's token. Without: any gateway that assumes
+    /// that it has the lease cuts.
     FenceToken,
-    /// The fence compares the holder, too. Without: the token only, which a database that goes
-    /// back gives to somebody else.
+    /// The fence compares the holder, too. Without: the token only, which a rolled-back database
+    /// gives to another gateway.
     FenceHolder,
     /// A cut goes behind the newest download batch that the cutter knows, or nowhere. Without: adds
     /// its number whatever is there.
@@ -56,7 +58,7 @@ pub(crate) enum Rule {
 impl Rule {
     pub(crate) const ALL: [Self; 21] = [
         Self::PrimaryKey,
-        Self::JudgeAgain,
+        Self::CheckAgain,
         Self::LookForOwnRow,
         Self::LockOnTail,
         Self::CommitChecksRow,
@@ -83,11 +85,11 @@ impl Rule {
     /// A scenario that shows what the rule is for: the first in which something breaks without it.
     pub(crate) const fn scenario(self) -> &'static str {
         match self {
-            Self::PrimaryKey | Self::JudgeAgain | Self::LookForOwnRow => "retries",
+            Self::PrimaryKey | Self::CheckAgain | Self::LookForOwnRow => "retries",
             Self::LockOnTail => "races",
             Self::FenceToken => "leases",
-            Self::FileHasDigest => "the log goes back",
-            Self::FileHasBatch => "a batch goes back",
+            Self::FileHasDigest => "the log is rolled back",
+            Self::FileHasBatch => "a batch is rolled back",
             Self::FileBeforeCut | Self::FenceHolder | Self::CutChecksEpoch => "numbers go back",
             Self::CommitChecksRow
             | Self::FollowChecks

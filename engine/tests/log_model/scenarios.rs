@@ -1,4 +1,4 @@
-//! The bounds within which everything is tried.
+//! The bounds of the exhaustive search.
 
 use crate::model::{Action, Protocol};
 use crate::rules::Rules;
@@ -29,7 +29,7 @@ impl Scenario {
     }
 }
 
-/// Crashes, lost connections, expired leases, a database that goes back: how often each.
+/// How many crashes, lost connections, expired leases and database rollbacks may occur.
 const fn faults(counts: [u8; 4]) -> Faults {
     let [crashes, lost_connections, expired_leases, going_back] = counts;
     Faults {
@@ -45,8 +45,8 @@ fn is_long() -> bool {
     std::env::var("EFGS_MODEL").is_ok_and(|form| form == "long")
 }
 
-/// Whether a scenario is looked at for circles, one state after the other: two gateways and
-/// a database that goes back take too long for every day.
+/// Whether a scenario is searched for cycles: with two gateways and a database rollback that takes
+/// too long for every day.
 pub(crate) fn is_small(scenario: &Scenario) -> bool {
     is_long() || scenario.gateways == 1 || scenario.faults.going_back == 0
 }
@@ -89,7 +89,7 @@ const fn pinned(scenario: Scenario) -> Scenario {
 /// An upload is stored, and a download batch is cut but not served yet.
 const CUT: &[Action] = &[
     Action::Send(0, 0),
-    Action::Judge(0),
+    Action::Check(0),
     Action::Execute(0),
     Action::Receive(0),
     Action::TakeLease(0),
@@ -100,11 +100,11 @@ const CUT: &[Action] = &[
 /// a gateway that then crashes.
 const SERVED: &[Action] = &[
     Action::Send(1, 1),
-    Action::Judge(1),
+    Action::Check(1),
     Action::Execute(1),
     Action::Follow(0),
     Action::Send(0, 0),
-    Action::Judge(0),
+    Action::Check(0),
     Action::Execute(0),
     Action::Receive(1),
     Action::Follow(1),
@@ -126,14 +126,14 @@ pub(crate) fn short() -> Vec<Scenario> {
         scenario("crashes", 2, &[A, C], true, [1, 0, 0, 0]),
         scenario("leases", 2, &[A, C], true, [0, 0, 1, 0]),
         scenario("alone and back", 1, &[A, C], true, [1, 0, 0, 1]),
-        scenario("the log goes back", 2, &[A, C], false, [1, 0, 0, 1]),
+        scenario("the log is rolled back", 2, &[A, C], false, [1, 0, 0, 1]),
         begun(
             pinned(scenario("numbers go back", 2, &[A, C], true, [0, 0, 0, 1])),
             CUT,
         ),
         begun(
             pinned(scenario(
-                "a batch goes back",
+                "a batch is rolled back",
                 2,
                 &[A, C],
                 true,
@@ -149,7 +149,7 @@ fn long() -> Vec<Scenario> {
         scenario("retries, long", 2, &[A, A, B], true, [1, 1, 1, 0]),
         scenario("races of three", 3, &[A, C, D], false, [0, 0, 0, 0]),
         scenario(
-            "the log goes back, long",
+            "the log is rolled back, long",
             2,
             &[A, B, C],
             false,

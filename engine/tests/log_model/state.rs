@@ -1,4 +1,4 @@
-//! What there is: a database, gateways with their files, participants, and what an onlooker noted.
+//! The state: a database, gateways with their files, participants, and an observer's notes.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(crate) type Name = u8;
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) tag: u8,
-    /// A bit a key.
+    /// One bit per key.
     pub(crate) keys: u8,
 }
 
@@ -30,8 +30,8 @@ pub(crate) const C: Upload = 2;
 pub(crate) const D: Upload = 3;
 
 /// Rows by position, the first at index 0; nothing in a hole. The digest of a row's chain is
-/// a function of all rows up to it: two logs have the same digest at a position if they are equal up
-/// to there.
+/// a function of all rows up to it: two logs have the same digest at a position if they are equal
+/// up to there.
 pub(crate) type Log = Vec<Option<Upload>>;
 
 /// A download batch: a number and a range of positions.
@@ -125,15 +125,15 @@ pub(crate) fn has_a_key_of(log: &Log, upload: Upload) -> bool {
         .any(|&stored| keys(stored) & keys(upload) != 0)
 }
 
-/// Where a gateway is with the upload that it works on.
+/// A gateway's progress with its upload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Work {
     #[default]
     Nothing,
-    /// Of a participant's request, to be judged.
-    Judge(u8),
+    /// A participant's request, to be checked.
+    Check(u8),
     Sent(u8, Append),
-    /// What the database said, on its way back.
+    /// The database's response, in transit.
     Answered(u8, Append, Outcome),
 }
 
@@ -142,11 +142,11 @@ pub(crate) enum Run {
     #[default]
     Up,
     Down,
-    /// Has noticed that the database went back: waits for the operator.
+    /// Has noticed that the database was rolled back: waits for the operator.
     Stopped,
 }
 
-/// What a gateway remembers outside of the database.
+/// What a gateway stores outside of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct StateFile {
     pub(crate) epoch: u8,
@@ -176,7 +176,7 @@ pub(crate) struct Gateway {
     pub(crate) first_number: u8,
     pub(crate) work: Work,
     pub(crate) lost_races: u8,
-    /// The token of the lease that it believes to have.
+    /// The token of the lease that it assumes to hold.
     pub(crate) lease: Option<u8>,
     /// Cut, but not served yet.
     pub(crate) cut: Option<Batch>,
@@ -202,7 +202,7 @@ pub(crate) struct Faults {
     pub(crate) going_back: u8,
 }
 
-/// A download batch that somebody could fetch.
+/// A published download batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Published {
     /// One, or the number is forked.
@@ -213,7 +213,7 @@ pub(crate) struct Published {
     pub(crate) by: u8,
 }
 
-/// What an onlooker notes who sees everything and does nothing.
+/// An observer's notes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Onlooker {
     /// A bit for each upload that was answered 201.
@@ -221,7 +221,7 @@ pub(crate) struct Onlooker {
     /// Uploads that the database had and lost.
     pub(crate) lost: u8,
     pub(crate) went_back: bool,
-    /// Since it went back, somebody has noticed and said so.
+    /// A gateway has noticed the last rollback and reported it.
     pub(crate) was_told: bool,
     pub(crate) published: BTreeMap<u8, Published>,
     /// A bit for each number with which an epoch began.
@@ -237,7 +237,7 @@ pub(crate) struct Onlooker {
     pub(crate) sight: Option<Sight>,
 }
 
-/// What should be seen at least once, for the model's own sake.
+/// What should occur at least once, as a check of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sight {
     Replay,

@@ -33,7 +33,7 @@ impl Layers {
         Self(layers)
     }
 
-    /// What of a crate is not as drawn. The root only gives names to what is below.
+    /// How a crate differs from the drawing. The root only re-exports.
     pub(crate) fn offences(&self, graph: &Graph) -> Vec<String> {
         let mut offences = Vec::new();
         for (module, used) in graph.iter().filter(|(module, _)| !module.is_empty()) {

@@ -1,8 +1,8 @@
-//! Which module uses which: the modules of a crate, read with `syn`.
+//! The modules of a crate and their dependencies, read with `syn`.
 //!
 //! A module is a file. What is compiled for tests only does not count. Names that a module
 //! re-exports are resolved to the file that defines them, at the crate's root as anywhere else;
-//! `mod x;` alone is no use of `x`, a re-export of one of its names is.
+//! `mod x;` alone is not a use of `x`, a re-export of one of its names is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ struct Module {
     used: BTreeSet<Names>,
 }
 
-/// Who uses whom.
+/// The dependency graph.
 pub(crate) type Graph = BTreeMap<String, BTreeSet<String>>;
 
 impl Crate {
@@ -139,7 +139,7 @@ impl Crate {
         graph
     }
 
-    /// The module in whose file the thing is that a path names; nothing for a module itself, whose
+    /// The module in whose file the thing is that a path names; `None` for a module itself, whose
     /// import alone uses nothing of it.
     fn target(&self, path: &[String], depth: u32) -> Option<Names> {
         assert!(depth < 20, "{path:?} ends somewhere");
@@ -194,8 +194,8 @@ fn file_of(declared: &syn::ItemMod, folder: &Path, files: Files<'_>) -> (PathBuf
     }
 }
 
-/// Whether a module's file lies outside of the crate's sources: it is judged with the crate that it
-/// lies in. A path inside of them hides nothing: its file is looked for under the module's name.
+/// Whether a module's file lies outside of the crate's sources: it is checked with the crate that
+/// it lies in. A path within the sources is followed.
 fn is_of_another_crate(module: &syn::ItemMod) -> bool {
     module.attrs.iter().any(|attribute| {
         let syn::Meta::NameValue(syn::MetaNameValue {

@@ -1,11 +1,11 @@
-//! Cases of the vectors whose verdict is a choice: which way we go, and why.
+//! Cases of the vectors whose verdict is a choice: the decision, and its reason.
 
-/// What is done with a case.
+/// The decision on a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Taken.
+    /// Accepted.
     Accept,
-    /// Refused with this reason.
+    /// Rejected with this reason.
     Reject(&'static str),
 }
 
@@ -29,7 +29,7 @@ pub(crate) const POLICY: &[(&str, Decision, &str)] = &[
     ("318-pss-key-type", Accept,
         "ES's settings name RSASSA-PSS; the key inside is an ordinary RSA key"),
     ("323-sha1-signed-certificate", Accept,
-        "the list vouches for a certificate; who signed it, and how, is not judged"),
+        "the list determines the trust in a certificate; who signed it, and how, is not checked"),
     ("324-bad-self-signature", Accept,
         "as 323"),
     ("326-digest-algorithms-empty", Accept,
@@ -85,19 +85,19 @@ pub(crate) const POLICY: &[(&str, Decision, &str)] = &[
     ("719-attached-other-signature-good", Reject("attached_content"),
         "as 714"),
     ("722-two-signer-infos-both-valid", Reject("multiple_signer_infos"),
-        "one signer vouches for a batch; every client sends one, and an unread one helps nobody"),
+        "a batch has one signer; every client sends one, and an unverified one has no use"),
     ("723-two-signer-infos-first-valid", Reject("multiple_signer_infos"),
         "as 722"),
     ("725-two-signers", Reject("multiple_signer_infos"),
         "as 722"),
     ("736-trailing-zeros", Reject("malformed_cms"),
-        "bytes that nobody signed and nobody reads are not stored; no client sends any"),
+        "bytes that are neither signed nor read are not stored; no client sends any"),
     ("737-trailing-second-message", Reject("malformed_cms"),
         "as 736"),
     ("738-trailing-garbage-ber", Reject("malformed_cms"),
         "as 736"),
     ("748-certificate-garbage", Reject("malformed_cms"),
-        "BouncyCastle refuses it, so the audits of whoever downloads these keys would fail"),
+        "BouncyCastle refuses it, so the audits of those who download these keys would fail"),
     ("753-non-minimal-length", Accept,
         "legal BER, and all three tools read it"),
     ("805-leading-space", Reject("bad_base64"),

@@ -1,4 +1,4 @@
-//! What tests of the whole engine share: participants with real keys, installations on either
+//! Shared by tests of the whole engine: participants with real keys, installations on either
 //! database, blocking calls.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
@@ -82,7 +82,7 @@ impl Participant {
         }
     }
 
-    /// An encoded key that nobody else has.
+    /// A unique encoded key.
     pub(crate) fn key(&self, number: u64, now: UnixMillis) -> Vec<u8> {
         let mut key_data = [0; 16];
         key_data[..8].copy_from_slice(&number.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Which parts of a batch signature nobody signs and nothing is decided by: a change there, and only
+//! Which parts of a batch signature are neither signed nor decisive: a change there, and only
 //! there, leaves the signature good. Found by a walk over BER of its own.
 
 use std::ops::Range;

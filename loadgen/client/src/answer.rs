@@ -1,4 +1,4 @@
-//! An answer, read whole.
+//! A response, completely read.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use engine::clock::Clock;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
-/// An answer, read whole.
+/// A response, completely read.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// Status code.
@@ -19,12 +19,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's value, when it is there and visible ASCII.
+    /// A header's value, if it is present and visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// How long `Retry-After` asks to wait, in either of its forms.
+    /// The delay that `Retry-After` asks for, in either of its forms.
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
         let seconds = text.parse().ok().map(Duration::from_secs);

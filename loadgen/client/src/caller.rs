@@ -1,4 +1,5 @@
-//! Who calls: certificates for mutual TLS, or the headers of a proxy that ends TLS.
+//! The caller's identity: certificates for mutual TLS, or the headers of a proxy that terminates
+//! TLS.
 
 use std::sync::Arc;
 
@@ -14,14 +15,14 @@ use super::error::SetupError;
 /// Version of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
-    /// HTTP/1.1, which every national backend speaks.
+    /// HTTP/1.1, which every national backend uses.
     #[default]
     Http1,
     /// HTTP/2 over TLS.
     Http2,
 }
 
-/// Who calls, and how it proves that.
+/// A participant and its credentials.
 #[derive(Debug)]
 pub struct Caller {
     /// The participant.
@@ -32,7 +33,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A participant's client, which trusts `server_ca` alone.
+    /// A participant's client, which trusts only `server_ca`.
     ///
     /// # Errors
     /// When rustls refuses a certificate or the key.
@@ -49,7 +50,7 @@ impl Caller {
         )
     }
 
-    /// A client that proves its country with any certificate, of the right kind or not.
+    /// A client that authenticates with any certificate, of the right kind or not.
     ///
     /// # Errors
     /// When rustls refuses a certificate or the key.
@@ -79,7 +80,7 @@ impl Caller {
     }
 }
 
-/// What a proxy that ends TLS tells the gateway (wire §4).
+/// The identity headers of a proxy that terminates TLS (wire §4).
 fn identity_headers(country: Country, identity: &Identity) -> HeaderMap {
     let thumbprint = Thumbprint(sha256(&identity.chain[0])).to_string();
     let name = format!("C={country}");

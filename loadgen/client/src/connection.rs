@@ -1,4 +1,4 @@
-//! Kept-alive connections, one request at a time.
+//! Keep-alive connections, one request at a time.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -14,18 +14,18 @@ use testkit::target::Target;
 use super::answer::Answer;
 use super::caller::{Caller, Protocol};
 use super::error::ClientError;
+use super::header_case::exact_header_names;
 use super::open::{Sender, open};
-use super::pace::{Payload, read_slowly};
-use super::spelling::exact_header_names;
+use super::throttle::{Payload, read_slowly};
 
-/// Largest answer that is read: a full download batch takes half a megabyte, one upload of the
+/// Largest response that is read: a full download batch takes half a megabyte, one upload of the
 /// largest kind 8 MB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// How much longer an answer to a request that trickles may take.
-const TRICKLING_MAX: Duration = Duration::from_secs(600);
+/// Additional timeout of a throttled request.
+const THROTTLED_EXTRA_MAX: Duration = Duration::from_secs(600);
 
-/// One connection, made when it is needed and again when it broke. One request at a time.
+/// A connection, opened when it is needed and reopened after it broke. One request at a time.
 pub struct Connection {
     caller: Arc<Caller>,
     targets: Arc<[Target]>,
@@ -36,8 +36,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection to one of `targets`, beginning with the `first`th; when one fails, the next
-    /// attempt goes to the next.
+    /// A connection to one of `targets`, starting with index `first`; after a failure the next
+    /// attempt goes to the next one.
     pub const fn new(
         caller: Arc<Caller>,
         targets: Arc<[Target]>,
@@ -54,15 +54,15 @@ impl Connection {
         }
     }
 
-    /// Makes it trickle: so many bytes per second of a body, in both directions, with small buffers
-    /// in the kernel. The longest wait for an answer grows by the time that takes.
+    /// Throttles bodies to that many bytes per second in both directions, with small kernel
+    /// buffers. The timeout is extended accordingly.
     #[must_use]
-    pub const fn trickling(mut self, bytes_per_second: Option<NonZeroU32>) -> Self {
+    pub const fn throttled(mut self, bytes_per_second: Option<NonZeroU32>) -> Self {
         self.bytes_per_second = bytes_per_second;
         self
     }
 
-    /// Who calls.
+    /// The caller.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -70,7 +70,7 @@ impl Connection {
     /// Connects, unless connected.
     ///
     /// # Errors
-    /// [`ClientError`] when there is no connection in time.
+    /// [`ClientError`] when the connection cannot be opened in time.
     pub async fn connect(&mut self) -> Result<(), ClientError> {
         if self
             .sender
@@ -101,10 +101,10 @@ impl Connection {
         }
     }
 
-    /// Sends a request and reads its answer whole. `path` begins with a slash.
+    /// Sends a request and reads the complete response. `path` begins with a slash.
     ///
     /// # Errors
-    /// [`ClientError`]; what the gateway made of the request is then unknown.
+    /// [`ClientError`]; the outcome of the request is then unknown.
     pub async fn send(
         &mut self,
         method: Method,
@@ -115,12 +115,12 @@ impl Connection {
         self.connect().await?;
         let request = self.request(method, path, headers, body).await;
         let sender = self.sender.as_mut().expect("connect leaves a sender");
-        let patience = match self.bytes_per_second {
-            Some(_) => self.timeout.saturating_add(TRICKLING_MAX),
+        let timeout = match self.bytes_per_second {
+            Some(_) => self.timeout.saturating_add(THROTTLED_EXTRA_MAX),
             None => self.timeout,
         };
         let exchange = exchange(sender, request, self.bytes_per_second);
-        let answered = tokio::time::timeout(patience, exchange).await;
+        let answered = tokio::time::timeout(timeout, exchange).await;
         let answered = answered.unwrap_or(Err(ClientError::Timeout(self.timeout)));
         if answered.is_err() {
             self.give_up();

@@ -1,32 +1,32 @@
-//! Why there is no answer.
+//! Why a request failed.
 
 use std::time::Duration;
 
 use testkit::target::Target;
 
-/// Why a request got no answer.
+/// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No connection.
     #[error("cannot connect to {target}: {source}")]
     Connect {
-        /// Where to.
+        /// The address.
         target: Target,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The connection broke, or the answer was no HTTP.
+    /// The connection broke, or the response was not HTTP.
     #[error("request failed: {0}")]
     Http(#[from] hyper::Error),
-    /// The answer's body broke off or was too large.
-    #[error("answer failed: {0}")]
+    /// The response body was cut off or too large.
+    #[error("reading the response failed: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
-    /// No answer in time.
-    #[error("no answer within {0:?}")]
+    /// No response in time.
+    #[error("no response within {0:?}")]
     Timeout(Duration),
 }
 
-/// Why no client can be made.
+/// Why a client cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// rustls refuses the certificates.

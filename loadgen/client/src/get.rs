@@ -1,4 +1,4 @@
-//! One request over a connection of its own, without an identity: for operations ports.
+//! One unauthenticated request on its own connection: for operations ports.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::error::ClientError;
 
-/// Largest answer that is read.
+/// Largest response that is read.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Longest wait for the answer.
+/// Timeout of the whole request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// GETs a path of a port that speaks plain HTTP/1.1.
+/// GETs a path over plain HTTP/1.1.
 ///
 /// # Errors
-/// [`ClientError`] when there is no answer within 10 s.
+/// [`ClientError`] when there is no response within 10 s.
 pub async fn get(target: &Target, path: &str) -> Result<Answer, ClientError> {
     let answered = timeout(TIMEOUT, exchange(target, path)).await;
     answered.unwrap_or(Err(ClientError::Timeout(TIMEOUT)))

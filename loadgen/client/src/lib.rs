@@ -1,15 +1,15 @@
-//! A national backend's HTTP client: kept-alive connections, mutual TLS or (behind a proxy that ends
-//! TLS) identity headers, and header names spelled as the protocol spells them. For loadgen, benches
-//! and tests.
+//! A national backend's HTTP client: keep-alive connections, mutual TLS or (behind a proxy that
+//! terminates TLS) identity headers, and header names in the protocol's letter case. For loadgen,
+//! benches and tests.
 
 mod answer;
 mod caller;
 mod connection;
 mod error;
 mod get;
+mod header_case;
 mod open;
-mod pace;
-mod spelling;
+mod throttle;
 
 pub use testkit::target::{Target, TargetError};
 

@@ -14,11 +14,11 @@ use tokio_rustls::TlsConnector;
 
 use super::caller::{Caller, Protocol};
 use super::error::ClientError;
-use super::pace::Payload;
+use super::throttle::Payload;
 
-/// What is read at a time from a connection with TLS: rustls by itself asks for 4 KiB.
+/// Read buffer of a TLS connection: rustls by itself reads 4 KiB at a time.
 const TLS_BUFFER_BYTES: usize = 64 << 10;
-/// Buffers of a connection that trickles; the kernel doubles them.
+/// Socket buffers of a throttled connection; the kernel doubles them.
 const TRICKLING_BUFFER_BYTES: u32 = 4096;
 
 pub(super) enum Sender {
@@ -51,18 +51,18 @@ impl Sender {
     }
 }
 
-/// Connects; `trickling` connections read through the smallest buffer that the kernel gives, so
-/// that what is not read is felt at the other end.
+/// Connects; `throttled` connections have the smallest receive buffer that the kernel allows, so
+/// that the sender is blocked by what is not read.
 pub(super) async fn open(
     caller: &Caller,
     target: &Target,
-    trickling: bool,
+    throttled: bool,
 ) -> Result<Sender, ClientError> {
     let failed = |source| ClientError::Connect {
         target: target.clone(),
         source,
     };
-    let tcp = match trickling {
+    let tcp = match throttled {
         true => connect_with_small_buffers(target).await,
         false => TcpStream::connect((target.host.as_str(), target.port)).await,
     };
@@ -74,7 +74,7 @@ pub(super) async fn open(
     let name = ServerName::try_from(target.host.clone())
         .map_err(|error| failed(std::io::Error::other(error)))?;
     let connector = TlsConnector::from(Arc::clone(&caller.tls));
-    let buffer_bytes = match trickling {
+    let buffer_bytes = match throttled {
         true => TRICKLING_BUFFER_BYTES as usize,
         false => TLS_BUFFER_BYTES,
     };

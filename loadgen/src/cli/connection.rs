@@ -24,7 +24,7 @@ pub(super) struct ConnectionArgs {
     /// Speak HTTP/2 instead of HTTP/1.1.
     #[arg(long)]
     pub(super) http2: bool,
-    /// Longest wait for an answer, in seconds.
+    /// Timeout of a request, in seconds.
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub(super) timeout_seconds: u64,
 }

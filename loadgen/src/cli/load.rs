@@ -1,5 +1,4 @@
-//! `loadgen run --scenario` and `loadgen find-limit`: a gateway that runs already, or a private one
-//! with everything around it.
+//! `loadgen run --scenario` and `loadgen find-limit`, against a running gateway or a private one.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
@@ -32,7 +31,7 @@ const SIXTY: [&str; 60] = [
     "AD", "AL", "AM", "AX", "AZ", "BA", "BY", "FO", "GE", "GG", "GI", "GL", "IL", "IM", "JE", "MA",
     "MC", "MD", "ME", "MK", "RS", "RU", "SM", "TN", "TR", "UA", "VA", "XK",
 ];
-/// What `efgs init` makes by itself.
+/// Number of participants that `efgs init` makes by default.
 const PARTICIPANTS_DEFAULT: usize = 27;
 
 /// Where results go, and what is watched.
@@ -50,14 +49,14 @@ pub(super) struct MeasuringArgs {
     /// Keep the private gateway's folder here.
     #[arg(long, value_name = "DIR", requires = "local")]
     keep: Option<PathBuf>,
-    /// Processes on this machine whose processor time and memory are noted, as
+    /// Processes on this machine whose CPU time and memory are recorded, as
     /// gateway=PID,database=PID.
     #[arg(long, value_name = "NAME=PID", value_delimiter = ',', value_parser = parse_watch)]
     watch: Vec<(String, u32)>,
     /// The gateway's operations port, for figures of its stages, as http://HOST:PORT.
     #[arg(long, value_name = "URL")]
     metrics: Option<String>,
-    /// Memory for uploads made ahead [default: half of the machine's].
+    /// Memory for uploads prepared ahead [default: half of the machine's].
     #[arg(long, value_name = "N")]
     memory_mib: Option<u64>,
 }
@@ -96,7 +95,7 @@ struct RunInputs<'a> {
 }
 
 impl MeasuringArgs {
-    /// Whether anything of it was given.
+    /// Whether any of it was given.
     pub(super) const fn is_wanted(&self) -> bool {
         self.results.is_some() || self.local.is_some()
     }
@@ -113,7 +112,7 @@ impl MeasuringArgs {
         };
         ensure!(
             connection.target.is_empty() && connection.pki.is_none(),
-            "--local starts a gateway of its own: give neither --target nor --pki"
+            "--local starts a private gateway: give neither --target nor --pki"
         );
         let program = match &self.efgs {
             Some(path) => path.clone(),
@@ -155,7 +154,7 @@ impl MeasuringArgs {
         let operations = operations.transpose()?;
         ensure!(
             !operations.as_ref().is_some_and(|target| target.tls),
-            "the operations port speaks no TLS: write --metrics http://HOST:PORT"
+            "the operations port does not use TLS: write --metrics http://HOST:PORT"
         );
         Ok(Environment {
             installation: None,
@@ -195,7 +194,7 @@ impl MeasuringArgs {
         if participants.len() < wanted {
             writeln!(
                 stdout(),
-                "note: {name} wants {wanted} participants, and the PKI folder has {}: \
+                "note: {name} needs {wanted} participants, and the PKI folder has {}: \
                  `efgs init --participants` makes more",
                 participants.len()
             )?;
@@ -285,7 +284,7 @@ fn describe(environment: &Environment, name: &str, text: &str, seed: u64) -> Run
     }
 }
 
-/// Ends early, and in good order, when it is interrupted.
+/// Stops the work on SIGINT or SIGTERM, so that the caller can clean up.
 async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -296,7 +295,7 @@ async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) ->
     }
 }
 
-/// Runs a scenario; tells whether every answer was as expected.
+/// Runs a scenario; returns whether every response was expected.
 pub(super) async fn run_scenario(
     name: &str,
     measuring: &MeasuringArgs,
@@ -339,10 +338,10 @@ async fn run_phases(
     conclude(experiment, None)
 }
 
-/// Prints what it all came to; tells whether every answer was as expected.
-fn conclude(experiment: Experiment, knee: Option<results::Knee>) -> anyhow::Result<bool> {
+/// Prints the summary; returns whether every response was expected.
+fn conclude(experiment: Experiment, limit: Option<results::Limit>) -> anyhow::Result<bool> {
     let unexpected = experiment.unexpected_responses();
-    let summary: Summary = experiment.finish(knee)?;
+    let summary: Summary = experiment.finish(limit)?;
     writeln!(stdout(), "\n{summary}")?;
     for (what, response) in &unexpected {
         writeln!(
@@ -368,31 +367,32 @@ pub(super) struct FindLimitArgs {
     connection: ConnectionArgs,
     #[command(flatten)]
     measuring: MeasuringArgs,
-    /// The latency that must hold, from the intended arrival to 201: p50, p90, p99, p99.9 or max.
+    /// Latency objective, from the scheduled arrival to 201: p50, p90, p99, p99.9 or max.
     #[arg(long, value_name = "PERCENTILE=TIME", default_value = "p99=250ms")]
     objective: Objective,
-    /// Share of the uploads that may end otherwise than with 201.
+    /// Share of the uploads that may be answered other than with 201.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     errors_max: f64,
-    /// Uploads a second of the first step.
+    /// Uploads per second of the first step.
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     start: f64,
     /// Length of a step, in seconds.
     #[arg(long, value_name = "S", default_value_t = 15)]
     step_seconds: u64,
-    /// The knee is found when the rates around it are so close, as a share of the lower.
+    /// Stop when the highest rate that held and the lowest that failed differ by at most this
+    /// share.
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     precision: f64,
-    /// Keys in an upload.
+    /// Keys per upload.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     upload_keys: u32,
     /// Participants that take part, the most populous first.
     #[arg(long, value_name = "N", default_value_t = 27)]
     participants: usize,
-    /// Connections of each participant, each with one upload in flight.
+    /// Connections per participant, each with one upload in flight.
     #[arg(long, value_name = "N", default_value_t = 2)]
     connections: usize,
-    /// Decides about every key and every arrival.
+    /// Seed of every key and every arrival.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -480,12 +480,12 @@ async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyho
     }
     ensure!(
         number > 0,
-        "--start must be between 0.1 and 100000 uploads a second"
+        "--start must be between 0.1 and 100000 uploads per second"
     );
-    conclude(experiment, Some(search.knee(options)))
+    conclude(experiment, Some(search.limit(options)))
 }
 
-/// The scenarios that come with the program, for `--help`.
+/// The built-in scenarios, for `--help`.
 pub(super) fn list_scenarios() -> String {
     let lines = Scenario::shipped().map(|(name, what)| format!("  {name:<18} {what}"));
     lines.collect::<Vec<_>>().join("\n")

@@ -33,7 +33,7 @@ pub(super) struct PlanArgs {
     /// Profile: planning-2020, peak-2022, worst-day, smoke, or one of your own file.
     #[arg(long, value_name = "NAME", default_value = "worst-day")]
     profile: String,
-    /// File of profiles, instead of the ones that come with the program.
+    /// File of profiles, instead of the built-in ones.
     #[arg(long, value_name = "FILE")]
     profiles: Option<PathBuf>,
     /// Changes an assumption; may be repeated.

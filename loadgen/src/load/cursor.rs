@@ -1,4 +1,4 @@
-//! How far a participant has come in the chain of download batches.
+//! A participant's position in the chain of download batches.
 
 /// The last batch received and the one announced after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Sends one upload over one connection until its answer is final.
+//! Sends one upload over one connection until the response is final.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use crate::client::{Answer, ClientError, Connection};
 use crate::record::Outcome;
 use crate::workload::PreparedUpload;
 
-/// Delay after a broken connection: the first one, doubled each time, up to the last one.
+/// Delays after a broken connection: the first one, doubled each time, up to the last one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Delay after 429 or 503 without `Retry-After`.
 pub(super) const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
-/// One request and its answer.
+/// One request and its response.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) status: Option<u16>,
@@ -25,7 +25,7 @@ pub(super) struct Attempt {
     pub(super) example: Option<String>,
 }
 
-/// An upload with its final answer, and all requests that it took.
+/// An upload with its final response, and all requests that it took.
 #[derive(Debug)]
 pub(super) struct SentUpload {
     pub(super) upload: PreparedUpload,
@@ -33,8 +33,8 @@ pub(super) struct SentUpload {
     pub(super) attempts: Vec<Attempt>,
 }
 
-/// Sends an upload until its answer is final or `retry_for` has passed. The same tag and content
-/// again is a replay, which the gateway answers like the first time (decision 3).
+/// Sends an upload until the response is final or `retry_for` has passed. Repeating tag and content
+/// is a replay, which the gateway answers like the first time (decision 3).
 pub(super) async fn deliver(
     connection: &mut Connection,
     upload: PreparedUpload,
@@ -99,7 +99,7 @@ fn backoff() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// Delay before the same upload is sent again; nothing when its answer is final.
+/// Delay before the upload is retried; `None` when the response is final.
 fn delay_before_retry(
     answer: &Result<Answer, ClientError>,
     backoff: &mut impl Iterator<Item = Duration>,

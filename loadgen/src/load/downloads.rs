@@ -1,4 +1,4 @@
-//! Downloads batches over one connection: one after the other, or whatever is new.
+//! Downloads batches over one connection: all in order, repeatedly, or only new ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,19 +16,19 @@ use crate::client::{Answer, Connection};
 use crate::protocol;
 use crate::scenario::Arrivals;
 
-/// Wait before asking again whether there is a next batch.
+/// Poll interval for the next batch.
 const POLL: Duration = Duration::from_millis(100);
-/// How long a participant that follows waits for keys that are stored and do not come.
+/// How long a follower waits for stored keys to be delivered.
 const NEWS_WITHIN: Duration = Duration::from_secs(30);
 
-/// What one request fetched.
+/// The result of one request.
 enum Fetched {
     Batch,
     NothingNew,
     Refusal(Option<Duration>),
 }
 
-/// Asks for one batch after the other; after the last, for the first again.
+/// Downloads all batches in order, then starts again with the first.
 pub(super) async fn work(
     running: Arc<RunningStream>,
     member: usize,
@@ -57,8 +57,8 @@ pub(super) async fn work(
     }
 }
 
-/// Asks for whatever is new, as often as the timetable says; without one, until the phase stops, or
-/// until everything that is stored has come.
+/// Polls for new batches by the timetable; without one, until the phase stops or until everything
+/// that is stored has been received.
 pub(super) async fn follow(
     running: Arc<RunningStream>,
     member: usize,
@@ -99,7 +99,7 @@ pub(super) async fn follow(
     }
 }
 
-/// Asks until there is nothing new, or a request is refused: then tells how long to wait.
+/// Downloads until there is nothing new or a request is refused; returns how long to wait then.
 async fn catch_up(
     running: &RunningStream,
     connection: &mut Connection,
@@ -117,8 +117,8 @@ async fn catch_up(
     }
 }
 
-/// One request: the next batch; the last one again when none is announced, to learn whether there
-/// is one by now.
+/// One request: the next batch, or the last one again while none is announced, to see whether one
+/// has been cut.
 async fn ask(
     running: &RunningStream,
     connection: &mut Connection,
@@ -186,7 +186,7 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
     [(ACCEPT, accept)].into_iter().chain(tag).collect()
 }
 
-/// Counts keys without reading them: what they are is for `loadgen verify` to check.
+/// Counts keys without decoding them: `loadgen verify` checks their content.
 fn count_keys(body: &[u8]) -> u64 {
     let messages = protocol::messages(body).map_while(Result::ok);
     messages.fold(0, |count, _| count + 1)

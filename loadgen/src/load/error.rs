@@ -15,10 +15,10 @@ pub enum LoadError {
     /// The table of populations cannot be read.
     #[error(transparent)]
     Profiles(#[from] ProfileError),
-    /// No client can be made.
+    /// A client cannot be created.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The gateway cannot be reached at all.
+    /// The gateway is unreachable.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The results cannot be written.
@@ -30,7 +30,7 @@ pub enum LoadError {
     /// Work on another thread failed.
     #[error("a task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
-    /// Everything that is to be made ahead would not fit.
+    /// The uploads to prepare ahead exceed the memory limit.
     #[error(
         "phase {phase} makes {needed} MiB of uploads ahead, and may use {allowed} MiB: give \
          --memory-mib, or let the scenario make fewer keys in a phase"
@@ -38,9 +38,9 @@ pub enum LoadError {
     Memory {
         /// The phase.
         phase: String,
-        /// What it needs, in MiB.
+        /// Memory that it needs, in MiB.
         needed: u64,
-        /// What it may use, in MiB.
+        /// Memory that it may use, in MiB.
         allowed: u64,
     },
     /// A stream skips more participants than the PKI folder has.
@@ -56,7 +56,7 @@ pub enum LoadError {
         /// How many participants there are.
         there_are: usize,
     },
-    /// More streams than upload numbers can tell apart.
+    /// More streams than there are ranges of upload numbers.
     #[error("a run has at most 4095 streams, repeated phases counted")]
     Streams,
 }

@@ -1,4 +1,4 @@
-//! A run: what its phases share, and what they come to.
+//! A run: the state that its phases share, and its summary.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use super::tally::{UnexpectedResponses, lock};
 use super::watch::Watch;
 use crate::keys::Seed;
 use crate::record::RecordWriter;
-use crate::results::{Counts, Knee, OwnCost, PhaseSummary, ResultsWriter, Summary};
+use crate::results::{Counts, Limit, OwnCost, PhaseSummary, ResultsWriter, Summary};
 use crate::workload::Workload;
 use testkit::digest::sha256;
 
@@ -39,7 +39,7 @@ pub struct Experiment {
     pub(super) behind_max: u64,
     pub(super) rss_bytes_max: BTreeMap<String, u64>,
     pub(super) ahead_seconds: f64,
-    /// Processor time of loadgen while clocks ran, and of that what making took.
+    /// CPU time of loadgen while the clock ran, and the part of it that making uploads took.
     pub(super) running_cpu_seconds: f64,
     pub(super) running_making_seconds: f64,
 }
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Experiment {
 }
 
 impl Experiment {
-    /// Makes a run ready.
+    /// Prepares a run.
     ///
     /// # Errors
     /// When results or record cannot be written.
@@ -119,28 +119,28 @@ impl Experiment {
         Self { record, ..self }
     }
 
-    /// Processes were started again: these are watched from now on.
+    /// Replaces the watched processes after a restart.
     pub fn watch(&mut self, watch: Watch) {
         self.watch = watch;
     }
 
-    /// Notes how long the gateway took to be ready again after the last phase.
+    /// Records how long the gateway took to become ready again after the last phase.
     pub fn note_restart(&mut self, took: Duration) {
         if let Some(phase) = self.phases.last_mut() {
             phase.restart_seconds = Some(took.as_secs_f64());
         }
     }
 
-    /// Answers that nobody expected, so far.
+    /// Unexpected responses so far.
     pub fn unexpected_responses(&self) -> UnexpectedResponses {
         lock(&self.shared.unexpected).clone()
     }
 
-    /// Writes the last line of the results and gives it.
+    /// Writes the summary, the last line of the results, and returns it.
     ///
     /// # Errors
     /// When results or record cannot be written.
-    pub fn finish(mut self, knee: Option<Knee>) -> Result<Summary, LoadError> {
+    pub fn finish(mut self, limit: Option<Limit>) -> Result<Summary, LoadError> {
         if let Some(record) = &mut self.record {
             record.flush()?;
         }
@@ -154,7 +154,7 @@ impl Experiment {
             rss_bytes_max: std::mem::take(&mut self.rss_bytes_max),
             loadgen: self.own_cost(),
             phases: std::mem::take(&mut self.phases),
-            knee,
+            limit,
         };
         if let Some(results) = self.results.take() {
             results.finish(&summary)?;

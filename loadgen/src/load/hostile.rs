@@ -1,4 +1,4 @@
-//! Sends what no participant should, and holds the answers against what the protocol demands.
+//! Sends hostile requests and compares the responses with what the protocol demands.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::stream::RunningStream;
 use crate::client::Connection;
 use crate::hostile::{Hostile, HostileRequest, Kind};
 
-/// Sends the stream's kinds in turn, as often as the timetable says, or until the phase stops.
+/// Sends the stream's kinds in rotation, by the timetable or until the phase stops.
 pub(super) async fn work(
     running: Arc<RunningStream>,
     member: usize,

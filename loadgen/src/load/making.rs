@@ -1,4 +1,4 @@
-//! Uploads made and signed ahead of their time, on all cores, within a bound of memory.
+//! Generates and signs uploads ahead of time, on all cores, within a memory limit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::keys::{KeyGenerator, Seed};
 use crate::schedule::Timetable;
 use crate::workload::{PreparedUpload, UploadSpec, upload_tag};
 
-/// Uploads of a country that one stream may have; the numbers above it are other streams'.
+/// Uploads per country and stream; higher numbers belong to other streams.
 pub(super) const UPLOADS_MAX: u32 = 1 << 20;
-/// Streams that a run may have.
+/// Streams per run.
 pub(super) const STREAMS_MAX: u32 = (1 << 12) - 1;
-/// Keys that are made in one go on each core.
+/// Keys per job on each core.
 const KEYS_IN_ONE_GO: u64 = 10_000;
-/// Uploads between who makes them and who sends them.
+/// Capacity of the queue between making and sending.
 const QUEUE_READY: usize = 64;
-/// Memory that an upload takes besides its keys: signature, tag, headers.
+/// Memory per upload besides its keys: signature, tag, headers.
 const UPLOAD_BYTES: u64 = 8 << 10;
-/// Memory that a key takes; 60 bytes on average.
+/// Memory per key; 60 bytes on average.
 const KEY_BYTES: u64 = 64;
-/// A repeating upload repeats one key in so many.
+/// A repeating upload repeats one key in this many.
 const REPEATED_DIVISOR: u32 = 10;
 
 /// An upload that was stored, and may be repeated.
@@ -44,7 +44,7 @@ pub(super) struct Original {
 /// An upload that is to be made.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
-    /// Whose, as an index into the participants.
+    /// The uploader, as an index into the participants.
     participant: usize,
     intended: Option<Duration>,
     index: u32,
@@ -52,17 +52,17 @@ pub(super) struct Planned {
     repeats: Option<Original>,
 }
 
-/// An upload that can be sent, with the memory that it takes.
+/// An upload that is ready to be sent, with its share of the memory limit.
 pub(super) struct Ready {
     pub(super) participant: usize,
     pub(super) intended: Option<Duration>,
     pub(super) upload: PreparedUpload,
     pub(super) is_repeat: bool,
-    /// Nothing when it was made before the run.
+    /// `None` when it was made before the run.
     pub(super) _memory: Option<OwnedSemaphorePermit>,
 }
 
-/// Uploads that are ready, and where more would come from.
+/// Uploads that are ready, and the channel that yields more.
 pub(super) type Stock = (Vec<Ready>, mpsc::Receiver<Ready>);
 
 /// The participants that have uploads, as indices.
@@ -88,8 +88,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The uploads in the order of their sending. Without a timetable, participants take turns in
-    /// proportion to their weights.
+    /// The uploads in sending order. Without a timetable, a weighted round-robin over the
+    /// participants.
     pub(super) fn uploads(self) -> impl Iterator<Item = Planned> + Send + use<> {
         let Self {
             members,
@@ -103,7 +103,7 @@ impl Plan {
             mut random,
         } = self;
         let mut left = keys.unwrap_or(u64::MAX);
-        let mut turns = Turns::new(&weights);
+        let mut round_robin = WeightedRoundRobin::new(&weights);
         let mut next_index = vec![0; members.len()];
         std::iter::from_fn(move || {
             let (member, intended) = match &mut timetable {
@@ -111,7 +111,7 @@ impl Plan {
                     let arrival = timetable.next()?;
                     (arrival.participant, Some(arrival.at))
                 }
-                None => (turns.next(), None),
+                None => (round_robin.next(), None),
             };
             let key_count = u32::try_from(left.min(u64::from(upload_keys))).unwrap_or(upload_keys);
             let number = next_index[member];
@@ -134,13 +134,13 @@ impl Plan {
     }
 }
 
-/// Participants in turn, each as often as its weight asks for, evenly spread.
-struct Turns {
+/// Weighted round-robin over participants, evenly spread.
+struct WeightedRoundRobin {
     weights: Vec<i128>,
     credit: Vec<i128>,
 }
 
-impl Turns {
+impl WeightedRoundRobin {
     fn new(weights: &[u64]) -> Self {
         Self {
             weights: weights.iter().map(|&weight| i128::from(weight)).collect(),
@@ -161,13 +161,13 @@ impl Turns {
     }
 }
 
-/// Memory that an upload of so many keys takes, in units of the bound, KiB.
+/// Memory for an upload of that many keys, in KiB, the unit of the limit.
 fn memory_units(key_count: u32) -> u32 {
     let bytes = u64::from(key_count) * KEY_BYTES + UPLOAD_BYTES;
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
-/// Memory that the uploads of so many keys take, in bytes.
+/// Memory for uploads of that many keys, in bytes.
 pub(super) fn memory_bytes(keys: u64, upload_keys: u32) -> u64 {
     let uploads = keys.div_ceil(u64::from(upload_keys.max(1)));
     keys.saturating_mul(KEY_BYTES)
@@ -181,21 +181,21 @@ pub(super) struct Maker {
     pub(super) generator: Arc<KeyGenerator>,
     pub(super) seed: Seed,
     pub(super) at: UnixMillis,
-    /// KiB that are free.
+    /// Free memory, in KiB.
     pub(super) memory: Arc<Semaphore>,
     pub(super) cost: Arc<MakingCost>,
 }
 
-/// What making and signing has cost.
+/// CPU time spent on making and signing.
 #[derive(Debug, Default)]
 pub(super) struct MakingCost {
-    /// Processor time.
+    /// CPU time.
     pub(super) nanos: AtomicU64,
     pub(super) keys: AtomicU64,
 }
 
 impl Maker {
-    /// Makes the uploads of a plan in order; ends with it, or when nobody takes them any more.
+    /// Makes the uploads of a plan in order, until its end or until the receiver is dropped.
     pub(super) fn start(self, plan: Plan) -> mpsc::Receiver<Ready> {
         let (send, receive) = mpsc::channel(QUEUE_READY);
         let runtime = Handle::current();
@@ -206,7 +206,7 @@ impl Maker {
         receive
     }
 
-    /// As much as keeps all cores busy for a while.
+    /// Enough to keep all cores busy for a while.
     fn make_some(
         &self,
         plan: &mut impl Iterator<Item = Planned>,
@@ -274,7 +274,7 @@ impl Maker {
     }
 }
 
-/// Processor time of this thread.
+/// CPU time of this thread.
 fn thread_nanos() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -282,8 +282,8 @@ fn thread_nanos() -> u64 {
     seconds * 1_000_000_000 + nanos
 }
 
-/// Takes uploads before the clock starts: all of them, or enough that the first seconds are not
-/// delayed by the making.
+/// Prepares uploads before the clock starts: all of them, or enough that making them does not delay
+/// the first seconds.
 pub(super) async fn take_ahead(
     receive: &mut mpsc::Receiver<Ready>,
     memory: &Semaphore,
@@ -291,7 +291,7 @@ pub(super) async fn take_ahead(
     all: bool,
     bar: &ProgressBar,
 ) -> Vec<Ready> {
-    /// How many uploads are enough, and how long they may take to be made.
+    /// How many uploads are enough, and how long preparing them may take.
     const ENOUGH: usize = 256;
     const NEWS_WITHIN: Duration = Duration::from_secs(10);
     let begun = Instant::now();

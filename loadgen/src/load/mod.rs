@@ -1,9 +1,9 @@
 //! Runs scenarios, phase by phase, and measures them second by second.
 //!
-//! Within a stream with a timetable nothing waits for an answer: requests become due by the clock,
-//! wait in their participant's queue when all its connections are busy, and their latency counts
-//! from the moment they were due. Uploads are made and signed ahead of their time within a bound of
-//! memory; between phases the clock of the run stands still.
+//! A stream with a timetable is open-loop: requests become due by the clock, wait in their
+//! participant's queue while all its connections are busy, and their latency counts from the moment
+//! they were due. Uploads are made and signed ahead of time within a memory limit; between phases
+//! the clock of the run stands still.
 
 mod cursor;
 mod deliver;

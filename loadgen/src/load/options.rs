@@ -1,4 +1,4 @@
-//! How to run.
+//! Options of a run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use super::watch::Watch;
 use crate::client::Target;
 use crate::results::Run;
 
-/// Least memory for prepared uploads: enough that making them ahead never stands still.
+/// Minimum memory for prepared uploads: enough that preparing them never stalls.
 pub const MEMORY_BYTES_MIN: u64 = 256 << 20;
 
-/// How to run.
+/// Options of a run.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// The gateways; connections are spread over them.
     pub targets: Vec<Target>,
-    /// Longest wait for an answer.
+    /// Timeout of a request.
     pub timeout: Duration,
-    /// Decides about every key and every arrival.
+    /// Seed of every key and every arrival.
     pub seed: u64,
     /// Memory for prepared uploads, at least [`MEMORY_BYTES_MIN`].
     pub memory_bytes_max: u64,
-    /// What is watched.
+    /// Processes and metrics to watch.
     pub watch: Watch,
     /// Where results are written; nowhere by default.
     pub results: Option<(PathBuf, Run)>,

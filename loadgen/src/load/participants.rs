@@ -1,4 +1,4 @@
-//! Who takes part in a run.
+//! The participants of a run.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::profiles::{Distribution, Profiles};
 /// The participants of a run with their clients, the most populous first.
 #[derive(Debug)]
 pub struct Participants {
-    /// Make and sign uploads; none when these are already made.
+    /// Make and sign uploads; empty when the uploads are already made.
     pub(super) identities: Arc<Vec<Participant>>,
     pub(super) callers: Vec<Arc<Caller>>,
     /// Clients that authenticate with the certificate that signs.
@@ -69,12 +69,12 @@ impl Participants {
         }
     }
 
-    /// How many there are.
+    /// Number of participants.
     pub fn len(&self) -> usize {
         self.callers.len()
     }
 
-    /// Whether there is nobody.
+    /// Whether there are no participants.
     pub fn is_empty(&self) -> bool {
         self.callers.is_empty()
     }

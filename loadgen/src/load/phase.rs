@@ -53,9 +53,8 @@ struct RunningPhase {
 }
 
 impl RunningPhase {
-    /// How long one stream, or all of them, took: the time that the phase was meant to last, or
-    /// until the last success, if that came later. Who is slow at the end of one stream makes no
-    /// other look slow.
+    /// How long one stream, or all of them, took: the planned duration of the phase, or the time of
+    /// the last success if that is later. A slow end of one stream does not count for the others.
     fn active_seconds(&self, phase: &Phase, one: Option<&RunningStream>) -> f64 {
         let tallies = self
             .streams
@@ -68,7 +67,7 @@ impl RunningPhase {
 }
 
 impl Experiment {
-    /// Runs a phase to its end.
+    /// Runs a phase to completion.
     ///
     /// # Errors
     /// When a participant cannot connect at its beginning, what is made ahead needs too much
@@ -109,8 +108,8 @@ impl Experiment {
         Ok(summary)
     }
 
-    /// Watches over a phase until everything that runs in it has ended: stops what would not end
-    /// by itself, and gives up what is still waiting long after the end.
+    /// Supervises a phase until all its tasks have ended: stops those that would not end by
+    /// themselves, and drops requests that are still queued long after the end.
     async fn conduct(
         &mut self,
         phase: &Phase,
@@ -154,7 +153,7 @@ impl Experiment {
         }
     }
 
-    /// Whether everything of a phase can be made ahead within the bound of memory.
+    /// Whether everything of a phase can be prepared ahead within the memory limit.
     pub fn fits(&self, phase: &Phase) -> bool {
         needed_bytes(phase) <= self.memory_bytes_max
     }
@@ -237,7 +236,7 @@ impl Experiment {
         })
     }
 
-    /// Begins to make uploads, in an even share of the memory for each stream that does.
+    /// Starts making uploads, with an equal share of the memory for each stream that uploads.
     async fn stock(&self, phase: &Phase, plan: Plan) -> Stock {
         let uploads = |stream: &&Stream| matches!(stream.does, Operation::Upload { .. });
         let sharers = phase.streams.iter().filter(uploads).count().max(1);
@@ -314,7 +313,7 @@ impl Experiment {
         ))
     }
 
-    /// Starts the clock, and writes down from where.
+    /// Starts the clock and records the starting values.
     fn begin(&mut self, phase: &Phase, prepared: &[Prepared]) -> Result<RunningPhase, LoadError> {
         let streams: Vec<_> = prepared
             .iter()
@@ -353,7 +352,7 @@ impl Experiment {
         }
     }
 
-    /// Takes what was counted since the last time.
+    /// Takes the counts since the last call.
     fn second(&mut self, phase: &Phase, running_phase: &mut RunningPhase) -> Result<(), LoadError> {
         let elapsed = running_phase.begun.elapsed();
         let mut all = Counts::default();
@@ -451,8 +450,8 @@ fn clear(streams: &[Arc<RunningStream>], which: impl Fn(&RunningStream) -> bool)
     chosen.for_each(|running| running.clear());
 }
 
-/// Connects before the clock starts: handshakes are no part of what is measured. A participant of
-/// a stream that follows has one connection: it can be at one batch at a time.
+/// Connects before the clock starts: handshakes are not measured. A participant of a following
+/// stream has one connection, since it is at one batch at a time.
 async fn connect(running: &RunningStream) -> Result<Vec<(usize, Connection)>, ClientError> {
     let each = match running.stream.does {
         Operation::Follow => 1,

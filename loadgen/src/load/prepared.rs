@@ -1,4 +1,4 @@
-//! Sends uploads that are already made, from all participants at once: a phase with one stream.
+//! Sends prepared uploads from all participants concurrently: a phase with one stream.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,14 +20,14 @@ use crate::results::{Figures, Percentiles, PhaseSummary};
 use crate::scenario::{Arrivals, Operation, Phase, Stream};
 use crate::workload::PreparedUpload;
 
-/// How to send them.
+/// Options for sending them.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The gateways; connections are spread over them.
     pub targets: Vec<Target>,
-    /// Connections of each participant, each with one request in flight.
+    /// Connections per participant, each with one request in flight.
     pub connections: usize,
-    /// Longest wait for an answer.
+    /// Timeout of a request.
     pub timeout: Duration,
     /// How long an upload is retried after 429, 503 and broken connections.
     pub retry_for: Duration,
@@ -42,20 +42,20 @@ pub struct RunReport {
     pub uploads_stored: u64,
     /// Their keys.
     pub keys_stored: u64,
-    /// Uploads that ended otherwise.
+    /// Uploads with another outcome.
     pub uploads_failed: u64,
     /// From the first request to the last 201.
     pub phase: Duration,
-    /// How often each status was answered; `None` counts requests without an answer.
+    /// Responses by status; `None` counts requests without a response.
     pub statuses: BTreeMap<Option<u16>, u64>,
     /// Microseconds from request to 201.
     pub latency_micros: Percentiles,
-    /// Final answers other than 201, with an example of each.
+    /// Final responses other than 201, with an example of each.
     pub unexpected: UnexpectedResponses,
 }
 
-/// Sends every upload as its participant until each has a final answer or was retried for long
-/// enough. Who has uploads must be among the callers.
+/// Sends every upload as its participant until each has a final response or `retry_for` has passed.
+/// Each uploader must be among the callers.
 ///
 /// # Errors
 /// When a participant cannot connect at the start, or the record cannot be written.
@@ -218,7 +218,7 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
-/// The rates, the latencies and the statuses, a line each.
+/// The rates, the latencies and the statuses, one line each.
 impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

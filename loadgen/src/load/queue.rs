@@ -1,5 +1,5 @@
-//! A participant's due requests of one stream: the timetable puts them in, connections take them
-//! out. What waits is bounded by who puts in: uploads by the memory of prepared ones, others by
+//! A participant's due requests of one stream: the timetable enqueues them, connections dequeue
+//! them. The producer bounds the queue: uploads by the memory limit, others by
 //! [`RequestQueue::len`].
 
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ impl<T> RequestQueue<T> {
         self.count.add_permits(1);
     }
 
-    /// The next request, when there is one; nothing after the end.
+    /// Waits for the next request; `None` after the end.
     pub(super) async fn pop(&self) -> Option<T> {
         if let Ok(permit) = self.count.acquire().await {
             permit.forget();
@@ -37,19 +37,19 @@ impl<T> RequestQueue<T> {
         self.lock().len()
     }
 
-    /// Nothing comes any more; what is in it can still be taken.
+    /// Closes the queue to producers; queued requests can still be taken.
     pub(super) fn close(&self) {
         self.count.close();
     }
 
-    /// Nothing can be taken any more.
+    /// Drops all queued requests.
     pub(super) fn clear(&self) {
         self.close();
         self.lock().clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
-        // A queue is whole between any two calls.
+        // The queue is consistent between any two calls.
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

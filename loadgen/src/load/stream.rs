@@ -20,12 +20,12 @@ use crate::scenario::Stream;
 use crate::schedule::Timetable;
 use crate::workload::PreparedUpload;
 
-/// Requests without a body that wait in a queue; what comes after them is due and never sent.
+/// Capacity for requests without a body; further requests count as due and are never sent.
 const WAITING_MAX: usize = 10_000;
-/// Originals of a participant that are remembered, to be repeated.
+/// Originals per participant that are kept for repeating.
 const ORIGINALS_MAX: usize = 1000;
 
-/// What all phases of a run share.
+/// State that all phases of a run share.
 pub(super) struct Shared {
     pub(super) participants: Arc<Participants>,
     pub(super) targets: Arc<[Target]>,
@@ -73,7 +73,7 @@ impl Shared {
     }
 }
 
-/// A request that becomes due and needs no preparing.
+/// A request that needs no preparation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     pub(super) intended: Instant,
@@ -91,7 +91,7 @@ pub(super) struct RunningStream {
     pub(super) requests: Vec<RequestQueue<Due>>,
     pub(super) tally: StreamTally,
     pub(super) stop: watch::Receiver<bool>,
-    /// Where what was sent and answered is written down; nothing when it is not.
+    /// Where requests and responses are recorded; `None` if they are not.
     pub(super) record: Option<mpsc::Sender<(PreparedUpload, Outcome)>>,
     /// First upload number of this stream.
     pub(super) first_index: u32,
@@ -104,7 +104,7 @@ impl RunningStream {
 
     /// Waits until the phase stops.
     pub(super) async fn stopping(&self) {
-        // The sender lives as long as the phase; without it, it is over, too.
+        // The sender lives as long as the phase: once it is dropped, the phase is over.
         self.stop.clone().wait_for(|stop| *stop).await.ok();
     }
 
@@ -113,7 +113,7 @@ impl RunningStream {
         self.requests.iter().for_each(RequestQueue::clear);
     }
 
-    /// A connection of that participant; connections are spread over the gateways.
+    /// A new connection of that participant; connections are spread over the gateways.
     pub(super) fn connection(&self, participant: usize, number: usize) -> Connection {
         self.connection_as(&self.shared.participants.callers[participant], number)
     }
@@ -121,10 +121,10 @@ impl RunningStream {
     pub(super) fn connection_as(&self, caller: &Arc<Caller>, number: usize) -> Connection {
         let targets = Arc::clone(&self.shared.targets);
         Connection::new(Arc::clone(caller), targets, number, self.shared.timeout)
-            .trickling(NonZeroU32::new(self.stream.bytes_per_second))
+            .throttled(NonZeroU32::new(self.stream.bytes_per_second))
     }
 
-    /// Whether an answer that is no success was to be expected.
+    /// Whether an unsuccessful response was expected.
     pub(super) fn expects(&self, status: Option<u16>) -> bool {
         match status {
             Some(status) => self.stream.expect.contains(&status),
@@ -132,7 +132,7 @@ impl RunningStream {
         }
     }
 
-    /// Counts an answer that is no success.
+    /// Counts an unsuccessful response.
     pub(super) fn refused(&self, status: Option<u16>) {
         match status {
             Some(status) => self.tally.refused(status),
@@ -145,7 +145,7 @@ impl RunningStream {
             .unexpected(&self.shared.unexpected, what, example);
     }
 
-    /// Puts requests into queues as the timetable says, until it ends or the phase stops.
+    /// Enqueues requests by the timetable, until it ends or the phase stops.
     pub(super) async fn dispatch(&self, timetable: Timetable, begun: Instant) {
         for (number, arrival) in timetable.enumerate() {
             let intended = begun + arrival.at;
@@ -162,7 +162,7 @@ impl RunningStream {
         self.requests.iter().for_each(RequestQueue::close);
     }
 
-    /// Puts uploads into queues when they are due, or at once when there is no timetable.
+    /// Enqueues uploads when they are due, or at once without a timetable.
     pub(super) async fn dispatch_uploads(
         &self,
         ahead: Vec<Ready>,

@@ -1,4 +1,4 @@
-//! What was answered, stream by stream, until the next second takes it.
+//! Responses counted by stream, until the next second takes the counts.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 use crate::results::Counts;
 use crate::schedule::{Arrival, Timetable};
 
-/// Kinds of unexpected that are remembered.
+/// Maximum number of kinds of unexpected responses that are kept.
 const UNEXPECTED_MAX: usize = 64;
 
-/// An answer that nobody expected: how often, and what it said the first time.
+/// An unexpected response: its count, and the body of the first one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnexpectedResponse {
-    /// How often.
+    /// Count.
     pub count: u64,
-    /// What it said the first time, shortened.
+    /// Body of the first one, shortened.
     pub example: String,
 }
 
 /// Unexpected responses by what they are: `flood/others: 500`.
 pub type UnexpectedResponses = BTreeMap<String, UnexpectedResponse>;
 
-/// When a request was meant to be sent, and when it was.
+/// When a request was due, and when it was sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestTimes {
-    /// By the timetable; nothing when there is none.
+    /// By the timetable; `None` without one.
     pub(super) intended: Option<Instant>,
     pub(super) sent: Instant,
 }
@@ -39,8 +39,8 @@ impl RequestTimes {
         }
     }
 
-    /// Microseconds until now from the intended moment, so that a request that waited for its turn
-    /// counts its wait (coordinated omission), and from sending.
+    /// Microseconds until now since the request was due, which includes its wait in the queue
+    /// (coordinated omission), and since it was sent.
     fn micros(self) -> (u64, u64) {
         let until_now = |since: Instant| u64::try_from(since.elapsed().as_micros());
         let service = until_now(self.sent).unwrap_or(u64::MAX);
@@ -49,7 +49,7 @@ impl RequestTimes {
     }
 }
 
-/// What one stream did in this second.
+/// What one stream did in the current second.
 pub(super) struct StreamTally {
     pub(super) name: String,
     phase: String,
@@ -59,7 +59,7 @@ pub(super) struct StreamTally {
     clock: Mutex<DueClock>,
 }
 
-/// Goes through the timetable again, by the clock alone.
+/// Replays the timetable, by the clock alone.
 struct DueClock {
     timetable: Option<Timetable>,
     next: Option<Arrival>,
@@ -147,7 +147,7 @@ impl StreamTally {
         lock(&self.counts).failed += 1;
     }
 
-    /// Counts an answer that is not as it should be.
+    /// Counts an unexpected response.
     pub(super) fn unexpected(
         &self,
         unexpected: &Mutex<UnexpectedResponses>,
@@ -168,7 +168,8 @@ impl StreamTally {
         }
     }
 
-    /// Takes what was counted since the last time, and how many requests are due and not yet sent.
+    /// Takes the counts since the last call, and the number of requests that are due and not yet
+    /// sent.
     pub(super) fn take(&self, now: Duration) -> (Counts, u64) {
         let mut counts = std::mem::take(&mut *lock(&self.counts));
         let sent = self.sent.load(Ordering::Relaxed);
@@ -184,6 +185,6 @@ impl StreamTally {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counters are whole between any two calls.
+    // Counters are consistent between any two calls.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

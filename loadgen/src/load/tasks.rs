@@ -1,4 +1,4 @@
-//! What runs in a phase: the dispatcher and the connections of every stream.
+//! The tasks of a phase: the dispatcher and the connections of every stream.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,13 +14,13 @@ use crate::hostile::Hostile;
 use crate::scenario::{Arrivals, Operation, Phase};
 use crate::schedule::Timetable;
 
-/// A stream with what it needs to begin.
+/// A stream with everything that it needs to start.
 pub(super) struct Prepared {
     pub(super) running: Arc<RunningStream>,
     pub(super) timetable: Option<Timetable>,
-    /// Uploads made ahead, and those that follow.
+    /// Uploads prepared ahead, and those that follow.
     pub(super) stock: Option<Stock>,
-    /// Connected, by member.
+    /// Open connections, by member.
     pub(super) connections: Vec<(usize, Connection)>,
 }
 
@@ -34,13 +34,13 @@ impl Prepared {
     }
 }
 
-/// What runs in a phase.
+/// The tasks of a phase.
 pub(super) struct Tasks {
     /// Streams whose end the phase waits for.
     counted: JoinSet<()>,
     others: JoinSet<()>,
     has_counted: bool,
-    /// Whether everything that was still due has been given up.
+    /// Whether the queued requests have been dropped.
     pub(super) is_cut: bool,
 }
 

@@ -11,10 +11,10 @@ use super::stream::RunningStream;
 use super::tally::RequestTimes;
 use crate::client::Connection;
 
-/// What a repeated key is answered with (decision 1).
+/// Status for an upload that repeats a key (decision 1).
 const DUPLICATE: u16 = 207;
 
-/// Takes from the member's queue until it is closed and empty.
+/// Sends the member's queue until it is closed and empty.
 pub(super) async fn work(
     running: Arc<RunningStream>,
     member: usize,
@@ -60,7 +60,7 @@ async fn send(running: &RunningStream, connection: &mut Connection, ready: Ready
     }
     check_status(running, last, is_repeat);
     if let Some(record) = running.record.as_ref().filter(|_| !is_repeat) {
-        // It ends when the record cannot be written, and then so does the run.
+        // The channel closes when the record cannot be written, which also ends the run.
         record.send((upload, outcome)).await.ok();
     }
 }

@@ -1,4 +1,4 @@
-//! How much a phase sends, as far as its streams say.
+//! The volume of a phase, as far as its streams specify it.
 
 use super::making::memory_bytes;
 use crate::scenario::{Arrivals, Operation, Phase, Stream};
@@ -18,7 +18,7 @@ pub(super) fn needed_bytes(phase: &Phase) -> u64 {
             Operation::Upload { upload_keys, .. },
             Arrivals::Poisson(rate) | Arrivals::Fixed(rate),
         ) => {
-            // A timetable at random may have a few more than its mean.
+            // A random timetable may have a few more than its mean.
             let uploads = rate.per_second * phase.seconds.unwrap_or(0.0) * 1.1;
             let keys = uploads * f64::from(*upload_keys);
             #[allow(
@@ -33,7 +33,7 @@ pub(super) fn needed_bytes(phase: &Phase) -> u64 {
     phase.streams.iter().map(needs).sum()
 }
 
-/// What the timetables of a phase ask for.
+/// The load that the timetables of a phase specify.
 #[derive(Default)]
 pub(super) struct Offered {
     pub(super) uploads_per_second: Option<f64>,

@@ -1,4 +1,5 @@
-//! What processes use, and what the gateway's stages cost, from its operations port.
+//! CPU time and memory of processes, and the cost of the gateway's stages, from its operations
+//! port.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,23 +14,23 @@ use crate::client::{Target, get};
 use crate::process::sample;
 use crate::results::{ProcessSample, StageSample};
 
-/// How often the operations port is asked, and how long it may take.
+/// Poll interval and timeout of the operations port.
 const ASK: Duration = Duration::from_secs(1);
 
-/// What is watched.
+/// Processes, metrics and files to watch.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// Processes by name, `loadgen` excepted, which is always watched.
     pub processes: BTreeMap<String, u32>,
     /// The gateway's operations port.
     pub operations: Option<Target>,
-    /// Folders with the database's files; of a file, those that begin with its name, as SQLite's
-    /// log does.
+    /// Folders with the database's files; for a file, all files whose names begin with its name,
+    /// such as SQLite's WAL.
     pub database_files: Vec<PathBuf>,
 }
 
 impl Watch {
-    /// What the processes that run have used so far.
+    /// What the running processes have used so far.
     pub fn processes(&self) -> BTreeMap<String, ProcessSample> {
         let own = ("loadgen".to_owned(), std::process::id());
         let others = self.processes.iter().map(|(name, id)| (name.clone(), *id));
@@ -39,7 +40,7 @@ impl Watch {
             .collect()
     }
 
-    /// Bytes of the database's files; nothing when they are not at hand.
+    /// Bytes of the database's files; `None` when they are not accessible.
     pub fn disk_bytes(&self) -> Option<u64> {
         let files = &self.database_files;
         (!files.is_empty()).then(|| files.iter().map(|path| path_bytes(path)).sum())
@@ -73,7 +74,7 @@ fn folder_bytes(folder: &Path) -> u64 {
     entries.filter_map(Result::ok).map(bytes).sum()
 }
 
-/// Asks the operations port every second until it is dropped.
+/// Polls the operations port every second until it is dropped.
 #[derive(Debug)]
 pub(super) struct Scraper {
     last: Arc<Mutex<BTreeMap<String, StageSample>>>,
@@ -108,7 +109,7 @@ async fn keep_asking(target: &Target, last: &Mutex<BTreeMap<String, StageSample>
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        // Without an answer the figures of this second stay those of the last.
+        // Without a response the figures of the last second stay.
         if let Ok(Some(text)) = timeout(ASK, ask(target)).await {
             *lock(last) = stages(&text);
         }

@@ -15,13 +15,13 @@ const GIVEN: &str = "given with --set";
 pub struct Assumption<'a> {
     /// Its name, as `--set` spells it.
     pub name: &'static str,
-    /// How much.
+    /// Its value.
     pub value: f64,
-    /// Of what.
+    /// Its unit.
     pub unit: &'static str,
-    /// Who says so.
+    /// Its source.
     pub source: &'a str,
-    /// What it is.
+    /// Its meaning.
     pub meaning: &'static str,
 }
 
@@ -29,7 +29,7 @@ pub struct Assumption<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assumptions {
     numbers: Numbers,
-    /// Who says so, in the order of the definitions.
+    /// The sources, in the order of the definitions.
     sources: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Assumptions {
     /// Changes one: `name=value`.
     ///
     /// # Errors
-    /// When there is none of that name, or the number makes no sense for it.
+    /// When there is no such assumption, or the number is out of range.
     pub fn set(&mut self, text: &str) -> Result<(), AssumptionError> {
         let syntax = || AssumptionError::Syntax(text.to_owned());
         let (name, value) = text.split_once('=').ok_or_else(syntax)?;
@@ -82,7 +82,7 @@ impl Assumptions {
         Ok(())
     }
 
-    /// The fan-out follows the participants until it is given itself.
+    /// The fan-out follows the number of participants unless it is set itself.
     fn follow_participants(&mut self) {
         let given = self
             .iter()

@@ -82,15 +82,15 @@ pub struct Stored {
 /// How long things take on the machines that the load needs, without the spares.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Times {
-    /// The burst is stored after so many seconds.
+    /// Time until the burst is stored, in seconds.
     pub ingest_s: f64,
-    /// What that is bound by.
+    /// The bottleneck.
     pub ingest_bound_by: &'static str,
-    /// Downloads of the burst take so long, all participants at once.
+    /// Duration of the burst's downloads, by all participants concurrently.
     pub delivery_s: f64,
-    /// What that is bound by.
+    /// The bottleneck.
     pub delivery_bound_by: &'static str,
-    /// From the first upload of the burst until everybody has everything.
+    /// From the first upload of the burst until everything is delivered.
     pub burst_drained_s: f64,
     /// A whole day's keys at once, stored.
     pub whole_day_s: f64,
@@ -98,13 +98,13 @@ pub struct Times {
     pub keys_per_second_max: f64,
     /// An upload into an idle gateway, median.
     pub upload_p50_ms: f64,
-    /// An upload into an idle gateway, 99 in 100.
+    /// An upload into an idle gateway, 99th percentile.
     pub upload_p99_ms: f64,
-    /// An upload in the burst, 99 in 100: it waits for those in flight before it.
+    /// An upload in the burst, 99th percentile: it waits for those in flight before it.
     pub upload_p99_burst_ms: f64,
-    /// Uploads in flight in the burst; more than the gateway takes are answered "not now".
+    /// Uploads in flight in the burst; those beyond the gateway's limit are answered 503.
     pub burst_in_flight: f64,
-    /// A gateway starts with all identities after.
+    /// Start time of a gateway with all identities.
     pub start_s: f64,
 }
 
@@ -121,7 +121,7 @@ pub struct Resource {
     pub unit: &'static str,
     /// Demand as a part of capacity.
     pub used: f64,
-    /// It is used up at so many times the load; absent when the load does not use it.
+    /// The multiple of the load at which it is used up; absent when the load does not use it.
     pub breaks_at: Option<f64>,
     /// What happens then.
     pub then: &'static str,
@@ -132,7 +132,7 @@ pub struct Resource {
 pub struct Setting {
     /// Section and name, as in the configuration.
     pub name: &'static str,
-    /// What to set it to.
+    /// The value to set.
     pub value: f64,
     /// Why.
     pub reason: &'static str,
@@ -155,7 +155,7 @@ pub struct Plan {
     pub stored: Stored,
     /// Durations.
     pub times: Times,
-    /// What can be used up, what gives first at the top.
+    /// Resources, the first bottleneck at the top.
     pub resources: Vec<Resource>,
     /// Settings to change.
     pub settings: Vec<Setting>,
@@ -166,7 +166,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What gives first.
+    /// The first bottleneck.
     pub fn first_to_give(&self) -> Option<&Resource> {
         self.resources
             .first()

@@ -1,4 +1,4 @@
-//! What the unit costs predict of a run, against what the run measured.
+//! Compares what the unit costs predict for a run with what the run measured.
 //!
 //! Taken from the results: what was asked of the gateway (keys, uploads, bytes), the timetable, the
 //! processors that everything shared, and the cost of the load generator itself. Predicted: how
@@ -146,7 +146,7 @@ fn checked(name: String, unit: &'static str, predicted: f64, measured: f64) -> C
     }
 }
 
-/// Predicted, measured, error: a line each.
+/// Predicted, measured, error: one line per figure.
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, predicted by {}\n", self.run, self.costs)?;

@@ -13,7 +13,7 @@ const SHIPPED: &str = include_str!("../../costs/shipped.toml");
 /// Version of the format.
 const VERSION: u32 = 1;
 
-/// Why there are no unit costs.
+/// Why unit costs cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CostsError {
     /// The file cannot be read or written.
@@ -24,7 +24,7 @@ pub enum CostsError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file has another shape.
+    /// The file is malformed.
     #[error("costs: {0}")]
     Syntax(#[from] toml::de::Error),
     /// The costs cannot be written as TOML.
@@ -33,10 +33,10 @@ pub enum CostsError {
     /// The file is of another version.
     #[error("costs: version {0} of the format; this program knows version {VERSION}")]
     Version(u32),
-    /// A name or a number that is no cost.
+    /// A name or a number that is not a cost.
     #[error("costs: {0}")]
     Cost(#[from] AssumptionError),
-    /// Results that say nothing about costs.
+    /// Results without costs.
     #[error("the results {0} have no summary with processor times: was the run cut off?")]
     NoSummary(PathBuf),
 }
@@ -70,7 +70,7 @@ pub struct CostSource {
     pub measured: String,
     /// The command line.
     pub command: String,
-    /// What disturbed it.
+    /// Known disturbances.
     #[serde(default)]
     pub note: String,
 }
@@ -83,12 +83,12 @@ struct CostFile {
     costs: Costs,
 }
 
-/// Unit costs, each with where it comes from.
+/// Unit costs, each with its source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnitCosts {
-    /// What most of them come from.
+    /// The source of most of them.
     pub source: CostSource,
-    /// What is known, and who says so; the first that knows a cost decides.
+    /// Known costs by source; the first source with a cost wins.
     layers: Vec<(Costs, String)>,
 }
 
@@ -99,7 +99,7 @@ struct ShippedFile {
 }
 
 impl UnitCosts {
-    /// The costs that come with the program, for one kind of database.
+    /// The built-in costs for one kind of database.
     ///
     /// # Errors
     /// None for the shipped text; a test reads it.
@@ -118,16 +118,16 @@ impl UnitCosts {
         Self::layered(source, vec![(costs, said)])
     }
 
-    /// Costs with who says so; the first that knows a cost decides.
+    /// Costs by source; the first source with a cost wins.
     pub(super) const fn layered(source: CostSource, layers: Vec<(Costs, String)>) -> Self {
         Self { source, layers }
     }
 
-    /// Reads what [`UnitCosts::save`] wrote. What the text does not say is taken from the shipped
-    /// costs, and says so.
+    /// Reads what [`UnitCosts::save`] wrote. Missing costs are taken from the shipped ones and
+    /// marked as such.
     ///
     /// # Errors
-    /// When it is another text, or names what is no cost.
+    /// When it is another text, or names what is not a cost.
     pub(super) fn parse(text: &str) -> Result<Self, CostsError> {
         let read = Self::of(toml::from_str(text)?, "measured: ")?;
         read.or_shipped()
@@ -146,7 +146,7 @@ impl UnitCosts {
         Ok(Self::layered(file.source, vec![(file.costs, said)]))
     }
 
-    /// Fills up what was not measured.
+    /// Fills in what was not measured.
     ///
     /// # Errors
     /// None for the shipped text; a test reads it.
@@ -179,13 +179,13 @@ impl UnitCosts {
         self.source.kind == DatabaseKind::Embedded
     }
 
-    /// All costs that somebody knows.
+    /// All known costs.
     fn known(&self) -> Costs {
         let layers = self.layers.iter().map(|(costs, _)| *costs);
         layers.reduce(Costs::or).unwrap_or_default()
     }
 
-    /// A cost, and who says so.
+    /// A cost and its source.
     pub(super) fn value(&self, of: CostOf) -> (f64, String) {
         let mut layers = self.layers.iter();
         let found = layers.find_map(|(costs, said)| Some((of(costs)?, said.clone())));

@@ -1,18 +1,18 @@
-//! Everything that a plan assumes: what each number means, in which unit, how much, and who says
-//! so. Nothing that decides about a plan is hidden in a formula.
+//! Everything that a plan assumes: each number's meaning, unit, value and source. No input of a
+//! plan is hidden in a formula.
 
 use engine::limits;
 use serde::{Deserialize, Serialize};
 
 use crate::profiles::Profile;
 
-/// Where a number comes from when nobody gives another one.
+/// Where a number's default comes from.
 pub(super) enum Origin {
     /// The profile, or what follows from it.
     Profile(fn(&Profile) -> f64),
     /// The fan-out: participants − 1.
     FanOut,
-    /// A fixed number, and who says so.
+    /// A fixed number and its source.
     Fixed(f64, &'static str),
     /// The unit costs.
     Cost(CostOf),
@@ -21,12 +21,12 @@ pub(super) enum Origin {
 /// Picks one of the unit costs.
 pub(super) type CostOf = fn(&Costs) -> Option<f64>;
 
-/// What is known of a number beside its value.
+/// The metadata of a number.
 pub(super) struct Definition {
     /// Its name, as `--set` spells it.
     pub(super) name: &'static str,
     pub(super) unit: &'static str,
-    /// Smallest and largest value that makes sense.
+    /// Smallest and largest valid value.
     range: (f64, f64),
     pub(super) origin: Origin,
     pub(super) meaning: &'static str,
@@ -229,26 +229,26 @@ numbers! {
         "the same, 99 in 100";
 }
 
-/// Unit costs, as far as they are known; each is a number of a plan, too.
+/// Unit costs, as far as they are known; each is also a number of a plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Costs {
-    /// Processor time of the gateway to store a key.
+    /// CPU time of the gateway to store a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_upload_ns_per_key: Option<f64>,
-    /// Processor time of the gateway for an upload, however small.
+    /// CPU time of the gateway for an upload, however small.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_upload_us_per_request: Option<f64>,
-    /// Processor time of the gateway to serve a byte.
+    /// CPU time of the gateway to serve a byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_download_ns_per_byte: Option<f64>,
-    /// Processor time of the database to store a key; 0 when it is embedded.
+    /// CPU time of the database to store a key; 0 when it is embedded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_ns_per_key: Option<f64>,
-    /// Processor time of the database for an upload, however small.
+    /// CPU time of the database for an upload, however small.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_us_per_upload: Option<f64>,
-    /// Time of the log's one writer, to append and commit; no further machine shortens it.
+    /// Time of the log's single writer, to append and commit; more machines do not shorten it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer_ns_per_key: Option<f64>,
     /// One commit of one full upload.
@@ -257,7 +257,7 @@ pub struct Costs {
     /// A stored key on the database's disk, with its identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_bytes_per_key: Option<f64>,
-    /// What the database writes to store a key: log, pages, double writes.
+    /// Bytes that the database writes to store a key: log, pages, double writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_bytes_per_key: Option<f64>,
     /// A key in a gateway's set of identities; not less than at its worst fill.
@@ -266,16 +266,16 @@ pub struct Costs {
     /// Time to read an identity into the set when a gateway starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_rebuild_ns_per_key: Option<f64>,
-    /// Memory of a gateway that has nothing to do.
+    /// Memory of an idle gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_base_bytes: Option<f64>,
     /// Memory of the database without its buffer pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_base_bytes: Option<f64>,
-    /// A full upload into an idle gateway, request to answer, median.
+    /// A full upload into an idle gateway, from request to response, median.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_p50_ms: Option<f64>,
-    /// The same, 99 in 100.
+    /// The same, 99th percentile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_p99_ms: Option<f64>,
 }
@@ -313,15 +313,15 @@ impl Costs {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AssumptionError {
     /// Not `name=value`.
-    #[error("{0:?} is no assumption; write NAME=NUMBER, as in participants=28")]
+    #[error("{0:?} is not an assumption; write NAME=NUMBER, as in participants=28")]
     Syntax(String),
-    /// There is none of that name.
+    /// There is no such assumption.
     #[error("no assumption is called {name}; there are {}", known_names())]
     Unknown {
         /// The name asked for.
         name: String,
     },
-    /// A number that makes no sense.
+    /// A number out of range.
     #[error("{name} must be between {least} and {most} {unit}")]
     Range {
         /// Which.
@@ -357,7 +357,7 @@ pub(super) fn find(name: &str) -> Result<&'static Definition, AssumptionError> {
 }
 
 impl Definition {
-    /// Refuses a number that makes no sense for it.
+    /// Refuses a number that is out of range.
     pub(super) fn check(&self, value: f64) -> Result<(), AssumptionError> {
         let (least, most) = self.range;
         if (least..=most).contains(&value) {

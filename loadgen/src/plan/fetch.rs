@@ -1,5 +1,5 @@
-//! Downloads as all participants at once, of everything there is, and nothing else: what serving
-//! costs is measured beside it.
+//! Downloads everything as all participants concurrently, without checking it, so that the cost of
+//! serving can be measured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use tokio::task::JoinSet;
 
 use crate::client::{Caller, ClientError, Connection, Target};
 
-/// Longest wait for an answer.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Between asking for a batch that is not cut yet.
+/// Poll interval for a batch that has not been cut yet.
 const POLL: Duration = Duration::from_millis(100);
-/// How often to ask for it: longer than any delay of cutting.
+/// Maximum number of polls: longer than any delay of cutting.
 const POLLS_MAX: u32 = 100;
 
 /// Why a download stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No answer.
+    /// No response.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// An answer other than a batch.
+    /// A response other than a batch.
     #[error("a download was answered {0}")]
     Refused(u16),
     /// The work failed.
@@ -33,7 +33,7 @@ pub enum FetchError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Follows the day's batches to the last one as every participant; gives the bytes of all bodies.
+/// Follows the day's batches to the last one as every participant; returns the bytes of all bodies.
 pub(super) async fn fetch(
     callers: &[Arc<Caller>],
     target: &Target,

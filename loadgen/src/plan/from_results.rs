@@ -6,14 +6,14 @@ use super::costs::{CostSource, CostsError, DatabaseKind, UnitCosts};
 use super::definitions::Costs;
 use crate::results::{PhaseSummary, Results, Second, StageSample, Summary};
 
-/// Fewer keys grow a database by its own steps, not by theirs.
+/// With fewer keys, a database grows by its allocation steps rather than by the keys.
 const KEYS_FOR_DISK: u64 = 500_000;
 
-/// Reads unit costs: what [`UnitCosts::save`] wrote, or the results of a run. What the file does not
-/// say is taken from the shipped costs, and says so.
+/// Reads unit costs: what [`UnitCosts::save`] wrote, or the results of a run. What the file does
+/// not say is taken from the shipped costs, and says so.
 ///
 /// # Errors
-/// When it is neither, or names what is no cost.
+/// When it is neither, or names what is not a cost.
 pub fn read_costs(path: &Path) -> Result<UnitCosts, CostsError> {
     let text = std::fs::read_to_string(path).map_err(|source| CostsError::Io {
         path: path.to_owned(),
@@ -29,7 +29,7 @@ pub fn read_costs(path: &Path) -> Result<UnitCosts, CostsError> {
     costs(path, &results)
 }
 
-/// The costs that a run shows; the others are the shipped ones.
+/// The costs that a run yields; the others are the shipped ones.
 pub(super) fn costs(path: &Path, results: &Results) -> Result<UnitCosts, CostsError> {
     let summary = results.summary.as_ref();
     let measured = summary.filter(|summary| summary.cpu_seconds.contains_key("gateway"));
@@ -144,7 +144,8 @@ fn database(measured: &mut Costs, shipped: &UnitCosts, results: &Results, summar
     }
 }
 
-/// What the log's writer did between the first and the last second that tell, and for how many keys.
+/// What the log's writer did between the first and the last second that tell, and for how many
+/// keys.
 #[allow(
     clippy::cast_precision_loss,
     reason = "counts of a run are far below 2^53"
@@ -155,7 +156,7 @@ fn commits(seconds: &[Second]) -> Option<(StageSample, f64)> {
     let (first, last) = (samples.first()?, samples.last()?);
     let commits = StageSample {
         seconds_total: last.0.seconds_total - first.0.seconds_total,
-        // A gateway that was started again counts from zero: then nothing is known.
+        // A restarted gateway counts from zero: then nothing is known.
         count: last.0.count.checked_sub(first.0.count)?,
     };
     let keys = last.1.saturating_sub(first.1);

@@ -1,4 +1,4 @@
-//! A plan for a browser or a printer: one page that needs nothing from anywhere.
+//! A plan for a browser or a printer: one self-contained page.
 
 use super::capacity::{Part, Plan};
 use super::model::IDENTITY_BYTES;
@@ -90,7 +90,7 @@ fn headroom(page: &mut Page, plan: &Plan) {
     burst_by_load(page, plan);
 }
 
-/// How the burst takes longer as more comes.
+/// How the duration of the burst grows with its size.
 fn burst_by_load(page: &mut Page, plan: &Plan) {
     let times = &plan.times;
     let wait = times.burst_drained_s - times.ingest_s - times.delivery_s;

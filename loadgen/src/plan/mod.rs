@@ -1,5 +1,5 @@
 //! Capacity plans: from a day's volume and unit costs to what to buy, how long the hourly burst
-//! takes, and what gives first.
+//! takes, and the first bottleneck.
 //!
 //! The model is arithmetic that an operator can check by hand. Work is demand divided into
 //! resources; a resource saturates when demand reaches capacity. Costs are linear: so much per key,
@@ -10,7 +10,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`definitions`] | every number that a plan assumes: unit, meaning, default |
-//! | [`assumptions`] | the numbers of one plan, and who says so |
+//! | [`assumptions`] | the numbers of one plan, and their sources |
 //! | [`costs`] | unit costs: shipped, from a file, from the results of a run |
 //! | [`measure`] | unit costs measured now, with a private gateway |
 //! | [`fetch`] | downloads for it |

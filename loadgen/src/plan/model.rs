@@ -451,7 +451,7 @@ fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// Memory as machines have it: a power of two of GiB, at least four.
+/// Memory rounded up to what machines have: a power of two of GiB, at least four.
 fn memory_size(bytes: f64) -> f64 {
     (bytes / GIB).max(4.0).log2().ceil().exp2() * GIB
 }

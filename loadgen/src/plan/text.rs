@@ -57,7 +57,7 @@ pub fn answer(plan: &Plan) -> Vec<String> {
     vec![gateway, database, link]
 }
 
-/// A sentence about what gives first.
+/// A sentence about the first bottleneck.
 pub fn first_to_give(plan: &Plan) -> String {
     match plan.first_to_give() {
         Some(Resource {
@@ -70,7 +70,7 @@ pub fn first_to_give(plan: &Plan) -> String {
     }
 }
 
-/// Rows of what comes in and goes out: what, how much.
+/// Rows of the traffic: name, amount.
 pub(super) fn load_rows(plan: &Plan) -> Vec<(&'static str, String)> {
     let load = &plan.load;
     vec![
@@ -116,7 +116,7 @@ pub(super) fn load_rows(plan: &Plan) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Rows of how long things take: what, how long, bound by what.
+/// Rows of durations: name, duration, bottleneck.
 pub(super) fn time_rows(plan: &Plan) -> Vec<(&'static str, String, String)> {
     let Times {
         ingest_s,

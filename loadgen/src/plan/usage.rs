@@ -1,4 +1,4 @@
-//! What a process has used, what a folder takes on the disk.
+//! Resources used by a process, and disk space used by a folder.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -7,19 +7,19 @@ use std::path::Path;
 use crate::client::{ClientError, Target, get};
 use crate::process::{sample, written_bytes};
 
-/// What a process has used so far.
+/// Resources that a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Usage {
-    /// Processor time of all threads, in seconds.
+    /// CPU time of all threads, in seconds.
     pub(super) cpu_s: f64,
     /// Resident set.
     pub(super) rss_bytes: f64,
-    /// What it had the disk write.
+    /// Bytes written to the disk.
     pub(super) written_bytes: f64,
 }
 
 impl Usage {
-    /// Reads it; zeros for what the system does not tell.
+    /// Reads them; zero for what the system does not report.
     pub(super) fn of(process: u32) -> Self {
         let sample = sample(process);
         Self {

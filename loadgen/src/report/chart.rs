@@ -22,7 +22,7 @@ const BARS_FRAME: u32 = 70;
 const FONT: &str = "sans-serif";
 const FONT_SIZE: i32 = 15;
 
-/// The page's style replaces these values in the dark: they are names, too.
+/// The page's dark style replaces these values, so they also serve as names.
 const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
 const LINE: RGBColor = RGBColor(0xd1, 0xd9, 0xe0);
 const SERIES: [RGBColor; COLOURS] = [
@@ -181,7 +181,7 @@ fn log_ticks(least: f64, most: f64) -> Span {
         decade += 1.0;
     }
     ticks.push(last);
-    // Empty parts of a decade at either end say nothing.
+    // Trim empty parts of a decade at either end.
     let (low, high) = (least.log10() + 1e-9, most.max(least * 1.001).log10() - 1e-9);
     let from = ticks.iter().rposition(|tick| *tick <= low).unwrap_or(0);
     let to = ticks
@@ -213,7 +213,7 @@ impl Line {
     }
 }
 
-/// Draws lines. Nothing when no line has a point.
+/// Draws lines. `None` when no line has a point.
 pub fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> Option<String> {
     let points = || lines.iter().flat_map(Line::parts).flatten();
     points().next()?;
@@ -270,13 +270,13 @@ fn draw_lines<I: Iterator<Item = (f64, f64)>>(
 pub struct Bar {
     /// At its left end.
     pub name: String,
-    /// One a part, in the order of the legend.
+    /// One per part, in the order of the legend.
     pub parts: Vec<f64>,
     /// Beyond its right end.
     pub value: String,
 }
 
-/// Draws bars from left to right, their parts one after another. Nothing when there is none.
+/// Draws bars from left to right, their parts one after another. `None` without bars.
 /// `mark` draws a line across all bars.
 pub fn bars(x: &Axis, bars: &[Bar], mark: Option<f64>) -> Option<String> {
     if bars.is_empty() {
@@ -287,7 +287,7 @@ pub fn bars(x: &Axis, bars: &[Bar], mark: Option<f64>) -> Option<String> {
     Some(svg)
 }
 
-/// Pixels for the longest name; charts with short names are as wide as each other.
+/// Pixels for the longest name; charts with short names have the same width.
 fn name_width(bars: &[Bar]) -> u32 {
     let characters = bars.iter().map(|bar| bar.name.chars().count()).max();
     u32::try_from(characters.unwrap_or(0) * 8).map_or(400, |pixels| pixels.clamp(210, 400))

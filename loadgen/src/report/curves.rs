@@ -35,7 +35,7 @@ fn lengths(run: &Results) -> impl Iterator<Item = (&Second, f64)> {
         .map(|(second, begin)| (second, second.at - begin))
 }
 
-/// Something counted, a second. Nothing at all when it was never counted.
+/// A count per second; empty if it was never counted.
 pub(super) fn rate(run: &Results, of: fn(&Counts) -> u64) -> Points {
     if run.seconds.iter().all(|second| of(&second.all) == 0) {
         return Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn rate(run: &Results, of: fn(&Counts) -> u64) -> Points {
         .collect()
 }
 
-/// Requests that were due and not sent; nothing when there never were any.
+/// Requests that were due and not sent; `None` when there never were any.
 pub(super) fn behind(run: &Results) -> Points {
     if run.seconds.iter().all(|second| second.behind == 0) {
         return Vec::new();
@@ -72,7 +72,7 @@ pub(super) fn percentiles(run: &Results, kind: Kind) -> Points {
     if all.is_empty() {
         return Vec::new();
     }
-    // Beyond the last request there is nothing to see: the least share is one of them.
+    // The smallest share is one request: beyond it there is no data.
     let half = 2f64.log10();
     let last = float(all.count()).log10().max(half);
     let steps = (4..=60u8).map(|step| f64::from(step) / 10.0);
@@ -131,7 +131,7 @@ pub(super) fn cores(run: &Results, process: &str) -> Points {
         .filter(|pair| pair[1].0 - pair[0].0 >= PART_MIN_S);
     between
         .map(|pair| {
-            // A process that was started again counts from zero.
+            // A restarted process counts from zero.
             let busy = pair[1].1 - pair[0].1;
             (
                 pair[1].0,
@@ -168,7 +168,7 @@ pub(super) fn stored(run: &Results) -> Points {
     over(run, |second| Some(float(second.stored_keys)))
 }
 
-/// Nanoseconds a stored key in each stage, between the first and the last second that tell.
+/// Nanoseconds per stored key in each stage, between the first and the last second with data.
 pub(super) fn stages(run: &Results) -> Vec<(String, f64)> {
     let known: Vec<_> = run
         .seconds
@@ -188,14 +188,14 @@ pub(super) fn stages(run: &Results) -> Vec<(String, f64)> {
         let nanos = (last.stages.get(*name)?.seconds_total - before) / keys * 1e9;
         (nanos > 0.0).then(|| ((*name).to_owned(), nanos))
     };
-    // A commit is a part of persisting, when that is told.
+    // A commit is part of persisting, if that stage is reported.
     let whole = last.stages.contains_key("persist");
     let names = WALK.iter().filter(|name| !(whole && **name == "commit"));
     names.filter_map(spent).collect()
 }
 
-/// The stages in the order of the walk. What else the gateway times (whole requests, callbacks) is
-/// no part of a key's way.
+/// The stages in the order of the walk. Other timings of the gateway (whole requests, callbacks)
+/// are not part of a key's path.
 const WALK: [&str; 10] = [
     "admission",
     "decode",

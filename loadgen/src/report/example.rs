@@ -1,4 +1,4 @@
-//! A run made by hand, whose figures can be worked out in the head; and a check of pages.
+//! A hand-made run, whose figures can be worked out by hand; and a check of pages.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::results::{
 
 /// Four seconds of 250,000 keys in 50 uploads each, then two seconds in which 500 MB are
 /// downloaded each. Of the 200 uploads 190 took 10 ms, and 10 took 250 ms. The gateway used 0.3 s
-/// of processor time in every second, the database 0.2 s while keys came in. The disk grew by
+/// of CPU time in every second, the database 0.2 s while keys came in. The disk grew by
 /// 20 MB with every 250,000 keys, the writer took 0.1 s for them in 25 commits.
 pub(crate) fn results(name: &str) -> Results {
     let seconds: Vec<_> = (1..=6u32).map(second).collect();
@@ -172,7 +172,7 @@ fn summary() -> Summary {
     }
 }
 
-/// Refuses a page that is not well-formed, or that needs anything from anywhere.
+/// Refuses a page that is not well-formed or not self-contained.
 #[track_caller]
 pub(crate) fn assert_page(html: &str) {
     let body = html

@@ -1,4 +1,4 @@
-//! The page: what is plotted, in which order.
+//! The page: its plots, in order.
 
 use super::chart::{Axis, Bar, Line, bars, lines};
 use super::named::{Named, PROCESSES};
@@ -92,7 +92,7 @@ impl Plots<'_> {
         }
     }
 
-    /// One run: both percentiles in a drawing. Several: a drawing a percentile.
+    /// One run: both percentiles in one drawing. Several: one drawing per percentile.
     fn latency_over_time(&mut self, axis: &Axis, what: &str, kind: curves::Kind) {
         let quantiles = [("p50", 0.5), ("p99", 0.99)];
         if let [run] = self.runs {
@@ -109,7 +109,7 @@ impl Plots<'_> {
         }
     }
 
-    /// Latency by percentile, on a scale where each nine takes as much room.
+    /// Latency by percentile, on a scale where each nine has the same width.
     fn percentiles(&mut self, what: &str, kind: curves::Kind) {
         let drawn: Vec<_> = self
             .runs

@@ -1,5 +1,5 @@
-//! What runs measured, as one page with plots that needs nothing from anywhere: made from the files
-//! of results alone, one run or several side by side.
+//! The measurements of one or several runs as one self-contained page with plots, made only from
+//! the results files.
 
 pub mod chart;
 mod curves;

@@ -1,4 +1,4 @@
-//! Runs, and what they are called in a report.
+//! Runs and their labels in a report.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use crate::results::Results;
 /// Processes in the order in which they are shown.
 pub(super) const PROCESSES: [&str; 3] = ["gateway", "database", "loadgen"];
 
-/// A run and what it is called in the report.
+/// A run and its label in the report.
 #[derive(Debug)]
 pub struct Named {
     /// Its label.
     pub label: String,
     /// Its file's name.
     pub file: String,
-    /// What it measured.
+    /// Its results.
     pub results: Results,
 }
 

@@ -1,4 +1,4 @@
-//! A page that needs nothing from anywhere: styles inside, drawings inside, no scripts.
+//! A self-contained page: inline styles and drawings, no scripts.
 
 use std::fmt::Write as _;
 
@@ -39,17 +39,17 @@ impl Page {
         self.raw(&format!("<p>{}</p>\n", escape(text)));
     }
 
-    /// A small paragraph, for what not everybody reads.
+    /// A small paragraph, for details.
     pub fn small(&mut self, text: &str) {
         self.raw(&format!("<p class=\"small\">{}</p>\n", escape(text)));
     }
 
-    /// Text as it is, line by line.
+    /// Preformatted text.
     pub fn preformatted(&mut self, text: &str) {
         self.raw(&format!("<pre>{}</pre>\n", escape(text)));
     }
 
-    /// A list of plain texts that stands out.
+    /// A highlighted list of plain texts.
     pub fn answer<T: AsRef<str>>(&mut self, lines: &[T]) {
         self.raw("<ul class=\"answer\">\n");
         for line in lines {

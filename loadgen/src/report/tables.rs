@@ -6,7 +6,7 @@ use super::page::{Page, Table};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 use crate::results::{Authentication, Figures, Http, Percentiles, Summary};
 
-/// What each run came to.
+/// The summary of each run.
 pub(super) fn totals(page: &mut Page, runs: &[Named]) {
     page.section("Totals");
     let cut_off: Vec<_> = runs
@@ -55,18 +55,18 @@ pub(super) fn totals(page: &mut Page, runs: &[Named]) {
                 .map(|most| memory(float(*most)))
         });
     }
-    rows.row("load generator, making a key", |all| {
+    rows.row("load generator, making, per key", |all| {
         nanos(all.loadgen.signing_ns_per_key)
     });
-    rows.row("load generator, sending a key", |all| {
+    rows.row("load generator, sending, per key", |all| {
         nanos(all.loadgen.sending_ns_per_key)
     });
     rows.row("highest rate within the objective", |all| {
-        let knee = all.knee.as_ref()?;
+        let limit = all.limit.as_ref()?;
         Some(format!(
             "{} keys/s ({})",
-            scaled(knee.keys_per_second),
-            knee.objective
+            scaled(limit.keys_per_second),
+            limit.objective
         ))
     });
     page.table(&rows.table);
@@ -99,7 +99,7 @@ fn latencies(rows: &mut Rows<'_>) {
     });
 }
 
-/// Rows of figures, a column a run. A row that no run has is left out.
+/// Rows of figures, one column per run. Rows that no run has are left out.
 struct Rows<'a> {
     runs: &'a [Named],
     table: Table,
@@ -132,7 +132,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// What each phase came to, when a run has several.
+/// The summary of each phase, if a run has several.
 pub(super) fn phases(page: &mut Page, runs: &[Named]) {
     let several = |run: &&Named| {
         run.results
@@ -198,7 +198,7 @@ pub(super) fn stages(page: &mut Page, runs: &[Named], names: &[String], bars: &[
     page.table(&table);
 }
 
-/// On what each run was measured, and how to do it again.
+/// The machine of each run, and how to repeat it.
 pub(super) fn origins(page: &mut Page, runs: &[Named]) {
     page.section("Where the figures come from");
     for Named {

@@ -23,7 +23,7 @@ fn row(html: &str, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn is_one_well_formed_page_that_needs_nothing_from_anywhere() {
+fn is_one_well_formed_self_contained_page() {
     assert_page(&report(&[("a.jsonl", "one")]));
     assert_page(&report(&[("a.jsonl", "one"), ("b.jsonl", "two & <more>")]));
 }
@@ -43,7 +43,7 @@ fn shows_the_figures_of_the_run() {
         ("upload, p99 from sending", "10 ms"),
         ("gateway, processor time", "1.8 s"),
         ("gateway, resident set at most", "200 MiB"),
-        ("load generator, sending a key", "400 ns"),
+        ("load generator, sending, per key", "400 ns"),
         ("command", "loadgen run --x=&quot;1&quot;"),
         (
             "machine",
@@ -60,7 +60,7 @@ fn shows_the_figures_of_the_run() {
 }
 
 #[test]
-fn shows_runs_side_by_side_and_tells_apart_those_of_one_name() {
+fn shows_runs_side_by_side_and_distinguishes_equal_names() {
     let html = report(&[
         ("a.jsonl", "same"),
         ("dir/b.jsonl", "same"),
@@ -170,7 +170,7 @@ mod of_curves {
             second.processes.get_mut("gateway").unwrap().cpu_seconds -= 1.5;
         }
         assert_eq!(cores(&run, "gateway")[2].1, None);
-        assert_eq!(cores(&run, "nobody"), []);
+        assert_eq!(cores(&run, "unknown"), []);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What was counted within one second.
+//! Counts of one second.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use super::figures::{Figures, LatencySummary};
 use super::latency::Latency;
 use super::status::statuses;
 
-/// What a process has used so far.
+/// Resources that a process has used so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessSample {
-    /// Processor time of all its threads since it started, in seconds.
+    /// CPU time of all its threads since it started, in seconds.
     pub cpu_seconds: f64,
     /// Resident set.
     pub rss_bytes: u64,
 }
 
-/// What a stage of the gateway has done so far.
+/// Totals of a stage of the gateway so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageSample {
@@ -28,11 +28,11 @@ pub struct StageSample {
     pub count: u64,
 }
 
-/// What was answered within one second.
+/// The responses of one second.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Counts {
-    /// Requests that became due: the offered load. In a closed phase, requests that were sent.
+    /// Requests that became due: the offered load. In a closed loop, requests that were sent.
     pub due: u64,
     /// Uploads answered with 201.
     pub uploads: u64,
@@ -46,23 +46,23 @@ pub struct Counts {
     pub bytes_sent: u64,
     /// Bytes of the bodies received.
     pub bytes_received: u64,
-    /// Requests answered with another status than 200 and 201, by status.
+    /// Requests answered with a status other than 200 and 201, by status.
     #[serde(
         deserialize_with = "statuses",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub refused: BTreeMap<u16, u64>,
-    /// Requests without an answer.
+    /// Requests without a response.
     pub failed: u64,
-    /// Requests with an answer other than the scenario expects, or without any.
+    /// Requests with a response that the scenario does not expect, or without any.
     pub unexpected: u64,
-    /// From the intended arrival of an upload to its 201, corrected for coordinated omission.
+    /// From the scheduled arrival of an upload to its 201, corrected for coordinated omission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_latency: Option<Latency>,
     /// From sending an upload to its 201.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_service: Option<Latency>,
-    /// From the intended arrival of a download to the last byte of its 200.
+    /// From the scheduled arrival of a download to the last byte of its 200.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub download_latency: Option<Latency>,
     /// From asking for a download to the last byte of its 200.
@@ -71,7 +71,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds what another second, or another stream, counted.
+    /// Adds the counts of another second or stream.
     pub fn add(&mut self, other: &Self) {
         self.due += other.due;
         self.uploads += other.uploads;
@@ -91,7 +91,7 @@ impl Counts {
         add_latency(&mut self.download_service, other.download_service.as_ref());
     }
 
-    /// What they come to over so many seconds.
+    /// The figures for these counts over that many seconds.
     pub fn figures(&self, seconds: f64, behind_max: u64) -> Figures {
         let latency = |corrected: &Option<Latency>, service: &Option<Latency>| {
             Some(LatencySummary {
@@ -148,17 +148,17 @@ pub struct Second {
     /// Each stream, when the phase has several.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streams: BTreeMap<String, Counts>,
-    /// Requests that were due at the end of this second and not yet sent.
+    /// Requests that were due but not yet sent at the end of this second.
     pub behind: u64,
     /// Keys that this run has stored so far.
     pub stored_keys: u64,
-    /// Bytes of the database's files, when they are at hand.
+    /// Bytes of the database's files, if they are accessible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
     /// The processes watched, by name: `loadgen`, `gateway`, `database`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub processes: BTreeMap<String, ProcessSample>,
-    /// The gateway's stages, by name, when its operations port was asked.
+    /// The gateway's stages by name, if its operations port was polled.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stages: BTreeMap<String, StageSample>,
 }

@@ -1,4 +1,4 @@
-//! The file: a line each of run, second and summary.
+//! The results file: one line for the run, one per second, one for the summary.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -21,14 +21,14 @@ pub enum ResultsError {
         /// Why.
         source: io::Error,
     },
-    /// A line is not written as results are.
+    /// A line is malformed.
     #[error("results {path}, line {line}: {reason}")]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
 }
@@ -45,11 +45,11 @@ pub(super) enum Line {
 /// A file of results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
-    /// What was run, on what.
+    /// The run and its environment.
     pub run: Run,
     /// Second by second.
     pub seconds: Vec<Second>,
-    /// What it came to; absent when the run was cut off.
+    /// The summary; absent when the run was cut off.
     pub summary: Option<Summary>,
 }
 
@@ -109,7 +109,7 @@ fn take(results: &mut Option<Results>, line: Line) -> Result<(), &'static str> {
     }
 }
 
-/// Writes results while the run goes on.
+/// Writes results during the run.
 #[derive(Debug)]
 pub struct ResultsWriter {
     path: PathBuf,
@@ -134,8 +134,7 @@ impl ResultsWriter {
         Ok(writer)
     }
 
-    /// Appends a second. It is on its way to the disk afterwards: a run that is cut off leaves what
-    /// it has seen.
+    /// Appends a second and flushes it, so that a run that is cut off leaves its results so far.
     ///
     /// # Errors
     /// When the file cannot be written.

@@ -14,12 +14,12 @@ const MICROS_MAX: u64 = 3_600_000_000;
 /// Significant digits that are kept.
 const DIGITS: u8 = 3;
 
-/// A text is no latency.
+/// The text is not a latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a latency is an HdrHistogram, V2 encoding, in base64")]
 pub struct LatencyError;
 
-/// How long requests took, in microseconds, with three significant digits, up to an hour.
+/// A latency histogram in microseconds, with three significant digits, up to an hour.
 #[derive(Clone, PartialEq)]
 pub struct Latency(Histogram<u64>);
 
@@ -36,9 +36,9 @@ impl Latency {
         self.0.saturating_record(micros);
     }
 
-    /// Counts what another one counted.
+    /// Adds another histogram's counts.
     pub fn add(&mut self, other: &Self) {
-        // Both have the same bounds, so that nothing can be out of range.
+        // Both have the same bounds, so nothing can be out of range.
         self.0.add(&other.0).ok();
     }
 
@@ -47,7 +47,7 @@ impl Latency {
         self.0.len()
     }
 
-    /// Whether none was.
+    /// Whether no requests were counted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -119,14 +119,14 @@ impl<'de> Deserialize<'de> for Latency {
 pub struct Percentiles {
     /// How many requests were counted.
     pub count: u64,
-    /// Half of them took at most so long.
+    /// 50th percentile.
     pub p50: u64,
-    /// 90 in 100.
+    /// 90th percentile.
     pub p90: u64,
-    /// 99 in 100.
+    /// 99th percentile.
     pub p99: u64,
-    /// 999 in 1000.
+    /// 99.9th percentile.
     pub p999: u64,
-    /// All of them.
+    /// Maximum.
     pub max: u64,
 }

@@ -1,9 +1,9 @@
-//! What a run was measured on.
+//! The machine of a run.
 
 use procfs::{CpuInfo, Current as _, Meminfo};
 use serde::{Deserialize, Serialize};
 
-/// A machine, as Linux describes it.
+/// A machine, as described by Linux.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {

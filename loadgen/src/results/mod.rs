@@ -1,10 +1,10 @@
-//! The raw results of a run, as JSON lines: one `run`, one `second` for every second, one
-//! `summary`. Plans and reports are made from these files alone, so that a figure can be made again
-//! years after the machine that it was measured on is gone.
+//! The raw results of a run, as JSON lines: one `run`, one `second` per second, one `summary`.
+//! Plans and reports are made from these files alone, so that a figure can be reproduced years
+//! after the machine is gone.
 //!
-//! Rules of the format: every line has its `kind`; the first line has the version; a member that is
-//! unknown is an error, so that a misspelt one is not read as absent; what was not measured is
-//! absent. Times are seconds since the start of the run, latencies microseconds.
+//! Rules of the format: every line has its `kind`; the first line has the version; unknown members
+//! are errors, so that a misspelt one is not read as absent; what was not measured is absent. Times
+//! are seconds since the start of the run, latencies microseconds.
 
 mod counts;
 mod figures;
@@ -18,7 +18,7 @@ mod status;
 mod tests;
 
 pub use self::counts::{Counts, ProcessSample, Second, StageSample};
-pub use self::figures::{Figures, Knee, LatencySummary, OwnCost, PhaseSummary, Summary};
+pub use self::figures::{Figures, LatencySummary, Limit, OwnCost, PhaseSummary, Summary};
 pub use self::file::{Results, ResultsError, ResultsWriter};
 pub use self::latency::{Latency, LatencyError, Percentiles};
 pub use self::machine::Machine;

@@ -1,4 +1,4 @@
-//! The first line: what was run, on what.
+//! The first line: the run and its environment.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +7,13 @@ use super::machine::Machine;
 /// Version of the format.
 pub const VERSION: u32 = 1;
 
-/// How participants prove who they are.
+/// How participants authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Authentication {
     /// Mutual TLS with the gateway.
     Mtls,
-    /// Identity headers of a proxy that ends TLS.
+    /// Identity headers of a proxy that terminates TLS.
     Proxy,
 }
 
@@ -27,17 +27,17 @@ pub enum Http {
     Http2,
 }
 
-/// How requests travel.
+/// The transport of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transport {
-    /// How participants prove who they are.
+    /// How participants authenticate.
     pub authentication: Authentication,
     /// Version of HTTP.
     pub http: Http,
 }
 
-/// The first line: what was run, on what.
+/// The first line: the run and its environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
@@ -47,15 +47,15 @@ pub struct Run {
     pub name: String,
     /// The scenario as it was run, in TOML.
     pub scenario: String,
-    /// Decides about every key and every arrival.
+    /// Seed of every key and every arrival.
     pub seed: u64,
     /// When the run began, RFC 3339 in UTC.
     pub started: String,
-    /// What loadgen ran on. Gateway and database ran there, too, when `processes` lists them.
+    /// The machine that loadgen ran on, as did gateway and database if `processes` lists them.
     pub machine: Machine,
     /// The gateways.
     pub targets: Vec<String>,
-    /// How requests travelled.
+    /// The transport of requests.
     pub transport: Transport,
     /// The gateway's database with its version, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Results for people: a few lines per phase.
+//! Results in readable form: a few lines per phase.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -140,7 +140,7 @@ fn show_processes(
     writeln!(f, "  processes   {}", all.join("; "))
 }
 
-/// What it all came to, phases not repeated.
+/// The summary, without the phases.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.phases.len() > 1 {
@@ -154,13 +154,13 @@ impl fmt::Display for Summary {
              {:.0} ns per key to send and receive",
             own.signing_ns_per_key, own.ahead_seconds, own.sending_ns_per_key
         )?;
-        if let Some(knee) = &self.knee {
+        if let Some(limit) = &self.limit {
             write!(
                 f,
                 "\nknee: {} held at {:.1} uploads/s, {:.0} keys/s",
-                knee.objective, knee.uploads_per_second, knee.keys_per_second
+                limit.objective, limit.uploads_per_second, limit.keys_per_second
             )?;
-            if let (Some(rate), Some(reason)) = (knee.broke_at_uploads_per_second, &knee.reason) {
+            if let (Some(rate), Some(reason)) = (limit.broke_at_uploads_per_second, &limit.reason) {
                 write!(f, "; it broke at {rate:.1} uploads/s: {reason}")?;
             }
         }

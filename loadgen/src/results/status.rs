@@ -1,10 +1,10 @@
-//! Counts by status, as JSON has them.
+//! Counts by status, in JSON.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// JSON's names are texts, and serde leaves them so within a tagged line.
+/// Names in JSON are strings, and serde does not convert them within a tagged enum.
 pub(super) fn statuses<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<u16, u64>, D::Error> {

@@ -84,7 +84,7 @@ fn summary() -> Summary {
     Summary {
         total: figures,
         phases: vec![phase],
-        knee: Some(Knee {
+        limit: Some(Limit {
             objective: "p99=250ms".to_owned(),
             uploads_per_second: 100.0,
             keys_per_second: 500_000.0,

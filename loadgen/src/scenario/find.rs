@@ -1,4 +1,4 @@
-//! Finds a scenario, and reads it.
+//! Finds and reads a scenario.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::model::{Operation, Phase, Stream};
 use super::read::{RawScenario, read_phase};
 use crate::profiles::Distribution;
 
-/// The scenarios that come with the program, by name.
+/// The built-in scenarios, by name.
 pub(super) const SHIPPED: [(&str, &str); 11] = [
     (
         "duplicates",
@@ -36,10 +36,10 @@ pub(super) const SHIPPED: [(&str, &str); 11] = [
     ("worst-day", include_str!("../../scenarios/worst-day.toml")),
 ];
 
-/// Most participants that a scenario may name.
+/// Largest number of participants of a scenario.
 const PARTICIPANTS_MAX: usize = 600;
 
-/// Why there is no such scenario.
+/// Why a scenario cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// The file cannot be read.
@@ -50,7 +50,7 @@ pub enum ScenarioError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not written as scenarios are.
+    /// The file is malformed.
     #[error("scenario {name}: {source}")]
     Syntax {
         /// Its name.
@@ -58,43 +58,43 @@ pub enum ScenarioError {
         /// Why.
         source: Box<toml::de::Error>,
     },
-    /// There is no scenario of that name, and no such file.
+    /// There is neither a scenario of that name nor such a file.
     #[error("no scenario is called {name}, nor is there such a file; there are {known}")]
     Unknown {
         /// The name asked for.
         name: String,
-        /// The names there are.
+        /// The known names.
         known: String,
     },
-    /// A phase or a stream makes no sense.
-    #[error("scenario {name}, {place}: {reason}")]
+    /// A phase or a stream is invalid.
+    #[error("scenario {name}, {location}: {reason}")]
     Invalid {
         /// Its name.
         name: String,
         /// The phase, or phase and stream.
-        place: String,
+        location: String,
         /// What is wrong.
         reason: &'static str,
     },
 }
 
-/// Who sends what, when.
+/// Which participants send what, and when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
-    /// Its name: what was asked for, or the file's name without its ending.
+    /// Its name: a built-in name, or the file's name without its extension.
     pub name: String,
-    /// As it was written.
+    /// Its text.
     pub text: String,
     /// At most so many participants take part, the most populous first.
     pub participants: usize,
     /// How uploads spread over them.
     pub distribution: Distribution,
-    /// One after the other.
+    /// The phases, in order.
     pub phases: Vec<Phase>,
 }
 
 impl Scenario {
-    /// The names and descriptions of the scenarios that come with the program.
+    /// The names and descriptions of the built-in scenarios.
     pub fn shipped() -> impl Iterator<Item = (&'static str, String)> {
         let description = |text| toml::from_str::<RawScenario>(text).map(|raw| raw.description);
         SHIPPED
@@ -105,7 +105,7 @@ impl Scenario {
     /// The scenario of that name, or in that file.
     ///
     /// # Errors
-    /// When there is neither, or it makes no sense.
+    /// When there is neither, or the scenario is invalid.
     pub fn find(name: &str) -> Result<Self, ScenarioError> {
         if let Some((name, text)) = SHIPPED.into_iter().find(|(known, _)| *known == name) {
             return Self::parse(name, text);
@@ -128,15 +128,15 @@ impl Scenario {
     /// Reads a scenario.
     ///
     /// # Errors
-    /// When it is malformed, has an unknown member, or makes no sense.
+    /// When it is malformed, has an unknown member, or is invalid.
     pub fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
         let raw: RawScenario = toml::from_str(text).map_err(|source| ScenarioError::Syntax {
             name: name.to_owned(),
             source: Box::new(source),
         })?;
-        let invalid = |(place, reason)| ScenarioError::Invalid {
+        let invalid = |(location, reason)| ScenarioError::Invalid {
             name: name.to_owned(),
-            place,
+            location,
             reason,
         };
         if !(1..=PARTICIPANTS_MAX).contains(&raw.participants) || raw.phases.is_empty() {

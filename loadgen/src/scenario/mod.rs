@@ -1,6 +1,6 @@
-//! Scenarios: who sends what, when. A scenario is a list of phases; a phase is a list of streams
-//! that run side by side; a stream has a timetable (or keeps its connections busy) and does one
-//! thing. Written in TOML; `scenarios/*.toml` come with the program and explain every member.
+//! Scenarios: which participants send what, and when. A scenario is a list of phases; a phase is a
+//! list of concurrent streams; a stream has a timetable (or keeps its connections busy) and one
+//! operation. Written in TOML; the built-in `scenarios/*.toml` explain every member.
 
 mod find;
 mod model;

@@ -15,10 +15,10 @@ pub struct Phase {
     pub seconds: Option<f64>,
     /// Whether everything is made and signed before the clock starts.
     pub ahead: bool,
-    /// Whether the gateway is started again at the end, and how long that takes is measured. Only
-    /// with a private gateway.
+    /// Whether the gateway is restarted at the end, and its start time measured. Only with a
+    /// private gateway.
     pub restart: bool,
-    /// Side by side.
+    /// The concurrent streams.
     pub streams: Vec<Stream>,
 }
 
@@ -31,19 +31,20 @@ pub struct Stream {
     pub does: Operation,
     /// When.
     pub arrivals: Arrivals,
-    /// So many of the scenario's participants, after `skip`.
+    /// Number of participants, after `skip`.
     pub participants: Option<usize>,
-    /// The most populous participants that do not take part in this stream.
+    /// How many of the most populous participants do not take part in this stream.
     pub skip: usize,
-    /// Connections of each participant, each with one request in flight.
+    /// Connections per participant, each with one request in flight.
     pub connections: usize,
-    /// Bytes per second of a connection that trickles; 0 for one that does not.
+    /// Bytes per second of a throttled connection; 0 means unlimited.
     pub bytes_per_second: u32,
-    /// How long a request is tried again after "not now" and broken connections, in seconds.
+    /// How long a request is retried after 429, 503 and broken connections, in seconds.
     pub retry_seconds: f64,
-    /// Statuses that are as welcome as success.
+    /// Statuses that are accepted in addition to success.
     pub expect: BTreeSet<u16>,
-    /// Whether no answer at all is as welcome, too: a gateway may close on who is too slow.
+    /// Whether a missing response is accepted, too: a gateway may close connections that are too
+    /// slow.
     pub expect_broken: bool,
 }
 
@@ -52,30 +53,30 @@ pub struct Stream {
 pub enum Operation {
     /// Uploads fresh keys.
     Upload {
-        /// Keys in an upload.
+        /// Keys per upload.
         upload_keys: u32,
-        /// Keys of the whole stream, when it is not bounded by time.
+        /// Keys of the whole stream, if it is not limited by time.
         keys: Option<u64>,
         /// Share of the uploads that repeat keys of earlier phases: 207 is expected.
         duplicates: f64,
     },
-    /// Asks for one batch after the other, from the first again after the last.
+    /// Downloads all batches in order, repeatedly.
     Download,
-    /// Asks for what is new until there is nothing more, as national backends do.
+    /// Downloads new batches until there are no more, as national backends do.
     Follow,
-    /// Sends what no participant should, and expects the refusal.
+    /// Sends hostile requests and expects each to be refused.
     Hostile(Vec<Kind>),
 }
 
 /// When requests become due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arrivals {
-    /// At random, independently of each other: exponential gaps.
+    /// A Poisson process: exponentially distributed gaps.
     Poisson(Rate),
-    /// At equal distances.
+    /// At equal intervals.
     Fixed(Rate),
-    /// Whenever a connection is free. There is no timetable, so that a slow answer delays the next
-    /// request: for top rates, not for latencies.
+    /// Whenever a connection is free (closed loop): a slow response delays the next request, so
+    /// this measures maximum rates, not latencies.
     Closed,
 }
 
@@ -84,11 +85,11 @@ pub enum Arrivals {
 pub struct Rate {
     /// Requests per second of all participants together, on average.
     pub per_second: f64,
-    /// How they bunch.
+    /// Their bursts.
     pub burst: Option<Burst>,
 }
 
-/// Arrivals that bunch: `share` of each period's fall into its first `lasts_seconds`.
+/// Bursts: `share` of each period's arrivals fall into its first `lasts_seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Burst {

@@ -1,4 +1,4 @@
-//! Scenarios as they are written in TOML, and what must be true of them.
+//! Reads scenarios from TOML and validates them.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::model::{Arrivals, Burst, Operation, Phase, Rate, Stream};
 use crate::hostile::Kind;
 use crate::profiles::Distribution;
 
-/// Keys in an upload, unless a stream says otherwise: the most that the reference takes.
+/// Keys per upload unless a stream sets it: the maximum that the reference accepts.
 const UPLOAD_KEYS: u32 = 5000;
 
 #[derive(Debug, Deserialize)]
@@ -118,8 +118,8 @@ pub(super) fn read_phase(
     }
     let mut streams = Vec::new();
     for stream in &raw.streams {
-        let place = |reason| (format!("{}/{}", raw.name, stream.name), reason);
-        streams.push(read_stream(stream, raw, participants).map_err(place)?);
+        let located = |reason| (format!("{}/{}", raw.name, stream.name), reason);
+        streams.push(read_stream(stream, raw, participants).map_err(located)?);
     }
     let counted = |stream: &Stream| matches!(stream.does, Operation::Upload { keys: Some(_), .. });
     let follows = |stream: &Stream| stream.does == Operation::Follow;

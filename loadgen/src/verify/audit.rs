@@ -1,9 +1,9 @@
-//! The audit of a download batch, read as a national backend reads it: it says whose upload comes
-//! after whose, how many keys each has, and what proves it. Pure: bytes in, verdict out.
+//! The audit of a download batch, read as a national backend reads it: the uploads in order, with
+//! their uploaders, key counts and proofs. Pure: bytes in, verdict out.
 //!
 //! The keys of a batch are cut by the entries' amounts, in the entries' order; the receiver's own
-//! uploads have an entry, but no keys. A slice is proven when both certificates of its entry are
-//! what they are said to be and the operator vouches for them, its keys originate in the entry's
+//! uploads have an entry, but no keys. A slice is proven when both certificates of its entry match
+//! their description and carry a valid operator signature, its keys originate in the entry's
 //! country, and the batch signature is the signing certificate's over exactly these keys.
 
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ pub enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum CertificateFailure {
     /// Not the PEM of one usable certificate.
-    #[error("is no certificate")]
+    #[error("is not a certificate")]
     Unreadable,
     /// Not written as BouncyCastle writes PEM: 64 columns, line feeds, one at the end.
     #[error("is written in another form of PEM")]
@@ -67,7 +67,7 @@ pub enum ProofFailure {
     Certificate(Role, CertificateFailure),
     /// The keys cannot be read.
     MalformedKeys,
-    /// A key originates elsewhere than in the entry's country.
+    /// A key's origin is not the entry's country.
     Origin,
     /// The batch signature.
     Signature(SignatureError),
@@ -133,16 +133,16 @@ impl TryFrom<String> for Time {
     }
 }
 
-/// An entry held against the keys of its batch.
+/// An entry compared with the keys of its batch.
 pub(super) struct AuditedUpload {
     pub(super) entry: Arc<AuditEntry>,
     /// Whether it is the receiver's own, whose keys are not delivered.
     pub(super) own: bool,
-    /// Its keys; none for one's own, or when the batch ended before.
+    /// Its keys; none for its own, or when the batch ended before.
     pub(super) slice: Option<Slice>,
     /// SHA-256 of what its batch signature says was signed.
     pub(super) content: Option<[u8; 32]>,
-    /// Whether it is proven; of one's own, as far as that shows without the keys.
+    /// Whether it is proven; of its own, as far as that shows without the keys.
     pub(super) proof: Result<(), ProofFailure>,
 }
 
@@ -163,7 +163,7 @@ pub(super) struct AuditedBatch {
     pub(super) amounts_fit: bool,
 }
 
-/// The audit is no list of entries with all their members.
+/// The audit is not a list of entries with all their members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
@@ -184,7 +184,7 @@ struct Known {
 }
 
 impl Auditor {
-    /// Believes in certificates that this one vouches for.
+    /// Trusts certificates that this one has signed.
     pub fn new(anchor: SigningCertificate) -> Self {
         Self {
             anchor,
@@ -247,7 +247,8 @@ impl Auditor {
         }
     }
 
-    /// The slice that somebody else's batch had for this entry, if this batch goes on with it.
+    /// The slice that another participant's batch had for this entry, if this batch continues with
+    /// it.
     fn find(&self, entry: &AuditEntry, body: &[u8], at: usize) -> Option<(Slice, Arc<Known>)> {
         let candidates = self.lock().get(&entry.batch_signature)?.clone();
         candidates.into_iter().find_map(|known| {
@@ -353,7 +354,7 @@ impl Auditor {
     }
 }
 
-/// Shows neither keys nor signatures.
+/// Does not show keys or signatures.
 impl fmt::Debug for Auditor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Auditor")
@@ -362,7 +363,7 @@ impl fmt::Debug for Auditor {
     }
 }
 
-/// A certificate of an entry and what is said of it.
+/// A certificate of an entry and its description.
 struct ShownCertificate<'a> {
     pem: &'a str,
     thumbprint: &'a str,

@@ -1,5 +1,5 @@
-//! What one participant received, held against what the audits say and against what it should have
-//! received. Pure: batches in, findings out, no network.
+//! Compares what one participant received with the audits and with what it should have received.
+//! Pure: batches in, findings out, no network.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -21,42 +21,42 @@ pub struct Received<'a> {
     pub next: &'a str,
     /// The keys, in protobuf.
     pub body: &'a [u8],
-    /// The batch's audit, in JSON; nothing when the gateway would not give it.
+    /// The batch's audit, in JSON; `None` when the gateway would not give it.
     pub audit: Option<&'a [u8]>,
 }
 
-/// What is wrong, counted. All zero is what a gateway owes.
+/// Counts of everything that is wrong: all must be zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Keys that never came.
+    /// Keys that were never delivered.
     pub missing: u64,
-    /// Keys that came again.
+    /// Keys that were delivered more than once.
     pub duplicate: u64,
-    /// Uploads that no audit proves: their keys as downloaded, cut by the audit, do not verify
-    /// against the batch signature, or a certificate is not what it is said to be or not vouched
-    /// for by the operator.
+    /// Uploads that no audit proves: their downloaded keys do not verify against the batch
+    /// signature, or a certificate does not match its description or has no valid operator
+    /// signature.
     pub unverified: u64,
-    /// Keys that nobody uploaded.
+    /// Keys that were never uploaded.
     pub unexpected: u64,
-    /// Keys that came back to who uploaded them.
+    /// Keys that were delivered to their own uploader.
     pub own: u64,
-    /// Uploads whose keys came in another order, or in more than one piece.
+    /// Uploads whose keys were delivered in another order, or in more than one piece.
     pub disordered: u64,
     /// Batch tags that are malformed, leave a gap, or are not the announced ones.
     pub tags: u64,
     /// Pairs of participants that received uploads in different orders or batches.
     pub disagreements: u64,
-    /// Bodies that are no batch of keys.
+    /// Bodies that are not a batch of keys.
     pub malformed: u64,
     /// Batches whose audit was refused or cannot be read.
     pub audit_unreadable: u64,
-    /// Acknowledged uploads, one's own included, that no audit shows.
+    /// Acknowledged uploads, its own included, that no audit shows.
     pub audit_missing: u64,
-    /// Uploads that an audit shows and nobody sent.
+    /// Uploads that an audit shows and that were never sent.
     pub audit_unknown: u64,
     /// Batches whose keys are more or fewer than their audit's amounts.
     pub audit_amounts: u64,
-    /// Batches whose audit shows one's own uploads before others'.
+    /// Batches whose audit shows its own uploads before others'.
     pub audit_order: u64,
     /// Uploads that an audit shows twice, or with another amount, country or certificate than they
     /// were sent with.
@@ -64,7 +64,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Whether nothing is wrong.
+    /// Whether all counts are zero.
     pub fn is_clean(&self) -> bool {
         *self == Self::default()
     }
@@ -127,7 +127,7 @@ struct OpenSlice {
     in_order: bool,
 }
 
-/// How far one participant's downloads have come.
+/// The progress of one participant's downloads.
 #[derive(Debug)]
 pub struct Delivery {
     expected: Arc<Expected>,
@@ -145,7 +145,7 @@ pub struct Delivery {
     slices: Vec<Slice>,
     open: Option<OpenSlice>,
     last: Option<(Option<BatchTag>, Option<BatchTag>)>,
-    /// Keys that have come, each counted once; without a record, all keys.
+    /// Received keys, each counted once; without a record, all keys.
     delivered: u64,
     acknowledged_left: u64,
     /// Acknowledged uploads of its own that no audit has shown yet.
@@ -176,18 +176,18 @@ impl Delivery {
         }
     }
 
-    /// Who downloads.
+    /// The receiver.
     pub const fn country(&self) -> Country {
         self.country
     }
 
-    /// Keys that have come, each counted once; without a record, all keys.
+    /// Received keys, each counted once; without a record, all keys.
     pub const fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Whether every acknowledged key of the others has come, and every acknowledged upload of its
-    /// own was shown by an audit.
+    /// Whether every acknowledged key of the others was received, and an audit has shown every
+    /// acknowledged upload of the receiver itself.
     pub const fn is_complete(&self) -> bool {
         self.acknowledged_left == 0 && self.own_left == 0
     }
@@ -249,7 +249,7 @@ impl Delivery {
         self.last.is_some()
     }
 
-    /// Takes note of the `nextBatchTag` that the last batch has by now.
+    /// Records the `nextBatchTag` that the last batch now has.
     pub fn announce(&mut self, next: &str) {
         let next = match next {
             "null" => None,
@@ -278,7 +278,7 @@ impl Delivery {
         self.last = Some((tag, None));
     }
 
-    /// Takes a batch that nothing is known of but its audit.
+    /// Takes a batch of which only the audit is known.
     fn take_unrecorded(
         &mut self,
         body: &[u8],
@@ -355,7 +355,7 @@ impl Delivery {
         })
     }
 
-    /// Takes a whole slice at once; gives its length.
+    /// Takes a whole slice at once; returns its length.
     fn take_whole(&mut self, upload: usize, batch: Option<BatchTag>) -> usize {
         self.close();
         let expected = Arc::clone(&self.expected);
@@ -434,8 +434,8 @@ impl Delivery {
         self.acknowledged_left -= u64::from(acknowledged);
     }
 
-    /// Counts what never came (an announced batch, too) and what was never proven. An upload that
-    /// was not acknowledged may be absent as a whole.
+    /// Counts what was never delivered (including announced batches) and what was never proven. An
+    /// unacknowledged upload may be absent as a whole.
     pub(super) fn finish(mut self) -> Delivered {
         let promised = matches!(self.last, Some((_, Some(_))));
         self.findings.tags += u64::from(promised);
@@ -465,7 +465,7 @@ impl Delivery {
     }
 }
 
-/// What one participant received, all told.
+/// Everything that one participant received.
 #[derive(Debug)]
 pub(super) struct Delivered {
     pub(super) country: Country,

@@ -13,11 +13,11 @@ use super::error::VerifyError;
 use super::options::VerifyOptions;
 use crate::client::{Answer, ClientError, Connection};
 
-/// Wait before asking again whether there is a next batch.
+/// Poll interval for the next batch.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Downloads until every acknowledged key has come and no batch is announced, or nothing new has
-/// come for as long as patience lasts. Gives the bytes of the bodies, too.
+/// Downloads until every acknowledged key has been received and no batch is announced, or nothing
+/// new has come for `delivery_timeout`. Also returns the total bytes of the bodies.
 pub(super) async fn follow(
     mut connection: Connection,
     mut delivery: Delivery,
@@ -35,13 +35,13 @@ pub(super) async fn follow(
         let answer = connection
             .send(Method::GET, &path, &headers(asked), Bytes::new())
             .await;
-        let patient = news.elapsed() < options.patience;
+        let waiting = news.elapsed() < options.delivery_timeout;
         let answer = match classify(country, answer)? {
             Answered::Batch(answer) => answer,
-            Answered::NoBatch if !patient || (last.is_none() && delivery.is_complete()) => {
+            Answered::NoBatch if !waiting || (last.is_none() && delivery.is_complete()) => {
                 return Ok((delivery, bytes));
             }
-            Answered::Later(error) if !patient => return Err(error),
+            Answered::Later(error) if !waiting => return Err(error),
             Answered::NoBatch | Answered::Later(_) => {
                 tokio::time::sleep(POLL).await;
                 continue;
@@ -52,7 +52,7 @@ pub(super) async fn follow(
         if is_new {
             let tag = answer.header("batchtag").unwrap_or_default();
             let before = delivery.delivered();
-            let audit = ask_for_audit(&mut connection, tag, options.patience).await;
+            let audit = ask_for_audit(&mut connection, tag, options.delivery_timeout).await;
             delivery.take(&Received {
                 tag,
                 next: announced,
@@ -68,7 +68,7 @@ pub(super) async fn follow(
         }
         next = Some(announced.to_owned()).filter(|tag| tag != "null" && !tag.is_empty());
         if next.is_none() {
-            if delivery.is_complete() || !patient {
+            if delivery.is_complete() || !waiting {
                 return Ok((delivery, bytes));
             }
             tokio::time::sleep(POLL).await;
@@ -76,12 +76,12 @@ pub(super) async fn follow(
     }
 }
 
-/// The audit of a batch, by the batch's own day; nothing when it is refused, or is "not now" for
-/// longer than patience lasts.
+/// The audit of a batch, by the batch's own day; `None` when it is refused, or
+/// unavailable (429, 503) for longer than `delivery_timeout`.
 async fn ask_for_audit(
     connection: &mut Connection,
     tag: &str,
-    patience: Duration,
+    delivery_timeout: Duration,
 ) -> Option<Bytes> {
     let day = BatchTag::parse(tag).ok()?.day;
     let path = format!("/diagnosiskeys/audit/download/{day}/{tag}");
@@ -94,7 +94,7 @@ async fn ask_for_audit(
         match answer {
             Ok(answer) if answer.status == 200 => return Some(answer.body),
             Ok(answer) if !matches!(answer.status, 429 | 503) => return None,
-            _ if begun.elapsed() >= patience => return None,
+            _ if begun.elapsed() >= delivery_timeout => return None,
             _ => tokio::time::sleep(POLL).await,
         }
     }
@@ -107,7 +107,7 @@ fn headers(tag: Option<&String>) -> Vec<(HeaderName, HeaderValue)> {
     [(ACCEPT, accept)].into_iter().chain(tag).collect()
 }
 
-/// Connects before the first request, so that a gateway that is not there is reported at once.
+/// Connects before the first request, so that an unreachable gateway is reported at once.
 async fn connect(
     connection: &mut Connection,
     country: Country,
@@ -130,7 +130,7 @@ enum Answered {
     Later(VerifyError),
 }
 
-/// A batch, or that there is none now, or an error for good.
+/// Classifies a response: a batch, no batch yet, a transient error, or a permanent error.
 fn classify(
     country: Country,
     answer: Result<Answer, ClientError>,

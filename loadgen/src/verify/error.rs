@@ -1,11 +1,11 @@
-//! What ends a verification early.
+//! Why a verification ended early.
 
 use engine::domain::{Country, Day, UploadTag};
 
 use super::signature::CertificateError;
 use crate::client::ClientError;
 
-/// Why nothing could be verified.
+/// Why a verification ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The trust anchor's certificate cannot be used.
@@ -14,13 +14,13 @@ pub enum VerifyError {
     /// A record names a country without certificates.
     #[error("the record names {0}, which has no certificates in the PKI folder")]
     NoParticipant(Country),
-    /// A record does not fit itself.
+    /// A record is inconsistent.
     #[error("upload {0:?} of the record does not fit its seed: other keys were signed")]
     Record(UploadTag),
-    /// A participant's download failed for good.
+    /// A participant's download failed permanently.
     #[error("{country}: {source}")]
     Client {
-        /// Whose.
+        /// The participant.
         country: Country,
         /// Why.
         source: ClientError,
@@ -28,11 +28,11 @@ pub enum VerifyError {
     /// A participant's download was refused.
     #[error("{country}: download was answered {status}: {body}")]
     Refused {
-        /// Whose.
+        /// The participant.
         country: Country,
-        /// With which status.
+        /// The status.
         status: u16,
-        /// The answer's body, shortened.
+        /// The response body, shortened.
         body: String,
     },
     /// Without a record, and without a download batch, there is nothing to check.
@@ -44,7 +44,7 @@ pub enum VerifyError {
         /// The first day asked for.
         day: Day,
     },
-    /// A participant's task ended early.
+    /// A participant's task failed.
     #[error("a download task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
 }

@@ -1,4 +1,4 @@
-//! What must arrive, made again from the seed of a record.
+//! What must be delivered, generated again from the seed of a record.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -22,15 +22,15 @@ pub(super) type KeyHash = u128;
 
 /// One upload that was, or may have been, stored.
 pub struct ExpectedUpload {
-    /// Who sent it.
+    /// The uploader.
     pub country: Country,
-    /// Under which tag.
+    /// Its tag.
     pub tag: UploadTag,
-    /// Whether it was acknowledged; otherwise it may be there, whole, or not at all.
+    /// Whether it was acknowledged; otherwise it may be stored as a whole, or not at all.
     pub acknowledged: bool,
     /// Position of its first key among all keys.
     pub(super) key_start: usize,
-    /// How many keys it has.
+    /// Number of keys.
     pub(super) key_count: usize,
     /// Length of its body as sent.
     pub(super) body_bytes: usize,
@@ -58,14 +58,14 @@ struct Thumbprints {
     signing: Thumbprint,
 }
 
-/// An upload made again.
+/// A regenerated upload.
 struct Remade {
     upload: ExpectedUpload,
     key_hashes: Vec<KeyHash>,
 }
 
 impl Expected {
-    /// Makes the keys of all stored and possibly stored uploads again, on all cores.
+    /// Regenerates the keys of all stored and possibly stored uploads, on all cores.
     ///
     /// # Errors
     /// When a record's own digest does not fit its seed, or a participant's certificates are
@@ -177,7 +177,7 @@ impl Expected {
             - 1
     }
 
-    /// Whether there is no record to hold anything against.
+    /// Whether there is no record to compare with.
     pub fn is_unrecorded(&self) -> bool {
         self.uploads.is_empty()
     }
@@ -268,7 +268,7 @@ fn remake_upload(recorded: &RecordedUpload, body: &[u8]) -> Result<Remade, Verif
     Ok(Remade { upload, key_hashes })
 }
 
-/// Hash of an encoded key by its content, however it was encoded; nothing when it is malformed.
+/// Hash of an encoded key by its content, however it was encoded; `None` when it is malformed.
 pub(super) fn key_hash(message: &[u8]) -> Option<KeyHash> {
     let mut hasher = SipHasher13::new();
     DiagnosisKey::read(message).ok()?.hash(&mut hasher);

@@ -1,9 +1,9 @@
 //! End-to-end verification: every participant downloads everything, and the audit of every batch.
 //!
 //! As a national backend would, it cuts the keys by the audit and proves every upload: certificates
-//! by the operator's signatures, keys by the batch signature. With a record it also holds what came
-//! against what the others sent, which is made again from the seed. The trust anchor's certificate
-//! and the record come from elsewhere, so that the gateway is trusted in nothing.
+//! by the operator's signatures, keys by the batch signature. With a record it also compares
+//! them with what the others sent, which is generated again from the seed. The trust anchor's
+//! certificate and the record do not come from the gateway, so the gateway is not trusted at all.
 
 mod audit;
 mod delivery;
@@ -31,7 +31,7 @@ pub use signature::{CertificateError, Content, SignatureError, SigningCertificat
 
 use delivery::Delivered;
 
-/// What came of a verification.
+/// The result of a verification.
 #[derive(Debug)]
 pub struct Verdict {
     /// How many participants downloaded.
@@ -40,11 +40,11 @@ pub struct Verdict {
     pub delivered: u64,
     /// Bytes of download batches, summed over the participants.
     pub bytes: u64,
-    /// From the first request to the last answer.
+    /// From the first request to the last response.
     pub elapsed: Duration,
     /// What is wrong.
     pub findings: Findings,
-    /// The same by participant, where something is.
+    /// The same by participant, for those with findings.
     pub by_country: Vec<(Country, Findings)>,
     /// Why uploads are not proven, and how often, summed over the participants.
     pub failures: BTreeMap<ProofFailure, u64>,
@@ -57,7 +57,7 @@ impl Verdict {
     }
 }
 
-/// The counts, a line each where something is wrong.
+/// The counts, one line each where something is wrong.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -94,8 +94,8 @@ impl fmt::Display for Verdict {
 }
 
 /// Downloads as every caller at once, follows the chain of batches until every acknowledged key has
-/// come and no further batch is announced (or the wait ends), and checks what came. `progress` is called with
-/// the keys of each batch, as they come.
+/// come and no further batch is announced (or the wait ends), and checks what came. `progress` is
+/// called with the keys of each batch, as they come.
 ///
 /// # Errors
 /// [`VerifyError`] when a download fails for good; what is wrong with the keys is in the verdict.
@@ -139,7 +139,7 @@ pub async fn verify(
     })
 }
 
-/// Holds what the participants received against what they should have received, and against each
+/// Compares what the participants received with what they should have received, and with each
 /// other. Pure.
 pub fn check_deliveries(
     expected: &Expected,
@@ -200,7 +200,7 @@ fn number_alike(delivered: &mut [Delivered]) {
     }
 }
 
-/// An upload that was not acknowledged must have reached either all others or nobody.
+/// An unacknowledged upload must have reached either all others or none.
 fn complain_of_half_delivered(expected: &Expected, delivered: &mut [Delivered]) {
     let seen: BTreeSet<usize> = delivered
         .iter()

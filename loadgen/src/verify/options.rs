@@ -1,4 +1,4 @@
-//! How participants download.
+//! Options of a verification.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use engine::domain::Day;
 
 use crate::client::Target;
 
-/// How to download.
+/// Options of a verification.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
     /// The gateways; participants are spread over them.
     pub targets: Vec<Target>,
     /// The first day to ask for.
     pub day: Day,
-    /// Longest wait for an answer.
+    /// Timeout of a request.
     pub timeout: Duration,
     /// How long to wait for a next batch while keys are missing.
-    pub patience: Duration,
-    /// Whether keys that are in no record are somebody else's business.
+    pub delivery_timeout: Duration,
+    /// Whether to ignore keys that are in no record.
     pub ignore_unknown: bool,
 }

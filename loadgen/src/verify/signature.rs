@@ -1,7 +1,7 @@
-//! Checks signatures with the public key of a certificate: nothing that the gateway says is
-//! trusted, and nothing of the gateway's own verification is used. What national backends sign with
-//! (wire §10) is read: RSA, RSA-PSS with a salt of whatever length, ECDSA; SHA-1, too,
-//! since the gateway may allow it to a participant; signed attributes or none.
+//! Checks signatures with the public key of a certificate. It trusts nothing that the gateway says
+//! and uses none of the gateway's verification code. It supports what national backends sign with
+//! (wire §10): RSA, RSA-PSS with any salt length, ECDSA; also SHA-1, which the gateway may allow to
+//! a participant; with or without signed attributes.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -24,11 +24,11 @@ use x509_parser::signature_algorithm::RsaSsaPssParams;
 
 use testkit::digest::sha256;
 
-/// Why a signature does not hold.
+/// Why a signature is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum SignatureError {
     /// Not a `SignedData` with one signer, or of algorithms that no backend uses.
-    #[error("the batch signature is no CMS SignedData of one signer")]
+    #[error("the batch signature is not a CMS SignedData with one signer")]
     Shape,
     /// The message digest is not the digest of the content.
     #[error("the batch signature is over other keys")]
@@ -38,17 +38,17 @@ pub enum SignatureError {
     Signature,
 }
 
-/// The certificate is none that anything is signed with here.
+/// The certificate has an unsupported key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not X.509 with an RSA key or one on P-256, P-384 or P-521")]
 pub struct CertificateError;
 
-/// What a batch signature is held against.
+/// The content of a batch signature.
 #[derive(Debug, Clone, Copy)]
 pub enum Content<'a> {
     /// These bytes.
     Bytes(&'a [u8]),
-    /// The content is not at hand: what the signature says about it is believed.
+    /// The content is not available: the digest that the signature states is taken as it is.
     Unseen,
 }
 
@@ -69,7 +69,7 @@ enum Scheme {
     P521,
 }
 
-/// A certificate that something was signed with: its public key, and what it says about itself.
+/// A signing certificate: its public key, and its fields.
 pub struct SigningCertificate {
     scheme: Scheme,
     public_key: Vec<u8>,
@@ -85,7 +85,7 @@ impl SigningCertificate {
     /// Reads a certificate in DER.
     ///
     /// # Errors
-    /// When it is no certificate, or its key is neither RSA nor on a curve in use.
+    /// When it is not a certificate, or its key is neither RSA nor on a curve in use.
     pub fn from_der(certificate: &[u8]) -> Result<Self, CertificateError> {
         let (rest, parsed) =
             X509Certificate::from_der(certificate).map_err(|_| CertificateError)?;
@@ -131,7 +131,7 @@ impl SigningCertificate {
     /// goes by it, or `digestAlgorithm`'s, as OpenSSL does.
     ///
     /// # Errors
-    /// [`SignatureError`] when it is no signature of this certificate over this content.
+    /// [`SignatureError`] when it is not a signature of this certificate over this content.
     pub fn check(&self, cms: &[u8], content: Content<'_>) -> Result<(), SignatureError> {
         let signer = read_signer(cms).ok_or(SignatureError::Shape)?;
         let content_hash = named_hash(&signer.digest_algorithm.algorithm);
@@ -286,8 +286,8 @@ fn read_signer(cms: &[u8]) -> Option<SignerInfo> {
     }
 }
 
-/// The digest that a `SignedData` says its content has, if that is a SHA-256: what an upload can be
-/// known by before its keys have been seen.
+/// The SHA-256 that a `SignedData` states for its content: identifies an upload before its keys
+/// have been seen.
 pub(super) fn content_digest(cms: &[u8]) -> Option<[u8; 32]> {
     message_digest(&read_signer(cms)?)?.try_into().ok()
 }

@@ -1,5 +1,5 @@
-//! Diagnosis keys from a seed, written straight into protobuf bodies. The same seed gives the same
-//! keys, on any machine, in any order of asking.
+//! Diagnosis keys from a seed, written directly into protobuf bodies. The same seed gives the same
+//! keys on any machine, in any order.
 //!
 //! A person shares the keys of the last 14 days (sizing §1), each from midnight to midnight.
 //! Half of the people visited up to three countries, half four to fourteen: 60 bytes per key on
@@ -19,11 +19,11 @@ const INTERVAL_SECONDS: u64 = 600;
 /// Intervals in a day: the rolling period of every key.
 const INTERVALS_A_DAY: u32 = 144;
 
-/// Everything that decides about keys, apart from country and upload. Different values of any
-/// field give keys that have nothing in common.
+/// Everything that keys are derived from, apart from country and upload. A different value of any
+/// field gives entirely different keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed {
-    /// The number given on the command line.
+    /// The seed given on the command line.
     pub number: u64,
     /// Keys of the whole run.
     pub keys_total: u64,
@@ -33,7 +33,7 @@ pub struct Seed {
     pub day: Day,
 }
 
-/// Makes the bodies of uploads.
+/// Generates the bodies of uploads.
 #[derive(Debug)]
 pub struct KeyGenerator {
     seed: [u8; 32],
@@ -97,9 +97,9 @@ impl KeyGenerator {
         }
     }
 
-    /// What all keys of a person have in common.
+    /// The fields that all keys of a person share.
     fn person(&self, random: &mut ChaCha8Rng, country: Country) -> Person {
-        let (first, count) = self.journey(random);
+        let (first, count) = self.visited_range(random);
         let mut common = ArrayWriter::default();
         let (before, from) = self.countries.split_at(first.min(self.countries.len()));
         for visited in from.iter().chain(before).take(count) {
@@ -117,8 +117,8 @@ impl KeyGenerator {
         }
     }
 
-    /// Where a person's journey begins in the list of countries, and how many it passes.
-    fn journey(&self, random: &mut ChaCha8Rng) -> (usize, usize) {
+    /// The first visited country, as an index into the list, and the number of countries.
+    fn visited_range(&self, random: &mut ChaCha8Rng) -> (usize, usize) {
         let longest = self.countries.len();
         let count = match random.random_range(0..2_u32) {
             0 => random.random_range(0..=3_usize),
@@ -139,12 +139,12 @@ const VISITED_COUNTRIES: u8 = 5 << 3 | LENGTH;
 const ORIGIN: u8 = 6 << 3 | LENGTH;
 const REPORT_TYPE: u8 = 7 << 3;
 const DAYS_SINCE_ONSET: u8 = 8 << 3;
-/// Wire type of what has a length; numbers have 0.
+/// Wire type of length-delimited fields; varints have 0.
 const LENGTH: u8 = 2;
 /// Longest message of a key that is written here: 14 visited countries take 56 bytes, all else 40.
 const MESSAGE_BYTES_MAX: usize = 127;
 
-/// What a person's keys have in common, encoded: visited countries, origin, report type.
+/// The encoded fields that a person's keys share: visited countries, origin, report type.
 struct Person {
     common: ArrayWriter,
     onset_days_ago: i32,
@@ -299,7 +299,7 @@ mod tests {
         let batch = decode(&body, 5000).unwrap();
         assert_eq!(batch.key_count(), 5000);
         check_origins(&batch, country("DE")).unwrap();
-        // The whole day long, and for an hour of the next.
+        // All day, and for an hour of the next.
         let midnight = NOON.day().start_unix_seconds() * 1000;
         for at in [midnight, midnight + 86_399_999, midnight + 90_000_000] {
             validate(decode(&body, 5000).unwrap(), UnixMillis(at)).unwrap();
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn keeps_the_keys_that_a_seed_has_given() {
-        // Keys can be made again years later only if this never changes: taken from the first
+        // Keys can be generated again years later only if this never changes: taken from the first
         // version of the generator, which wrote through `write_key`.
         let body = generator(7).body(country("DE"), 3, 5000);
         let digest = crate::digest::sha256(&body);

@@ -1,5 +1,5 @@
-//! What tests, benches and loads have in common: synthetic participants, diagnosis keys from a seed,
-//! real batch signatures, and private servers. Never part of the gateway's program.
+//! Shared by tests, benches and the load generator: synthetic participants, diagnosis keys from a
+//! seed, real batch signatures, and private servers. Never part of the gateway's program.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -9,6 +9,7 @@
 //! | [`signer`] | detached CMS signatures |
 //! | [`workload`] | the uploads of a run, prepared ahead of time |
 //! | [`local`] | private MariaDB servers and gateways |
+//! | [`poll`] | bounded polling, for tests |
 //! | [`target`] | where a gateway listens |
 //! | [`digest`] | SHA-256 |
 
@@ -17,6 +18,7 @@ pub mod digest;
 pub mod keys;
 pub mod local;
 pub mod participants;
+pub mod poll;
 pub mod protocol;
 pub mod signer;
 pub mod target;

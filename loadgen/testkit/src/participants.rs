@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::signer::{Signer, SignerError};
 
-/// Why a folder holds no participants.
+/// Why participants cannot be read from a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum ParticipantsError {
     /// The folder cannot be listed.
@@ -54,7 +54,7 @@ pub struct Identity {
 /// A synthetic national backend.
 #[derive(Debug)]
 pub struct Participant {
-    /// Its country, by the name of its folder.
+    /// Its country, from the name of its folder.
     pub country: Country,
     /// Authenticates it to the gateway.
     pub authentication: Identity,
@@ -65,7 +65,7 @@ pub struct Participant {
 /// Reads `PKI/CC/{authentication,signing}.{pem,key}` of every country, ordered by country.
 ///
 /// # Errors
-/// [`ParticipantsError`] names the first file or folder that is not as it should be.
+/// [`ParticipantsError`] names the first missing or malformed file or folder.
 pub fn read(pki: &Path) -> Result<Vec<Participant>, ParticipantsError> {
     let folder = |source| ParticipantsError::Folder {
         path: pki.to_owned(),

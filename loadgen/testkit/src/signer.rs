@@ -18,10 +18,10 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::der::{NULL, element, indefinite, oid, tag};
 
-/// Why a certificate and a key make no signer.
+/// Why a certificate and a key cannot be used to sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignerError {
-    /// The certificate is no X.509 certificate.
+    /// The certificate is not an X.509 certificate.
     #[error("the signing certificate is not X.509 in DER")]
     Certificate,
     /// The key is neither RSA (2048 bits or more) nor P-256 in PKCS#8.
@@ -55,8 +55,7 @@ impl Signer {
     /// Takes a certificate in DER and its private key in PKCS#8.
     ///
     /// # Errors
-    /// [`SignerError`] when either is something else. Whether they belong together shows when the
-    /// first signature is verified.
+    /// [`SignerError`] when either is something else. Whether they belong together is not checked.
     pub fn new(certificate: &[u8], pkcs8: &[u8]) -> Result<Self, SignerError> {
         let (_, parsed) =
             X509Certificate::from_der(certificate).map_err(|_| SignerError::Certificate)?;
@@ -79,7 +78,7 @@ impl Signer {
         self.sign_digest(digest(&SHA256, signed_bytes).as_ref(), at, encoding)
     }
 
-    /// The same, when the SHA-256 of the signed bytes is known.
+    /// The same, given the SHA-256 of the signed bytes.
     pub(crate) fn sign_digest(&self, digest: &[u8], at: UnixMillis, encoding: Encoding) -> Vec<u8> {
         let attributes = signed_attributes(digest, at);
         let to_sign = element(tag::SET, &[&attributes]);
@@ -150,7 +149,7 @@ impl Signer {
     }
 }
 
-/// Shows no key.
+/// Does not show the key.
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = match self.key {

@@ -6,13 +6,13 @@ use http::Uri;
 
 /// Not `https://HOST:PORT` or `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no target; write https://HOST:PORT, or http://HOST:PORT for proxy mode")]
+#[error("{0:?} is not a target; write https://HOST:PORT, or http://HOST:PORT for proxy mode")]
 pub struct TargetError(String);
 
 /// Where a gateway listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Whether the gateway speaks TLS; else it is its proxy mode.
+    /// Whether to use TLS; without it, the target is in proxy mode.
     pub tls: bool,
     /// Name or address, without brackets.
     pub host: String,
@@ -44,7 +44,7 @@ impl Target {
         })
     }
 
-    /// `HOST:PORT`, as the header `Host` has it.
+    /// `HOST:PORT`, as in the `Host` header.
     pub fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),

@@ -1,4 +1,4 @@
-//! A run's uploads: which participant sends which keys under which tag, made ready ahead of time.
+//! A run's uploads: which participant sends which keys under which tag, prepared ahead of time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,25 +12,25 @@ use crate::participants::Participant;
 use crate::protocol::{Malformed, signed_bytes};
 use crate::signer::Encoding;
 
-/// One upload before its keys are made.
+/// One upload before its keys are generated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadSpec {
-    /// Who sends it.
+    /// The uploader.
     pub country: Country,
     /// Its number among the country's uploads, from 0.
     pub index: u32,
-    /// How many keys it has.
+    /// Number of keys.
     pub key_count: u32,
     /// Its tag. The same run gives the same tags, so that a repeated run is a replay.
     pub tag: UploadTag,
 }
 
-/// All uploads of a run, from what can be written down in a line.
+/// All uploads of a run, derived from a few recorded values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
-    /// Decides about every key.
+    /// Seed of every key.
     pub seed: Seed,
-    /// Where people travel: the countries that take part.
+    /// The participating countries, which people travel between.
     pub countries: Vec<Country>,
     /// The uploads, by country and index.
     pub uploads: Vec<UploadSpec>,
@@ -39,7 +39,7 @@ pub struct Workload {
 /// An upload ready to be sent.
 #[derive(Debug, Clone)]
 pub struct PreparedUpload {
-    /// Which one it is.
+    /// Its specification.
     pub spec: UploadSpec,
     /// The body: protobuf.
     pub body: Bytes,
@@ -49,7 +49,7 @@ pub struct PreparedUpload {
     pub signed_digest: [u8; 32],
 }
 
-/// A country uploads that is no participant.
+/// The workload has a country that is not a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} has no certificates in the PKI folder")]
 pub struct UnknownParticipant(pub Country);
@@ -111,7 +111,7 @@ impl PreparedUpload {
     /// so that a run exercises both encodings.
     ///
     /// # Errors
-    /// When the body is no batch of diagnosis keys.
+    /// When the body is not a batch of diagnosis keys.
     pub fn sign(
         spec: UploadSpec,
         body: Vec<u8>,

@@ -1,5 +1,5 @@
-//! The client, by the bytes that it puts on the wire. The other side is a script: it reads requests
-//! and answers what the test says.
+//! The client, by the bytes that it puts on the wire. The server is scripted: it reads requests and
+//! sends the responses that the test specifies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,21 +21,21 @@ const CREATED: &str = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
 const NOT_NOW: &str =
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n";
 
-/// What the other side does with a request.
+/// What the scripted server does with a request.
 #[derive(Clone, Copy)]
 enum Act {
     Answer(&'static str),
     HangUp,
 }
 
-/// A request as it came: its head, and its body.
+/// A received request: its head and its body.
 struct Seen {
     connection: usize,
     head: String,
     body: Vec<u8>,
 }
 
-/// Reads one request; nothing when the connection ends.
+/// Reads one request; `None` when the connection ends.
 pub(crate) async fn read_request(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Option<(String, Vec<u8>)> {
@@ -54,7 +54,7 @@ pub(crate) async fn read_request(
     Some((head, body))
 }
 
-/// Serves one connection after the other until the script is through.
+/// Serves one connection after the other until the script ends.
 async fn play(listener: TcpListener, tls: Option<TlsAcceptor>, script: Vec<Act>) -> Vec<Seen> {
     let mut script = script.into_iter().peekable();
     let mut seen = Vec::new();
@@ -132,7 +132,7 @@ async fn run(pki: &Pki, tls: bool, script: &[Act]) -> (RunReport, Vec<Seen>) {
 }
 
 #[tokio::test]
-async fn spells_headers_as_the_protocol_does_over_mutual_tls() {
+async fn writes_header_names_in_the_protocols_case_over_mutual_tls() {
     let pki = pki(&[("DE", Key::P256)]);
     let (report, seen) = run(&pki, true, &[Act::Answer(CREATED), Act::Answer(CREATED)]).await;
     assert_eq!((report.uploads_stored, report.keys_stored), (2, 30));
@@ -160,7 +160,7 @@ async fn spells_headers_as_the_protocol_does_over_mutual_tls() {
 }
 
 #[tokio::test]
-async fn sends_the_same_again_after_not_now_and_after_a_broken_connection() {
+async fn retries_unchanged_after_503_and_after_a_broken_connection() {
     let pki = pki(&[("DE", Key::P256)]);
     let script = [
         Act::Answer(NOT_NOW),
@@ -183,7 +183,7 @@ async fn sends_the_same_again_after_not_now_and_after_a_broken_connection() {
 }
 
 #[tokio::test]
-async fn does_not_insist_on_a_refused_upload() {
+async fn does_not_retry_a_refused_upload() {
     let pki = pki(&[("DE", Key::P256)]);
     let refused = "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}";
     let (report, seen) = run(&pki, true, &[Act::Answer(refused), Act::Answer(CREATED)]).await;
@@ -196,7 +196,7 @@ async fn does_not_insist_on_a_refused_upload() {
 }
 
 #[tokio::test]
-async fn tells_who_it_is_when_a_proxy_ends_tls() {
+async fn sends_identity_headers_behind_a_proxy_that_terminates_tls() {
     let pki = pki(&[("DE", Key::P256)]);
     let (_, seen) = run(&pki, false, &[Act::Answer(CREATED), Act::Answer(CREATED)]).await;
     let path = pki.folder.path().join("DE/authentication.pem");

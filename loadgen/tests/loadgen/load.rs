@@ -1,4 +1,4 @@
-//! Scenarios against a server that is a script: what is measured, and what is written down.
+//! Scenarios against a scripted server: what is measured and recorded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
 const STALLED: usize = 20;
 const STALL: Duration = Duration::from_millis(600);
 
-/// Answers every request with 201 at once, but one of them late.
+/// Answers every request with 201 at once, except for one.
 async fn serve(listener: TcpListener) {
     let count = Arc::new(AtomicUsize::new(0));
     loop {
@@ -92,7 +92,7 @@ fn scenario(phase: &str, stream: &str) -> Scenario {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shows_a_stall_to_everybody_who_waited_for_it() {
+async fn counts_a_stall_in_the_latency_of_every_request_that_waited_for_it() {
     let pki = pki(&[("DE", Key::P256)]);
     let stream = "arrivals = \"fixed\"\nper_second = 50\nupload_keys = 10";
     let scenario = scenario("seconds = 2", stream);
@@ -108,7 +108,7 @@ async fn shows_a_stall_to_everybody_who_waited_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_down_what_it_measured_and_what_it_sent() {
+async fn records_what_it_measured_and_what_it_sent() {
     let pki = pki(&[("DE", Key::P256), ("FR", Key::P256)]);
     let stream = "arrivals = \"closed\"\nkeys = 450\nupload_keys = 100";
     let scenario = scenario("ahead = true\nrepeat = 2", stream);
@@ -156,7 +156,7 @@ async fn writes_down_what_it_measured_and_what_it_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_to_make_ahead_what_does_not_fit() {
+async fn refuses_to_prepare_uploads_beyond_the_memory_limit() {
     let pki = pki(&[("DE", Key::P256)]);
     let stream = "arrivals = \"closed\"\nkeys = 100_000_000";
     let scenario = scenario("ahead = true", stream);
@@ -175,7 +175,7 @@ async fn refuses_to_make_ahead_what_does_not_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn says_that_a_stream_needs_more_participants_than_there_are() {
+async fn reports_a_stream_that_needs_more_participants_than_there_are() {
     let pki = pki(&[("DE", Key::P256)]);
     let stream = "arrivals = \"closed\"\nkeys = 10\nskip = 1";
     let scenario = scenario("", stream);

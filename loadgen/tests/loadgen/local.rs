@@ -1,4 +1,4 @@
-//! Private servers: what they hold survives SIGKILL, and nothing of them stays behind.
+//! Private servers: their data survives SIGKILL, and they leave nothing behind.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -44,7 +44,7 @@ fn keeps_what_mariadb_committed_through_sigkill_and_leaves_nothing() {
     );
 }
 
-/// A program that says what a gateway says, and writes its settings to its log.
+/// A program with a gateway's output, which writes its settings to its log.
 fn stand_in(folder: &Path, script: &str) -> PathBuf {
     let path = folder.join("stand-in");
     fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
@@ -53,7 +53,7 @@ fn stand_in(folder: &Path, script: &str) -> PathBuf {
 }
 
 #[test]
-fn runs_a_gateway_again_on_the_ports_of_its_first_life() {
+fn restarts_a_gateway_on_the_same_ports() {
     let folder = tempfile::tempdir().unwrap();
     let script = "echo \"$@ $EFGS__PUBLIC__LISTEN $EFGS__X\" >&2\necho listening public 127.0.0.1:4711\n\
         echo listening operations 127.0.0.1:4712\necho ready\nexec sleep 600\n";
@@ -83,7 +83,7 @@ fn runs_a_gateway_again_on_the_ports_of_its_first_life() {
 }
 
 #[test]
-fn says_why_a_gateway_does_not_start() {
+fn reports_why_a_gateway_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
     let program = stand_in(
         folder.path(),

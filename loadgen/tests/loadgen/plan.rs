@@ -1,4 +1,4 @@
-//! `loadgen plan` and `loadgen report` as an operator types them.
+//! `loadgen plan` and `loadgen report` on the command line.
 
 use std::fs;
 use std::path::Path;
@@ -61,7 +61,7 @@ fn lists_the_names_of_assumptions_when_one_is_unknown() {
 }
 
 #[test]
-fn says_which_line_of_results_it_cannot_read() {
+fn names_the_line_of_results_that_it_cannot_read() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("r.jsonl"), "{\"kind\":\"minute\"}\n").unwrap();
     for command in [&["report", "r.jsonl"][..], &["plan", "--check", "r.jsonl"]] {

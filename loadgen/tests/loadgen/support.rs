@@ -1,4 +1,4 @@
-//! A small PKI as `efgs init` writes it, made anew for each test.
+//! A small PKI in the layout of `efgs init`, created for each test.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ impl Pki {
     }
 
     /// A certificate's text and the operator's signature over it.
-    pub(crate) fn vouched(&self, country: &str, name: &str) -> (String, String) {
+    pub(crate) fn certificate(&self, country: &str, name: &str) -> (String, String) {
         let path = self.folder.path().join(country).join(format!("{name}.pem"));
         let pem = fs::read_to_string(path).unwrap();
         let signature = engine::trust::sign(&self.anchor_key, &pem).unwrap();
@@ -102,7 +102,7 @@ fn key_pair(key: Key) -> KeyPair {
     }
 }
 
-/// One for all tests of a run: making one takes a second.
+/// Shared by all tests of a run: creating one takes a second.
 fn rsa_key_pair() -> KeyPair {
     static PEM: OnceLock<String> = OnceLock::new();
     let generate = || KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();

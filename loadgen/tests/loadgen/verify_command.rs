@@ -12,7 +12,7 @@ use crate::support::{Key, pki};
 async fn verify(pki: &Path, target: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command
-        .args(["verify", "--date", "2021-06-01", "--patience-seconds", "0"])
+        .args(["verify", "--date", "2021-06-01", "--wait-seconds", "0"])
         .arg("--pki")
         .arg(pki)
         .args(["--target", target]);

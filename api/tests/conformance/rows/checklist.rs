@@ -1,6 +1,6 @@
 //! The compatibility checklist, derived from eleven clients.
 
-use super::{Row, Section, elsewhere, same};
+use super::{Row, Section, covered_by, same};
 use crate::World;
 use crate::support::backend::{
     Backend, JSON, PROTOBUF, Upload, ask, audit_request, download, download_request,
@@ -279,11 +279,11 @@ const ROWS: &[Row] = &[
             }
         },
     ),
-    elsewhere(
+    covered_by(
         "(a).13",
         "`batchTag` and `nextBatchTag` on every 200, `null` at the end; the first batch of that \
          day or later; tags `yyyyMMdd-N` without gaps from 1; links across days",
-        "api/tests/conformance/journeys.rs::numbers_batches_without_gaps_and_links_them_across_days",
+        "api/tests/conformance/scenarios/history.rs::numbers_batches_without_gaps_and_links_them_across_days",
         None,
     ),
     same(
@@ -298,10 +298,10 @@ const ROWS: &[Row] = &[
             assert_eq!(json.body, b"{\"keys\":[]}");
         },
     ),
-    elsewhere(
+    covered_by(
         "(a).15",
         "the order is that of uploads in the audit, each in one piece",
-        "api/tests/conformance/personas/italy.rs::verifies_every_upload_through_the_audit",
+        "api/tests/conformance/clients/italy.rs::verifies_every_upload_through_the_audit",
         None,
     ),
     same(
@@ -327,31 +327,31 @@ const ROWS: &[Row] = &[
             download(world, "NO", "2021-05-29", None).expect(410);
         },
     ),
-    elsewhere(
+    covered_by(
         "(a).18",
         "audits: ten members never null, the PEM as it was signed, own entries last, the day of \
          the batch or 404, the legacy thumbprint",
-        "api/tests/conformance/personas/finland.rs::imports_by_slicing_the_whole_list",
+        "api/tests/conformance/clients/finland.rs::imports_by_slicing_the_whole_list",
         None,
     ),
-    elsewhere(
+    covered_by(
         "(a).19",
         "a trust anchor with RSA, self-signed, SHA-256",
         "api/src/cli/pki.rs::mixes_algorithms_and_anchors_with_rsa",
         None,
     ),
-    elsewhere(
+    covered_by(
         "(a).20",
         "callbacks: the list, PUT with `url`, DELETE, ids up to 32 characters; a GET with \
          `batchTag` and `date`, 2xx including 202, in order, over mutual TLS",
-        "api/tests/callbacks.rs::notifies_of_each_batch_in_order_over_mutual_tls",
+        "api/tests/callbacks/delivery.rs::notifies_of_each_batch_in_order_over_mutual_tls",
         None,
     ),
-    elsewhere(
+    covered_by(
         "(a).21",
         "throttling: 429 with `Retry-After` as an HTTP date; uploads do not wait behind the \
          making of download batches",
-        "api/tests/conformance/journeys.rs::throttles_who_takes_more_than_its_share",
+        "api/tests/conformance/scenarios/limits.rs::throttles_a_participant_that_exceeds_its_share",
         None,
     ),
 ];

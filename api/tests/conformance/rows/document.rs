@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{HeldBy, Row, SECTIONS, Section, row_test};
+use super::{CoveredBy, Row, SECTIONS, Section, row_test};
 
 /// Set to write the document instead of comparing it.
 const WRITE: &str = "EFGS_WRITE_CONFORMANCE";
@@ -84,15 +84,15 @@ pub(super) fn check_rows() {
     for section in SECTIONS {
         for row in section.rows {
             assert!(ids.insert(row.id), "{} twice", row.id);
-            match row.held_by {
-                HeldBy::Check(name, _) => assert!(tests.insert((section.name, name)), "{name}"),
-                HeldBy::Elsewhere(test) => check_elsewhere(test),
+            match row.covered_by {
+                CoveredBy::Check(name, _) => assert!(tests.insert((section.name, name)), "{name}"),
+                CoveredBy::Test(test) => check_other_test(test),
             }
         }
     }
 }
 
-fn check_elsewhere(test: &str) {
+fn check_other_test(test: &str) {
     let (file, function) = test.split_once("::").unwrap();
     let path = workspace().join(file);
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{test}: {error}"));
@@ -130,9 +130,9 @@ fn render_row(out: &mut String, section: &Section, row: &Row) {
         None => ("the same", ""),
         Some(difference) => (difference.gateway, difference.reason),
     };
-    let test = match row.held_by {
-        HeldBy::Check(name, _) => row_test(section, row, name),
-        HeldBy::Elsewhere(test) => test.to_owned(),
+    let test = match row.covered_by {
+        CoveredBy::Check(name, _) => row_test(section, row, name),
+        CoveredBy::Test(test) => test.to_owned(),
     };
     let cells = [row.reference, gateway, reason].map(|text| text.replace('|', "\\|"));
     let [reference, gateway, reason] = cells;

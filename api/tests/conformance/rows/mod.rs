@@ -1,9 +1,9 @@
 //! Every row of the protocol's tables: what the reference does, what this gateway does, and the
 //! test of it.
 //!
-//! A row is named by its section and its place there: `§11.9` is the ninth row of wire §11. Where a
-//! section has subsections, `§4.0.5` is the fifth row before the first of them, and `§4.2.5` the fifth
-//! row of subsection 4.2. `(a).7` is item 7 of the checklist (clients §3).
+//! A row is named by its section and its position there: `§11.9` is the ninth row of wire §11.
+//! Where a section has subsections, `§4.0.5` is the fifth row before the first of them, and
+//! `§4.2.5` the fifth row of subsection 4.2. `(a).7` is item 7 of the checklist (clients §3).
 
 mod checklist;
 mod document;
@@ -37,7 +37,7 @@ pub(crate) struct Row {
     /// What the reference does, or what the checklist requires.
     pub(crate) reference: &'static str,
     pub(crate) difference: Option<Difference>,
-    pub(crate) held_by: HeldBy,
+    pub(crate) covered_by: CoveredBy,
 }
 
 /// A deliberate difference from the reference.
@@ -50,15 +50,15 @@ pub(crate) struct Difference {
 
 /// The test of a row.
 #[derive(Debug)]
-pub(crate) enum HeldBy {
+pub(crate) enum CoveredBy {
     /// A test of this suite that has the name of the row.
     Check(&'static str, fn(&World)),
-    /// A test elsewhere: `FILE::FUNCTION`, the file relative to the workspace. Whether there is
-    /// such a test is checked.
-    Elsewhere(&'static str),
+    /// Another test: `FILE::FUNCTION`, the file relative to the workspace. Its existence is
+    /// checked.
+    Test(&'static str),
 }
 
-/// This gateway does as the reference.
+/// This gateway behaves like the reference.
 pub(crate) const fn same(
     id: &'static str,
     name: &'static str,
@@ -69,11 +69,11 @@ pub(crate) const fn same(
         id,
         reference,
         difference: None,
-        held_by: HeldBy::Check(name, check),
+        covered_by: CoveredBy::Check(name, check),
     }
 }
 
-/// This gateway does something else, on purpose.
+/// This gateway deliberately behaves differently.
 pub(crate) const fn differs(
     id: &'static str,
     name: &'static str,
@@ -84,12 +84,12 @@ pub(crate) const fn differs(
         id,
         reference,
         difference: Some(Difference { gateway, reason }),
-        held_by: HeldBy::Check(name, check),
+        covered_by: CoveredBy::Check(name, check),
     }
 }
 
 /// A row that another test covers.
-pub(crate) const fn elsewhere(
+pub(crate) const fn covered_by(
     id: &'static str,
     reference: &'static str,
     test: &'static str,
@@ -99,7 +99,7 @@ pub(crate) const fn elsewhere(
         id,
         reference,
         difference,
-        held_by: HeldBy::Elsewhere(test),
+        covered_by: CoveredBy::Test(test),
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn trials(databases: &Arc<Databases>) -> Vec<Trial> {
     ];
     for section in SECTIONS {
         for row in section.rows {
-            if let HeldBy::Check(name, check) = row.held_by {
+            if let CoveredBy::Check(name, check) = row.covered_by {
                 let of = |kind| {
                     trial(
                         databases,

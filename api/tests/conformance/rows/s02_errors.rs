@@ -178,9 +178,9 @@ const ROWS: &[Row] = &[
     ),
     differs(
         "§2.12",
-        "requests_that_are_no_http",
+        "requests_that_are_not_http",
         [
-            "what is no HTTP, or has too long headers: 400 with HTML of the container",
+            "what is not HTTP, or has too long headers: 400 with HTML of the container",
             "400 or 431 with an empty body, and the connection is closed",
             "the HTTP library answers before there is a request; no client sends such",
         ],

@@ -86,7 +86,7 @@ const ROWS: &[Row] = &[
     same(
         "§3.5",
         "the_body_before_its_keys",
-        "the body is read before any of its keys is judged",
+        "the body is read before any of its keys is validated",
         |world| {
             let mut upload = Upload::fresh(world, "DE", 1);
             upload.keys[0].rolling_period = 145;
@@ -99,7 +99,7 @@ const ROWS: &[Row] = &[
     same(
         "§3.6",
         "all_keys_before_anything_else",
-        "every key is judged before the tag, the signature and the database are looked at",
+        "every key is validated before the tag, the signature and the database are looked at",
         |world| {
             let taken = Upload::fresh(world, "DE", 1).store(world);
             let mut upload = Upload::fresh(world, "DE", 2).tagged(&taken.tag);
@@ -117,7 +117,7 @@ const ROWS: &[Row] = &[
              a 409",
             "the same order, but a tag that was used for the same content is not taken: a replay \
              with a bad signature is a 400",
-            "a replay is an upload as well, and its signature is judged",
+            "a replay is an upload as well, and its signature is verified",
         ],
         |world| {
             let taken = Upload::fresh(world, "DE", 1).store(world);

@@ -147,7 +147,7 @@ const ROWS: &[Row] = &[
     same(
         "§5.2.1",
         "accept_of_json_answers",
-        "uploads and audits give JSON to whoever accepts it in any way, `*` for `*/*` included; its \
+        "uploads and audits answer in JSON if the request accepts it in any way, `*` for `*/*` included; its \
          version is not looked at",
         |world| {
             let audit = audit_request("IT", "2021-06-01", "20210601-1");
@@ -173,7 +173,7 @@ const ROWS: &[Row] = &[
     same(
         "§5.2.2",
         "accept_without_json",
-        "uploads and audits: 406 to whoever accepts no JSON",
+        "uploads and audits: 406 if the request does not accept JSON",
         |world| {
             upload_accepting(world, "application/protobuf; version=1.0").expect(406);
             let audit = audit_request("IT", "2021-06-01", "20210601-1");
@@ -185,7 +185,7 @@ const ROWS: &[Row] = &[
         "type_of_json_answers",
         [
             "the `Content-Type` of such an answer repeats the accepted range with its parameters",
-            "`application/json;version=1.0` to who asks for our version, else `application/json`",
+            "`application/json;version=1.0` if the request asks for that version, else `application/json`",
             "nothing that was sent is repeated",
         ],
         |world| {
@@ -225,7 +225,7 @@ const ROWS: &[Row] = &[
             "absent, `*/*`, `application/*` or a type without version: 415, after everything was \
              done (N-1)",
             "version 1.0, protobuf when both fit",
-            "nobody can rely on the error",
+            "no client can rely on the error",
         ],
         |world| {
             let request = download_request("IT", "2021-06-01");

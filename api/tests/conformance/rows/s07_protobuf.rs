@@ -1,6 +1,6 @@
 //! §7: protobuf bodies.
 
-use super::{Row, Section, differs, elsewhere, same};
+use super::{Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask, download};
 use crate::support::batch::{Key, field, from_protobuf, to_protobuf, varint};
@@ -90,7 +90,7 @@ const ROWS: &[Row] = &[
             "an unknown `reportType` is read, signed and verified, then cannot be stored: its \
              position under `500` in a 207",
             "400 with the key's position and the rule",
-            "nobody could read such a key; the sender learns at once what is wrong",
+            "no client could read such a key; the sender is told at once what is wrong",
         ],
         |world| {
             let mut upload = Upload::fresh(world, "DE", 2);
@@ -148,7 +148,7 @@ const ROWS: &[Row] = &[
     same(
         "§7.8",
         "days_since_onset_as_sent",
-        "`days_since_onset_of_symptoms` is not judged, any int32 survives",
+        "`days_since_onset_of_symptoms` is not validated, any int32 survives",
         |world| {
             let answer = download(world, "IT", "2021-06-01", Some("20210601-1")).expect(200);
             let days = from_protobuf(&answer.body)
@@ -168,7 +168,7 @@ const ROWS: &[Row] = &[
             assert_eq!(answer.header("Content-Length"), Some("0"));
         },
     ),
-    elsewhere(
+    covered_by(
         "§7.10",
         "21 malformed bodies made for a decoder are refused",
         "engine/tests/vectors.rs::refuses_every_malformed_body",

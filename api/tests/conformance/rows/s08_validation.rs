@@ -107,10 +107,10 @@ const ROWS: &[Row] = &[
         "§8.6",
         "what_is_not_judged",
         [
-            "days since onset, report type, countries and the syntax of the origin are not judged",
+            "days since onset, report type, countries and the syntax of the origin are not validated",
             "the same but for report types outside the enumeration, countries with a comma, a \
              control character or outside ASCII, and more than 287 characters of them: 400",
-            "nobody could read the first; the canonical form of the others is ambiguous (S-4), JSON \
+            "no client could read the first; the canonical form of the others is ambiguous (S-4), JSON \
              makes control characters six times as long, and the reference's column takes 287",
         ],
         |world| {

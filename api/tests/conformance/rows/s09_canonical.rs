@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, fresh_tag};
 use crate::support::batch::{Key, canonical_text, signed_bytes};
@@ -109,10 +109,10 @@ const ROWS: &[Row] = &[
             assert_eq!(canonical_text(&key), expected);
         },
     ),
-    elsewhere(
+    covered_by(
         "§9.8",
         "characters outside ASCII become `?`",
-        "engine/tests/vectors.rs::judges_every_case_as_the_suite_or_the_policy_table_says",
+        "engine/tests/vectors.rs::decides_every_case_as_the_suite_or_the_policy_table_says",
         Some(Difference {
             gateway: "such keys are refused with 400",
             reason: "different keys would have the same canonical text (S-4)",
@@ -188,7 +188,7 @@ const ROWS: &[Row] = &[
             again(|key| key.report_type = 2).expect(201);
         },
     ),
-    elsewhere(
+    covered_by(
         "§9.14",
         "308 single keys and two shuffled batches made by another implementation",
         "engine/tests/vectors.rs::orders_shuffled_batches_as_they_are_signed",

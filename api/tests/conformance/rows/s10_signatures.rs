@@ -1,7 +1,7 @@
 //! §10: batch signatures. Those that BouncyCastle and OpenSSL made are uploaded unchanged, with the
 //! certificate list that they were made for.
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask};
 use crate::support::batch::signed_bytes;
@@ -67,7 +67,7 @@ const ROWS: &[Row] = &[
         [
             "the first signer counts, others are ignored; none: 400",
             "exactly one signer",
-            "no client has several, and what is ignored is not judged",
+            "no client has several, and what is ignored is not verified",
         ],
         |world| {
             refuses(world, "no_signer_info", &["720", "721"]);
@@ -88,10 +88,10 @@ const ROWS: &[Row] = &[
             );
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.5",
         "the certificate is valid now; else 400",
-        "api/tests/conformance/journeys.rs::judges_signatures_at_their_time",
+        "api/tests/conformance/scenarios/signatures.rs::checks_the_validity_of_signers_at_the_time_of_the_upload",
         None,
     ),
     differs(
@@ -123,7 +123,7 @@ const ROWS: &[Row] = &[
         [
             "every key's origin is the signer's country; else 400; a batch without keys passes",
             "the same, and a batch without keys is signed by its uploader's country",
-            "nobody uploads in another's name, not even nothing",
+            "no participant uploads in another's name, not even an empty batch",
         ],
         |world| {
             refuses(world, "origin_mismatch", &["620", "621", "623", "624"]);
@@ -183,10 +183,10 @@ const ROWS: &[Row] = &[
             accepts(world, &["003", "007", "015", "019", "023", "102"]);
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.13",
         "a signing time outside the certificate's validity: 400",
-        "api/tests/conformance/journeys.rs::judges_signatures_at_their_time",
+        "api/tests/conformance/scenarios/signatures.rs::checks_the_validity_of_signers_at_the_time_of_the_upload",
         None,
     ),
     differs(
@@ -247,7 +247,7 @@ const ROWS: &[Row] = &[
     same(
         "§10.18",
         "no_other_checks",
-        "key usage, issuer and chain of the certificate are not judged",
+        "key usage, issuer and chain of the certificate are not checked",
         |world| accepts(world, &["105", "309", "323", "324"]),
     ),
     same(
@@ -263,14 +263,14 @@ const ROWS: &[Row] = &[
             assert_eq!(refused.json()["reason"], "weak_digest");
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.20",
         "attributes, digest SHA-256, named `sha1WithRSA`, made with SHA-256: refused, as all \
          combinations whose name tells another hash than was used; OpenSSL accepts it",
         "engine/src/verify/signature/tests.rs::goes_by_the_hash_that_the_signature_algorithm_names_over_signed_attributes",
         None,
     ),
-    elsewhere(
+    covered_by(
         "§10.21",
         "attributes, digest SHA-1, named `sha256WithRSA`, made with SHA-256: accepted",
         "engine/src/verify/signature/tests.rs::takes_czechias_sha1_only_where_it_is_allowed",
@@ -288,7 +288,7 @@ const ROWS: &[Row] = &[
             send_shaped(world, "DE", de, BOUNCY_CASTLE_CSHARP).expect(201);
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.23",
         "attributes, digest SHA-256, named `ecdsa-with-SHA1`, made with SHA-1: accepted",
         "engine/src/verify/signature/tests.rs::verifies_sha1_with_every_curve",
@@ -297,13 +297,13 @@ const ROWS: &[Row] = &[
             reason: "SHA-1 is for participants that the operator lists",
         }),
     ),
-    elsewhere(
+    covered_by(
         "§10.24",
         "no attributes, digest SHA-256, named `sha1WithRSA`: accepted when made with SHA-256",
         "engine/src/verify/signature/tests.rs::goes_by_digest_algorithm_without_signed_attributes",
         None,
     ),
-    elsewhere(
+    covered_by(
         "§10.25",
         "the same made with SHA-1: refused",
         "engine/src/verify/signature/tests.rs::goes_by_digest_algorithm_without_signed_attributes",
@@ -327,10 +327,10 @@ const ROWS: &[Row] = &[
             refuses(world, "malformed_cms", &["901", "904", "910", "911", "919"]);
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.27",
         "certificates with odd encodings, as a negative serial number (FI's development signer)",
-        "api/tests/conformance/personas/finland.rs::imports_by_slicing_the_whole_list",
+        "api/tests/conformance/clients/finland.rs::imports_by_slicing_the_whole_list",
         None,
     ),
     same(
@@ -352,14 +352,14 @@ const ROWS: &[Row] = &[
             assert_eq!(refused.json()["reason"], "weak_digest");
         },
     ),
-    elsewhere(
+    covered_by(
         "§10.30",
         "`id-ecPublicKey` alone as signature algorithm, with or without parameters (.NET may write \
          it): accepted, the hash is that of digestAlgorithm",
         "engine/src/verify/signature/tests.rs::takes_id_ec_public_key_as_signature_algorithm_and_goes_by_digest_algorithm",
         None,
     ),
-    elsewhere(
+    covered_by(
         "§10.31",
         "an identifier octet (class, form or number of a type) that BouncyCastle does not expect: \
          400 or 500",

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask, download};
 use crate::support::batch::{from_protobuf, to_protobuf};
@@ -129,8 +129,8 @@ const ROWS: &[Row] = &[
         "§11.9",
         "key_count",
         [
-            "more than 5000 keys: 413 `Too many diagnosis keys`, after all were judged",
-            "the same at the first key too many, before any is judged",
+            "more than 5000 keys: 413 `Too many diagnosis keys`, after all were validated",
+            "the same at the first key too many, before any is validated",
             "an oversized body should not cost a full parse",
         ],
         |world| {
@@ -197,7 +197,7 @@ const ROWS: &[Row] = &[
             Upload::of(world, "DE", fresh).send(world).expect(201);
         },
     ),
-    elsewhere(
+    covered_by(
         "§11.14",
         "a row of statistics in a transaction of its own; when it fails, 500 after the commit (U-4)",
         "engine/tests/retention.rs::keeps_its_promises_on_sqlite",
@@ -299,7 +299,7 @@ const ROWS: &[Row] = &[
         "§11.19",
         "probing_for_tags",
         [
-            "any participant can learn which tags the others used, without a valid signature",
+            "any participant can find out which tags the others used, without a valid signature",
             "only its own",
             "tags are per country",
         ],
@@ -329,10 +329,10 @@ const ROWS: &[Row] = &[
                 .expect(201);
         },
     ),
-    elsewhere(
+    covered_by(
         "§11.21",
         "two simultaneous uploads with one tag both succeed and become one (U-2)",
-        "api/tests/conformance/journeys.rs::stores_one_of_two_simultaneous_uploads_with_one_tag",
+        "api/tests/conformance/scenarios/uploads.rs::stores_one_of_two_simultaneous_uploads_with_one_tag",
         Some(Difference {
             gateway: "one is stored, the other gets 409",
             reason: "country and tag are unique in the database",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask, download};
 use crate::support::batch::{Key, from_protobuf};
@@ -108,8 +108,8 @@ const ROWS: &[Row] = &[
     ),
     same(
         "§12.7",
-        "the_rest_is_signed_anew",
-        "the signature covers the whole batch: the rest has to be signed anew",
+        "the_rest_is_signed_again",
+        "the signature covers the whole batch: the rest has to be signed again",
         |world| {
             let (upload, _) = mixed(world);
             let rest = [0, 2, 4].map(|at| upload.keys[at].clone());
@@ -118,10 +118,10 @@ const ROWS: &[Row] = &[
             rest.send(world).expect_error(400, "Invalid signature");
         },
     ),
-    elsewhere(
+    covered_by(
         "§12.8",
         "duplicates are found only as long as keys are retained (2 days)",
-        "api/tests/conformance/journeys.rs::knows_duplicates_longer_than_they_can_be_downloaded",
+        "api/tests/conformance/scenarios/history.rs::knows_duplicates_longer_than_they_can_be_downloaded",
         Some(Difference {
             gateway: "as long as the key could be uploaded, 15 days",
             reason: "a key that came once should not come again",

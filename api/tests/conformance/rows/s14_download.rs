@@ -1,7 +1,7 @@
 //! §14: downloads. The world has two days: 20210531-1 (DE), 20210531-2 (IT), and today 20210601-1
 //! (DE and ES).
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{JSON, Upload, ask, download, download_request};
 use crate::support::batch::{from_json, from_protobuf};
@@ -144,7 +144,7 @@ const ROWS: &[Row] = &[
             assert_eq!(origins.collect::<Vec<_>>(), expected);
         },
     ),
-    elsewhere(
+    covered_by(
         "§14.9",
         "a row of statistics; when it fails, 500",
         "engine/tests/retention.rs::keeps_its_promises_on_sqlite",
@@ -228,10 +228,10 @@ const ROWS: &[Row] = &[
             assert!(from_json(&json.body).is_empty());
         },
     ),
-    elsewhere(
+    covered_by(
         "§14.16",
         "a batch beyond the limit of age can never be fetched",
-        "api/tests/conformance/journeys.rs::stops_serving_what_is_too_old",
+        "api/tests/conformance/scenarios/history.rs::stops_serving_what_is_too_old",
         None,
     ),
     same(

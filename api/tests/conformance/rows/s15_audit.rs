@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Difference, Row, Section, differs, elsewhere, same};
+use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask, audit, audit_request, download};
 use crate::support::batch::{from_protobuf, signed_bytes};
@@ -82,10 +82,10 @@ const ROWS: &[Row] = &[
             audit(world, "IT", "2021-06-02", TAG).expect_error(404, message);
         },
     ),
-    elsewhere(
+    covered_by(
         "§15.5",
         "no entries, as after a clean-up: 404 `Batchtag not found`",
-        "api/tests/conformance/journeys.rs::stops_serving_what_is_too_old",
+        "api/tests/conformance/scenarios/history.rs::stops_serving_what_is_too_old",
         Some(Difference {
             gateway: "does not happen: a batch is whole until its day is too old, then 410",
             reason: "R-1: a batch must not shrink while it can be downloaded",
@@ -204,7 +204,7 @@ const ROWS: &[Row] = &[
         [
             "the caller's own uploads are included, in the order of the rest",
             "included, and last",
-            "FI cuts its list without leaving its own entries out; nobody depends on their place",
+            "FI cuts its list without leaving its own entries out; no client depends on their position",
         ],
         |world| {
             let seen = entries(world, "DE");
@@ -231,10 +231,10 @@ const ROWS: &[Row] = &[
             }
         },
     ),
-    elsewhere(
+    covered_by(
         "§15.17",
         "revocation is not considered",
-        "api/tests/conformance/journeys.rs::audits_what_was_uploaded_before_a_revocation",
+        "api/tests/conformance/scenarios/history.rs::audits_what_was_uploaded_before_a_revocation",
         None,
     ),
     same(

@@ -1,4 +1,4 @@
-//! A national backend with nothing special about it: what most rows and journeys talk through.
+//! A typical national backend, used by most rows and scenarios.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,7 +11,7 @@ use super::world::World;
 pub(crate) const PROTOBUF: &str = "application/protobuf; version=1.0";
 pub(crate) const JSON: &str = "application/json; version=1.0";
 
-/// A tag that no other upload has.
+/// A unique upload tag.
 pub(crate) fn fresh_tag() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     format!("tag-{}", NEXT.fetch_add(1, Ordering::Relaxed))
@@ -85,7 +85,7 @@ impl Upload {
         ask(world, &self.request())
     }
 
-    /// Sends it, and it is stored.
+    /// Sends it and asserts that it is stored.
     pub(crate) fn store(self, world: &World) -> Self {
         self.send(world).expect(201);
         self
@@ -102,7 +102,7 @@ pub(crate) fn identify(request: Request, country: &str) -> Request {
         )
 }
 
-/// Asks on a connection of its own to the proxy port.
+/// Sends a request on a separate connection to the proxy port.
 pub(crate) fn ask(world: &World, request: &Request) -> Answer {
     world.proxy().ask(request.bytes())
 }

@@ -33,7 +33,7 @@ pub(crate) const REPORT_TYPES: [&str; 6] = [
     "REVOKED",
 ];
 
-/// A key that no other test has, valid at `now`.
+/// A unique key, valid at `now`.
 pub(crate) fn fresh_key(origin: &str, now: UnixMillis) -> Key {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -49,7 +49,7 @@ pub(crate) fn fresh_key(origin: &str, now: UnixMillis) -> Key {
     }
 }
 
-/// As many fresh keys.
+/// That many fresh keys.
 pub(crate) fn fresh_keys(origin: &str, now: UnixMillis, count: usize) -> Vec<Key> {
     (0..count).map(|_| fresh_key(origin, now)).collect()
 }

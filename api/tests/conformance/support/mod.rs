@@ -1,5 +1,5 @@
-//! What rows, journeys and personas share: gateways on either database, participants with real
-//! keys, sockets on which bytes are what they are.
+//! What rows, scenarios and clients share: gateways on either database, participants with real
+//! keys, raw sockets.
 
 pub(crate) mod backend;
 pub(crate) mod batch;

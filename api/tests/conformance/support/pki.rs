@@ -1,6 +1,6 @@
-//! Participants: the countries whose clients are known, each with an authentication certificate of
-//! its own and the kind of signing key that its client uses. Private keys are the test keys of the
-//! vectors; the trust anchor is theirs, too.
+//! Participants: the countries whose clients are known, each with its own authentication
+//! certificate and the kind of signing key that its client uses. Private keys are the test keys of
+//! the vectors; the trust anchor is theirs, too.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

@@ -1,5 +1,5 @@
-//! A socket on which bytes are what they are: requests as they are written, answers with the
-//! spelling and the order of their headers.
+//! A raw socket: requests byte for byte as written, responses with the letter case and the order of
+//! their headers.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -11,8 +11,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
-/// Longest that a test waits for the other side.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of a test for the other side.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 enum Stream {
     Plain(TcpStream),
@@ -50,12 +50,12 @@ impl Raw {
         }
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).unwrap();
     }
 
-    /// Sends bytes to a peer that may have had enough.
+    /// Sends bytes to a peer that may close early.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         match &mut self.stream {
             Stream::Plain(stream) => stream.write_all(bytes.as_ref()),
@@ -65,14 +65,14 @@ impl Raw {
         }
     }
 
-    /// Sends a whole request and reads its answer.
+    /// Sends a complete request and reads its response.
     pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> Answer {
         let without_body = request.as_ref().starts_with(b"HEAD ");
         self.send(request);
         self.answer(without_body)
     }
 
-    /// Reads one answer, which has a `Content-Length` or no body.
+    /// Reads one response, which has a `Content-Length` or no body.
     pub(crate) fn answer(&mut self, without_body: bool) -> Answer {
         let end = loop {
             let at = self
@@ -111,14 +111,14 @@ impl Raw {
                 count
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                panic!("nothing came within {PATIENCE:?}");
+                panic!("nothing came within {TIMEOUT:?}");
             }
-            // A reset is an end, too.
+            // A reset counts as an end.
             Err(_) => 0,
         }
     }
 
-    /// Waits until the other side closes; gives how long that took.
+    /// Waits until the other side closes; returns how long that took.
     pub(crate) fn until_closed(&mut self) -> Duration {
         let begun = Instant::now();
         while self.read_more() > 0 {}
@@ -129,17 +129,17 @@ impl Raw {
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
-/// An answer as it came.
+/// A response, unchanged.
 #[derive(Clone)]
 pub(crate) struct Answer {
     pub(crate) head: String,
     pub(crate) status: u16,
-    /// Name and value, spelled and ordered as they came.
+    /// Names and values, in their letter case and order.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
@@ -172,13 +172,13 @@ impl Answer {
         }
     }
 
-    /// A header that is spelled exactly so, as IT looks it up.
+    /// A header by its exact letter case, as IT looks it up.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(found, _)| found == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// A header in whatever spelling, as everybody else looks it up.
+    /// A header by its case-insensitive name, as other clients look it up.
     pub(crate) fn any_case(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let found = headers.find(|(found, _)| found.eq_ignore_ascii_case(name));
@@ -205,14 +205,14 @@ impl Answer {
             .to_owned()
     }
 
-    /// Fails unless it is this status.
+    /// Fails unless the response has this status.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
-    /// Fails unless it is an error as every error is: JSON with `message` and `code`, and no
+    /// Fails unless it is an error in the common form: JSON with `message` and `code`, and no
     /// `batchTag`.
     #[track_caller]
     pub(crate) fn expect_error(self, status: u16, message: &str) -> Self {
@@ -232,7 +232,7 @@ impl Answer {
     }
 }
 
-/// A request that is put together header by header; they are sent in that order.
+/// A request that is built header by header; they are sent in that order.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     line: String,

@@ -1,4 +1,4 @@
-//! Signed batches that BouncyCastle and OpenSSL made, sent through HTTP as they are.
+//! Signed batches that BouncyCastle and OpenSSL made, sent through HTTP unchanged.
 
 use engine::domain::CertificateKind;
 use serde_json::Value;
@@ -10,7 +10,8 @@ use super::pki::{Listed, fixture, of_vectors, read};
 use super::raw::{Answer, Request};
 use super::world::{Databases, Kind, World};
 
-/// With the signing certificates of the vectors' list that can be onboarded, beside everybody's.
+/// With the signing certificates of the vectors' list that can be onboarded, beside the
+/// participants'.
 pub(crate) fn world(databases: &Databases, kind: Kind) -> World {
     World::with(databases, kind, |options| {
         let registry: Value = serde_json::from_str(&read("vectors/pki/registry.json")).unwrap();
@@ -19,7 +20,7 @@ pub(crate) fn world(databases: &Databases, kind: Kind) -> World {
     })
 }
 
-/// A signing certificate, unless its registration is wrong on purpose.
+/// A signing certificate, unless its registration is deliberately wrong.
 fn listed(row: &Value) -> Option<Listed> {
     let text = |name: &str| row[name].as_str().unwrap();
     let odd = [
@@ -61,7 +62,7 @@ impl Vector {
         std::fs::read(fixture(&self.folder).join(file)).unwrap()
     }
 
-    /// When it is to be verified, in milliseconds since the Unix epoch.
+    /// The verification time, in milliseconds since the Unix epoch.
     pub(crate) fn verification_time(&self) -> u64 {
         let text = self.case["verification_time"].as_str().unwrap();
         let time = OffsetDateTime::parse(text, &Rfc3339).unwrap();

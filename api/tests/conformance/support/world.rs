@@ -1,4 +1,4 @@
-//! A gateway with everything around it: database, certificate list, clock, listeners.
+//! A gateway with its environment: database, certificate list, clock, listeners.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -33,9 +33,9 @@ pub(crate) const NOON: UnixMillis = UnixMillis(1_622_548_800_000);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Timeout for what the gateway does on its own.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Which database a test runs on.
+/// The kind of database of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Sqlite,
@@ -58,7 +58,7 @@ pub(crate) type Prepare = fn(&Databases, Kind) -> World;
 
 type Shared = Arc<OnceLock<World>>;
 
-/// Where databases come from; one server for all.
+/// Creates databases; all tests share one server.
 #[derive(Debug)]
 pub(crate) struct Databases {
     folder: TempDir,
@@ -90,7 +90,7 @@ impl Databases {
         }
     }
 
-    /// The world of that name, made when it is first asked for.
+    /// The world of that name, created on first use.
     pub(crate) fn shared(&self, name: &'static str, kind: Kind, prepare: Prepare) -> Shared {
         let mut worlds = self.worlds.lock().unwrap();
         let shared = Arc::clone(worlds.entry((name, kind)).or_default());
@@ -169,7 +169,7 @@ impl World {
         world
     }
 
-    /// Starts on whatever the database holds.
+    /// Starts on an existing database.
     pub(crate) fn start(&mut self) {
         let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
         let engine = Engine::start(self.engine_settings.clone(), Arc::clone(&clock)).unwrap();
@@ -230,7 +230,7 @@ impl World {
         loop {
             match self.engine().status().newest_batch {
                 Some(tag) if Some(tag) != before => return tag.to_string(),
-                _ => assert!(begun.elapsed() < PATIENCE, "no download batch was cut"),
+                _ => assert!(begun.elapsed() < TIMEOUT, "no download batch was cut"),
             }
             std::thread::yield_now();
         }

@@ -210,7 +210,7 @@ fn cuts_a_quiet_day_within_the_delay() {
 
 #[test]
 fn cuts_a_busy_day_no_more_often_than_the_slowest_client_reads() {
-    // 520 small uploads a day, with which a client that reads 500 batches a day fell behind.
+    // 520 small uploads per day: a client that reads 500 batches per day fell behind.
     let cuts = simulate(&[(86_400_000 / 520, 40)]);
     let busiest = busiest_day(&cuts);
     assert!((330..=48 + 288).contains(&busiest), "{busiest}");

@@ -1,4 +1,4 @@
-//! Why nothing could be measured.
+//! Why a measurement failed.
 
 use std::io;
 
@@ -12,19 +12,19 @@ use crate::profiles::ProfileError;
 use crate::record::RecordError;
 use crate::steps::StepError;
 
-/// Why nothing could be measured.
+/// Why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MeasureError {
-    /// A server does not run.
+    /// A server failed to start or run.
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The folder has no participants.
     #[error(transparent)]
     Participants(#[from] ParticipantsError),
-    /// No client can be made.
+    /// A client cannot be created.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The record cannot be kept.
+    /// The record cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// Uploads stopped.
@@ -39,7 +39,7 @@ pub enum MeasureError {
     /// The profiles do not have what is needed.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// What is not measured is missing among the shipped costs.
+    /// A cost that is not measured is missing from the shipped costs.
     #[error(transparent)]
     Costs(#[from] CostsError),
     /// The gateway's metrics cannot be read.

@@ -1,11 +1,12 @@
-//! Unit costs measured now: a private gateway and database on this machine, real uploads and
-//! downloads over mutual TLS, and what the system says that they have used.
+//! Measures unit costs: a private gateway and database on this machine, real uploads and downloads
+//! over mutual TLS, and the resources that the system reports for them.
 //!
-//! Processor times are the processes' own, so that the load generator beside them does not count.
+//! CPU times are the processes' own, so that the load generator beside them does not count.
 //! The time of the log's writer does count what disturbs it: on a machine whose cores are all busy
 //! it is an upper bound. The steps: start empty; many small uploads and as many keys in full ones,
-//! which tell what an upload costs from what a key costs; full uploads one at a time, for latency;
-//! everybody downloads everything, and once more to verify it; a restart with all keys stored.
+//! which separate the cost per upload from the cost per key; full uploads one at a time, for
+//! latency; all participants download everything, and again to verify it; a restart with all keys
+//! stored.
 
 mod error;
 mod test_bed;
@@ -39,13 +40,14 @@ use crate::verify::{Verdict, VerifyOptions};
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Keys in an upload of the many small ones: what such an upload costs is nearly all its own.
 const SMALL_UPLOAD_KEYS: u32 = 100;
-/// How many small uploads: enough processor time to be measured in hundredths of a second.
+/// How many small uploads: enough CPU time to be measured in hundredths of a second.
 const SMALL_UPLOADS: u64 = 2_000;
 const FULL_UPLOAD_KEYS: u32 = 5_000;
 /// Full uploads one at a time.
 const SINGLE_UPLOADS: u64 = 100;
-/// Bytes per key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`): slots
-/// of 16 bytes; parts grow by half when three quarters are taken, which leaves one half taken.
+/// Bytes per key in the set at its worst fill, by its construction (`engine/src/dedup/set.rs`):
+/// slots of 16 bytes; parts grow by half when three quarters are taken, which leaves one half
+/// taken.
 const SET_BYTES_BY_CONSTRUCTION: f64 = 32.0;
 
 /// What to measure.
@@ -100,7 +102,7 @@ async fn experiment(
     Ok(costs.or_shipped()?)
 }
 
-/// Everything that is read before and after a step.
+/// The counters read before and after a step.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     gateway: Usage,
@@ -159,7 +161,7 @@ impl Experiment {
         let full = u64::from(FULL_UPLOAD_KEYS);
         let restart_empty_s = self.restart()?;
         let empty = self.read().await?;
-        // The first connections and statements cost more than all others.
+        // Warm up: the first connections and statements cost more than all others.
         let warm_up = volume("warm-up", full * 27, FULL_UPLOAD_KEYS, all, 1);
         let mut records = vec![self.upload(&warm_up, out).await?.record];
         let idle = self.read().await?;
@@ -187,7 +189,7 @@ impl Experiment {
         records.extend([small.record, many.record, single.record]);
 
         self.download(out).await?;
-        // Once more for the truth of it: nothing is worth measuring that does not arrive.
+        // Verify the delivery: figures for undelivered keys would be meaningless.
         let verdict = self.verify(&records, out).await?;
 
         let restart_s = self.restart()?;
@@ -198,8 +200,8 @@ impl Experiment {
         let stored = verdict.delivered as f64 / (self.test_bed.participants.len() as f64 - 1.0);
         self.costs.set_rebuild_ns_per_key =
             significant((restart_s - restart_empty_s).max(0.0) / stored * 1e9);
-        // Started again, the gateway holds the set and no bundle yet. How full the set is depends on
-        // how many keys there are: what it takes at its worst must be planned for.
+        // Started again, the gateway holds the set and no bundle yet. How full the set is depends
+        // on how many keys there are: what it takes at its worst must be planned for.
         let set_bytes = (self.read().await?.gateway.rss_bytes - empty.gateway.rss_bytes) / stored;
         writeln!(
             out,
@@ -306,7 +308,7 @@ impl Experiment {
         })
     }
 
-    /// Everybody downloads everything, once to warm the bundles up and once for the figure.
+    /// All participants download everything, once to warm up the bundles and once for the figure.
     async fn download(&mut self, out: &mut (impl Write + Send)) -> Result<(), MeasureError> {
         let (target, day) = (self.test_bed.target(), SystemClock.now().day());
         fetch(&self.test_bed.callers, &target, day).await?;
@@ -340,7 +342,7 @@ impl Experiment {
             targets: vec![self.test_bed.target()],
             day: SystemClock.now().day(),
             timeout: TIMEOUT,
-            patience: TIMEOUT,
+            delivery_timeout: TIMEOUT,
             ignore_unknown: false,
         };
         let TestBed {
@@ -408,9 +410,9 @@ impl Step {
     }
 }
 
-/// More than three digits of a measurement say nothing.
+/// More than three digits of a measurement are noise.
 fn significant(value: f64) -> Option<f64> {
-    // By way of text, so that what is written is as short as what was meant.
+    // Through text, so that the number is written with just these digits.
     let rounded = format!("{value:.2e}").parse();
     let rounded = rounded.ok().filter(|rounded: &f64| rounded.is_finite());
     Some(rounded.unwrap_or(0.0))

@@ -11,7 +11,7 @@ use crate::participants::{self, Participant};
 
 const DATABASE_NAME: &str = "efgs";
 
-/// The gateway and who uses it.
+/// The gateway and its clients.
 pub(super) struct TestBed {
     pub(super) folder: PathBuf,
     pub(super) gateway: Gateway,

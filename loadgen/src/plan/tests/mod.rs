@@ -230,7 +230,7 @@ fn plans_one_gateway_and_no_database_when_it_is_embedded() {
     assert!(plan.notes[0].contains("embedded"));
 }
 
-/// Where a JSON value has null: where a number is none.
+/// Paths of nulls in a JSON value: numbers that are NaN or infinite.
 fn nulls(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
     match value {
         serde_json::Value::Null => found.push(at.to_owned()),

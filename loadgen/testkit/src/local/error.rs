@@ -1,8 +1,8 @@
-//! Why a server does not run.
+//! Why a server failed to start or run.
 
 use std::io;
 
-/// Why a server does not run.
+/// Why a server failed to start or run.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// A program is not installed.
@@ -13,7 +13,7 @@ pub enum LocalError {
         /// The package that has it, on Debian and its relatives.
         package: &'static str,
     },
-    /// A program does not start, or a file cannot be written.
+    /// A program cannot be started, or a file cannot be written.
     #[error("{what}: {source}")]
     Io {
         /// What was attempted.
@@ -26,10 +26,10 @@ pub enum LocalError {
     Failed {
         /// What was attempted.
         what: String,
-        /// What the program said last.
+        /// The program's last output.
         why: String,
     },
-    /// The database refuses a statement.
+    /// The database rejected a statement.
     #[error("MariaDB: {0}")]
     Database(#[from] mysql::Error),
 }

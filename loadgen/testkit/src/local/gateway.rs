@@ -1,4 +1,4 @@
-//! A gateway as a process of its own, which can be killed at any instant.
+//! A gateway as a separate process, which can be killed at any instant.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -16,11 +16,11 @@ use super::process::Process;
 use super::program::{READY_WITHIN, tail};
 use crate::target::Target;
 
-/// How long a gateway may take to drain when it is told to end.
+/// How long a gateway may take to drain on shutdown.
 const DRAIN_WITHIN: Duration = Duration::from_secs(20);
-/// Lines between the gateway's output and who waits for them.
+/// Capacity of the channel for lines of the gateway's output.
 const QUEUE_LINES: usize = 16;
-/// Variables that override a gateway's settings begin so; ours come from the options alone.
+/// Prefix of variables that override a gateway's settings; ours come only from the options.
 const VARIABLE_PREFIX: &str = "EFGS__";
 
 /// Where and how to run a gateway.
@@ -58,7 +58,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Runs `efgs serve --config FOLDER/efgs.toml` and waits until it says that it is ready.
+    /// Runs `efgs serve --config FOLDER/efgs.toml` and waits until it reports that it is ready.
     ///
     /// # Errors
     /// When it ends before, with the last lines of its log.
@@ -93,7 +93,7 @@ impl Gateway {
         }
     }
 
-    /// What it wrote to its standard error, over all its lives.
+    /// What it wrote to standard error, over all restarts.
     pub fn log(&self) -> PathBuf {
         self.options
             .folder
@@ -105,7 +105,7 @@ impl Gateway {
         self.process.as_ref().map(Process::id)
     }
 
-    /// How it ended, if it ended by itself.
+    /// Its exit status, if it ended by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.as_mut().and_then(Process::ended)
     }
@@ -124,7 +124,7 @@ impl Gateway {
         }
     }
 
-    /// Starts it and ends it with SIGKILL after that time, however far it has come by then.
+    /// Starts it and kills it with SIGKILL after that time, wherever it is by then.
     ///
     /// # Errors
     /// When it cannot be run or killed.
@@ -135,8 +135,8 @@ impl Gateway {
         self.kill9()
     }
 
-    /// Bounds the files that it writes from now on, as a full disk would; nothing lifts the bound.
-    /// A write beyond it fails if the process ignores SIGXFSZ, else it ends the process.
+    /// Limits the size of files that it writes from now on, as a full disk would; `None` lifts the
+    /// limit. A write beyond it fails if the process ignores SIGXFSZ, else it ends the process.
     ///
     /// # Errors
     /// When the process does not run, or the limit cannot be set.
@@ -169,7 +169,7 @@ impl Gateway {
             .map_err(LocalError::io("cannot end the gateway"))
     }
 
-    /// Starts it again on the same ports, ending it in good order before if it runs.
+    /// Restarts it on the same ports, after a graceful shutdown if it is running.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -204,7 +204,7 @@ impl Gateway {
         command
             .env("EFGS__PUBLIC__LISTEN", self.public.to_string())
             .env("EFGS__OPERATIONS__LISTEN", self.operations.to_string())
-            // A day goes through in seconds here; paced, its download batches would take the day.
+            // A day is simulated in seconds: with pacing, its download batches would take the day.
             .env("EFGS__BUNDLE__PACED", "false")
             .envs(self.options.environment.iter().cloned())
             .stdin(Stdio::null())
@@ -243,8 +243,8 @@ impl Gateway {
     }
 }
 
-/// Hands on the lines of a process while somebody listens, and swallows them after that, so that
-/// the process never waits for its reader.
+/// Forwards the lines of a process while the receiver exists, and discards them after that, so that
+/// the process never blocks on its output.
 fn read_lines(output: ChildStdout) -> Receiver<String> {
     let (send, receive) = sync_channel(QUEUE_LINES);
     std::thread::spawn(move || {
@@ -265,7 +265,7 @@ fn forget_overrides(command: &mut Command) {
 /// Runs `efgs init --dir FOLDER`, with `--database URL` when there is one.
 ///
 /// # Errors
-/// When it fails, with what it said.
+/// When it fails, with its output.
 pub fn initialise(
     program: &Path,
     folder: &Path,
@@ -274,10 +274,10 @@ pub fn initialise(
     initialise_for(program, folder, database_url, &[])
 }
 
-/// The same for these participants only; for those of `efgs init` by itself when there are none.
+/// The same for these participants only; for `efgs init`'s defaults when the list is empty.
 ///
 /// # Errors
-/// When it fails, with what it said.
+/// When it fails, with its output.
 pub fn initialise_for(
     program: &Path,
     folder: &Path,

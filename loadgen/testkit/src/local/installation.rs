@@ -1,5 +1,5 @@
-//! A private gateway with its database, in a folder of its own: what one command needs to be a
-//! whole experiment.
+//! A private gateway with its database in a separate folder: everything that one command needs for
+//! an experiment.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,8 +35,9 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Starts one for these participants, or for those of `efgs init` by itself when there are
-    /// none. With `keep`, certificates, settings, logs and the embedded database stay in that
+    /// Starts one for these participants, or for `efgs init`'s defaults when the list is empty.
+    /// With
+    /// `keep`, certificates, settings, logs and the embedded database stay in that
     /// folder; what a MariaDB server stores always goes with it.
     ///
     /// # Errors
@@ -90,7 +91,7 @@ impl Installation {
         self.home.join("pki")
     }
 
-    /// The database server, when there is one.
+    /// The database server, if there is one.
     pub const fn database(&self) -> Option<&MariaDb> {
         self.database.as_ref()
     }
@@ -102,8 +103,7 @@ impl Installation {
         server.map_or_else(embedded, |server| server.folder().to_owned())
     }
 
-    /// Ends the gateway in good order and starts it again; tells how long it took from its start
-    /// until it was ready.
+    /// Restarts the gateway gracefully; returns how long it took from its start until it was ready.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -114,7 +114,7 @@ impl Installation {
         Ok(begun.elapsed())
     }
 
-    /// Ends the gateway in good order.
+    /// Shuts the gateway down gracefully.
     ///
     /// # Errors
     /// When it cannot be signalled.

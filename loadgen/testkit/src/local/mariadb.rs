@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
@@ -14,10 +14,9 @@ use tempfile::TempDir;
 use super::error::LocalError;
 use super::process::Process;
 use super::program::{READY_WITHIN, find_program, tail};
+use crate::poll::poll;
 
-/// How often to try to connect while the server starts.
-const LOOK: Duration = Duration::from_millis(10);
-/// How long the server may take to write its buffers when it is told to end.
+/// How long the server may take to flush its buffers on shutdown.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
 const PACKAGE: &str = "mariadb-server";
 const USER: &str = "efgs";
@@ -30,7 +29,7 @@ pub struct MariaDb {
     program: PathBuf,
     port: u16,
     password: String,
-    /// Beside those that every server here has.
+    /// In addition to those that every server here has.
     options: Vec<String>,
     folder: TempDir,
 }
@@ -116,8 +115,7 @@ impl MariaDb {
         Ok(())
     }
 
-    /// Makes everybody who writes to a table (`DATABASE.TABLE`) wait until the value is dropped.
-    /// Reading goes on.
+    /// Blocks all writes to a table (`DATABASE.TABLE`) until the value is dropped. Reads continue.
     ///
     /// # Errors
     /// When the server refuses.
@@ -129,7 +127,7 @@ impl MariaDb {
         })
     }
 
-    /// Ends the server with SIGKILL. Its data stay.
+    /// Kills the server with SIGKILL. Its data remain.
     ///
     /// # Errors
     /// When the process cannot be killed.
@@ -143,8 +141,8 @@ impl MariaDb {
         }
     }
 
-    /// Starts the server on its data directory and port, ending it in good order before if it
-    /// runs, and waits until it answers.
+    /// Starts the server on its data directory and port, after a graceful shutdown if it is
+    /// running, and waits until it answers.
     ///
     /// # Errors
     /// When it does not start or does not answer within a minute.
@@ -170,21 +168,16 @@ impl MariaDb {
     }
 
     fn wait_until_it_answers(&self, process: &mut Process) -> Result<(), LocalError> {
-        let begun = Instant::now();
         let failed = |why: String| LocalError::Failed {
             what: "MariaDB does not run".to_owned(),
             why,
         };
-        while self.root().is_err() {
-            if process.ended().is_some() {
-                return Err(failed(tail(&self.log())));
-            }
-            if begun.elapsed() > READY_WITHIN {
-                return Err(failed(format!("no answer within {READY_WITHIN:?}")));
-            }
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
+        let outcome = poll(READY_WITHIN, || match self.root() {
+            Ok(_) => Some(Ok(())),
+            Err(_) if process.ended().is_some() => Some(Err(failed(tail(&self.log())))),
+            Err(_) => None,
+        });
+        outcome.unwrap_or_else(|| Err(failed(format!("no answer within {READY_WITHIN:?}"))))
     }
 
     fn command(&self) -> Result<Command, LocalError> {
@@ -195,8 +188,8 @@ impl MariaDb {
             .arg("--no-defaults")
             .args(run_as())
             .arg(format!("--datadir={}", data(self.folder.path()).display()))
-            // Names of temporary files hold the process id, which is one's own only in a
-            // container: two servers in one /tmp take each other's away.
+            // Names of temporary files contain the process id, which is unique only within a
+            // container: two servers that share /tmp delete each other's.
             .arg(format!("--tmpdir={}", self.folder.path().display()))
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!(
@@ -258,7 +251,7 @@ impl MariaDb {
     }
 }
 
-/// Writes that wait: see [`MariaDb::hold_writes`].
+/// Blocked writes: see [`MariaDb::hold_writes`].
 #[derive(Debug)]
 pub struct HeldWrites {
     _connection: Conn,

@@ -1,6 +1,6 @@
-//! Servers of one's own, on loopback and free ports, for tests, benches and the demo. They end when
-//! their value is dropped; nothing else is ever ended. They outlive an owner that is itself ended
-//! with SIGKILL: a child can be bound to its parent's life only with unsafe code.
+//! Private servers on loopback and free ports, for tests, benches and the demo. They end when their
+//! value is dropped; no other process is ever ended. They outlive an owner that is killed with
+//! SIGKILL: binding a child to its parent's life would need unsafe code.
 
 mod error;
 mod gateway;

@@ -1,14 +1,14 @@
-//! A child process that ends with its value.
+//! A child process that ends when its value is dropped.
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How often to look whether a process has ended.
-const LOOK: Duration = Duration::from_millis(5);
+use crate::poll::poll;
+
 /// How long a process may take to end by itself when its value is dropped.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -18,8 +18,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a process in a group of its own: Ctrl-C reaches its owner alone, who then ends it in
-    /// good order.
+    /// Starts a process in its own process group: Ctrl-C reaches only its owner, which then shuts
+    /// it down gracefully.
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
         command.process_group(0).spawn().map(|child| Self { child })
     }
@@ -32,7 +32,7 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -47,24 +47,20 @@ impl Process {
 
     /// SIGTERM, and waits for the end; SIGKILL when it takes longer than `within`.
     pub(super) fn terminate(&mut self, within: Duration) -> io::Result<ExitStatus> {
-        let begun = Instant::now();
         if self.ended().is_none() {
             kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         }
-        while begun.elapsed() < within {
-            if let Some(status) = self.ended() {
-                return Ok(status);
-            }
-            std::thread::sleep(LOOK);
+        match poll(within, || self.ended()) {
+            Some(status) => Ok(status),
+            None => self.kill(),
         }
-        self.kill()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         if let Err(error) = self.terminate(LAST_WORDS) {
-            // Nobody is left to tell but the terminal.
+            // Only the terminal is left to report to.
             eprintln!("process {} did not end: {error}", self.id());
         }
     }

@@ -1,9 +1,9 @@
-//! Programs on this machine: where they are, and what they said last.
+//! Finds programs on this machine, and the last lines of their logs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Longest wait for a server to become ready.
+/// Timeout for a server to become ready.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The last lines of a log, for an error message.
@@ -14,7 +14,7 @@ pub(super) fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(5)..].join(" | ")
 }
 
-/// Looks for a program in `PATH` and where servers usually are.
+/// Finds a program in `PATH` or the usual folders of servers.
 pub(super) fn find_program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from);

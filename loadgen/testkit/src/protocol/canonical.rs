@@ -8,7 +8,7 @@ use super::protobuf::{DiagnosisKey, Malformed, keys};
 /// What is signed of a body: the texts of its keys, in signing order.
 ///
 /// # Errors
-/// When the body is no batch of diagnosis keys.
+/// When the body is not a batch of diagnosis keys.
 pub fn signed_bytes(body: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut texts: Vec<_> = keys(body)?.iter().map(Text::of).collect();
     texts.sort_by(|a, b| {
@@ -19,7 +19,7 @@ pub fn signed_bytes(body: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(texts.into_iter().flat_map(|text| text.bytes).collect())
 }
 
-/// The text of a key, and where it stands among others.
+/// The text of a key, and its sort key.
 struct Text {
     bytes: Vec<u8>,
     /// The first eight characters of its own base64, by which nearly all texts differ.
@@ -52,7 +52,7 @@ impl Text {
         Self { bytes, rank }
     }
 
-    /// The order of keys is that of their texts in base64 once more.
+    /// Keys are ordered by the base64 of their texts.
     fn encoded(&self) -> String {
         STANDARD.encode(&self.bytes)
     }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn orders_texts_by_their_base64() {
-        // In ASCII the digits stand before the letters, in base64's alphabet behind them.
+        // In ASCII digits sort before letters, in base64's alphabet after them.
         let body = |key_data: [u8; 16]| [&[0x0a, 18, 0x0a, 16][..], &key_data].concat();
         let (one, other) = (body([0xff; 16]), body([0; 16]));
         let signed = |bodies: [&[u8]; 2]| signed_bytes(&bodies.concat()).unwrap();

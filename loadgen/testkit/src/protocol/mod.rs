@@ -1,7 +1,7 @@
 //! The protocol as a national backend implements it: reading diagnosis keys, and what is signed.
 //!
-//! Written from `docs/protocol/wire.md` alone. It shares no code with the gateway, so that an error
-//! there cannot sign and verify alike: what loadgen signs and what its verifier checks is made here.
+//! Written only from `docs/protocol/wire.md`. It shares no code with the gateway, so that a mistake
+//! there cannot cancel out: what loadgen signs and what its verifier checks is computed here.
 
 mod canonical;
 mod protobuf;

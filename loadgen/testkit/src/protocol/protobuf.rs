@@ -1,6 +1,6 @@
-//! `eu.interop.DiagnosisKeyBatch` in protobuf, read (wire §7).
+//! Reads `eu.interop.DiagnosisKeyBatch` in protobuf (wire §7).
 
-/// The bytes are no batch of diagnosis keys in protobuf.
+/// The bytes are not a protobuf batch of diagnosis keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a batch of diagnosis keys in protobuf")]
 pub struct Malformed;
@@ -105,7 +105,7 @@ impl<'a> Fields<'a> {
                 Value::Bytes(self.take(usize::try_from(length).map_err(|_| Malformed)?)?)
             }
             5 => self.take(4).map(|_| Value::Fixed)?,
-            // Groups are of another time: no backend sends them, and the gateway gives none away.
+            // Groups are obsolete: no backend sends them, and the gateway never returns any.
             _ => return Err(Malformed),
         };
         match tag >> 3 {

@@ -11,21 +11,21 @@ use loadgen::verify::{
 };
 use serde_json::{Value, json};
 
-use super::scene::{Batch, CLEAN, Scene, change_keys, scene};
+use super::fixture::{Batch, CLEAN, Fixture, change_keys, fixture};
 use crate::support::{Key, country, pki};
 
 /// What is found at FR, by the record and without it, when an audit is tampered with.
 #[track_caller]
 fn check_audit(
-    tamper: impl Fn(&Scene, &mut Vec<Batch>),
+    tamper: impl Fn(&Fixture, &mut Vec<Batch>),
     expected: Findings,
     unrecorded: Findings,
     failure: &[&str],
 ) {
-    let scene = scene();
-    let found = scene.findings_at_fr(|batches| tamper(&scene, batches));
+    let fixture = fixture();
+    let found = fixture.findings_at_fr(|batches| tamper(&fixture, batches));
     assert_eq!(found, expected, "by the record");
-    let verdict = scene.audited(|batches| tamper(&scene, batches));
+    let verdict = fixture.audited(|batches| tamper(&fixture, batches));
     assert_eq!(verdict.findings, unrecorded, "without a record");
     let failures: Vec<_> = verdict.failures.keys().map(ToString::to_string).collect();
     assert_eq!(failures, failure);
@@ -33,7 +33,7 @@ fn check_audit(
 
 /// The same, when one upload cannot be proven and nothing else is wrong.
 #[track_caller]
-fn check_unproven(tamper: impl Fn(&Scene, &mut Vec<Batch>), failure: &str) {
+fn check_unproven(tamper: impl Fn(&Fixture, &mut Vec<Batch>), failure: &str) {
     let expected = Findings {
         unverified: 1,
         ..CLEAN
@@ -43,7 +43,7 @@ fn check_unproven(tamper: impl Fn(&Scene, &mut Vec<Batch>), failure: &str) {
 
 #[test]
 fn audits_an_honest_gateway_without_any_record() {
-    let verdict = scene().audited(|_| ());
+    let verdict = fixture().audited(|_| ());
     assert_eq!(verdict.findings, CLEAN);
     assert!(verdict.failures.is_empty());
     assert_eq!(verdict.delivered, 150);
@@ -51,7 +51,7 @@ fn audits_an_honest_gateway_without_any_record() {
 
 #[test]
 fn finds_a_tampered_key_without_any_record() {
-    let tamper = |_: &Scene, batches: &mut Vec<Batch>| {
+    let tamper = |_: &Fixture, batches: &mut Vec<Batch>| {
         change_keys(&mut batches[0].slices[0], |keys| keys[9][10] ^= 1);
     };
     let recorded = Findings {
@@ -70,7 +70,7 @@ fn finds_a_tampered_key_without_any_record() {
 
 #[test]
 fn finds_slices_that_are_swapped() {
-    let tamper = |_: &Scene, batches: &mut Vec<Batch>| batches[0].slices.swap(0, 1);
+    let tamper = |_: &Fixture, batches: &mut Vec<Batch>| batches[0].slices.swap(0, 1);
     let found = Findings {
         unverified: 2,
         ..CLEAN
@@ -81,7 +81,7 @@ fn finds_slices_that_are_swapped() {
 
 #[test]
 fn finds_an_audit_in_another_order_than_the_keys() {
-    let tamper = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit.swap(0, 1);
+    let tamper = |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit.swap(0, 1);
     let found = Findings {
         unverified: 2,
         ..CLEAN
@@ -92,7 +92,7 @@ fn finds_an_audit_in_another_order_than_the_keys() {
 
 #[test]
 fn finds_ones_own_uploads_before_others() {
-    let tamper = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit.rotate_right(1);
+    let tamper = |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit.rotate_right(1);
     let found = Findings {
         audit_order: 1,
         ..CLEAN
@@ -102,7 +102,7 @@ fn finds_ones_own_uploads_before_others() {
 
 #[test]
 fn finds_wrong_amounts() {
-    let fewer = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[0]["amount"] = json!(9);
+    let fewer = |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit[0]["amount"] = json!(9);
     let found = Findings {
         unverified: 2,
         audit_amounts: 1,
@@ -117,7 +117,7 @@ fn finds_wrong_amounts() {
         "the batch signature is over other keys",
     ];
     check_audit(fewer, recorded, found, &failures);
-    let more = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[1]["amount"] = json!(11);
+    let more = |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit[1]["amount"] = json!(11);
     let found = Findings {
         unverified: 1,
         audit_amounts: 1,
@@ -129,8 +129,8 @@ fn finds_wrong_amounts() {
     };
     let failures = ["the batch has fewer keys than the audit says"];
     check_audit(more, recorded, found, &failures);
-    // Nobody downloads one's own keys: only the record knows how many they are.
-    let own = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[2]["amount"] = json!(9);
+    // Nobody downloads its own keys: only the record knows how many they are.
+    let own = |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit[2]["amount"] = json!(9);
     let recorded = Findings {
         audit_contradictions: 1,
         ..CLEAN
@@ -141,15 +141,15 @@ fn finds_wrong_amounts() {
 #[test]
 fn finds_foreign_signatures() {
     // FR signs DE's keys.
-    let forged = |scene: &Scene, batches: &mut Vec<Batch>| {
-        let signed = signed_bytes(&scene.uploads[0].body).unwrap();
-        let fr = &scene.pki.participants[1];
+    let forged = |fixture: &Fixture, batches: &mut Vec<Batch>| {
+        let signed = signed_bytes(&fixture.uploads[0].body).unwrap();
+        let fr = &fixture.pki.participants[1];
         let at = UnixMillis(1_622_505_600_000);
         let signature = fr.signer.sign(&signed, at, loadgen::signer::Encoding::Der);
         batches[0].audit[0]["batchSignature"] = json!(STANDARD.encode(signature));
     };
     check_unproven(forged, "the batch signature is wrong");
-    let broken = |_: &Scene, batches: &mut Vec<Batch>| {
+    let broken = |_: &Fixture, batches: &mut Vec<Batch>| {
         batches[0].audit[0]["batchSignature"] = json!("MIIB");
     };
     let found = Findings {
@@ -162,15 +162,15 @@ fn finds_foreign_signatures() {
         unverified: 2,
         ..found
     };
-    let failure = "the batch signature is no CMS SignedData of one signer";
+    let failure = "the batch signature is not a CMS SignedData with one signer";
     check_audit(broken, recorded, found, &[failure]);
 }
 
 #[test]
 fn finds_the_signature_of_another_upload() {
     // DE's first upload is shown with the signature of DE's second.
-    let tamper = |scene: &Scene, batches: &mut Vec<Batch>| {
-        batches[0].audit[0]["batchSignature"] = json!(scene.uploads[1].batch_signature);
+    let tamper = |fixture: &Fixture, batches: &mut Vec<Batch>| {
+        batches[0].audit[0]["batchSignature"] = json!(fixture.uploads[1].batch_signature);
     };
     let recorded = Findings {
         unverified: 1,
@@ -191,12 +191,12 @@ fn finds_the_signature_of_another_upload() {
 
 #[test]
 fn finds_ones_own_upload_with_a_signature_that_is_not_ones_own() {
-    let tamper = |scene: &Scene, batches: &mut Vec<Batch>| {
-        let own = &scene.uploads[3];
+    let tamper = |fixture: &Fixture, batches: &mut Vec<Batch>| {
+        let own = &fixture.uploads[3];
         assert_eq!(own.spec.country, country("FR"));
         let signed = signed_bytes(&own.body).unwrap();
         let at = UnixMillis(1_622_505_600_000);
-        let de = &scene.pki.participants[0];
+        let de = &fixture.pki.participants[0];
         let signature = de.signer.sign(&signed, at, loadgen::signer::Encoding::Der);
         batches[0].audit[2]["batchSignature"] = json!(STANDARD.encode(signature));
     };
@@ -210,10 +210,11 @@ fn finds_missing_and_foreign_operator_signatures() {
         ("signingCertificateOperatorSignature", "signing"),
     ] {
         let failure = format!("the {certificate} certificate has no valid operator signature");
-        let missing = |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[0][member] = json!("");
+        let missing =
+            |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit[0][member] = json!("");
         check_unproven(missing, &failure);
         // The signature over IT's certificate.
-        let foreign = |_: &Scene, batches: &mut Vec<Batch>| {
+        let foreign = |_: &Fixture, batches: &mut Vec<Batch>| {
             batches[0].audit[0][member] = batches[0].audit[1][member].clone();
         };
         check_unproven(foreign, &failure);
@@ -222,13 +223,13 @@ fn finds_missing_and_foreign_operator_signatures() {
 
 #[test]
 fn believes_in_no_other_operator() {
-    let scene = scene();
+    let fixture = fixture();
     let other = pki(&[("DE", Key::P256)]);
     let anchor = SigningCertificate::from_der(&other.anchor()).unwrap();
     let auditor = Arc::new(Auditor::new(anchor));
-    let expected = Arc::new(scene.expected().unwrap());
+    let expected = Arc::new(fixture.expected().unwrap());
     let mut delivery = Delivery::new(Arc::clone(&expected), auditor, country("DE"));
-    for batch in scene.batches(country("DE")) {
+    for batch in fixture.batches(country("DE")) {
         batch.deliver(&mut delivery);
     }
     let found = check_deliveries(&expected, vec![delivery], false).findings;
@@ -240,11 +241,11 @@ fn believes_in_no_other_operator() {
 fn finds_certificates_that_are_not_what_is_said_of_them() {
     let failure = |what: &str| format!("the signing certificate {what}");
     let set = |member: &'static str, value: &'static str| {
-        move |_: &Scene, batches: &mut Vec<Batch>| batches[0].audit[0][member] = json!(value)
+        move |_: &Fixture, batches: &mut Vec<Batch>| batches[0].audit[0][member] = json!(value)
     };
     let nothing = set("signingCertificate", "");
-    check_unproven(nothing, &failure("is no certificate"));
-    let crlf = |_: &Scene, batches: &mut Vec<Batch>| {
+    check_unproven(nothing, &failure("is not a certificate"));
+    let crlf = |_: &Fixture, batches: &mut Vec<Batch>| {
         let pem = batches[0].audit[0]["signingCertificate"].as_str().unwrap();
         batches[0].audit[0]["signingCertificate"] = json!(pem.replace('\n', "\r\n"));
     };
@@ -260,13 +261,13 @@ fn finds_certificates_that_are_not_what_is_said_of_them() {
     let failures = failure("has another thumbprint");
     let other = set("uploaderSigningThumbprint", "ab");
     check_audit(other, recorded, expected, &[&failures]);
-    // IT's certificate, vouched for and with its thumbprint, in DE's place.
+    // IT's certificate, with its operator signature and thumbprint, in place of DE's.
     let members = [
         "signingCertificate",
         "uploaderSigningThumbprint",
         "signingCertificateOperatorSignature",
     ];
-    let foreign = |_: &Scene, batches: &mut Vec<Batch>| {
+    let foreign = |_: &Fixture, batches: &mut Vec<Batch>| {
         for member in members {
             batches[0].audit[0][member] = batches[0].audit[1][member].clone();
         }
@@ -281,7 +282,7 @@ fn finds_certificates_that_are_not_what_is_said_of_them() {
 
 #[test]
 fn finds_an_audit_that_is_refused_or_has_a_null() {
-    let null = |_: &Scene, batches: &mut Vec<Batch>| {
+    let null = |_: &Fixture, batches: &mut Vec<Batch>| {
         batches[0].audit[2]["uploaderCertificate"] = Value::Null;
     };
     let recorded = Findings {
@@ -295,10 +296,10 @@ fn finds_an_audit_that_is_refused_or_has_a_null() {
         ..CLEAN
     };
     check_audit(null, recorded, alone, &[]);
-    let scene = scene();
-    let expected = Arc::new(scene.expected().unwrap());
-    let mut delivery = Delivery::new(Arc::clone(&expected), scene.auditor(), country("FR"));
-    for batch in scene.batches(country("FR")) {
+    let fixture = fixture();
+    let expected = Arc::new(fixture.expected().unwrap());
+    let mut delivery = Delivery::new(Arc::clone(&expected), fixture.auditor(), country("FR"));
+    for batch in fixture.batches(country("FR")) {
         delivery.take(&Received {
             tag: &batch.tag,
             next: &batch.next,
@@ -318,13 +319,13 @@ fn finds_an_audit_that_is_refused_or_has_a_null() {
 
 #[test]
 fn finds_an_upload_that_the_audit_leaves_out() {
-    let own = |_: &Scene, batches: &mut Vec<Batch>| drop(batches[0].audit.pop());
+    let own = |_: &Fixture, batches: &mut Vec<Batch>| drop(batches[0].audit.pop());
     let recorded = Findings {
         audit_missing: 1,
         ..CLEAN
     };
     check_audit(own, recorded, CLEAN, &[]);
-    let last = |_: &Scene, batches: &mut Vec<Batch>| drop(batches[0].audit.remove(1));
+    let last = |_: &Fixture, batches: &mut Vec<Batch>| drop(batches[0].audit.remove(1));
     let alone = Findings {
         audit_amounts: 1,
         ..CLEAN

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use loadgen::record::Outcome;
 use loadgen::verify::{Delivery, Findings, VerifyError, check_deliveries};
 
-use super::scene::{Batch, CLEAN, change_keys, keys, scene};
+use super::fixture::{Batch, CLEAN, change_keys, fixture, keys};
 use crate::support::country;
 
 #[test]
 fn finds_nothing_wrong_with_an_honest_delivery() {
-    let scene = scene();
-    assert_eq!(scene.findings(|_, _| ()), CLEAN);
-    let expected = Arc::new(scene.expected().unwrap());
-    let mut delivery = Delivery::new(Arc::clone(&expected), scene.auditor(), country("DE"));
+    let fixture = fixture();
+    assert_eq!(fixture.findings(|_, _| ()), CLEAN);
+    let expected = Arc::new(fixture.expected().unwrap());
+    let mut delivery = Delivery::new(Arc::clone(&expected), fixture.auditor(), country("DE"));
     assert_eq!(expected.keys_for(country("DE")), 50);
-    for batch in scene.batches(country("DE")) {
+    for batch in fixture.batches(country("DE")) {
         assert!(!delivery.is_complete());
         batch.deliver(&mut delivery);
     }
@@ -25,10 +25,10 @@ fn finds_nothing_wrong_with_an_honest_delivery() {
 
 #[test]
 fn waits_for_the_audit_of_its_own_last_upload() {
-    let scene = scene();
-    let expected = Arc::new(scene.expected().unwrap());
-    let mut delivery = Delivery::new(Arc::clone(&expected), scene.auditor(), country("DE"));
-    let mut batches = scene.batches(country("DE"));
+    let fixture = fixture();
+    let expected = Arc::new(fixture.expected().unwrap());
+    let mut delivery = Delivery::new(Arc::clone(&expected), fixture.auditor(), country("DE"));
+    let mut batches = fixture.batches(country("DE"));
     let own = batches[2].audit.pop().unwrap();
     batches[2].next = "20210601-4".into();
     for batch in &batches {
@@ -51,7 +51,7 @@ fn waits_for_the_audit_of_its_own_last_upload() {
 
 #[test]
 fn finds_a_missing_key() {
-    let found = scene().findings_at_fr(|batches| {
+    let found = fixture().findings_at_fr(|batches| {
         change_keys(&mut batches[0].slices[0], |keys| drop(keys.remove(3)));
     });
     assert_eq!(
@@ -68,7 +68,7 @@ fn finds_a_missing_key() {
 
 #[test]
 fn finds_a_missing_upload() {
-    let found = scene().findings_at_fr(|batches| drop(batches[1].slices.remove(0)));
+    let found = fixture().findings_at_fr(|batches| drop(batches[1].slices.remove(0)));
     assert_eq!(
         found,
         Findings {
@@ -82,7 +82,7 @@ fn finds_a_missing_upload() {
 
 #[test]
 fn finds_a_delivery_that_stops_early() {
-    let found = scene().findings_at_fr(|batches| drop(batches.pop()));
+    let found = fixture().findings_at_fr(|batches| drop(batches.pop()));
     // The batch that was announced never came.
     assert_eq!(
         found,
@@ -98,7 +98,7 @@ fn finds_a_delivery_that_stops_early() {
 
 #[test]
 fn finds_a_key_that_comes_twice() {
-    let found = scene().findings_at_fr(|batches| {
+    let found = fixture().findings_at_fr(|batches| {
         change_keys(&mut batches[0].slices[0], |keys| {
             keys.insert(3, keys[3].clone());
         });
@@ -117,7 +117,7 @@ fn finds_a_key_that_comes_twice() {
 
 #[test]
 fn finds_an_upload_that_comes_again_in_a_later_batch() {
-    let found = scene().findings_at_fr(|batches| {
+    let found = fixture().findings_at_fr(|batches| {
         let again = batches[0].slices[0].clone();
         batches[2].slices.push(again);
     });
@@ -134,7 +134,7 @@ fn finds_an_upload_that_comes_again_in_a_later_batch() {
 
 #[test]
 fn finds_keys_in_another_order_although_they_still_verify() {
-    let found = scene()
+    let found = fixture()
         .findings_at_fr(|batches| change_keys(&mut batches[0].slices[0], |keys| keys.swap(2, 5)));
     assert_eq!(
         found,
@@ -147,7 +147,7 @@ fn finds_keys_in_another_order_although_they_still_verify() {
 
 #[test]
 fn finds_uploads_that_are_mixed() {
-    let found = scene().findings_at_fr(|batches| {
+    let found = fixture().findings_at_fr(|batches| {
         let [first, second] = [0, 1].map(|at| keys(&batches[0].slices[at]));
         let mixed = first
             .iter()
@@ -165,7 +165,7 @@ fn finds_uploads_that_are_mixed() {
 
 #[test]
 fn finds_a_changed_byte_of_key_data() {
-    let found = scene().findings_at_fr(|batches| {
+    let found = fixture().findings_at_fr(|batches| {
         change_keys(&mut batches[0].slices[0], |keys| keys[9][10] ^= 1);
     });
     assert_eq!(
@@ -181,9 +181,9 @@ fn finds_a_changed_byte_of_key_data() {
 
 #[test]
 fn finds_a_changed_field_in_every_place_of_an_upload() {
-    let scene = scene();
+    let fixture = fixture();
     for at in 0..10 {
-        let found = scene.findings_at_fr(|batches| {
+        let found = fixture.findings_at_fr(|batches| {
             // Rolling period, the third field: 144, as 0x18 0x90 0x01.
             change_keys(&mut batches[0].slices[0], |keys| {
                 let period = keys[at]
@@ -202,13 +202,13 @@ fn finds_a_changed_field_in_every_place_of_an_upload() {
 
 #[test]
 fn finds_ones_own_keys() {
-    let scene = scene();
-    let own = scene
+    let fixture = fixture();
+    let own = fixture
         .uploads
         .iter()
         .find(|upload| upload.spec.country == country("FR"))
         .unwrap();
-    let found = scene.findings_at_fr(|batches| batches[1].slices.push(own.body.to_vec()));
+    let found = fixture.findings_at_fr(|batches| batches[1].slices.push(own.body.to_vec()));
     assert_eq!(
         found,
         Findings {
@@ -221,9 +221,9 @@ fn finds_ones_own_keys() {
 
 #[test]
 fn finds_gaps_and_forks_in_the_chain_of_tags() {
-    let scene = scene();
+    let fixture = fixture();
     let tags = |change: &dyn Fn(&mut Vec<Batch>)| {
-        let found = scene.findings_at_fr(change);
+        let found = fixture.findings_at_fr(change);
         assert_eq!(
             Findings {
                 tags: 0,
@@ -265,10 +265,10 @@ fn finds_gaps_and_forks_in_the_chain_of_tags() {
 
 #[test]
 fn finds_participants_that_see_uploads_in_different_orders_or_batches() {
-    let scene = scene();
+    let fixture = fixture();
     // DE and IT share FR's uploads with FR, but FR does not receive them: only DE's and IT's
     // uploads can be seen in different orders, by whom they reach.
-    let found = scene.findings(|receiver, batches| {
+    let found = fixture.findings(|receiver, batches| {
         if receiver == "DE" {
             batches[0].slices.swap(0, 1);
             batches[0].audit.swap(0, 1);
@@ -278,7 +278,7 @@ fn finds_participants_that_see_uploads_in_different_orders_or_batches() {
         found, CLEAN,
         "no two participants share both FR's and IT's uploads"
     );
-    let found = scene.findings_at_fr(|batches| {
+    let found = fixture.findings_at_fr(|batches| {
         let moved = batches[0].slices.remove(0);
         batches[1].slices.insert(0, moved);
         let moved = batches[0].audit.remove(0);
@@ -296,17 +296,17 @@ fn finds_participants_that_see_uploads_in_different_orders_or_batches() {
 
 #[test]
 fn lets_an_unacknowledged_upload_reach_everybody_or_nobody() {
-    let mut scene = scene();
+    let mut fixture = fixture();
     for outcome in [Outcome::Unknown(None), Outcome::Unknown(Some(503))] {
         // DE's first upload.
-        scene.record.uploads[0].outcome = outcome;
-        assert_eq!(scene.findings(|_, _| ()), CLEAN, "everybody");
-        let nobody = scene.findings(|receiver, batches| match receiver {
+        fixture.record.uploads[0].outcome = outcome;
+        assert_eq!(fixture.findings(|_, _| ()), CLEAN, "everybody");
+        let to_none = fixture.findings(|receiver, batches| match receiver {
             "DE" => drop(batches[0].audit.pop()),
             _ => batches[0].lose_first(),
         });
-        assert_eq!(nobody, CLEAN, "nobody");
-        let one = scene.findings_at_fr(|batches| batches[0].lose_first());
+        assert_eq!(to_none, CLEAN, "delivered to none");
+        let one = fixture.findings_at_fr(|batches| batches[0].lose_first());
         assert_eq!(
             one,
             Findings {
@@ -315,7 +315,7 @@ fn lets_an_unacknowledged_upload_reach_everybody_or_nobody() {
             },
             "IT alone"
         );
-        let half = scene.findings_at_fr(|batches| {
+        let half = fixture.findings_at_fr(|batches| {
             change_keys(&mut batches[0].slices[0], |keys| keys.truncate(5));
         });
         assert_eq!(
@@ -333,10 +333,10 @@ fn lets_an_unacknowledged_upload_reach_everybody_or_nobody() {
 
 #[test]
 fn finds_keys_of_an_upload_that_was_refused() {
-    let mut scene = scene();
-    scene.record.uploads[0].outcome = Outcome::Refused(207);
+    let mut fixture = fixture();
+    fixture.record.uploads[0].outcome = Outcome::Refused(207);
     assert_eq!(
-        scene.findings(|_, _| ()),
+        fixture.findings(|_, _| ()),
         Findings {
             unexpected: 20,
             audit_unknown: 3,
@@ -347,7 +347,7 @@ fn finds_keys_of_an_upload_that_was_refused() {
 
 #[test]
 fn compares_keys_by_their_content_however_they_are_encoded() {
-    let found = scene().findings(|_, batches| {
+    let found = fixture().findings(|_, batches| {
         for slice in batches.iter_mut().flat_map(|batch| &mut batch.slices) {
             change_keys(slice, |keys| {
                 for key in keys {
@@ -363,7 +363,7 @@ fn compares_keys_by_their_content_however_they_are_encoded() {
 
 #[test]
 fn finds_a_body_that_is_no_batch() {
-    let found = scene().findings_at_fr(|batches| batches[2].slices.push(vec![0x0a, 0x7f]));
+    let found = fixture().findings_at_fr(|batches| batches[2].slices.push(vec![0x0a, 0x7f]));
     assert_eq!(
         found,
         Findings {
@@ -376,13 +376,13 @@ fn finds_a_body_that_is_no_batch() {
 
 #[test]
 fn refuses_a_record_that_does_not_fit_its_seed() {
-    let mut scene = scene();
-    scene.record.seed.number += 1;
-    assert!(matches!(scene.expected(), Err(VerifyError::Record(_))));
-    scene.record.seed.number -= 1;
-    scene.pki.participants.remove(0);
+    let mut fixture = fixture();
+    fixture.record.seed.number += 1;
+    assert!(matches!(fixture.expected(), Err(VerifyError::Record(_))));
+    fixture.record.seed.number -= 1;
+    fixture.pki.participants.remove(0);
     assert!(matches!(
-        scene.expected(),
+        fixture.expected(),
         Err(VerifyError::NoParticipant(_))
     ));
 }

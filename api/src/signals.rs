@@ -1,0 +1,64 @@
+//! The signals of the process.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// SIGTERM, SIGINT and SIGQUIT, from the moment this is created: an orderly end.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl StopSignals {
+    /// Registers the signal handlers. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the operating system accepts no signal handler.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// Completes on the first signal.
+    pub async fn requested(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+        }
+    }
+}
+
+/// SIGHUP, from the moment this is created: read what may have changed again.
+#[derive(Debug)]
+pub struct ReloadSignal(Signal);
+
+impl ReloadSignal {
+    /// Registers the signal handlers. Needs a tokio runtime. SIGUSR1 and SIGUSR2 are taken, too,
+    /// and mean nothing: a log rotation that sends one must not end the gateway, which is what the
+    /// system does by itself.
+    ///
+    /// # Errors
+    /// When the operating system accepts no signal handler.
+    pub fn new() -> io::Result<Self> {
+        for without_meaning in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            // The handler stays for the life of the process, whatever becomes of the stream.
+            drop(signal(without_meaning)?);
+        }
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Completes on the next signal.
+    pub async fn received(&mut self) {
+        // `None` means that no further signal can come: there is nothing to do any more.
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
