@@ -179,6 +179,7 @@ pub fn settings(
         legacy_sha1: Vec::new(),
         pss: Vec::new(),
         cpu_threads: 0,
+        continuity: Default::default(),
     }
 }
 

@@ -1,15 +1,21 @@
 //! What the admin command line does to the database, without a running engine.
 
+mod recovery;
+
+use std::path::PathBuf;
+
 use crate::callbacks::{CallbackId, SubscriptionState};
 use crate::clock::{Clock, SystemClock};
 use crate::database::Database;
-use crate::domain::{CertificateKind, Country, Day, Thumbprint};
+use crate::domain::{BatchTag, CertificateKind, Country, Day, Thumbprint};
 use crate::failure::{DatabaseError, StartError};
 use crate::pki::Certificate;
 use crate::settings::DatabaseUrl;
 use crate::statistics::{SignatureCounts, SignatureUse, Statistics};
 use crate::store::{Store, known_version, migrate};
 use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
+
+pub use recovery::{LogPlace, Recovery, RecoveryError, RowFate};
 
 /// An open database for administration.
 #[derive(Debug)]
@@ -238,6 +244,28 @@ impl Admin {
         let found = self.0.unsubscribe(country, callback_id);
         let found = found.map_err(|error| error.doing("removing a callback subscription"))?;
         Ok(found.is_some())
+    }
+
+    /// What a new epoch would be, by the state files of all gateways and, where there are none, the
+    /// tag up to which numbers were given out. Only reads.
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
+    pub fn plan_recovery(
+        &mut self,
+        state_files: &[PathBuf],
+        skip_to: Option<BatchTag>,
+    ) -> Result<Recovery, RecoveryError> {
+        recovery::plan_recovery(&mut self.0, state_files, skip_to)
+    }
+
+    /// Begins an epoch as planned: gateways of the one before stop, and numbers that may have been
+    /// given out are skipped.
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
+    pub fn begin_epoch(&mut self, recovery: &Recovery) -> Result<(), RecoveryError> {
+        recovery::begin_epoch(&mut self.0, recovery)
     }
 
     /// All rows, ordered by country and kind, each checked against the trust anchor.

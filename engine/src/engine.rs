@@ -20,12 +20,13 @@ use crate::bundle::{
 };
 use crate::callbacks::Callbacks;
 use crate::clock::Clock;
+use crate::continuity::Continuity;
 use crate::cpu_pool::CpuPool;
-use crate::database::{Checkpoints, Database};
+use crate::database::{Checkpoints, Database, SqlError};
 use crate::domain::{BatchTag, Country, Day};
 use crate::failure::{Failure, StartError};
 use crate::limits;
-use crate::persist::{Submission, Writer, WriterState};
+use crate::persist::{Incoming, Submission, Unconfirmed, Writer, WriterState};
 use crate::retention::{Retention, oldest_identity};
 use crate::seal::Keys;
 use crate::settings::{BundleSettings, Settings};
@@ -42,7 +43,8 @@ pub struct Engine {
     cpu: CpuPool,
     walk: Arc<Walk>,
     writer: Arc<WriterState>,
-    submissions: Mutex<Option<Sender<Submission>>>,
+    continuity: Arc<Continuity>,
+    submissions: Mutex<Option<Sender<Incoming>>>,
     serve: Arc<Serve>,
     callbacks: Callbacks,
     cuts: Arc<AtomicBool>,
@@ -79,6 +81,9 @@ pub struct Status {
     pub cuts: bool,
     /// Whether a thread of the engine has panicked: nothing but a restart helps.
     pub failed: bool,
+    /// What was expected and what is there, if the database has gone back: nothing is taken or
+    /// served until an operator has seen to it and starts the gateway again.
+    pub went_back: Option<String>,
 }
 
 impl Engine {
@@ -142,6 +147,7 @@ impl Engine {
                 clock,
             }),
             writer: state,
+            continuity: bootstrap.continuity,
             submissions: Mutex::new(Some(submissions)),
             serve: bootstrap.serve,
             callbacks,
@@ -178,6 +184,9 @@ impl Engine {
         let Some(submissions) = submissions else {
             return reply(Err(Failure::ShuttingDown.into()));
         };
+        if self.continuity.is_lost() {
+            return reply(Err(Failure::DatabaseWentBack.into()));
+        }
         let (country, walk) = (request.country, Arc::clone(&self.walk));
         // What the stages log belongs to the request that is being answered.
         let span = tracing::Span::current();
@@ -235,6 +244,7 @@ impl Engine {
             newest_batch: self.serve.catalog().newest().map(|batch| batch.tag),
             cuts: self.cuts.load(Ordering::Acquire),
             failed: self.failed.load(Ordering::Acquire),
+            went_back: self.continuity.loss().map(str::to_owned),
         }
     }
 
@@ -293,21 +303,28 @@ impl Walk {
 /// Gives a prepared upload to the writer, or its answer to who waits.
 fn hand_over(
     prepared: Option<Result<Prepared, UploadError>>,
-    submissions: &Sender<Submission>,
+    submissions: &Sender<Incoming>,
     reply: Reply,
 ) {
-    match prepared {
-        Some(Ok(Prepared::Sealed(batch))) => {
-            if let Err(unsent) = submissions.send(Submission {
-                batch: *batch,
-                reply,
-            }) {
-                (unsent.into_inner().reply)(Err(Failure::ShuttingDown.into()));
-            }
-        }
-        Some(Ok(Prepared::Answered(receipt))) => reply(Ok(receipt)),
-        Some(Err(error)) => reply(Err(error)),
-        None => reply(Err(Failure::Panicked.into())),
+    let incoming = match prepared {
+        Some(Ok(Prepared::Sealed(batch))) => Incoming::Store(Submission {
+            batch: *batch,
+            reply,
+        }),
+        Some(Ok(Prepared::Answered(answer, permit))) => Incoming::Confirm(Unconfirmed {
+            answer,
+            permit,
+            reply,
+        }),
+        Some(Err(error)) => return reply(Err(error)),
+        None => return reply(Err(Failure::Panicked.into())),
+    };
+    if let Err(unsent) = submissions.send(incoming) {
+        let reply = match unsent.into_inner() {
+            Incoming::Store(Submission { reply, .. })
+            | Incoming::Confirm(Unconfirmed { reply, .. }) => reply,
+        };
+        reply(Err(Failure::ShuttingDown.into()));
     }
 }
 
@@ -315,6 +332,7 @@ fn hand_over(
 struct Bootstrap {
     database: Database,
     checkpoints: Option<Checkpoints>,
+    continuity: Arc<Continuity>,
     trust: Arc<TrustList>,
     fresh: Arc<FreshSegments>,
     downloads: Arc<DownloadCounts>,
@@ -327,6 +345,8 @@ impl Bootstrap {
         let mut database = Database::new(settings.database.clone());
         let checkpoints = database.checkpoints();
         let mut store = open(&database, settings)?;
+        let file = settings.continuity.state_file.as_deref();
+        let continuity = Arc::new(Continuity::start(&database, file, &mut store)?);
         let anchor = TrustAnchor::from_pem(&settings.trust_anchor_pem)
             .map_err(|error| StartError::Setting(error.to_string()))?;
         let trust = TrustList::load(anchor, &mut store);
@@ -339,6 +359,7 @@ impl Bootstrap {
         let serve = Arc::new(Serve::new(
             settings.keys.clone(),
             Arc::clone(clock),
+            Arc::clone(&continuity),
             Arc::clone(&fresh),
             cache_bytes,
             settings.download.max_age_days,
@@ -349,6 +370,7 @@ impl Bootstrap {
         let bootstrap = Self {
             database,
             checkpoints,
+            continuity,
             trust,
             fresh,
             downloads,
@@ -362,7 +384,14 @@ impl Bootstrap {
         let since = oldest_identity(&mut store);
         let since = since.map_err(|error| self.database.unreachable(error))?;
         let feed = BundlerFeed::new(Arc::clone(&self.fresh), wake_bundler);
-        Writer::start(self.database.clone(), &mut store, since, Box::new(feed))
+        let continuity = Arc::clone(&self.continuity);
+        Writer::start(
+            self.database.clone(),
+            &mut store,
+            since,
+            Box::new(feed),
+            continuity,
+        )
     }
 
     fn bundler(
@@ -375,6 +404,7 @@ impl Bootstrap {
         Bundler {
             database: self.database.clone(),
             writer: Arc::clone(writer),
+            continuity: Arc::clone(&self.continuity),
             serve: Arc::clone(&self.serve),
             clock: Arc::clone(clock),
             settings,
@@ -394,6 +424,7 @@ impl Bootstrap {
         Retention {
             connection: CachedStore::new(self.database.clone()),
             writer: Arc::clone(writer),
+            continuity: Arc::clone(&self.continuity),
             downloads: Arc::clone(&self.downloads),
             clock: Arc::clone(clock),
             max_age_days,
@@ -421,6 +452,7 @@ fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
         return Err(StartError::Unsuitable(unsuitable));
     }
+    check_flushing(&mut store, settings).map_err(unreachable)??;
     if store.import_state().map_err(unreachable)? == ImportState::Begun {
         return Err(StartError::Unsuitable(
             "an import into this database was begun and did not end: run efgs import again"
@@ -429,6 +461,26 @@ fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
     }
     agree_on_keys(&settings.keys, &mut store, database)?;
     Ok(store)
+}
+
+/// Refuses a server that may lose what it has confirmed, unless an operator accepts that.
+fn check_flushing(
+    store: &mut Store,
+    settings: &Settings,
+) -> Result<Result<(), StartError>, SqlError> {
+    let Some(risk) = store.flushing_risk()? else {
+        return Ok(Ok(()));
+    };
+    if !settings.continuity.accept_unflushed_commits {
+        return Ok(Err(StartError::Unsuitable(format!(
+            "the database server may lose commits that it has confirmed: {risk}"
+        ))));
+    }
+    tracing::warn!(
+        risk,
+        "the database server may lose commits that it has confirmed, as accepted"
+    );
+    Ok(Ok(()))
 }
 
 /// All gateways of an installation have the same identity key, and know the same sealing keys.

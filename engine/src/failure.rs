@@ -8,6 +8,14 @@ pub enum Failure {
     /// whole or not at all, and an upload that is sent again is answered accordingly (a replay as stored).
     #[error("the database is not available")]
     Database(#[source] DatabaseError),
+    /// The database is not the one that this gateway knows: it went back to an earlier state. Nothing
+    /// is stored or answered until an operator has seen to it.
+    #[error("the database has gone back to an earlier state")]
+    DatabaseWentBack,
+    /// The upload is stored, but the gateway cannot remember that outside the database, as it is
+    /// told to. It is answered once it can, when it is sent again.
+    #[error("the state file cannot be written")]
+    StateFile,
     /// The gateway stopped before the outcome was known to it.
     #[error("the gateway is shutting down")]
     ShuttingDown,

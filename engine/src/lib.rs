@@ -6,6 +6,7 @@ pub mod admission;
 pub mod bundle;
 pub mod callbacks;
 pub mod clock;
+mod continuity;
 mod cpu_pool;
 mod database;
 pub mod decode;

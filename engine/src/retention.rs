@@ -20,18 +20,20 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::clock::Clock;
+use crate::continuity::Continuity;
 use crate::database::SqlError;
 use crate::domain::{Day, UnixMillis};
 use crate::limits;
 use crate::persist::WriterState;
 use crate::statistics::DownloadCounts;
-use crate::store::{CachedStore, Lease, Step, Store};
+use crate::store::{CachedStore, Lease, LeaseToken, Step, Store};
 
 /// The retention thread's own.
 #[derive(Debug)]
 pub(crate) struct Retention {
     pub(crate) connection: CachedStore,
     pub(crate) writer: Arc<WriterState>,
+    pub(crate) continuity: Arc<Continuity>,
     pub(crate) downloads: Arc<DownloadCounts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) max_age_days: u32,
@@ -117,6 +119,10 @@ impl Retention {
     }
 
     fn tick(&mut self) {
+        // Nothing is deleted from a database that is not the one that we know.
+        if self.continuity.is_lost() {
+            return;
+        }
         self.flush_if_due();
         let today = day_of_retention(self.clock.now());
         let is_new_day = self.state.last_day != Some(today);
@@ -161,18 +167,18 @@ impl Retention {
         let Some(token) = self.hold_lease()? else {
             return Ok(Pass::NotOurs);
         };
-        let begun = self.connection.store()?.begin_cleanup(token, day, now)?;
+        let begun = self.connection.store()?.begin_cleanup(&token, day, now)?;
         if begun == Step::More {
             tracing::info!(day = %day, "Starting DiagnosisKey and DiagnosisKeyBatch cleanup");
         }
         let oldest_batch = horizon.oldest_batch;
-        let mut pass = self.repeat(|store| store.empty_sealed(token, day, oldest_batch, now))?;
+        let mut pass = self.repeat(|store| store.empty_sealed(&token, day, oldest_batch, now))?;
         let oldest = horizon.oldest_identity;
         if pass == Pass::Done {
-            pass = self.repeat(|store| store.forget_uploads(token, day, oldest))?;
+            pass = self.repeat(|store| store.forget_uploads(&token, day, oldest))?;
         }
         if pass == Pass::Done {
-            pass = self.repeat(|store| store.forget_download_batches(token, oldest))?;
+            pass = self.repeat(|store| store.forget_download_batches(&token, oldest))?;
         }
         if begun == Step::More && pass == Pass::Done {
             self.report(day)?;
@@ -222,7 +228,7 @@ impl Retention {
         Ok(())
     }
 
-    fn hold_lease(&mut self) -> Result<Option<u64>, SqlError> {
+    fn hold_lease(&mut self) -> Result<Option<LeaseToken>, SqlError> {
         let ttl_ms = u64::try_from(limits::LEASE_TTL.as_millis()).expect("seconds");
         let holder = self.holder.clone();
         self.connection
@@ -278,11 +284,15 @@ mod tests {
         let (wake, _wakes) = crossbeam::channel::bounded(1);
         let feed = Box::new(BundlerFeed::new(Arc::new(FreshSegments::new(0)), wake));
         let mut store = Store::open(database).unwrap();
-        let writer = Writer::start(database.clone(), &mut store, UnixMillis(0), feed).unwrap();
+        let continuity = Arc::new(Continuity::start(database, None, &mut store).unwrap());
+        let since = UnixMillis(0);
+        let known = Arc::clone(&continuity);
+        let writer = Writer::start(database.clone(), &mut store, since, feed, known).unwrap();
         let (stop_when_dropped, stop) = crossbeam::channel::bounded(0);
         let retention = Retention {
             connection: CachedStore::new(database.clone()),
             writer: Arc::clone(writer.state()),
+            continuity,
             downloads: Arc::default(),
             clock: Arc::new(SystemClock),
             max_age_days: 2,

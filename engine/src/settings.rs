@@ -24,7 +24,7 @@ pub struct Settings {
     pub database: DatabaseUrl,
     /// The keys that seal key data and make key identities.
     pub keys: Keys,
-    /// PEM of the trust anchor's certificate, which vouches for every listed certificate.
+    /// PEM of the trust anchor's certificate, whose key signs every listed certificate.
     pub trust_anchor_pem: String,
     /// Uploads.
     pub upload: UploadSettings,
@@ -38,6 +38,17 @@ pub struct Settings {
     pub pss: Vec<Country>,
     /// Threads for the CPU stages; 0 means one per core.
     pub cpu_threads: usize,
+    /// What is known when the database forgets.
+    pub continuity: ContinuitySettings,
+}
+
+/// What is known when the database forgets.
+#[derive(Debug, Clone, Default)]
+pub struct ContinuitySettings {
+    /// Where this gateway remembers outside the database what it has acknowledged.
+    pub state_file: Option<PathBuf>,
+    /// Whether a server may be used that can lose commits which it has confirmed.
+    pub accept_unflushed_commits: bool,
 }
 
 impl Settings {

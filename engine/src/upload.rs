@@ -1,4 +1,4 @@
-//! The spine: one upload, stage after stage, then the hand-over to persist.
+//! The spine: one upload through all CPU stages in order, then on to persist.
 
 mod error;
 
@@ -38,7 +38,7 @@ pub struct UploadRequest {
     pub format: Format,
 }
 
-/// The answer to an upload that broke no rule.
+/// The answer to a valid upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
     /// Stored whole and durable: 201.
@@ -60,7 +60,7 @@ pub enum Receipt {
 /// Who waits for an answer. Called exactly once; must not block.
 pub(crate) type Reply = Box<dyn FnOnce(Result<Receipt, UploadError>) + Send>;
 
-/// What the stages need to know beside the upload itself.
+/// The context of the stages.
 #[derive(Debug)]
 pub struct UploadContext<'a> {
     /// Bounds of uploads.
@@ -81,19 +81,19 @@ pub struct UploadContext<'a> {
     pub clock: &'a dyn Clock,
 }
 
-/// What the CPU stages made of an upload.
+/// The result of the CPU stages.
 #[derive(Debug)]
 pub enum Prepared {
     /// Everything is in order: to be stored.
     Sealed(Box<SealedBatch>),
-    /// Nothing is to be stored, and this is the answer.
-    Answered(Receipt),
+    /// Nothing is to be stored, and this is the answer: from memory, so it is to be confirmed.
+    Answered(Result<Receipt, Rejection>, Permit),
 }
 
 /// The walk of one upload through the CPU stages.
 ///
 /// # Errors
-/// [`UploadError::Rejection`] of the first stage that refuses it.
+/// [`UploadError::Rejection`] of the first stage that refuses it; a tag that is taken is an answer.
 pub fn prepare(
     request: &UploadRequest,
     permit: Permit,
@@ -111,18 +111,22 @@ pub fn prepare(
     let valid = timed("validate", || validate(decoded, walk.now))?;
     walk.log_validated(&valid);
     let key_count = valid.keys().key_count();
-    match walk.verify(valid)? {
-        Some((verified, content)) => walk.store_or_refuse(verified, &content, permit),
-        None => Ok(replay(key_count)),
+    match walk.verify(valid) {
+        Ok(Some((verified, content))) => Ok(walk.store_or_refuse(verified, &content, permit)),
+        Ok(None) => Ok(Prepared::Answered(Ok(replay(key_count)), permit)),
+        Err(UploadError::Rejection(taken @ Rejection::UploadTagTaken { .. })) => {
+            Ok(Prepared::Answered(Err(taken), permit))
+        }
+        Err(error) => Err(error),
     }
 }
 
 /// The same content was stored under the same tag before.
-const fn replay(key_count: u32) -> Prepared {
-    Prepared::Answered(Receipt::Stored {
+const fn replay(key_count: u32) -> Receipt {
+    Receipt::Stored {
         key_count,
         replayed: true,
-    })
+    }
 }
 
 /// An upload on its way through the stages, and the instant that they see.
@@ -142,7 +146,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Verify; nothing of an upload whose content was stored under its tag before.
+    /// Verify; `None` if the upload's content was stored under its tag before.
     fn verify<'b>(
         &self,
         valid: ValidBatch<'b>,
@@ -177,21 +181,25 @@ impl<'a> Walk<'a> {
         verified: VerifiedBatch<'_>,
         content: &SignedContent,
         permit: Permit,
-    ) -> Result<Prepared, UploadError> {
+    ) -> Prepared {
         let key_count = verified.key_count();
         let (keys, set) = (self.context.keys, self.context.set);
-        match timed("dedup", || dedup(verified, content.canonical(), keys, set)) {
+        let duplicates = match timed("dedup", || dedup(verified, content.canonical(), keys, set)) {
             Ok(unique) => {
                 let sealed = timed("seal", || self.seal(unique, permit));
-                Ok(Prepared::Sealed(Box::new(sealed)))
+                return Prepared::Sealed(Box::new(sealed));
             }
-            // A twin of this upload may have been stored since the tag was looked at.
-            Err(_) if self.tag_state(content) == TagState::SameContent => Ok(replay(key_count)),
-            Err(duplicates) => Ok(Prepared::Answered(Receipt::Refused {
+            Err(duplicates) => duplicates,
+        };
+        // A twin of this upload may have been stored since the tag was looked at.
+        let receipt = match self.tag_state(content) {
+            TagState::SameContent => replay(key_count),
+            TagState::Free | TagState::Taken => Receipt::Refused {
                 key_count,
                 duplicates,
-            })),
-        }
+            },
+        };
+        Prepared::Answered(Ok(receipt), permit)
     }
 
     fn tag_state(&self, content: &SignedContent) -> TagState {

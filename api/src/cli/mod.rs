@@ -40,7 +40,7 @@ enum Command {
     /// Manage callback subscriptions
     #[command(subcommand, after_help = callbacks::GROUP_EXAMPLE)]
     Callback(callbacks::CallbackCommand),
-    /// Manage the database schema
+    /// Manage the database: its schema, and what to do after a restore
     #[command(subcommand, after_help = database::GROUP_EXAMPLE)]
     Db(database::DbCommand),
     /// Manage the encryption keys

@@ -228,6 +228,11 @@ fn status() -> Value {
             "ready": flag,
             "stopping": flag,
             "databaseAvailable": flag,
+            "databaseWentBack": {
+                "type": ["string", "null"],
+                "description": "What was expected and what is there, if the database has gone \
+                    back to an earlier state: the gateway waits for its operator.",
+            },
             "logPosition": count,
             "identities": count,
             "newestBatch": {"type": ["string", "null"]},

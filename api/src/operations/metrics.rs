@@ -239,6 +239,12 @@ const METRICS: &[Metric] = &[
         "Log lines dropped because standard error was blocked",
     ),
     metric(
+        Kind::Gauge,
+        "efgs_database_went_back",
+        Labels::None,
+        "1 once the database has gone back to an earlier state: the gateway waits for its operator",
+    ),
+    metric(
         Kind::Counter,
         "efgs_panics_total",
         Labels::None,

@@ -136,6 +136,8 @@ struct ShownStatus {
     ready: bool,
     stopping: bool,
     database_available: bool,
+    /// What was expected and what is there, if the database has gone back.
+    database_went_back: Option<String>,
     log_position: u64,
     identities: u64,
     newest_batch: Option<String>,
@@ -147,9 +149,13 @@ struct ShownStatus {
 impl ShownStatus {
     fn new(status: &Status, stopping: bool, callbacks: ShownCallbacks) -> Self {
         Self {
-            ready: status.database_available && !status.failed && !stopping,
+            ready: status.database_available
+                && status.went_back.is_none()
+                && !status.failed
+                && !stopping,
             stopping,
             database_available: status.database_available,
+            database_went_back: status.went_back.clone(),
             log_position: status.log_position,
             identities: status.identities,
             newest_batch: status.newest_batch.map(|tag| tag.to_string()),
@@ -198,6 +204,7 @@ mod tests {
             newest_batch: Some(BatchTag::parse("20201006-7").unwrap()),
             cuts: true,
             failed: false,
+            went_back: None,
         };
         let summary = Summary {
             active: 3,
@@ -215,6 +222,13 @@ mod tests {
             ..status(true)
         };
         assert!(!show(&failed, false).ready);
+        let went_back = Status {
+            went_back: Some("expected position 7; found no row there".to_owned()),
+            ..status(true)
+        };
+        let shown = show(&went_back, false);
+        assert!(!shown.ready);
+        assert_eq!(shown.database_went_back, went_back.went_back);
         let shown = serde_json::to_value(show(&status(true), false)).unwrap();
         let callbacks =
             json!({"delivers": true, "active": 3, "disabled": 1, "batchesBehindMax": 7});

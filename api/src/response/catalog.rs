@@ -438,6 +438,8 @@ fn every_failure() -> Vec<Failure> {
     };
     every![Failure:
         Failure::Database(_) => Failure::Database(error),
+        Failure::DatabaseWentBack => Failure::DatabaseWentBack,
+        Failure::StateFile => Failure::StateFile,
         Failure::ShuttingDown => Failure::ShuttingDown,
         Failure::Panicked => Failure::Panicked,
         Failure::Unseal(_) => Failure::Unseal(UnsealError::Broken),

@@ -328,6 +328,14 @@ fn failure_response(failure: &Failure) -> ErrorResponse {
             let message = "The gateway cannot reach its database, try again later.";
             unavailable("database_unavailable", message, Duration::from_secs(5))
         }
+        Failure::DatabaseWentBack => {
+            let message = "The gateway waits for its operator, try again later.";
+            unavailable("database_went_back", message, Duration::from_secs(60))
+        }
+        Failure::StateFile => {
+            let message = "The gateway cannot confirm what it stored, try again later.";
+            unavailable("state_file_unwritable", message, Duration::from_secs(5))
+        }
         Failure::ShuttingDown => {
             let message = "The gateway is shutting down, try again later.";
             unavailable("shutting_down", message, Duration::from_secs(1))

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use engine::seal::Keys;
-use engine::settings::{DatabaseUrl, DownloadSettings, Settings as EngineSettings};
+use engine::settings::{
+    ContinuitySettings, DatabaseUrl, DownloadSettings, Settings as EngineSettings,
+};
 use http::HeaderName;
 
 use super::callback::{CallbackProxy, CallbackSettings};
@@ -135,6 +137,11 @@ impl AdminSettings {
         read_keys(&self.source, &self.sections.encryption)
     }
 
+    /// `[database] state_file`
+    pub fn state_file(&self) -> Option<PathBuf> {
+        read_state_file(&self.source, &self.sections)
+    }
+
     /// `[download]`
     pub fn download(&self) -> DownloadSettings {
         self.sections.download
@@ -176,6 +183,10 @@ fn read_engine(source: &Source, sections: &Sections) -> Result<EngineSettings, S
         legacy_sha1: sections.signatures.legacy_sha1.clone(),
         pss: sections.signatures.pss.clone(),
         cpu_threads: sections.engine.cpu_threads,
+        continuity: ContinuitySettings {
+            state_file: read_state_file(source, sections),
+            accept_unflushed_commits: sections.database.accept_unflushed_commits,
+        },
     };
     match settings.contradiction() {
         None => Ok(settings),
@@ -189,6 +200,11 @@ fn read_database(source: &Source, url: &str) -> Result<DatabaseUrl, SettingsErro
         Ok(database) => Ok(database),
         Err(_) => Err(source.refuse("database", "url")),
     }
+}
+
+fn read_state_file(source: &Source, sections: &Sections) -> Option<PathBuf> {
+    let path = &sections.database.state_file;
+    (!path.as_os_str().is_empty()).then(|| source.resolve(path))
 }
 
 fn read_keys(source: &Source, section: &Encryption) -> Result<Keys, SettingsError> {

@@ -66,6 +66,17 @@ pub(super) struct Database {
     /// network, or a TLS proxy such as stunnel.
     #[schemars(extend("allowed" = "sqlite:PATH or mysql://USER:PASSWORD@HOST:PORT/NAME"))]
     pub(super) url: String,
+    /// File where this gateway remembers, outside the database, the newest upload that it
+    /// acknowledged and the newest download batch; each gateway needs its own, on a disk that is not
+    /// the database's. A start on an older database is refused, and `efgs db recovered` skips the
+    /// numbers that were given out. Costs two synchronous writes for each group of uploads.
+    #[schemars(extend("allowed" = "the name of a file, or empty for none"))]
+    pub(super) state_file: PathBuf,
+    /// Whether to work on a MySQL-compatible server, or cluster, that may lose commits which it has
+    /// confirmed (`innodb_flush_log_at_trx_commit`, `sync_binlog`). Uploads that were answered 201 are
+    /// lost when it crashes, or when all nodes of a cluster do; then the gateways stop until an
+    /// operator runs `efgs db recovered`.
+    pub(super) accept_unflushed_commits: bool,
 }
 
 /// Encryption of stored diagnosis keys.
@@ -85,7 +96,7 @@ pub(super) struct Encryption {
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct TrustAnchor {
-    /// PEM file of the certificate that vouches for every listed certificate.
+    /// PEM file of the certificate whose key signs every listed certificate.
     #[schemars(extend("allowed" = "the PEM file of the trust anchor's certificate"))]
     pub(super) certificate: PathBuf,
 }

@@ -77,7 +77,7 @@ pub(crate) struct Gateway {
     database: DatabaseUrl,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), ServeError>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -124,7 +124,7 @@ impl Gateway {
             database,
             stop,
             running,
-            _folder: folder,
+            folder,
         })
     }
 
@@ -141,7 +141,13 @@ impl Gateway {
     /// Sends the shutdown signal; returns a future that waits for the end.
     pub(crate) fn stop(self) -> JoinHandle<Result<(), ServeError>> {
         self.stop.send(()).unwrap();
-        self.running
+        let (running, folder) = (self.running, self.folder);
+        tokio::spawn(async move {
+            let ended = running.await.unwrap();
+            // A gateway whose database file is removed answers no more uploads.
+            drop(folder);
+            ended
+        })
     }
 
     pub(crate) fn revoke(&self, thumbprint: &str) {
@@ -262,6 +268,7 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         download: DownloadSettings::default(),
         legacy_sha1: Vec::new(),
         pss: Vec::new(),
+        continuity: Default::default(),
         cpu_threads: 2,
     }
 }

@@ -12,19 +12,23 @@ use super::download_batch::DownloadBatch;
 use super::pacing::CutBudget;
 use super::serve::Serve;
 use crate::clock::Clock;
+use crate::continuity::Continuity;
 use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Day, Seq, UnixMillis};
 use crate::limits;
 use crate::persist::WriterState;
 use crate::settings::BundleSettings;
 use crate::stage::timed;
-use crate::store::{DownloadBatchRow, Lease, NewDownloadBatch, Store, UploadMeta};
+use crate::store::{
+    Cut, CutOutcome, DownloadBatchRow, Lease, LeaseToken, NewDownloadBatch, Store, UploadMeta,
+};
 
 /// The bundler thread's own.
 #[derive(Debug)]
 pub(crate) struct Bundler {
     pub(crate) database: Database,
     pub(crate) writer: Arc<WriterState>,
+    pub(crate) continuity: Arc<Continuity>,
     pub(crate) serve: Arc<Serve>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: BundleSettings,
@@ -51,11 +55,23 @@ pub(crate) struct BundlerState {
     last_cut: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct HeldLease {
-    token: u64,
+    token: LeaseToken,
     /// By our own monotonic clock, earlier than by the database's.
     expires: Instant,
+}
+
+/// Download batches that are to be cut.
+#[derive(Debug)]
+struct PlannedCut {
+    rows: Vec<NewDownloadBatch>,
+    batches: Vec<Arc<DownloadBatch>>,
+    /// The last of them.
+    newest: Option<DownloadBatchRow>,
+    last_upload: Option<UploadMeta>,
+    /// What is left of the budget behind them.
+    budget: CutBudget,
 }
 
 /// Uploads behind the newest download batch.
@@ -99,6 +115,11 @@ impl Bundler {
     }
 
     fn tick(&mut self) -> Result<(), SqlError> {
+        if !self.continuity.is_same_file() || self.continuity.is_lost() {
+            self.state.store = None;
+            self.lose_lease();
+            return Ok(());
+        }
         if self.state.store.is_none() {
             self.state.store = Some(Store::open(&self.database)?);
         }
@@ -108,7 +129,7 @@ impl Bundler {
         {
             self.refresh()?;
         }
-        if self.state.lease.is_some() {
+        if self.state.lease.is_some() && !self.continuity.is_lost() {
             self.read_waiting()?;
             self.cut_if_due()?;
         }
@@ -147,7 +168,7 @@ impl Bundler {
     /// Renews the lease when that is due, or tries to take it.
     fn hold_lease(&mut self) -> Result<(), SqlError> {
         if !due(&mut self.state.next_renewal, limits::LEASE_RENEWAL) {
-            let lease = self.state.lease;
+            let lease = self.state.lease.as_ref();
             if lease.is_some_and(|lease| lease.expires <= Instant::now()) {
                 self.lose_lease();
             }
@@ -164,12 +185,14 @@ impl Bundler {
             self.lose_lease();
             return Ok(());
         };
-        let is_new = self.state.lease.is_none_or(|lease| lease.token != token);
+        let before = self.state.lease.as_ref();
+        let is_new = before.is_none_or(|lease| lease.token != token);
+        let number = token.number;
         self.state.lease = Some(HeldLease {
             token,
             expires: asked + limits::LEASE_TTL,
         });
-        if is_new { self.begin(token) } else { Ok(()) }
+        if is_new { self.begin(number) } else { Ok(()) }
     }
 
     /// Reads everything that was cut before; waiting uploads follow it.
@@ -269,55 +292,96 @@ impl Bundler {
 
     /// Cuts the first waiting uploads into batches of `counts` uploads each.
     fn cut(&mut self, counts: &[usize], wall: UnixMillis) -> Result<(), SqlError> {
-        let Some(lease) = self.state.lease else {
+        let Some(token) = self.state.lease.as_ref().map(|lease| lease.token.clone()) else {
             return Ok(());
         };
+        let planned = self.plan_cut(counts, wall);
+        let (Some(newest), Some(last_upload)) = (&planned.newest, planned.last_upload) else {
+            return Ok(());
+        };
+        let before = self.state.newest.clone();
+        // Before it is sent: whatever becomes of it, the number may have been given out.
+        self.continuity
+            .remember_cutting(newest.tag)
+            .map_err(|error| SqlError::Refused(error.into()))?;
+        let outcome = self.state.store().cut(&Cut {
+            token: &token,
+            epoch: self.continuity.epoch().number,
+            newest: before.as_ref(),
+            last_upload: &last_upload,
+            newest_row: self.continuity.newest_row(),
+            batches: &planned.rows,
+            budget: planned.budget.as_millis(),
+            now: wall,
+        })?;
+        match outcome {
+            CutOutcome::Done => self.publish(planned, counts, wall)?,
+            CutOutcome::LeaseLost => {
+                let token = token.number;
+                tracing::warn!(stage = "bundle", token, "another gateway cuts now");
+                self.lose_lease();
+            }
+            CutOutcome::NotAsKnown => {
+                self.lose_lease();
+                // If it has gone back, this says so; else what waits is read anew.
+                self.continuity.holds_batches(self.state.store())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Groups the first uploads that wait into download batches, and numbers them.
+    fn plan_cut(&self, counts: &[usize], wall: UnixMillis) -> PlannedCut {
         let after_ordinal = self.state.newest.as_ref().map_or(0, |batch| batch.ordinal);
-        let mut newest = self.state.newest.clone();
+        let skipped_to = self.continuity.epoch().skipped_to;
+        let mut planned = PlannedCut {
+            rows: Vec::new(),
+            batches: Vec::new(),
+            newest: self.state.newest.clone(),
+            last_upload: None,
+            budget: self.state.budget,
+        };
         let mut uploads = self.state.waiting.uploads.iter().map(|(upload, _)| *upload);
-        let (mut rows, mut batches) = (Vec::new(), Vec::new());
-        let mut budget = self.state.budget;
         for (ordinal, &count) in (after_ordinal + 1..).zip(counts) {
             let members: Vec<UploadMeta> = uploads.by_ref().take(count).collect();
-            let tag = next_tag(newest.as_ref().map(|batch| batch.tag), wall.day());
+            planned.last_upload = members.last().copied();
+            let before = planned.newest.as_ref().map(|batch| batch.tag);
+            let tag = next_tag(before.max(skipped_to), wall.day());
             let row = new_batch(tag, &members);
             let cut = DownloadBatchRow {
                 ordinal,
                 tag,
                 seqs: row.seqs.clone(),
             };
-            batches.push(Arc::new(DownloadBatch::new(cut.clone(), members)));
-            newest = Some(cut);
-            rows.push(row);
-            budget = self.draw(budget, wall);
+            let batch = DownloadBatch::new(cut.clone(), members);
+            planned.batches.push(Arc::new(batch));
+            planned.newest = Some(cut);
+            planned.rows.push(row);
+            planned.budget = self.draw(planned.budget, wall);
         }
-        let full_at_ms = budget.as_millis();
-        if !self
-            .state
-            .store()
-            .cut(lease.token, after_ordinal, &rows, full_at_ms, wall)?
-        {
-            tracing::warn!(
-                stage = "bundle",
-                token = lease.token,
-                "another gateway cuts now"
-            );
-            self.lose_lease();
-            return Ok(());
-        }
-        self.state.newest = newest;
-        self.state.budget = budget;
+        planned
+    }
+
+    /// Serves what was cut.
+    fn publish(
+        &mut self,
+        cut: PlannedCut,
+        counts: &[usize],
+        wall: UnixMillis,
+    ) -> Result<(), SqlError> {
+        self.state.newest = cut.newest;
+        self.state.budget = cut.budget;
         self.show_budget(wall);
         self.state
             .waiting
             .uploads
             .drain(..counts.iter().sum::<usize>());
-        self.serve.adopt(&batches);
-        for row in &rows {
+        self.serve.adopt(&cut.batches)?;
+        for row in &cut.rows {
             let (tag, keys) = (row.tag, row.key_count);
             tracing::info!(stage = "bundle", batchTag = %tag, diagnosisKeyCount = keys, "Batch created");
         }
-        metrics::counter!("efgs_download_batches_total").increment(rows.len() as u64);
+        metrics::counter!("efgs_download_batches_total").increment(cut.rows.len() as u64);
         Ok(())
     }
 

@@ -50,6 +50,15 @@ impl DownloadBatch {
             uploads: with_keys.map(bundled).collect(),
         }
     }
+
+    /// As it is in the database.
+    pub(super) fn row(&self) -> DownloadBatchRow {
+        DownloadBatchRow {
+            ordinal: self.ordinal,
+            tag: self.tag,
+            seqs: self.seqs.clone(),
+        }
+    }
 }
 
 /// The encoded bytes of a download batch, in one format.

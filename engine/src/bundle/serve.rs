@@ -15,6 +15,7 @@ use super::download_batch::{Bundle, BundleKey, DownloadBatch};
 use super::fresh::FreshSegments;
 use super::refusal::{DownloadError, DownloadRefusal};
 use crate::clock::Clock;
+use crate::continuity::Continuity;
 use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::failure::{DatabaseError, Failure, StartError, chain};
@@ -58,6 +59,7 @@ pub(crate) struct Serve {
     jobs: Mutex<Option<Sender<Job>>>,
     keys: Keys,
     clock: Arc<dyn Clock>,
+    continuity: Arc<Continuity>,
     max_age_days: u32,
     counts: Arc<DownloadCounts>,
 }
@@ -151,6 +153,7 @@ impl Serve {
     pub(crate) fn new(
         keys: Keys,
         clock: Arc<dyn Clock>,
+        continuity: Arc<Continuity>,
         fresh: Arc<FreshSegments>,
         cache_bytes_max: usize,
         max_age_days: u32,
@@ -164,6 +167,7 @@ impl Serve {
             jobs: Mutex::default(),
             keys,
             clock,
+            continuity,
             max_age_days,
             counts,
         }
@@ -195,23 +199,33 @@ impl Serve {
         &self.catalog
     }
 
-    /// Publishes new download batches; their bundles are warm if this gateway stored all their
-    /// uploads.
-    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>]) {
+    /// Publishes new download batches, which are in the database; their bundles are warm if this
+    /// gateway stored all their uploads.
+    ///
+    /// # Errors
+    /// When the state file cannot be written: then they are not served.
+    pub(crate) fn adopt(&self, batches: &[Arc<DownloadBatch>]) -> Result<(), SqlError> {
+        if let Some(newest) = batches.last() {
+            let remembered = self.continuity.remember_batch(&newest.row());
+            remembered.map_err(|error| SqlError::Refused(error.into()))?;
+        }
         for batch in batches {
             if let Some(bundle) = self.fresh.take(batch) {
                 self.cache.insert(batch.ordinal, &Arc::new(bundle));
             }
         }
         self.catalog.append(batches);
+        Ok(())
     }
 
-    /// Reads the download batches after the newest known one.
+    /// Reads the download batches after the newest known one, if the database still has that.
     pub(crate) fn refresh(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
+        if !self.continuity.holds_batches(store)? {
+            return Ok(());
+        }
         let known = self.catalog.newest().map_or(0, |batch| batch.ordinal);
         let batches = self.read_batches(known, store, today)?;
-        self.adopt(&batches);
-        Ok(())
+        self.adopt(&batches)
     }
 
     /// Reads all download batches that can be requested, including those that were dropped as too
@@ -269,6 +283,9 @@ impl Serve {
 
     /// Answers a download, immediately if it is warm.
     pub(crate) fn download(&self, request: DownloadRequest, reply: DownloadReply) {
+        if self.continuity.is_lost() {
+            return reply.refuse(Failure::DatabaseWentBack.into());
+        }
         if let Err(refusal) = self.check_age(request.date) {
             return reply.refuse(refusal.into());
         }
@@ -284,6 +301,9 @@ impl Serve {
 
     /// Answers an audit, from a reader thread.
     pub(crate) fn audit(&self, country: Country, date: Day, tag: &str, reply: AuditReply) {
+        if self.continuity.is_lost() {
+            return reply(Err(Failure::DatabaseWentBack.into()));
+        }
         if let Err(refusal) = self.check_age(date) {
             return reply(Err(refusal.into()));
         }
@@ -496,6 +516,9 @@ impl Serve {
     ) -> Result<T, DownloadError> {
         let refreshed = self.refresh(store, self.clock.now().day());
         refreshed.map_err(|error| failure(error, "looking for download batches"))?;
+        if self.continuity.is_lost() {
+            return Err(Failure::DatabaseWentBack.into());
+        }
         Ok(find(&self.catalog)?)
     }
 
@@ -630,15 +653,23 @@ mod tests {
     use crate::bundle::BundledUpload;
     use crate::clock::ManualClock;
     use crate::domain::{Seq, UnixMillis};
+    use crate::settings::DatabaseUrl;
+    use crate::store::migrate;
 
     const TAG: &str = "20201006-1";
 
     /// One batch that stays cold, because no reader processes the jobs.
-    fn cold() -> (Serve, Receiver<Job>) {
+    fn cold() -> (Serve, Receiver<Job>, tempfile::TempDir) {
         let clock = ManualClock::new(UnixMillis(1_601_942_400_000));
         let keys = Keys::parse(&Keys::generate_text()).unwrap();
         let fresh = Arc::new(FreshSegments::new(0));
-        let serve = Serve::new(keys, Arc::new(clock), fresh, 0, 2, Arc::default());
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
+        migrate(&database).unwrap();
+        let mut store = Store::open(&database).unwrap();
+        let continuity = Arc::new(Continuity::start(&database, None, &mut store).unwrap());
+        let clock = Arc::new(clock);
+        let serve = Serve::new(keys, clock, continuity, fresh, 0, 2, Arc::default());
         let (jobs, queue) = bounded(limits::COLD_READS_MAX);
         *serve.jobs.lock().unwrap() = Some(jobs);
         let upload = BundledUpload {
@@ -646,13 +677,14 @@ mod tests {
             country: Country::parse("IT").unwrap(),
             key_count: 1,
         };
-        serve.adopt(&[Arc::new(DownloadBatch {
+        let batch = DownloadBatch {
             ordinal: 1,
             tag: BatchTag::parse(TAG).unwrap(),
             seqs: 1..=1,
             uploads: vec![upload],
-        })]);
-        (serve, queue)
+        };
+        serve.adopt(&[Arc::new(batch)]).unwrap();
+        (serve, queue, folder)
     }
 
     fn request() -> DownloadRequest {
@@ -666,7 +698,7 @@ mod tests {
 
     #[test]
     fn gives_the_head_of_a_cold_bundle_without_reading_it() {
-        let (serve, queue) = cold();
+        let (serve, queue, _folder) = cold();
         let (sender, answers) = bounded(1);
         let reply = Box::new(move |head| sender.send(head).unwrap());
         serve.download(request(), DownloadReply::Head(reply));
@@ -679,7 +711,7 @@ mod tests {
 
     #[test]
     fn refuses_who_would_wait_beyond_the_bound() {
-        let (serve, queue) = cold();
+        let (serve, queue, _folder) = cold();
         let (sender, answers) = bounded(2 * limits::COLD_READS_MAX);
         let ask = || {
             let sender = sender.clone();

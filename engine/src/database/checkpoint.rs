@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use crossbeam::channel::{Receiver, Sender, bounded, select};
 
 use super::connection::SqlError;
-use super::sqlite::SqliteConnection;
+use super::sqlite::{MissingFile, SqliteConnection};
 use crate::limits;
 
 /// Makes checkpoints when connections request them.
@@ -38,7 +38,7 @@ impl Checkpoints {
                 recv(stop) -> _ => return,
             }
             if let Err(error) = self.checkpoint(&mut connection) {
-                // Nothing is lost: whoever writes makes the checkpoint at the second bound.
+                // Nothing is lost: the writing connection makes the checkpoint at the second bound.
                 tracing::warn!(stage = "persist", error = %error, "checkpoint did not go through");
                 connection = None;
             }
@@ -49,7 +49,11 @@ impl Checkpoints {
     fn checkpoint(&self, connection: &mut Option<SqliteConnection>) -> Result<(), SqlError> {
         let connection = match connection {
             Some(connection) => connection,
-            None => connection.insert(SqliteConnection::open(&self.path, None)?),
+            None => connection.insert(SqliteConnection::open(
+                &self.path,
+                MissingFile::Refuse,
+                None,
+            )?),
         };
         let mut checkpointed_before = 0;
         loop {

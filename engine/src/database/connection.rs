@@ -282,6 +282,9 @@ pub(crate) trait Connection: Send + fmt::Debug {
 
     /// Validates the server's settings; gives what is wrong with them, if anything.
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError>;
+
+    /// What to change so that the server keeps what it has confirmed, if it may lose it.
+    fn flushing_risk(&mut self) -> Result<Option<&'static str>, SqlError>;
 }
 
 /// Where SQL differs.
@@ -295,6 +298,8 @@ pub(crate) struct Dialect {
     pub(crate) table_options: &'static str,
     /// Ends a query that locks what it reads, and the end of the table if it comes so far.
     pub(crate) and_lock: &'static str,
+    /// Stands for no table, in a query that has a condition all the same.
+    pub(crate) from_nothing: &'static str,
     /// The database's own time in milliseconds since the Unix epoch.
     pub(crate) now_ms: &'static str,
     /// Ends an insertion into `download_statistics` that adds to the rows that are there.

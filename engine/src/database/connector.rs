@@ -1,11 +1,15 @@
 //! Where connections come from.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use crossbeam::channel::Sender;
 
 use super::checkpoint::Checkpoints;
 use super::connection::{BadColumn, Connection, SqlError, Timeouts, UnreadableRow};
+use super::file_identity::FileIdentity;
 use super::mysql::MysqlConnection;
-use super::sqlite::SqliteConnection;
+use super::sqlite::{MissingFile, SqliteConnection};
 use crate::failure::StartError;
 use crate::settings::DatabaseUrl;
 
@@ -13,15 +17,22 @@ use crate::settings::DatabaseUrl;
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     url: DatabaseUrl,
+    /// With SQLite.
+    file: Option<Arc<FileIdentity>>,
     checkpoints: Option<Sender<()>>,
     #[cfg(test)]
     pub(super) faults: Option<super::faulty::Faults>,
 }
 
 impl Database {
-    pub(crate) const fn new(url: DatabaseUrl) -> Self {
+    pub(crate) fn new(url: DatabaseUrl) -> Self {
+        let file = match &url {
+            DatabaseUrl::Sqlite(path) => Some(Arc::new(FileIdentity::of(path.clone()))),
+            DatabaseUrl::Mysql(_) => None,
+        };
         Self {
             url,
+            file,
             checkpoints: None,
             #[cfg(test)]
             faults: None,
@@ -46,10 +57,7 @@ impl Database {
             faults.connect()?;
         }
         let connection: Box<dyn Connection> = match &self.url {
-            DatabaseUrl::Sqlite(path) => {
-                let checkpoints = self.checkpoints.as_ref();
-                Box::new(SqliteConnection::open(path, checkpoints)?)
-            }
+            DatabaseUrl::Sqlite(path) => Box::new(self.open_file(path)?),
             DatabaseUrl::Mysql(url) => Box::new(MysqlConnection::open(url, timeouts)?),
         };
         #[cfg(test)]
@@ -57,6 +65,25 @@ impl Database {
             return Ok(Box::new(faults.wrap(connection)));
         }
         Ok(connection)
+    }
+
+    /// A file that was there once is not created anew: it would be an empty database.
+    fn open_file(&self, path: &Path) -> Result<SqliteConnection, SqlError> {
+        let missing = match self.file.as_ref().is_some_and(|file| file.is_known()) {
+            true => MissingFile::Refuse,
+            false => MissingFile::Create,
+        };
+        let connection = SqliteConnection::open(path, missing, self.checkpoints.as_ref())?;
+        if let Some(file) = &self.file {
+            file.remember();
+        }
+        Ok(connection)
+    }
+
+    /// With SQLite: what became of the path, if it leads to the file no more that the first
+    /// connection was opened to.
+    pub(crate) fn file_change(&self) -> Option<&'static str> {
+        self.file.as_ref()?.change()
     }
 
     /// An error at start, with what to do about it.

@@ -150,4 +150,8 @@ impl Connection for Faulty {
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError> {
         self.inner.check_server(packet_bytes)
     }
+
+    fn flushing_risk(&mut self) -> Result<Option<&'static str>, SqlError> {
+        self.inner.flushing_risk()
+    }
 }

@@ -8,12 +8,13 @@ mod connection;
 mod connector;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod file_identity;
 mod mysql;
 mod sqlite;
 mod uncheckpointed;
 
 pub(crate) use checkpoint::Checkpoints;
 pub(crate) use connection::{
-    BadColumn, Connection, Param, Row, SqlError, Timeouts, UniqueIndex, UnreadableRow,
+    BadColumn, Connection, Param, Row, SqlError, Timeouts, UniqueIndex, UnreadableRow, Value,
 };
 pub(crate) use connector::Database;

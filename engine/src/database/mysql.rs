@@ -1,4 +1,4 @@
-//! The one door to MySQL-compatible servers: MariaDB 10.6 and later, MySQL 5.7 and 8.
+//! The only access to MySQL-compatible servers: MariaDB 10.6 and later, MySQL 5.7 and 8.
 
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ const DIALECT: Dialect = Dialect {
     // DYNAMIC keeps blobs off the page, so that reading metadata does not read key data.
     table_options: "ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     and_lock: " FOR UPDATE",
+    from_nothing: " FROM DUAL",
     now_ms: "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED)",
     add_downloads: "ON DUPLICATE KEY UPDATE \
          download_count = download_count + VALUES(download_count), \
@@ -68,13 +69,6 @@ impl MysqlConnection {
             shows_durable_only: flushing.binary_log && flushing.sync_binlog == 1,
             is_broken: false,
         })
-    }
-
-    /// Whether other nodes keep what this one confirms.
-    fn is_cluster(&mut self) -> Result<bool, SqlError> {
-        let on: Option<(String, String)> =
-            self.use_driver(|driver| driver.query_first("SHOW VARIABLES LIKE 'wsrep_on'"))?;
-        Ok(on.is_some_and(|(_, value)| value == "ON"))
     }
 
     /// Uses the driver, unless it has failed before.
@@ -177,19 +171,17 @@ impl Connection for MysqlConnection {
                 "the database server's max_allowed_packet is {packet}: set it to {packet_bytes} or more"
             )));
         }
-        let flushing = self.use_driver(Flushing::read)?;
-        if let Some(remedy) = flushing.remedy()
-            && !self.is_cluster()?
-        {
-            return Ok(Some(format!(
-                "the database server may lose commits that it has confirmed: {remedy}"
-            )));
-        }
         let read_only: Option<u64> =
             self.use_driver(|driver| driver.query_first("SELECT @@read_only"))?;
         Ok((read_only == Some(1)).then(|| {
             "the database server is read-only: point [database] url at the primary".to_owned()
         }))
+    }
+
+    /// On a Galera cluster, too: its other nodes keep what one confirms only until all of them are
+    /// without power.
+    fn flushing_risk(&mut self) -> Result<Option<&'static str>, SqlError> {
+        self.use_driver(Flushing::read).map(Flushing::remedy)
     }
 }
 

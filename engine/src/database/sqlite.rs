@@ -1,4 +1,4 @@
-//! The one door to SQLite, the embedded default: WAL, `synchronous=FULL`.
+//! The only access to SQLite, the embedded default: WAL, `synchronous=FULL`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +18,7 @@ const DIALECT: Dialect = Dialect {
     position: "INTEGER",
     table_options: "",
     and_lock: "",
+    from_nothing: "",
     now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     add_downloads: "ON CONFLICT (day, country, batch_day, batch_number) DO UPDATE SET \
          download_count = download_count + excluded.download_count, \
@@ -38,6 +39,15 @@ pub(crate) struct SqliteConnection {
     uncheckpointed: Option<Uncheckpointed>,
 }
 
+/// What becomes of a connection to a file that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MissingFile {
+    /// It is created.
+    Create,
+    /// There is none.
+    Refuse,
+}
+
 /// The progress of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CheckpointProgress {
@@ -50,10 +60,16 @@ pub(super) struct CheckpointProgress {
 impl SqliteConnection {
     /// Requests checkpoints through `checkpoints`; SQLite makes its own, within commits, only
     /// without one, or when it falls behind.
-    pub(super) fn open(path: &Path, checkpoints: Option<&Sender<()>>) -> Result<Self, SqlError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    pub(super) fn open(
+        path: &Path,
+        missing: MissingFile,
+        checkpoints: Option<&Sender<()>>,
+    ) -> Result<Self, SqlError> {
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        flags.set(
+            OpenFlags::SQLITE_OPEN_CREATE,
+            missing == MissingFile::Create,
+        );
         let connection =
             rusqlite::Connection::open_with_flags(path, flags).map_err(classify_error)?;
         connection
@@ -159,6 +175,10 @@ impl Connection for SqliteConnection {
     }
 
     fn check_server(&mut self, _packet_bytes: usize) -> Result<Option<String>, SqlError> {
+        Ok(None)
+    }
+
+    fn flushing_risk(&mut self) -> Result<Option<&'static str>, SqlError> {
         Ok(None)
     }
 }

@@ -16,6 +16,39 @@ pub struct ContentDigest(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyIdentity(pub [u8; 16]);
 
+/// SHA-256 over the columns that identify a row of the log or a download batch: what a gateway
+/// remembers of it outside the database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RowDigest(pub [u8; 32]);
+
+impl RowDigest {
+    /// The digest of what has been fed to SHA-256.
+    pub(crate) fn of(sha256: aws_lc_rs::digest::Context) -> Self {
+        let digest = sha256.finish();
+        Self(digest.as_ref().try_into().expect("SHA-256 gives 32 bytes"))
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub(crate) fn parse_hex(text: &str) -> Option<Self> {
+        Thumbprint::parse_hex(text)
+            .ok()
+            .map(|Thumbprint(bytes)| Self(bytes))
+    }
+}
+
+/// 64 lower-case hexadecimal digits.
+impl fmt::Display for RowDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Thumbprint(self.0), f)
+    }
+}
+
+impl fmt::Debug for RowDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// The text is not a thumbprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a thumbprint is 64 hexadecimal digits")]

@@ -15,7 +15,7 @@ pub use callback_id::{CallbackId, CallbackIdError};
 pub use certificate::{CertificateKind, CertificateRow};
 pub use country::{Country, CountryError};
 pub use day::{Day, DayError};
-pub use digest::{ContentDigest, KeyIdentity, Thumbprint, ThumbprintError};
+pub use digest::{ContentDigest, KeyIdentity, RowDigest, Thumbprint, ThumbprintError};
 pub use format::Format;
 pub use instant::UnixMillis;
 pub use report_type::REPORT_TYPES;

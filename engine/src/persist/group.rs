@@ -2,16 +2,18 @@
 //! writer prepares the next group.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::submission::Submission;
+use crate::continuity::Continuity;
 use crate::database::SqlError;
 use crate::dedup::Fingerprints;
 use crate::domain::{Country, Seq, UploadTag};
 use crate::limits;
-use crate::store::{FORMAT_VERSION, Store, UploadRow};
+use crate::store::{Appended, FORMAT_VERSION, LogMark, Store, UploadRow};
 use crate::upload::SealedBatch;
 
 /// Tags and keys of the uploads of a group. No two of them, and none of the next group, may share
@@ -56,6 +58,9 @@ pub(super) struct Job {
     pub(super) store: Store,
     pub(super) group: Vec<Submission>,
     pub(super) first: Seq,
+    /// The row before them.
+    pub(super) behind: Option<LogMark>,
+    pub(super) continuity: Arc<Continuity>,
     /// Whether the tail of the log is locked.
     pub(super) log_is_locked: bool,
 }
@@ -65,7 +70,11 @@ pub(super) struct Job {
 pub(super) struct Written {
     pub(super) store: Store,
     pub(super) group: Vec<Submission>,
-    pub(super) outcome: Result<(), SqlError>,
+    pub(super) outcome: Result<Appended, SqlError>,
+    /// What identifies the last row.
+    pub(super) newest: Option<LogMark>,
+    /// Whether what is stored is remembered outside the database, where that is wanted.
+    pub(super) is_remembered: bool,
     pub(super) took: Duration,
 }
 
@@ -103,6 +112,23 @@ impl Committer {
 
 impl Job {
     fn write(mut self) -> Written {
+        let started = Instant::now();
+        let outcome = self.append();
+        let took = started.elapsed();
+        let newest = (self.first.0..).zip(&self.group).last();
+        let newest = newest.map(|(seq, submission)| mark(seq, &submission.batch));
+        let is_stored = matches!(outcome, Ok(Appended::Stored));
+        Written {
+            is_remembered: !is_stored || self.remember(newest.as_ref()),
+            took,
+            store: self.store,
+            group: self.group,
+            outcome,
+            newest,
+        }
+    }
+
+    fn append(&mut self) -> Result<Appended, SqlError> {
         let append = match self.log_is_locked {
             true => Store::append_locked,
             false => Store::append,
@@ -111,14 +137,34 @@ impl Job {
             .zip(&self.group)
             .map(|(seq, submission)| row(seq, &submission.batch))
             .collect();
-        let started = Instant::now();
-        let outcome = append(&mut self.store, &rows);
-        Written {
-            took: started.elapsed(),
-            store: self.store,
-            group: self.group,
-            outcome,
+        if !self.continuity.is_same_file() {
+            return Ok(Appended::NotBehind);
         }
+        let appended = append(&mut self.store, self.behind.as_ref(), &rows)?;
+        // If the file was exchanged meanwhile, the rows are in one that nobody finds again.
+        match self.continuity.is_same_file() {
+            true => Ok(appended),
+            false => Ok(Appended::NotBehind),
+        }
+    }
+
+    fn remember(&self, newest: Option<&LogMark>) -> bool {
+        let remembered = newest.map_or(Ok(()), |newest| self.continuity.remember_row(newest));
+        if let Err(error) = &remembered {
+            tracing::error!(stage = "persist", error = %error, "cannot write the state file");
+        }
+        remembered.is_ok()
+    }
+}
+
+fn mark(seq: u64, batch: &SealedBatch) -> LogMark {
+    LogMark {
+        seq: Seq(seq),
+        created_at: batch.created_at,
+        country: batch.country,
+        tag: batch.tag.clone(),
+        key_count: batch.key_count,
+        content: batch.content,
     }
 }
 

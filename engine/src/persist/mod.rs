@@ -3,6 +3,8 @@
 //! - *In*: [`SealedBatch`](crate::upload::SealedBatch), through a bounded channel.
 //! - *Out*: a [`Receipt`](crate::upload::Receipt), only after the commit.
 //! - *Refuses*: a tag taken for other content; duplicates that came in behind the probe.
+//!   An answer from memory waits until the database has confirmed that it still has the row at our
+//!   position.
 //! - *Assumes*: one writer per gateway; any number of gateways. The primary key of the log is the
 //!   arbiter between them.
 //! - *Runs on*: the writer thread, and the commit thread that waits for the database meanwhile.
@@ -20,5 +22,5 @@ mod writer;
 
 pub(crate) use after_commit::AfterCommit;
 pub(crate) use state::WriterState;
-pub(crate) use submission::Submission;
+pub(crate) use submission::{Incoming, Submission, Unconfirmed};
 pub(crate) use writer::Writer;

@@ -1,7 +1,7 @@
 //! The writer: one thread that orders, commits and answers.
 //!
-//! It keeps the exact set of identities and the tags up to position S, and appends at S+1. Whatever
-//! waits goes into one transaction, within a bound of bytes: a slow disk makes groups grow.
+//! It keeps the exact set of identities and the tags up to position S, and appends at S+1. All
+//! waiting uploads go into one transaction, up to a limit in bytes: a slow disk makes groups grow.
 //!
 //! Commit and preparation overlap. While the commit thread waits for the database, the writer
 //! applies the group before to the set, and re-checks incoming uploads against the set and the keys
@@ -12,8 +12,9 @@
 //! When the database says that S+1 is taken, or does not say how a commit ended, the writer reads
 //! what is newer than S and re-checks everything: an upload that turns out to be stored is answered
 //! like any replay, so both cases need no code of their own. A group that has lost S+1 too often
-//! locks the tail of the log, and then nobody else can append first.
+//! locks the tail of the log, so that no other gateway can append before it.
 
+mod confirm;
 mod follow;
 
 use std::collections::VecDeque;
@@ -28,15 +29,16 @@ use super::access::LogAccess;
 use super::after_commit::AfterCommit;
 use super::group::{Committer, GroupKeys, Job, Written};
 use super::state::WriterState;
-use super::submission::{Submission, answer, refuse_all};
+use super::submission::{Incoming, Submission, Unconfirmed, repeat};
+use crate::continuity::Continuity;
 use crate::database::{Database, SqlError, UniqueIndex};
 use crate::dedup::{IdentitySetWriter, RecentIdentities, TagIndex, TagState};
 use crate::domain::{Day, KeyIdentity, Seq, UnixMillis};
-use crate::failure::{DatabaseError, StartError, chain};
+use crate::failure::{DatabaseError, Failure, StartError, chain};
 use crate::fair_queue::FairQueue;
 use crate::limits;
 use crate::stage::took;
-use crate::store::{LogEntry, Store};
+use crate::store::{Appended, LogEntry, LogMark, Store};
 use crate::upload::{Receipt, Rejection};
 
 /// The writer thread's own.
@@ -48,6 +50,9 @@ pub(crate) struct Writer {
     state: Arc<WriterState>,
     after_commit: Box<dyn AfterCommit>,
     position: Seq,
+    /// The row at the position.
+    newest: Option<LogMark>,
+    continuity: Arc<Continuity>,
     /// Stored, but not applied to the set yet; in the order of the log, up to `position`.
     unapplied: Vec<Unapplied>,
     committer: Committer,
@@ -67,6 +72,9 @@ pub(crate) struct Writer {
     /// Submissions that share a tag or a key with the group before or the next one; they are
     /// re-checked first, once that group's outcome is known.
     deferred: VecDeque<Submission>,
+    /// Answers from memory, and whether the database has confirmed the memory since the newest.
+    unconfirmed: Vec<Unconfirmed>,
+    is_confirmed: bool,
 }
 
 /// A stored upload that the set does not have yet.
@@ -86,6 +94,8 @@ enum Attempt {
     Again,
     /// Trying again does not help.
     Failed(DatabaseError),
+    /// The database is not the one that we know.
+    WentBack,
 }
 
 impl Writer {
@@ -95,9 +105,11 @@ impl Writer {
         store: &mut Store,
         since: UnixMillis,
         after_commit: Box<dyn AfterCommit>,
+        continuity: Arc<Continuity>,
     ) -> Result<Self, StartError> {
         let reading = |error: SqlError| database.unreachable(error);
         let position = store.log_end().map_err(reading)?;
+        let newest = store.log_mark(position).map_err(reading)?;
         let expected = store.count_keys_since(since, position).map_err(reading)?;
         let mut set = IdentitySetWriter::with_room_for(expected, Seq::ZERO);
         let tags = Arc::new(TagIndex::default());
@@ -127,6 +139,8 @@ impl Writer {
             state,
             after_commit,
             position,
+            newest,
+            continuity,
             unapplied: Vec::new(),
             committer: Committer::start().map_err(StartError::Threads)?,
             committing: GroupKeys::default(),
@@ -137,6 +151,8 @@ impl Writer {
             unavailable_since: None,
             retry_for: limits::DATABASE_RETRY_MAX,
             deferred: VecDeque::new(),
+            unconfirmed: Vec::new(),
+            is_confirmed: false,
         })
     }
 
@@ -145,7 +161,7 @@ impl Writer {
     }
 
     /// Works until all senders are gone and everything sent is answered.
-    pub(crate) fn run(mut self, submissions: &Receiver<Submission>) {
+    pub(crate) fn run(mut self, submissions: &Receiver<Incoming>) {
         loop {
             match self.take_group(submissions) {
                 Ok(group) if group.is_empty() => self.follow(),
@@ -153,6 +169,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => self.follow(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.answer_unconfirmed();
             self.forget();
         }
     }
@@ -176,7 +193,7 @@ impl Writer {
     /// takes whatever else is queued, within the bounds.
     fn take_group(
         &mut self,
-        submissions: &Receiver<Submission>,
+        submissions: &Receiver<Incoming>,
     ) -> Result<Vec<Submission>, RecvTimeoutError> {
         // The group before has been answered: its keys are in the set or will be before the next
         // re-check, so nothing is to be deferred for them any more.
@@ -184,19 +201,29 @@ impl Writer {
         self.readmit_deferred();
         if self.next_group.is_empty() {
             self.apply_stored();
-            if self.deferred.is_empty() && self.waiting.is_empty() {
+            let is_idle = self.deferred.is_empty() && self.waiting.is_empty();
+            if is_idle && self.unconfirmed.is_empty() {
                 let first = submissions.recv_timeout(limits::FOLLOW_INTERVAL)?;
-                self.waiting.push(first.batch.country, first);
+                self.take_in(first);
             }
-            for submission in submissions.try_iter() {
-                self.waiting.push(submission.batch.country, submission);
-            }
+            submissions
+                .try_iter()
+                .for_each(|incoming| self.take_in(incoming));
             self.fill_next_group();
         }
         // From here on this group is the one that incoming submissions are compared with.
         // `next_keys` gets the empty keys, with their memory.
         std::mem::swap(&mut self.committing, &mut self.next_keys);
         Ok(std::mem::take(&mut self.next_group))
+    }
+
+    fn take_in(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Store(submission) => {
+                self.waiting.push(submission.batch.country, submission);
+            }
+            Incoming::Confirm(unconfirmed) => self.answer_when_confirmed(unconfirmed),
+        }
     }
 
     /// Fills the next group.
@@ -235,14 +262,17 @@ impl Writer {
         }
     }
 
-    /// Answers every submission of a group, whatever it takes, within a bound of time.
-    fn commit_group(&mut self, mut group: Vec<Submission>, submissions: &Receiver<Submission>) {
+    /// Commits a group, with retries up to a time limit, and answers each of its submissions.
+    fn commit_group(&mut self, mut group: Vec<Submission>, submissions: &Receiver<Incoming>) {
         let arrived = Instant::now();
         let mut begun = arrived;
         let mut lost_races = 0;
         loop {
             let position = self.position;
             let access = self.acquire(lost_races);
+            if self.continuity.is_lost() {
+                return self.refuse_everything(group, submissions);
+            }
             group = self.recheck(group);
             if group.is_empty() {
                 return self.release(access);
@@ -255,6 +285,7 @@ impl Writer {
             lost_races += u32::from(matches!(attempt, Attempt::LostRace));
             let failure = match attempt {
                 Attempt::Done => return,
+                Attempt::WentBack => return self.refuse_everything(group, submissions),
                 Attempt::LostRace | Attempt::Again if self.may_retry(arrived, begun) => continue,
                 Attempt::LostRace | Attempt::Again => unavailable(),
                 // One of many may be what the database refuses: the others need not go with it.
@@ -271,7 +302,7 @@ impl Writer {
         }
     }
 
-    fn commit_each(&mut self, group: Vec<Submission>, submissions: &Receiver<Submission>) {
+    fn commit_each(&mut self, group: Vec<Submission>, submissions: &Receiver<Incoming>) {
         let mut rest = group.into_iter();
         while let Some(one) = rest.next() {
             self.commit_group(vec![one], submissions);
@@ -288,14 +319,16 @@ impl Writer {
         &mut self,
         mut group: Vec<Submission>,
         failure: &DatabaseError,
-        submissions: &Receiver<Submission>,
+        submissions: &Receiver<Incoming>,
     ) {
         if self.unavailable_since.is_some() {
             self.next_keys.clear();
             let mut queue = std::mem::take(&mut self.next_group);
             queue.extend(self.deferred.drain(..));
+            submissions
+                .try_iter()
+                .for_each(|incoming| self.take_in(incoming));
             queue.extend(std::iter::from_fn(|| self.waiting.pop()));
-            queue.extend(submissions.try_iter());
             group.extend(self.recheck(queue));
         }
         if group.is_empty() {
@@ -303,7 +336,9 @@ impl Writer {
         }
         let uploads = group.len();
         tracing::error!(stage = "persist", uploads, error = %chain(failure), "error inserting keys");
-        refuse_all(group, failure);
+        for submission in group {
+            submission.fail(repeat(failure));
+        }
     }
 
     /// Whether to retry. What arrives while the database is unavailable waits no longer than what was
@@ -315,8 +350,8 @@ impl Writer {
         since.elapsed() < self.retry_for && arrived.elapsed() < limits::CONTENTION_RETRY_MAX
     }
 
-    /// Answers what can be answered from memory: replays, taken tags, keys that came in behind
-    /// the probe. Gives back what is to be written.
+    /// Finds what can be answered from memory: replays, taken tags, keys that came in behind the
+    /// probe. Gives back what is to be written.
     fn recheck(&mut self, group: Vec<Submission>) -> Vec<Submission> {
         group
             .into_iter()
@@ -338,12 +373,14 @@ impl Writer {
                     key_count,
                     replayed,
                 };
-                answer(submission, Ok(receipt))
+                self.answer_when_confirmed(Unconfirmed::to(submission, Ok(receipt)));
+                None
             }
             TagState::Taken => {
                 let key_count = batch.key_count;
                 let rejection = Rejection::UploadTagTaken { key_count };
-                answer(submission, Err(rejection.into()))
+                self.answer_when_confirmed(Unconfirmed::to(submission, Err(rejection)));
+                None
             }
             TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
             TagState::Free => {
@@ -361,7 +398,8 @@ impl Writer {
                     key_count: batch.key_count,
                     duplicates,
                 };
-                answer(submission, Ok(receipt))
+                self.answer_when_confirmed(Unconfirmed::to(submission, Ok(receipt)));
+                None
             }
         }
     }
@@ -372,7 +410,7 @@ impl Writer {
         &mut self,
         group: &mut Vec<Submission>,
         access: LogAccess,
-        submissions: &Receiver<Submission>,
+        submissions: &Receiver<Incoming>,
     ) -> Attempt {
         let Some(store) = self.store.take() else {
             return Attempt::Again;
@@ -381,6 +419,8 @@ impl Writer {
             store,
             group: std::mem::take(group),
             first: self.position.next(),
+            behind: self.newest.clone(),
+            continuity: Arc::clone(&self.continuity),
             log_is_locked: access == LogAccess::Exclusive,
         });
         // The overlap: from here until the commit thread reports back, the next group is prepared
@@ -391,11 +431,14 @@ impl Writer {
         self.store = Some(written.store);
         *group = written.group;
         match written.outcome {
-            Ok(()) => {
+            Ok(Appended::Stored) => {
                 metrics::histogram!("efgs_commit_seconds").record(written.took);
                 took("persist", written.took);
                 metrics::histogram!("efgs_commit_batches").record(group.len() as f64);
-                self.stored(std::mem::take(group));
+                // The commit has found the row at our position.
+                self.is_confirmed = true;
+                self.newest = written.newest;
+                self.stored(std::mem::take(group), written.is_remembered);
                 // What joined during the commit shares no key with the group (`add_or_defer`) and was
                 // re-checked up to the position before it: so it is unique at the new one, too, and
                 // is committed next without another probe. After a failure this is not said, and
@@ -404,6 +447,14 @@ impl Writer {
                     submission.batch.probe.at = Some(self.position);
                 }
                 Attempt::Done
+            }
+            Ok(Appended::NotBehind) => {
+                // Looks what is there instead.
+                self.catch_up_or_disconnect();
+                match self.continuity.is_lost() {
+                    true => Attempt::WentBack,
+                    false => Attempt::Again,
+                }
             }
             Err(SqlError::Duplicate(UniqueIndex::Primary)) => {
                 metrics::counter!("efgs_log_conflicts_total").increment(1);
@@ -432,10 +483,10 @@ impl Writer {
     }
 
     /// Prepares the next group during a commit.
-    fn prepare_while_committing(&mut self, submissions: &Receiver<Submission>) -> Written {
+    fn prepare_while_committing(&mut self, submissions: &Receiver<Incoming>) -> Written {
         let nothing = never();
         let mut submissions = submissions;
-        // The group before this one is durable: insert its keys now, when nobody waits for it.
+        // The group before this one is durable: insert its keys now, off the critical path.
         self.apply_stored();
         loop {
             self.fill_next_group();
@@ -443,8 +494,8 @@ impl Writer {
                 recv(self.committer.written) -> written => {
                     return written.expect("the commit thread has not panicked");
                 }
-                recv(submissions) -> submission => match submission {
-                    Ok(submission) => self.waiting.push(submission.batch.country, submission),
+                recv(submissions) -> incoming => match incoming {
+                    Ok(incoming) => self.take_in(incoming),
                     Err(_) => submissions = &nothing,
                 }
             }
@@ -453,7 +504,7 @@ impl Writer {
 
     /// Everything is durable: tells the bundler, then answers. The keys go into the set later, during
     /// the next commit, but before anything else is re-checked.
-    fn stored(&mut self, group: Vec<Submission>) {
+    fn stored(&mut self, group: Vec<Submission>, is_remembered: bool) {
         let mut replies = Vec::with_capacity(group.len());
         for Submission { batch, reply } in group {
             self.position = self.position.next();
@@ -479,10 +530,13 @@ impl Writer {
         self.publish_position();
         for (reply, permit, key_count) in replies {
             drop(permit);
-            reply(Ok(Receipt::Stored {
-                key_count,
-                replayed: false,
-            }));
+            reply(match is_remembered {
+                true => Ok(Receipt::Stored {
+                    key_count,
+                    replayed: false,
+                }),
+                false => Err(Failure::StateFile.into()),
+            });
         }
     }
 

@@ -21,11 +21,34 @@ impl Lease {
     }
 }
 
+/// What a holder has to show: the lease's token, and its own name. A database that went back gives
+/// the same number again, to somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaseToken {
+    pub(crate) number: u64,
+    pub(crate) holder: Box<str>,
+}
+
 /// Begins a guarded transaction: true if the lease still has this token. Another gateway that
 /// takes the lease waits for the transaction, or the transaction fails behind it.
-pub(super) fn fence(c: &mut dyn Connection, lease: Lease, token: u64) -> Result<bool, SqlError> {
-    let sql = "UPDATE lease SET fence = fence + 1 WHERE name = ? AND token = ?";
-    Ok(c.execute(sql, &[lease.name().into(), token.into()])? == 1)
+pub(super) fn fence(
+    c: &mut dyn Connection,
+    lease: Lease,
+    token: &LeaseToken,
+) -> Result<bool, SqlError> {
+    let sql = "UPDATE lease SET fence = fence + 1 WHERE name = ? AND token = ? AND holder = ?";
+    let params = [
+        lease.name().into(),
+        token.number.into(),
+        (&*token.holder).into(),
+    ];
+    Ok(c.execute(sql, &params)? == 1)
+}
+
+/// Takes all leases from whoever holds them.
+pub(super) fn revoke_leases(c: &mut dyn Connection) -> Result<(), SqlError> {
+    let sql = "UPDATE lease SET expires_at_ms = 0, holder = '', token = token + 1";
+    c.execute(sql, &[]).map(|_| ())
 }
 
 impl Store {
@@ -36,7 +59,7 @@ impl Store {
         lease: Lease,
         holder: &str,
         ttl_ms: u64,
-    ) -> Result<Option<u64>, SqlError> {
+    ) -> Result<Option<LeaseToken>, SqlError> {
         let now_ms = self.0.dialect().now_ms;
         let own = [lease.name().into(), holder.into()];
         let renew = format!(
@@ -49,7 +72,11 @@ impl Store {
         }
         let token = "SELECT token FROM lease WHERE name = ? AND holder = ?";
         let row = self.0.first(token, &own)?;
-        Ok(row.map(|row| row.number(0)).transpose()?)
+        let number = row.map(|row| row.number(0)).transpose()?;
+        Ok(number.map(|number| LeaseToken {
+            number,
+            holder: holder.into(),
+        }))
     }
 
     /// An expired lease is free, and so is one that expires impossibly late: the database's clock

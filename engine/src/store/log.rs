@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 
 use super::columns::{Rows, country, number_or_0, upload_tag};
+use super::log_mark::LogMark;
 use super::session::Store;
-use crate::database::{BadColumn, Connection, Row, SqlError};
+use crate::database::{BadColumn, Connection, Param, Row, SqlError};
 use crate::domain::{ContentDigest, Country, KeyIdentity, Seq, Thumbprint, UnixMillis, UploadTag};
 
 /// The only version of both formats (wire §5: 1.0), as major * 256 + minor.
@@ -16,9 +17,42 @@ pub(crate) struct LogEntry {
     pub(crate) seq: Seq,
     pub(crate) country: Country,
     pub(crate) tag: UploadTag,
+    pub(crate) key_count: u32,
     pub(crate) content: ContentDigest,
     pub(crate) identities: Vec<KeyIdentity>,
     pub(crate) created_at: UnixMillis,
+}
+
+impl LogEntry {
+    /// What identifies it.
+    pub(crate) fn mark(&self) -> LogMark {
+        LogMark {
+            seq: self.seq,
+            created_at: self.created_at,
+            country: self.country,
+            tag: self.tag.clone(),
+            key_count: self.key_count,
+            content: self.content,
+        }
+    }
+}
+
+/// The log from a position on.
+#[derive(Debug)]
+pub(crate) struct LogTail {
+    /// The row at the position itself, if it is there.
+    pub(crate) at_position: Option<LogMark>,
+    /// The rows behind it, in order.
+    pub(crate) newer: Vec<LogEntry>,
+}
+
+/// What became of rows that were to be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// They are durable.
+    Stored,
+    /// The row that they were to follow is gone, or another one: nothing was written.
+    NotBehind,
 }
 
 /// A row of the log, as far as it decides about download batches.
@@ -28,6 +62,7 @@ pub(crate) struct UploadMeta {
     pub(crate) country: Country,
     pub(crate) key_count: u32,
     pub(crate) created_at: UnixMillis,
+    pub(crate) content: ContentDigest,
 }
 
 /// A row of the log, as far as its keys are needed.
@@ -56,22 +91,28 @@ pub struct AuditEntry {
     pub batch_signature: Box<str>,
 }
 
-const INSERT_UPLOAD: &str = "INSERT INTO upload_log (seq, created_at_ms, country, upload_tag, \
-     key_count, format_version, uploader_thumbprint, signer_thumbprint, content_digest, \
-     batch_signature, identities, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+/// The columns of a row, in the order of [`row_params`].
+const COLUMNS: &str = "seq, created_at_ms, country, upload_tag, key_count, format_version, \
+     uploader_thumbprint, signer_thumbprint, content_digest, batch_signature, identities, sealed";
 
-const READ_LOG: &str = "SELECT seq, country, upload_tag, content_digest, identities, \
-     created_at_ms FROM upload_log WHERE seq > ? ORDER BY seq LIMIT ?";
+/// The row at a position and those behind it; the identities only of the latter.
+const READ_LOG: &str = "SELECT seq, country, upload_tag, key_count, content_digest, \
+     CASE WHEN seq > ? THEN identities ELSE '' END, created_at_ms FROM upload_log \
+     WHERE seq >= ? ORDER BY seq LIMIT ?";
 
 impl Store {
-    /// Appends uploads: all of them or none, durable when it returns.
-    pub(crate) fn append(&mut self, rows: &[UploadRow<'_>]) -> Result<(), SqlError> {
+    /// Appends uploads behind the row that `behind` identifies: all of them or none, durable when
+    /// it returns. Without such a row, as in an empty log, nothing is checked.
+    pub(crate) fn append(
+        &mut self,
+        behind: Option<&LogMark>,
+        rows: &[UploadRow<'_>],
+    ) -> Result<Appended, SqlError> {
         if let [row] = rows {
             // One statement is a transaction of its own: a round trip less.
-            return insert_row(&mut *self.0, row);
+            return insert_behind(&mut *self.0, behind, row);
         }
-        self.0
-            .transaction(|c| rows.iter().try_for_each(|row| insert_row(c, row)))
+        self.0.transaction(|c| insert_all(c, behind, rows))
     }
 
     /// Begins a transaction that locks the tail of the log: once [`Self::read_locked_log`] has come
@@ -83,18 +124,20 @@ impl Store {
     /// [`Self::read_log`], locking what it reads.
     pub(crate) fn read_locked_log(
         &mut self,
-        after: Seq,
+        position: Seq,
         rows_max: u64,
-    ) -> Result<Vec<LogEntry>, SqlError> {
+    ) -> Result<LogTail, SqlError> {
         let sql = format!("{READ_LOG}{}", self.0.dialect().and_lock);
-        self.0
-            .rows(&sql, &[after.0.into(), rows_max.into()], log_entry)
+        self.read_tail(&sql, position, rows_max)
     }
 
     /// [`Self::append`] at the end of the locked log.
-    pub(crate) fn append_locked(&mut self, rows: &[UploadRow<'_>]) -> Result<(), SqlError> {
-        self.0
-            .complete(|c| rows.iter().try_for_each(|row| insert_row(c, row)))
+    pub(crate) fn append_locked(
+        &mut self,
+        behind: Option<&LogMark>,
+        rows: &[UploadRow<'_>],
+    ) -> Result<Appended, SqlError> {
+        self.0.complete(|c| insert_all(c, behind, rows))
     }
 
     /// Unlocks the log, which is as it was.
@@ -112,14 +155,18 @@ impl Store {
         Ok(Seq(log.max(batches)))
     }
 
-    /// Rows behind a position, in order, for the set and the tags.
-    pub(crate) fn read_log(
-        &mut self,
-        after: Seq,
-        rows_max: u64,
-    ) -> Result<Vec<LogEntry>, SqlError> {
-        self.0
-            .rows(READ_LOG, &[after.0.into(), rows_max.into()], log_entry)
+    /// The row at a position, and up to `rows_max` behind it for the set and the tags.
+    pub(crate) fn read_log(&mut self, position: Seq, rows_max: u64) -> Result<LogTail, SqlError> {
+        self.read_tail(READ_LOG, position, rows_max)
+    }
+
+    fn read_tail(&mut self, sql: &str, position: Seq, rows_max: u64) -> Result<LogTail, SqlError> {
+        let params = [position.0, position.0, rows_max + 1].map(Into::into);
+        let mut newer = self.0.rows(sql, &params, log_entry)?;
+        let has_position = newer.first().is_some_and(|row| row.seq == position);
+        let at_position = has_position.then(|| newer.remove(0).mark());
+        newer.truncate(usize::try_from(rows_max).unwrap_or(usize::MAX));
+        Ok(LogTail { at_position, newer })
     }
 
     /// Rows created since an instant, in order, for the rebuild at start. `on_entry` gets each as
@@ -130,8 +177,8 @@ impl Store {
         through: Seq,
         on_entry: &mut dyn FnMut(LogEntry),
     ) -> Result<(), SqlError> {
-        let sql = "SELECT seq, country, upload_tag, content_digest, identities, created_at_ms FROM upload_log \
-             WHERE seq <= ? AND created_at_ms >= ? ORDER BY seq";
+        let sql = "SELECT seq, country, upload_tag, key_count, content_digest, identities, \
+             created_at_ms FROM upload_log WHERE seq <= ? AND created_at_ms >= ? ORDER BY seq";
         let params = [through.0.into(), since.0.into()];
         self.0.query(sql, &params, &mut |row| {
             on_entry(log_entry(row)?);
@@ -158,7 +205,7 @@ impl Store {
         after: Seq,
         rows_max: u64,
     ) -> Result<Vec<UploadMeta>, SqlError> {
-        let sql = "SELECT seq, country, key_count, created_at_ms FROM upload_log \
+        let sql = "SELECT seq, country, key_count, created_at_ms, content_digest FROM upload_log \
              WHERE seq > ? ORDER BY seq LIMIT ?";
         self.0
             .rows(sql, &[after.0.into(), rows_max.into()], upload_meta)
@@ -169,7 +216,7 @@ impl Store {
         &mut self,
         seqs: &RangeInclusive<u64>,
     ) -> Result<Vec<UploadMeta>, SqlError> {
-        let sql = "SELECT seq, country, key_count, created_at_ms FROM upload_log \
+        let sql = "SELECT seq, country, key_count, created_at_ms, content_digest FROM upload_log \
              WHERE seq BETWEEN ? AND ? ORDER BY seq";
         self.0.rows(
             sql,
@@ -260,12 +307,72 @@ pub(crate) struct UploadRow<'a> {
     pub(crate) sealed: &'a [u8],
 }
 
-pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<(), SqlError> {
-    let mut identities = Vec::with_capacity(size_of_val(row.identities));
-    for identity in row.identities {
-        identities.extend_from_slice(&identity.0);
+impl UploadRow<'_> {
+    fn identity_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(size_of_val(self.identities));
+        for identity in self.identities {
+            bytes.extend_from_slice(&identity.0);
+        }
+        bytes
     }
-    let params = [
+}
+
+fn insert_all(
+    c: &mut dyn Connection,
+    behind: Option<&LogMark>,
+    rows: &[UploadRow<'_>],
+) -> Result<Appended, SqlError> {
+    let Some((first, rest)) = rows.split_first() else {
+        return Ok(Appended::Stored);
+    };
+    let appended = insert_behind(c, behind, first)?;
+    if appended == Appended::Stored {
+        rest.iter().try_for_each(|row| insert_row(c, row))?;
+    }
+    Ok(appended)
+}
+
+/// Inserts a row if the row that it follows is there: one statement, so that nothing can come
+/// between, and no round trip more.
+fn insert_behind(
+    c: &mut dyn Connection,
+    behind: Option<&LogMark>,
+    row: &UploadRow<'_>,
+) -> Result<Appended, SqlError> {
+    let Some(behind) = behind else {
+        return insert_row(c, row).map(|()| Appended::Stored);
+    };
+    let sql = format!(
+        "INSERT INTO upload_log ({COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?{} \
+         WHERE EXISTS (SELECT 1 FROM upload_log WHERE seq = ? AND created_at_ms = ? \
+         AND country = ? AND upload_tag = ? AND key_count = ? AND content_digest = ?)",
+        c.dialect().from_nothing
+    );
+    let identities = row.identity_bytes();
+    let params = [&row_params(row, &identities)[..], &behind.params()].concat();
+    match c.execute(&sql, &params)? {
+        0 => Ok(Appended::NotBehind),
+        1 => Ok(Appended::Stored),
+        _ => Err(answer_of_another()),
+    }
+}
+
+pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<(), SqlError> {
+    let sql =
+        format!("INSERT INTO upload_log ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    let identities = row.identity_bytes();
+    match c.execute(&sql, &row_params(row, &identities))? {
+        1 => Ok(()),
+        _ => Err(answer_of_another()),
+    }
+}
+
+fn answer_of_another() -> SqlError {
+    SqlError::Lost("the answer to an insert was another's".into())
+}
+
+fn row_params<'a>(row: &'a UploadRow<'_>, identities: &'a [u8]) -> [Param<'a>; 12] {
+    [
         row.seq.0.into(),
         row.created_at.0.into(),
         row.country.as_str().into(),
@@ -276,23 +383,17 @@ pub(super) fn insert_row(c: &mut dyn Connection, row: &UploadRow<'_>) -> Result<
         row.signer.0.as_slice().into(),
         row.content.0.as_slice().into(),
         row.batch_signature.into(),
-        identities.as_slice().into(),
+        identities.into(),
         row.sealed.into(),
-    ];
-    match c.execute(INSERT_UPLOAD, &params)? {
-        1 => Ok(()),
-        _ => Err(SqlError::Lost(
-            "the answer to an insert was another's".into(),
-        )),
-    }
+    ]
 }
 
 fn log_entry(row: Row) -> Result<LogEntry, SqlError> {
     LOG.read(row, |row| {
-        let (identities, rest) = row.bytes(4)?.as_chunks();
+        let (identities, rest) = row.bytes(5)?.as_chunks();
         if !rest.is_empty() {
             return Err(BadColumn {
-                column: 4,
+                column: 5,
                 problem: "is no list of identities of 16 bytes",
             });
         }
@@ -300,11 +401,22 @@ fn log_entry(row: Row) -> Result<LogEntry, SqlError> {
             seq: Seq(row.number(0)?),
             country: country(row, 1)?,
             tag: upload_tag(row, 2)?,
-            content: ContentDigest(row.array(3)?),
+            key_count: row.number_32(3)?,
+            content: ContentDigest(row.array(4)?),
             identities: identities.iter().copied().map(KeyIdentity).collect(),
-            created_at: UnixMillis(row.number(5)?),
+            created_at: UnixMillis(row.number(6)?),
         })
     })
+}
+
+/// Metadata of the row at a position.
+pub(super) fn read_upload(
+    c: &mut dyn Connection,
+    seq: Seq,
+) -> Result<Option<UploadMeta>, SqlError> {
+    let sql = "SELECT seq, country, key_count, created_at_ms, content_digest FROM upload_log \
+         WHERE seq = ?";
+    c.first(sql, &[seq.0.into()])?.map(upload_meta).transpose()
 }
 
 fn upload_meta(row: Row) -> Result<UploadMeta, SqlError> {
@@ -314,6 +426,7 @@ fn upload_meta(row: Row) -> Result<UploadMeta, SqlError> {
             country: country(row, 1)?,
             key_count: row.number_32(2)?,
             created_at: UnixMillis(row.number(3)?),
+            content: ContentDigest(row.array(4)?),
         })
     })
 }
@@ -330,11 +443,18 @@ const LOG: Rows = upload_log(&[
     "seq",
     "country",
     "upload_tag",
+    "key_count",
     "content_digest",
     "identities",
     "created_at_ms",
 ]);
-const META: Rows = upload_log(&["seq", "country", "key_count", "created_at_ms"]);
+const META: Rows = upload_log(&[
+    "seq",
+    "country",
+    "key_count",
+    "created_at_ms",
+    "content_digest",
+]);
 const SEALED: Rows = upload_log(&["seq", "country", "upload_tag", "sealed"]);
 const AUDIT: Rows = upload_log(&[
     "seq",

@@ -6,9 +6,11 @@ mod callbacks;
 mod certificates;
 mod columns;
 mod download_batches;
+mod epoch;
 mod import;
 mod leases;
 mod log;
+mod log_mark;
 mod migrate;
 mod reference;
 mod retention;
@@ -18,11 +20,13 @@ mod statistics;
 pub(crate) use cached::CachedStore;
 pub(crate) use callbacks::{ClaimTerms, DueDelivery, ImportedSubscription};
 pub use callbacks::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
-pub(crate) use download_batches::{DownloadBatchRow, NewDownloadBatch};
+pub(crate) use download_batches::{Cut, CutOutcome, DownloadBatchRow, NewDownloadBatch};
+pub(crate) use epoch::Epoch;
 pub(crate) use import::ImportState;
-pub(crate) use leases::Lease;
+pub(crate) use leases::{Lease, LeaseToken};
 pub use log::AuditEntry;
-pub(crate) use log::{FORMAT_VERSION, LogEntry, UploadMeta, UploadRow};
+pub(crate) use log::{Appended, FORMAT_VERSION, LogEntry, LogTail, UploadMeta, UploadRow};
+pub(crate) use log_mark::LogMark;
 pub(crate) use migrate::{known_version, migrate};
 pub(crate) use reference::{
     KeysOf, PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey,

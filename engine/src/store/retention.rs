@@ -4,7 +4,7 @@
 //! crash between two of them leaves nothing half done, and the next gateway goes on at the mark.
 
 use super::columns::{Rows, country, day as day_of, number_or_0};
-use super::leases::{Lease, fence};
+use super::leases::{Lease, LeaseToken, fence};
 use super::session::Store;
 use super::statistics::add_uploads;
 use crate::database::{Connection, Row, SqlError};
@@ -48,7 +48,7 @@ impl Store {
     /// Writes the row of a day, unless it is there.
     pub(crate) fn begin_cleanup(
         &mut self,
-        token: u64,
+        token: &LeaseToken,
         day: Day,
         now: UnixMillis,
     ) -> Result<Step, SqlError> {
@@ -73,7 +73,7 @@ impl Store {
     /// Identities and tags stay.
     pub(crate) fn empty_sealed(
         &mut self,
-        token: u64,
+        token: &LeaseToken,
         day: Day,
         oldest: Day,
         now: UnixMillis,
@@ -98,7 +98,7 @@ impl Store {
     /// counted in the same transaction.
     pub(crate) fn forget_uploads(
         &mut self,
-        token: u64,
+        token: &LeaseToken,
         day: Day,
         oldest: Day,
     ) -> Result<Step, SqlError> {
@@ -135,7 +135,7 @@ impl Store {
     /// deleted, but never the newest: the chain goes on from it.
     pub(crate) fn forget_download_batches(
         &mut self,
-        token: u64,
+        token: &LeaseToken,
         oldest: Day,
     ) -> Result<Step, SqlError> {
         self.guarded(token, |c| {
@@ -159,7 +159,7 @@ impl Store {
 
     fn guarded(
         &mut self,
-        token: u64,
+        token: &LeaseToken,
         work: impl FnOnce(&mut dyn Connection) -> Result<Step, SqlError>,
     ) -> Result<Step, SqlError> {
         self.0.transaction(|c| {
@@ -348,11 +348,22 @@ mod tests {
                 .unwrap()
                 .is_some()
         );
-        let lost = store.begin_cleanup(token + 1, today, NOW).unwrap();
-        assert_eq!(lost, Step::LeaseLost);
-        assert_eq!(store.newest_cleanup_day().unwrap(), None);
-        let lost = store.empty_sealed(token + 1, today, today, NOW).unwrap();
-        assert_eq!(lost, Step::LeaseLost);
+        let later = LeaseToken {
+            number: token.number + 1,
+            ..token.clone()
+        };
+        // A database that went back has given the number again, to somebody else.
+        let of_another = LeaseToken {
+            holder: "b".into(),
+            ..token
+        };
+        for other in [later, of_another] {
+            let lost = store.begin_cleanup(&other, today, NOW).unwrap();
+            assert_eq!(lost, Step::LeaseLost);
+            assert_eq!(store.newest_cleanup_day().unwrap(), None);
+            let lost = store.empty_sealed(&other, today, today, NOW).unwrap();
+            assert_eq!(lost, Step::LeaseLost);
+        }
     }
 
     #[test]
@@ -365,19 +376,19 @@ mod tests {
             .unwrap();
         let today = day("2020-10-07");
         add_batch(&mut store, 1, "2020-10-01");
-        assert_eq!(store.begin_cleanup(token, today, NOW).unwrap(), Step::More);
-        assert_eq!(store.begin_cleanup(token, today, NOW).unwrap(), Step::Done);
+        assert_eq!(store.begin_cleanup(&token, today, NOW).unwrap(), Step::More);
+        assert_eq!(store.begin_cleanup(&token, today, NOW).unwrap(), Step::Done);
         assert_eq!(counted(&mut store, today), (3, 0, 3));
         // The clock was set back, and a batch cut.
         add_batch(&mut store, 2, "2020-10-02");
         add_batch(&mut store, 3, "2020-10-06");
         let oldest = day("2020-10-05");
-        let mut step = || store.empty_sealed(token, today, oldest, NOW).unwrap();
+        let mut step = || store.empty_sealed(&token, today, oldest, NOW).unwrap();
         assert_eq!((step(), step()), (Step::More, Step::Done));
         assert_eq!(counted(&mut store, today), (6, 6, 0));
         // The next day begins with what is there.
         let tomorrow = today.next();
-        store.begin_cleanup(token, tomorrow, NOW).unwrap();
+        store.begin_cleanup(&token, tomorrow, NOW).unwrap();
         assert_eq!(counted(&mut store, tomorrow), (3, 0, 3));
     }
 
@@ -392,19 +403,19 @@ mod tests {
         let today = day("2020-10-07");
         add_batch(&mut store, 1, "2020-09-01");
         add_batch(&mut store, 2, "2020-09-02");
-        store.begin_cleanup(token, today, NOW).unwrap();
+        store.begin_cleanup(&token, today, NOW).unwrap();
         let count = |store: &mut Store, table: &str| {
             let row = store.0.first(&format!("SELECT COUNT(*) FROM {table}"), &[]);
             row.unwrap().unwrap().number(0).unwrap()
         };
         // Nothing is emptied yet.
-        let step = store.forget_uploads(token, today, today).unwrap();
+        let step = store.forget_uploads(&token, today, today).unwrap();
         assert_eq!((step, count(&mut store, "upload_log")), (Step::Done, 6));
-        store.empty_sealed(token, today, today, NOW).unwrap();
-        store.forget_uploads(token, today, today).unwrap();
-        store.forget_uploads(token, today, today).unwrap();
+        store.empty_sealed(&token, today, today, NOW).unwrap();
+        store.forget_uploads(&token, today, today).unwrap();
+        store.forget_uploads(&token, today, today).unwrap();
         assert_eq!(count(&mut store, "upload_log"), 1);
-        store.forget_download_batches(token, today).unwrap();
+        store.forget_download_batches(&token, today).unwrap();
         assert_eq!(count(&mut store, "download_batch"), 1);
         assert_eq!(store.log_end().unwrap().0, 6);
         let newest = store.newest_download_batch().unwrap().unwrap();

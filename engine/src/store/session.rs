@@ -29,6 +29,11 @@ impl Store {
         self.0.check_server(packet_bytes)
     }
 
+    /// What to change so that the server keeps what it has confirmed, if it may lose it.
+    pub(crate) fn flushing_risk(&mut self) -> Result<Option<&'static str>, SqlError> {
+        self.0.flushing_risk()
+    }
+
     /// Makes sure that what was just read can be relied on: that the commits of others which it
     /// shows are durable. Redo is written in order, so a commit of our own behind them is enough.
     pub(crate) fn make_reads_durable(&mut self) -> Result<(), SqlError> {

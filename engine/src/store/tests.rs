@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn append(store: &mut Store, seq: u64, tag: &str) -> Result<(), SqlError> {
     let tag = UploadTag::parse(tag).unwrap();
-    store.append(&[row(seq, &tag)])
+    store.append(None, &[row(seq, &tag)]).map(|_| ())
 }
 
 fn row(seq: u64, tag: &UploadTag) -> UploadRow<'_> {
@@ -70,11 +70,12 @@ fn blocks_other_appends_while_the_log_is_locked() {
 
     let ours_tag = UploadTag::parse("ours").unwrap();
     ours.lock_log().unwrap();
-    assert_eq!(ours.read_locked_log(Seq::ZERO, 32).unwrap().len(), 1);
+    let tail = ours.read_locked_log(Seq::ZERO, 32).unwrap();
+    assert_eq!(tail.newer.len(), 1);
     thread::scope(|scope| {
         let racing = scope.spawn(|| append(&mut theirs, 2, "theirs"));
         wait_for_a_lock_wait(&database);
-        ours.append_locked(&[row(2, &ours_tag)]).unwrap();
+        ours.append_locked(None, &[row(2, &ours_tag)]).unwrap();
         let lost = racing.join().unwrap();
         assert!(
             matches!(lost, Err(SqlError::Duplicate(UniqueIndex::Primary))),
@@ -83,14 +84,14 @@ fn blocks_other_appends_while_the_log_is_locked() {
     });
 
     ours.lock_log().unwrap();
-    assert!(ours.read_locked_log(Seq(2), 32).unwrap().is_empty());
+    assert!(ours.read_locked_log(Seq(2), 32).unwrap().newer.is_empty());
     thread::scope(|scope| {
         let racing = scope.spawn(|| append(&mut theirs, 3, "theirs"));
         wait_for_a_lock_wait(&database);
         ours.unlock_log().unwrap();
         racing.join().unwrap().unwrap();
     });
-    let tags = ours.read_log(Seq::ZERO, 32).unwrap().into_iter();
+    let tags = ours.read_log(Seq::ZERO, 32).unwrap().newer.into_iter();
     let tags: Vec<_> = tags.map(|entry| entry.tag.to_string()).collect();
     assert_eq!(tags, ["1", "ours", "theirs"]);
 }

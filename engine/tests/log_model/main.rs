@@ -5,9 +5,16 @@
 //! after its connection is gone), replays and refusals from memory, the lease with its fence,
 //! cutting download batches as ranges and serving them, following; gateways that crash at any
 //! instant; a database that goes back at any instant to any earlier rows, download batches and
-//! lease, with connections kept or ended; the check of the row at our position (number and digest
-//! of the chain) and of the newest download batch, the stop, the state file that is compared at
-//! start, and the new epoch that an operator begins.
+//! lease, with connections kept or ended; the check of the row at our position and of the newest
+//! download batch, the stop, the state file that is compared at start, and the new epoch that an
+//! operator begins.
+//!
+//! The model identifies a row by all rows up to it, as a chain of digests would. The code has no
+//! chain yet: it compares the row's own columns (`store/log_mark.rs`), its time and content among
+//! them. Two logs that differ before a row and agree in it do not come about by going back, since
+//! what is stored again is stored at another time. The rules are implemented in
+//! `engine/src/continuity/`, `persist/writer/`, `store/log.rs`, `store/download_batches.rs` and
+//! `admin/recovery.rs`.
 //!
 //! Not modelled: groups (one upload stands for a group: both are stored whole or not at all); keys,
 //! days, retention, and so tags older than the index; bounds of time (any step may take as long as

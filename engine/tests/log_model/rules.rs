@@ -16,7 +16,7 @@ pub(crate) enum Rule {
     CommitChecksRow,
     /// Following checks the row at our position. Without: only reads what is newer.
     FollowChecks,
-    /// The check compares digests of the chain. Without: any row at the position will do.
+    /// The check compares what identifies the row. Without: any row at the position will do.
     Chain,
     /// The check looks at the newest download batch, too. Without: at the log only.
     CheckCoversBatches,

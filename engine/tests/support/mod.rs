@@ -13,7 +13,9 @@ use engine::admin::Admin;
 use engine::bundle::{Download, DownloadError, DownloadRequest};
 use engine::domain::{CertificateKind, Country, Day, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::seal::Keys;
-use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
+use engine::settings::{
+    BundleSettings, ContinuitySettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings,
+};
 use engine::upload::{Receipt, UploadRequest};
 use engine::wire::protobuf::{KeyFields, write_key};
 use engine::{Clock, Engine, ManualClock, StartError, UploadError};
@@ -181,6 +183,7 @@ impl Installation {
             legacy_sha1: Vec::new(),
             pss: Vec::new(),
             cpu_threads: 2,
+            continuity: ContinuitySettings::default(),
         };
         Self {
             settings,

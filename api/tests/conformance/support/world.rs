@@ -338,6 +338,7 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
             .map(|code| Country::parse(code).unwrap())
             .into(),
         cpu_threads: 2,
+        continuity: Default::default(),
     }
 }
 

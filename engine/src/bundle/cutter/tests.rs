@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::Country;
+use crate::domain::{ContentDigest, Country};
 
 fn plan(key_counts: &[u32], keys_max: u32) -> (Vec<usize>, usize) {
     let plan = plan_cuts(key_counts.iter().copied(), keys_max);
@@ -48,6 +48,7 @@ fn upload(seq: u64, key_count: u32, created_at_ms: u64) -> UploadMeta {
         country: Country::parse("DE").unwrap(),
         key_count,
         created_at: UnixMillis(created_at_ms),
+        content: ContentDigest([0; 32]),
     }
 }
 

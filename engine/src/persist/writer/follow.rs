@@ -10,12 +10,14 @@ use crate::database::SqlError;
 use crate::domain::Seq;
 use crate::limits;
 use crate::persist::access::LogAccess;
-use crate::store::{LogEntry, Store};
+use crate::store::{LogEntry, LogTail, Store};
 
 impl Writer {
     /// Between uploads: reads what other gateways have written.
     pub(super) fn follow(&mut self) {
-        if self.connected().is_some() {
+        if self.continuity.is_lost() {
+            self.store = None;
+        } else if self.connected().is_some() {
             self.catch_up_or_disconnect();
         }
     }
@@ -27,14 +29,14 @@ impl Writer {
         }
     }
 
-    /// Reads the log behind our position, and applies it.
+    /// Holds the database against what we know, and reads the log behind our position.
     fn catch_up(&mut self) -> Result<(), SqlError> {
         self.read_log_with(Store::read_log, Store::make_reads_durable)
     }
 
     fn read_log_with(
         &mut self,
-        read: fn(&mut Store, Seq, u64) -> Result<Vec<LogEntry>, SqlError>,
+        read: fn(&mut Store, Seq, u64) -> Result<LogTail, SqlError>,
         mut make_durable: impl FnMut(&mut Store) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         self.apply_stored();
@@ -42,37 +44,71 @@ impl Writer {
             let Some(store) = self.store.as_mut() else {
                 return Ok(());
             };
-            let entries = read(store, self.position, limits::FOLLOW_ROWS)?;
-            let read = entries.len() as u64;
-            if read > 0 {
-                make_durable(store)?;
-            }
-            for entry in entries {
-                let day = entry.created_at.day();
-                self.state
-                    .tags
-                    .insert(entry.country, entry.tag, entry.content, day);
-                self.apply(&entry.identities, day, entry.seq);
-                self.position = entry.seq;
-            }
-            if read > 0 {
-                self.publish_position();
-            }
-            if read < limits::FOLLOW_ROWS {
+            let tail = read(store, self.position, limits::FOLLOW_ROWS)?;
+            let continuity = &self.continuity;
+            let (known, found) = (self.newest.as_ref(), tail.at_position.as_ref());
+            if !continuity.is_same_file() || !continuity.holds_row(known, found, store)? {
+                self.store = None;
                 return Ok(());
             }
+            let read = tail.newer.len() as u64;
+            if read > 0 {
+                make_durable(store)?;
+                self.take_over(tail.newer);
+            }
+            if read < limits::FOLLOW_ROWS {
+                break;
+            }
         }
+        self.confirm_batches()
+    }
+
+    /// Applies rows behind our position that are durable.
+    fn take_over(&mut self, entries: Vec<LogEntry>) {
+        self.newest = entries.last().map(LogEntry::mark);
+        for entry in entries {
+            let day = entry.created_at.day();
+            self.state
+                .tags
+                .insert(entry.country, entry.tag, entry.content, day);
+            self.apply(&entry.identities, day, entry.seq);
+            self.position = entry.seq;
+        }
+        self.publish_position();
+        let remembered = self
+            .newest
+            .as_ref()
+            .map(|row| self.continuity.remember_row(row));
+        if let Some(Err(error)) = remembered {
+            // Whatever is answered from now on tries again before it is.
+            tracing::error!(stage = "persist", error = %error, "cannot write the state file");
+        }
+    }
+
+    fn confirm_batches(&mut self) -> Result<(), SqlError> {
+        let Some(store) = self.store.as_mut() else {
+            return Ok(());
+        };
+        if self.continuity.holds_batches(store)? {
+            self.is_confirmed = true;
+        } else {
+            self.store = None;
+        }
+        Ok(())
     }
 
     /// The connection; a new one has read the log to its end before it is used.
     pub(super) fn connected(&mut self) -> Option<&mut Store> {
-        if self.store.is_none() {
+        if self.store.is_none() && !self.continuity.is_lost() {
             self.reconnect();
         }
         self.store.as_mut()
     }
 
     fn reconnect(&mut self) {
+        if !self.continuity.is_same_file() {
+            return;
+        }
         let begun = Instant::now();
         match Store::open(&self.database) {
             Ok(store) => {

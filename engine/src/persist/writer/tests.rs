@@ -139,7 +139,7 @@ impl Upload {
             repeats: Vec::new(),
         };
         let batch = self.sealed(probe, Admission::default().admit(self.country, 0).unwrap());
-        store.append(&[row(at, &batch)]).unwrap();
+        store.append(None, &[row(at, &batch)]).unwrap();
     }
 }
 
@@ -157,7 +157,7 @@ impl AfterCommit for NothingToDo {
 struct Gateway {
     state: Arc<WriterState>,
     admission: Admission,
-    submissions: Sender<Submission>,
+    submissions: Sender<Incoming>,
     thread: JoinHandle<()>,
 }
 
@@ -169,7 +169,15 @@ impl Gateway {
     fn start_with(database: &Database, since: UnixMillis, retry_for: Duration) -> Self {
         let mut store = Store::open(database).unwrap();
         let after_commit = Box::new(NothingToDo);
-        let mut writer = Writer::start(database.clone(), &mut store, since, after_commit).unwrap();
+        let continuity = Arc::new(Continuity::start(database, None, &mut store).unwrap());
+        let mut writer = Writer::start(
+            database.clone(),
+            &mut store,
+            since,
+            after_commit,
+            continuity,
+        )
+        .unwrap();
         writer.retry_for = retry_for;
         let state = Arc::clone(writer.state());
         // Who has sent something knows that the writer has it.
@@ -200,7 +208,8 @@ impl Gateway {
                 let permit = self.admission.admit(upload.country, 0).unwrap();
                 let batch = upload.sealed(probe, permit);
                 let reply = Box::new(|answer| reply(heard(answer)));
-                self.submissions.send(Submission { batch, reply }).unwrap();
+                let incoming = Incoming::Store(Submission { batch, reply });
+                self.submissions.send(incoming).unwrap();
             }
             Err(_) if tag_state() == TagState::SameContent => reply(Replayed),
             Err(duplicates) => reply(Refused(duplicates)),
@@ -233,6 +242,7 @@ fn log(database: &Database) -> Vec<LogEntry> {
         .unwrap()
         .read_log(Seq::ZERO, 1 << 20)
         .unwrap()
+        .newer
 }
 
 #[test]

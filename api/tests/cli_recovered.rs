@@ -1,0 +1,116 @@
+//! `efgs db recovered` beside a gateway that runs, and the state file of a gateway, as processes.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod cli_support;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use cli_support::{Gateway, Installation, refuses, succeeds, texts};
+
+/// The answer of the operations port, head and body.
+fn ask(address: SocketAddr, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    write!(
+        connection,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn begins_an_epoch_that_stops_a_running_gateway() {
+    let installation = Installation::new("DE");
+    let recovered =
+        |arguments: &[&str]| installation.efgs(&[&["db", "recovered"], arguments].concat());
+    refuses(
+        &mut recovered(&["--dry-run"]),
+        &["--state-file", "--skip-to"],
+    );
+    refuses(
+        &mut recovered(&["--state-file", "nowhere"]),
+        &["no state file nowhere"],
+    );
+    let (gateway, addresses) = Gateway::start(&mut installation.serve());
+    let operations = addresses.iter().find(|(name, _)| name == "operations");
+    let operations = operations.unwrap().1;
+    let went_back = "efgs_database_went_back";
+
+    let said = succeeds(&mut recovered(&["--dry-run", "--skip-to", "20210601-17"]));
+    assert!(said.contains("epoch 1 would begin"), "{said}");
+    assert!(
+        said.contains("behind 20210601-17; nothing was changed"),
+        "{said}"
+    );
+    let said = succeeds(&mut recovered(&["--skip-to", "20210601-17"]));
+    assert!(said.contains("epoch 1 has begun"), "{said}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let ready = loop {
+        let answer = ask(operations, "/ready");
+        if answer.starts_with("HTTP/1.1 503") {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "{answer}");
+    };
+    assert!(
+        ready.contains("\"databaseWentBack\":\"expected epoch 0; found epoch 1\""),
+        "{ready}"
+    );
+    let metrics = ask(operations, "/metrics");
+    assert!(metrics.contains(&format!("\n{went_back} 1\n")), "{metrics}");
+    let (_, errors) = texts(&gateway.stop("TERM"));
+    assert_eq!(
+        errors.matches("the database has gone back").count(),
+        1,
+        "{errors}"
+    );
+
+    let (gateway, addresses) = Gateway::start(&mut installation.serve());
+    let operations = addresses.iter().find(|(name, _)| name == "operations");
+    let operations = operations.unwrap().1;
+    assert!(ask(operations, "/ready").starts_with("HTTP/1.1 200"));
+    assert!(ask(operations, "/metrics").contains(&format!("\n{went_back} 0\n")));
+    gateway.stop("TERM");
+    // What was skipped stays so.
+    let said = succeeds(&mut recovered(&["--dry-run", "--skip-to", "20210601-3"]));
+    assert!(said.contains("epoch 2 would begin"), "{said}");
+    assert!(said.contains("behind 20210601-17"), "{said}");
+}
+
+#[test]
+fn refuses_a_database_that_is_behind_the_state_file() {
+    let installation = Installation::new("DE");
+    let serve = || {
+        let mut command = installation.serve();
+        command.env("EFGS__DATABASE__STATE_FILE", "state");
+        command
+    };
+    let (gateway, _) = Gateway::start(&mut serve());
+    gateway.stop("TERM");
+    let state = installation.read("state");
+    assert_eq!(state, "efgs state file 1\nepoch 0\n");
+    let digest = "0".repeat(64);
+    let remembered = format!("{state}row 931 1622548800000 {digest}\ncutting 20210601-9\n");
+    fs::write(installation.path("state"), &remembered).unwrap();
+    refuses(
+        &mut serve(),
+        &["position 931", "efgs db recovered --dry-run"],
+    );
+    let mut recovered = installation.efgs(&["db", "recovered"]);
+    recovered.env("EFGS__DATABASE__STATE_FILE", "state");
+    let said = succeeds(&mut recovered);
+    assert!(said.contains("positions 1 to 931 are lost"), "{said}");
+    assert!(said.contains("to 2021-06-01T12:00:00Z"), "{said}");
+    assert!(said.contains("behind 20210601-9"), "{said}");
+    let (gateway, _) = Gateway::start(&mut serve());
+    gateway.stop("TERM");
+    assert_eq!(installation.read("state"), "efgs state file 1\nepoch 1\n");
+    fs::write(installation.path("state"), "something else").unwrap();
+    refuses(&mut serve(), &["is no state file of efgs"]);
+}
