@@ -246,7 +246,6 @@ fn reports_keys_that_tls_cannot_use() {
     for (name, kind, noted) in [
         ("explicit-parameters", "authentication", true),
         ("explicit-parameters", "callback", true),
-        ("explicit-parameters", "signing", false),
         ("v1-p256", "authentication", false),
         ("v1-rsa", "callback", false),
     ] {
@@ -259,6 +258,16 @@ fn reports_keys_that_tls_cannot_use() {
         assert_eq!(said.contains("note: TLS has no use"), noted, "{said}");
         assert!(said.contains(&format!("listed DE {kind} ")), "{said}");
     }
+    // Signatures by such a key are refused, and so is the certificate.
+    let mut add = ours.efgs(&["cert", "add", "--country", "DE", "--kind", "signing"]);
+    add.arg("--certificate")
+        .arg(fixtures.join("odd-certificates/explicit-parameters.pem"))
+        .arg("--trust-anchor-key")
+        .arg(ours.path("pki/trust-anchor.key"));
+    refuses(
+        &mut add,
+        &["its key is neither RSA of 2048 to 8192 bits nor"],
+    );
 }
 
 #[test]

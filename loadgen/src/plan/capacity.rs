@@ -18,6 +18,10 @@ pub struct Load {
     pub burst_uploads: f64,
     /// Downloads that follow a burst: every participant fetches every batch.
     pub burst_downloads: f64,
+    /// Full download batches of a day.
+    pub full_batches_per_day: f64,
+    /// Download batches that are cut for age on a day, at most (decision 25).
+    pub aged_batches_per_day_max: f64,
     /// Bytes uploaded in a day.
     pub bytes_in_per_day: f64,
     /// Bytes downloaded in a day.

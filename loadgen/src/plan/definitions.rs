@@ -98,6 +98,30 @@ numbers! {
             "the reference's max-age-in-days 2, and today",
         ),
         "days for which key data is stored and can be downloaded";
+    download_batch_keys: "keys", SOME,
+        Origin::Fixed(
+            limits::BUNDLE_KEYS_MAX as f64,
+            "the reference's limit",
+        ),
+        "keys in a full download batch, which is cut at once";
+    paced_batches_max: "batches", ANY,
+        Origin::Fixed(
+            limits::PACING_BATCHES_MAX as f64,
+            "the default of [bundle] paced_batches_max",
+        ),
+        "download batches that may be cut for age at once, when it was quiet before";
+    paced_interval: "s", POSITIVE,
+        Origin::Fixed(
+            limits::PACING_INTERVAL.as_secs() as f64,
+            "the default of [bundle] paced_interval_ms; the reference cuts as often",
+        ),
+        "time after which one more may be cut for age";
+    slowest_reader_batches: "batches", SOME,
+        Origin::Fixed(
+            500.0,
+            "clients §1.3: ES reads at most 500 download batches per run, one run per day",
+        ),
+        "download batches that the slowest client reads in a day";
     identity_days: "days", SOME,
         Origin::Fixed(
             limits::KEY_AGE_DAYS_MAX as f64,

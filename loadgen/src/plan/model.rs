@@ -60,6 +60,9 @@ impl Load {
             burst_keys,
             burst_uploads: full_uploads.max(a.participants * some),
             burst_downloads: full_uploads.max(some) * a.participants,
+            full_batches_per_day: (keys / a.download_batch_keys).floor(),
+            aged_batches_per_day_max: some
+                * (a.paced_batches_max + (SECONDS_PER_DAY / a.paced_interval).floor()),
             bytes_in_per_day: bytes(keys),
             bytes_out_per_day: bytes(keys) * a.fan_out,
             burst_bytes_in: bytes(burst_keys),
@@ -401,6 +404,15 @@ impl Model<'_> {
             format!(
                 "In the burst {:.0} uploads come at once, and a gateway takes {taken:.0}: the others are answered 503 with Retry-After, come back, and lose nothing.",
                 times.burst_in_flight
+            ),
+        );
+        let load = &self.load;
+        let batches = load.full_batches_per_day + load.aged_batches_per_day_max;
+        note(
+            batches > a.slowest_reader_batches,
+            format!(
+                "A day has up to {batches:.0} download batches, and the slowest client reads {:.0} a day: it falls behind. Ask its operator to run more often.",
+                a.slowest_reader_batches
             ),
         );
         note(

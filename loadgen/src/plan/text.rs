@@ -86,6 +86,15 @@ pub(super) fn load_rows(plan: &Plan) -> Vec<(&'static str, String)> {
             ),
         ),
         (
+            "download batches per day",
+            format!(
+                "{} full, at most {} cut for age; the slowest client reads {}",
+                digits(load.full_batches_per_day),
+                digits(load.aged_batches_per_day_max),
+                digits(plan.assumptions.slowest_reader_batches)
+            ),
+        ),
+        (
             "network in",
             format!(
                 "{} a day, {} a burst",

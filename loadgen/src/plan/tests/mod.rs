@@ -88,6 +88,30 @@ fn takes_the_volumes_of_the_worst_day_from_the_sizing() {
 }
 
 #[test]
+fn holds_the_download_batches_of_a_day_against_the_slowest_client() {
+    let told = |plan: &Plan| plan.notes.iter().any(|note| note.contains("falls behind"));
+    // 151,000 keys of 2020 in batches of 5000; 48 and one more per 300 s (decision 25).
+    let plan = plan_of("planning-2020", &[]);
+    close(plan.load.full_batches_per_day, 30.0);
+    close(plan.load.aged_batches_per_day_max, 336.0);
+    assert!(!told(&plan));
+    let says = "30 full, at most 336 cut for age; the slowest client reads 500";
+    assert!(plan.to_string().contains(says), "{plan}");
+    // 16.1 M keys: no budget for age helps.
+    let plan = plan_of("worst-day", &[]);
+    close(plan.load.full_batches_per_day, 3220.0);
+    assert!(told(&plan));
+    let plan = plan_of("planning-2020", &["slowest_reader_batches=365"]);
+    assert!(told(&plan));
+    close(
+        plan_of("planning-2020", &["keys_per_day=0"])
+            .load
+            .aged_batches_per_day_max,
+        0.0,
+    );
+}
+
+#[test]
 fn works_out_the_times_of_the_burst() {
     let times = plan_of("worst-day", &[]).times;
     // The writer: 670,833 x 1.5 µs. Two cores: (670,833 x 1 µs + 134 x 100 µs) / 2 = 0.34 s.
@@ -368,7 +392,7 @@ fn writes_json_of_a_shape_that_stays() {
         ),
         (
             &["load"],
-            "burst_bytes_in,burst_bytes_out,burst_downloads,burst_keys,burst_uploads,bytes_in_per_day,bytes_out_per_day,identities,identities_held,keys_downloadable,keys_per_day,keys_per_second_mean",
+            "aged_batches_per_day_max,burst_bytes_in,burst_bytes_out,burst_downloads,burst_keys,burst_uploads,bytes_in_per_day,bytes_out_per_day,full_batches_per_day,identities,identities_held,keys_downloadable,keys_per_day,keys_per_second_mean",
         ),
         (
             &["buy"],
