@@ -4,11 +4,14 @@
 
 mod cli_support;
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cli_support::{Gateway, Installation, openssl};
+use testkit::poll::poll;
 
 /// An unauthenticated request: it is refused, and logged in one line.
 const REFUSED: &str = "GET /diagnosiskeys/download/2020-10-06 HTTP/1.1\r\nHost: gateway\r\n\r\n";
@@ -78,10 +81,17 @@ fn request_of_de(installation: &Installation) -> String {
 }
 
 fn start(installation: &Installation) -> (Gateway, SocketAddr, SocketAddr) {
+    start_with_log(installation, Stdio::piped())
+}
+
+fn start_with_log(
+    installation: &Installation,
+    log: impl Into<Stdio>,
+) -> (Gateway, SocketAddr, SocketAddr) {
     let mut serve = installation.serve();
     serve.env("EFGS__PROXY__LISTEN", "127.0.0.1:0");
     serve.env("EFGS__LOG__LEVEL", "debug");
-    let (gateway, addresses) = Gateway::start(&mut serve);
+    let (gateway, addresses) = Gateway::start_with_log(&mut serve, log);
     let of = |name: &str| addresses.iter().find(|(port, _)| port == name).unwrap().1;
     (gateway, of("proxy"), of("operations"))
 }
@@ -106,6 +116,24 @@ fn serves_while_the_log_is_not_read() {
     let output = gateway.stop("TERM");
     assert!(output.status.success(), "{output:?}");
     assert!(begun.elapsed() < Duration::from_secs(20), "{output:?}");
+}
+
+#[test]
+fn counts_the_lines_that_cannot_be_written() {
+    let (reader, closed_pipe) = std::io::pipe().unwrap();
+    drop(reader);
+    let full_disk = File::options().write(true).open("/dev/full").unwrap();
+    for log in [Stdio::from(full_disk), Stdio::from(closed_pipe)] {
+        let installation = Installation::new("DE,IT");
+        let (_gateway, proxy, operations) = start_with_log(&installation, log);
+        let before = dropped_lines(&get(operations, "/metrics"));
+        ask(proxy, REFUSED, 10);
+        let counted = || {
+            let lines = dropped_lines(&get(operations, "/metrics"));
+            (lines >= before + 10).then_some(())
+        };
+        poll(Duration::from_secs(20), counted).expect("ten lines more");
+    }
 }
 
 #[test]

@@ -236,7 +236,7 @@ const METRICS: &[Metric] = &[
         Kind::Counter,
         "efgs_log_lines_dropped_total",
         Labels::None,
-        "Log lines dropped because standard error was blocked",
+        "Log lines dropped because standard error was blocked or could not be written",
     ),
     metric(
         Kind::Gauge,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -22,8 +23,11 @@ const BATCH_DELAY: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for the remaining lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Counts the dropped lines.
+/// Counts the lines dropped from a full queue.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Counts the lines that standard error did not take: a full disk, a closed pipe.
+static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Flushes the log when it is dropped, with a timeout: keep it until the process ends.
 #[derive(Debug)]
@@ -46,12 +50,20 @@ pub(super) fn standard_error() -> (NonBlocking, LogGuard) {
     (writer, guard)
 }
 
-/// Waits after each flush, so that lines accumulate.
+/// Waits after each flush, so that lines accumulate. What cannot be written is counted and left out:
+/// the buffer before this would keep it, and refuse all that follows.
 struct Batching<W>(W);
 
 impl<W: io::Write> io::Write for Batching<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.0.write(bytes).or_else(|error| match error.kind() {
+            io::ErrorKind::Interrupted => Err(error),
+            _ => {
+                let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+                UNWRITTEN.fetch_add(lines as u64, Ordering::Relaxed);
+                Ok(bytes.len())
+            }
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -71,7 +83,8 @@ fn on_a_thread(out: impl io::Write + Send + 'static) -> (NonBlocking, LogGuard) 
 /// Updates the metric of dropped lines.
 pub(crate) fn update_metrics() {
     let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
-    metrics::counter!("efgs_log_lines_dropped_total").absolute(dropped as u64);
+    let lost = (dropped as u64).saturating_add(UNWRITTEN.load(Ordering::Relaxed));
+    metrics::counter!("efgs_log_lines_dropped_total").absolute(lost);
 }
 
 /// Writes a final message to standard error, past the log.
@@ -106,7 +119,7 @@ fn with_timeout(work: impl FnOnce() + Send + 'static) {
 mod tests {
     use std::io::Write as _;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc::{Receiver, SyncSender};
 
     use super::*;
