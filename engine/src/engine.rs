@@ -1,4 +1,4 @@
-//! The engine's face: starts pools and threads, takes uploads, answers downloads, drains in order.
+//! The engine: starts pools and threads, takes uploads, answers downloads, drains in order.
 //!
 //! Threads: `cpu-N` (rayon, one per core), `writer` (the set) with `commit` (its connection), `bundler` (its
 //! connection, the lease), `reader-N` (one connection each), `callbacks` (its connection), `retention`
@@ -15,8 +15,8 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::admission::{Admission, Permit};
 use crate::bundle::{
-    AuditEntry, Bundler, BundlerFeed, Download, DownloadError, DownloadHead, DownloadReply,
-    DownloadRequest, FreshSegments, Serve,
+    AuditEntry, Bundler, BundlerFeed, BundlerStatus, Download, DownloadError, DownloadHead,
+    DownloadReply, DownloadRequest, FreshSegments, Serve,
 };
 use crate::callbacks::Callbacks;
 use crate::clock::Clock;
@@ -47,15 +47,15 @@ pub struct Engine {
     submissions: Mutex<Option<Sender<Incoming>>>,
     serve: Arc<Serve>,
     callbacks: Callbacks,
-    cuts: Arc<AtomicBool>,
+    bundler: Arc<BundlerStatus>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Ends with its sender, after all others.
-    backbootstrap: Mutex<Option<Backbootstrap>>,
+    background: Mutex<Option<Background>>,
     failed: Arc<AtomicBool>,
 }
 
 /// Threads that end when the sender is dropped.
-type Backbootstrap = (Sender<()>, Vec<JoinHandle<()>>);
+type Background = (Sender<()>, Vec<JoinHandle<()>>);
 
 /// What CPU jobs share.
 #[derive(Debug)]
@@ -79,6 +79,11 @@ pub struct Status {
     pub newest_batch: Option<BatchTag>,
     /// Whether this gateway cuts download batches now.
     pub cuts: bool,
+    /// How many more download batches may be cut for age at once; `None` if another gateway cuts, or
+    /// if they are not paced.
+    pub bundle_budget: Option<u32>,
+    /// Certificates in the list, trusted or not. Without any, nobody can connect or sign.
+    pub certificates: usize,
     /// Whether a thread of the engine has panicked: nothing but a restart helps.
     pub failed: bool,
     /// What was expected and what is there, if the database has gone back: nothing is taken or
@@ -111,9 +116,9 @@ impl Engine {
         let (wake_bundler, wakes) = bounded(1);
         let writer = bootstrap.writer(store, wake_bundler)?;
         let state = Arc::clone(writer.state());
-        let cuts = Arc::new(AtomicBool::new(false));
-        let bundler = bootstrap.bundler(&state, &cuts, &clock, settings.bundle);
-        let (stop_backbootstrap, stop) = bounded(0);
+        let bundler_status = Arc::default();
+        let bundler = bootstrap.bundler(&state, &bundler_status, &clock, settings.bundle);
+        let (stop_background, stop) = bounded(0);
         let max_age_days = settings.download.max_age_days;
         let retention = bootstrap.retention(&state, &clock, max_age_days, stop.clone());
         let (callbacks, worker) =
@@ -126,15 +131,15 @@ impl Engine {
         threads.push(spawn("callbacks", &failed, move || worker.run())?);
         threads.push(spawn("writer", &failed, move || writer.run(&queue))?);
         threads.push(spawn("bundler", &failed, move || bundler.run(&wakes))?);
-        let mut backbootstrap = vec![spawn("retention", &failed, move || retention.run())?];
+        let mut background = vec![spawn("retention", &failed, move || retention.run())?];
         if let Some(checkpoints) = bootstrap.checkpoints {
             let stop = stop.clone();
             let work = move || checkpoints.run(&stop);
-            backbootstrap.push(spawn("checkpoint", &failed, work)?);
+            background.push(spawn("checkpoint", &failed, work)?);
         }
         let (trust, database) = (Arc::clone(&bootstrap.trust), bootstrap.database);
         let follow = move || trust.follow(&database, &stop);
-        backbootstrap.push(spawn("trust", &failed, follow)?);
+        background.push(spawn("trust", &failed, follow)?);
 
         let upload = &settings.upload;
         Ok(Self {
@@ -151,9 +156,9 @@ impl Engine {
             submissions: Mutex::new(Some(submissions)),
             serve: bootstrap.serve,
             callbacks,
-            cuts,
+            bundler: bundler_status,
             threads: Mutex::new(threads),
-            backbootstrap: Mutex::new(Some((stop_backbootstrap, backbootstrap))),
+            background: Mutex::new(Some((stop_background, background))),
             failed,
         })
     }
@@ -242,7 +247,12 @@ impl Engine {
             log_position: self.writer.position().0,
             identities: self.writer.set.len(),
             newest_batch: self.serve.catalog().newest().map(|batch| batch.tag),
-            cuts: self.cuts.load(Ordering::Acquire),
+            cuts: self.bundler.cuts(),
+            bundle_budget: self
+                .bundler
+                .budget()
+                .filter(|_| self.walk.settings.bundle.paced),
+            certificates: self.trust().certificates().count(),
             failed: self.failed.load(Ordering::Acquire),
             went_back: self.continuity.loss().map(str::to_owned),
         }
@@ -263,12 +273,12 @@ impl Engine {
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         threads.into_iter().for_each(join);
-        let backbootstrap = self
-            .backbootstrap
+        let background = self
+            .background
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some((stop, threads)) = backbootstrap {
+        if let Some((stop, threads)) = background {
             drop(stop);
             threads.into_iter().for_each(join);
         }
@@ -397,7 +407,7 @@ impl Bootstrap {
     fn bundler(
         &self,
         writer: &Arc<WriterState>,
-        cuts: &Arc<AtomicBool>,
+        status: &Arc<BundlerStatus>,
         clock: &Arc<dyn Clock>,
         settings: BundleSettings,
     ) -> Bundler {
@@ -409,7 +419,7 @@ impl Bootstrap {
             clock: Arc::clone(clock),
             settings,
             holder: random_name(),
-            cuts: Arc::clone(cuts),
+            status: Arc::clone(status),
             state: Default::default(),
         }
     }

@@ -237,6 +237,16 @@ fn status() -> Value {
             "identities": count,
             "newestBatch": {"type": ["string", "null"]},
             "cuts": {"type": "boolean", "description": "Whether this gateway cuts batches."},
+            "bundleBudget": {
+                "type": ["integer", "null"],
+                "description": "How many more download batches may be cut for age at once; null if \
+                    another gateway cuts, or if they are not paced.",
+            },
+            "certificates": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Certificates in the list. Without any, the gateway is not ready.",
+            },
             "callbacks": callbacks_status(),
             "version": {"type": "string"},
         },

@@ -142,6 +142,10 @@ struct ShownStatus {
     identities: u64,
     newest_batch: Option<String>,
     cuts: bool,
+    /// How many more download batches may be cut for age at once, if this gateway cuts.
+    bundle_budget: Option<u32>,
+    /// Rows of the certificate list.
+    certificates: usize,
     callbacks: ShownCallbacks,
     version: &'static str,
 }
@@ -152,6 +156,7 @@ impl ShownStatus {
             ready: status.database_available
                 && status.went_back.is_none()
                 && !status.failed
+                && status.certificates > 0
                 && !stopping,
             stopping,
             database_available: status.database_available,
@@ -160,6 +165,8 @@ impl ShownStatus {
             identities: status.identities,
             newest_batch: status.newest_batch.map(|tag| tag.to_string()),
             cuts: status.cuts,
+            bundle_budget: status.bundle_budget,
+            certificates: status.certificates,
             callbacks,
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -203,6 +210,8 @@ mod tests {
             identities: 151_000,
             newest_batch: Some(BatchTag::parse("20201006-7").unwrap()),
             cuts: true,
+            bundle_budget: Some(48),
+            certificates: 6,
             failed: false,
             went_back: None,
         };
@@ -222,6 +231,11 @@ mod tests {
             ..status(true)
         };
         assert!(!show(&failed, false).ready);
+        let nothing_listed = Status {
+            certificates: 0,
+            ..status(true)
+        };
+        assert!(!show(&nothing_listed, false).ready);
         let went_back = Status {
             went_back: Some("expected position 7; found no row there".to_owned()),
             ..status(true)
@@ -235,5 +249,6 @@ mod tests {
         assert_eq!(shown["callbacks"], callbacks);
         assert_eq!(shown["newestBatch"], json!("20201006-7"));
         assert_eq!(shown["identities"], json!(151_000));
+        assert_eq!(shown["bundleBudget"], json!(48));
     }
 }

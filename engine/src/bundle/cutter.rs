@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -34,8 +34,27 @@ pub(crate) struct Bundler {
     pub(crate) settings: BundleSettings,
     /// Name of this gateway in the lease: random, so that no two are alike.
     pub(crate) holder: String,
-    pub(crate) cuts: Arc<AtomicBool>,
+    pub(crate) status: Arc<BundlerStatus>,
     pub(crate) state: BundlerState,
+}
+
+/// What the thread shows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct BundlerStatus {
+    cuts: AtomicBool,
+    budget: AtomicU32,
+}
+
+impl BundlerStatus {
+    /// Whether this gateway cuts download batches now.
+    pub(crate) fn cuts(&self) -> bool {
+        self.cuts.load(Ordering::Acquire)
+    }
+
+    /// How many more may be cut for age at once; only the gateway that cuts knows.
+    pub(crate) fn budget(&self) -> Option<u32> {
+        self.cuts().then(|| self.budget.load(Ordering::Acquire))
+    }
 }
 
 /// The thread's mutable state.
@@ -208,7 +227,7 @@ impl Bundler {
             read_to: cut_to,
             ..Waiting::default()
         };
-        self.cuts.store(true, Ordering::Release);
+        self.status.cuts.store(true, Ordering::Release);
         tracing::info!(stage = "bundle", token, "Batch Process started");
         Ok(())
     }
@@ -238,7 +257,7 @@ impl Bundler {
 
     fn lose_lease(&mut self) {
         self.state.lease = None;
-        self.cuts.store(false, Ordering::Release);
+        self.status.cuts.store(false, Ordering::Release);
     }
 
     /// Reads the download batches that another gateway has cut.
@@ -395,7 +414,9 @@ impl Bundler {
     fn show_budget(&self, wall: UnixMillis) {
         if let Some(pacing) = self.settings.pacing() {
             let left = u32::try_from(self.state.budget.batches_left(pacing, wall));
-            metrics::gauge!("efgs_bundle_budget").set(left.unwrap_or(u32::MAX));
+            let left = left.unwrap_or(u32::MAX);
+            metrics::gauge!("efgs_bundle_budget").set(left);
+            self.status.budget.store(left, Ordering::Release);
         }
     }
 
@@ -407,7 +428,7 @@ impl Bundler {
         {
             tracing::warn!(stage = "bundle", error = %error, "cannot release the lease");
         }
-        self.cuts.store(false, Ordering::Release);
+        self.status.cuts.store(false, Ordering::Release);
     }
 }
 

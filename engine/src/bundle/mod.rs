@@ -23,7 +23,7 @@ mod pacing;
 mod refusal;
 mod serve;
 
-pub(crate) use cutter::Bundler;
+pub(crate) use cutter::{Bundler, BundlerStatus};
 pub use download::{Download, DownloadHead, DownloadRequest};
 pub use download_batch::{Bundle, BundledUpload, DownloadBatch};
 pub(crate) use feed::BundlerFeed;
