@@ -7,7 +7,9 @@ mod cli_support;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use api::settings::Settings;
@@ -292,14 +294,80 @@ fn migrates_once_and_reports_it() {
     assert!(status.ends_with("which is up to date\n"), "{status}");
     let migrated = succeeds(&mut installation.efgs(&["db", "migrate"]));
     assert!(migrated.ends_with("already\n"), "{migrated}");
-    let mut fresh = installation.efgs(&["db", "status"]);
-    refuses(
-        fresh.env("EFGS__DATABASE__URL", "sqlite:new.sqlite"),
-        &["run `efgs db migrate`"],
-    );
     let mut fresh = installation.efgs(&["db", "migrate"]);
     let migrated = succeeds(fresh.env("EFGS__DATABASE__URL", "sqlite:new.sqlite"));
     assert!(migrated.contains("had schema version 0"), "{migrated}");
+}
+
+#[test]
+fn refuses_a_database_that_was_never_set_up_and_makes_none() {
+    let installation = Installation::new("DE");
+    let (missing, empty) = (installation.path("missing"), installation.path("empty"));
+    fs::write(&empty, "").unwrap();
+    for path in [&missing, &empty] {
+        let url = format!("sqlite:{}", path.display());
+        for command in [
+            &["serve"][..],
+            &["cert", "list"],
+            &["stats"],
+            &["db", "status"],
+            &["db", "recovered"],
+        ] {
+            let mut command = installation.efgs(command);
+            let says = ["was never set up", "that its volume is mounted"];
+            refuses(command.env("EFGS__DATABASE__URL", &url), &says);
+        }
+    }
+    assert!(!missing.exists());
+}
+
+#[test]
+fn keeps_the_database_and_its_folder_to_their_owner_whatever_the_umask() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("demo");
+    let without_umask = |arguments: &[&str]| {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "umask 0; exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_efgs"),
+        ]);
+        shell.args(arguments);
+        shell
+    };
+    let dir = home.to_str().unwrap();
+    succeeds(&mut without_umask(&[
+        "init",
+        "--dir",
+        dir,
+        "--participants",
+        "DE",
+    ]));
+    let settings = home.join("efgs.toml");
+    let mut serve = without_umask(&["serve", "--config", settings.to_str().unwrap()]);
+    serve.env("EFGS__PUBLIC__LISTEN", "127.0.0.1:0");
+    serve.env("EFGS__OPERATIONS__LISTEN", "127.0.0.1:0");
+    let (_gateway, _addresses) = Gateway::start(&mut serve);
+    for (name, expected) in [
+        ("", 0o700),
+        ("pki", 0o700),
+        ("efgs.sqlite", 0o600),
+        ("efgs.sqlite-wal", 0o600),
+        ("efgs.sqlite-shm", 0o600),
+    ] {
+        let mode = fs::metadata(home.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, expected, "{name:?}");
+    }
+}
+
+#[test]
+fn reads_the_address_of_a_database_without_the_line_feed_behind_it() {
+    let installation = Installation::new("DE");
+    let url = format!("sqlite:{}\n", installation.path("efgs.sqlite").display());
+    let mut status = installation.efgs(&["db", "status"]);
+    let said = succeeds(status.env("EFGS__DATABASE__URL", url));
+    assert!(said.ends_with("which is up to date\n"), "{said}");
 }
 
 #[test]

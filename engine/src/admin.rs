@@ -68,13 +68,8 @@ impl Admin {
     /// # Errors
     /// [`StartError`].
     pub fn open(database: &DatabaseUrl) -> Result<Self, StartError> {
-        let database = Database::new(database.clone());
-        let unreachable = |error| database.unreachable(error);
-        let mut store = Store::open_for_long_statements(&database).map_err(unreachable)?;
-        let (found, known) = (
-            store.schema_version().map_err(unreachable)?,
-            known_version(),
-        );
+        let (store, found) = open_set_up(database)?;
+        let known = known_version();
         if found > known {
             return Err(StartError::NewerSchema { found, known });
         }
@@ -103,11 +98,8 @@ impl Admin {
     /// # Errors
     /// [`StartError`].
     pub fn schema_version(database: &DatabaseUrl) -> Result<(u32, u32), StartError> {
-        let database = Database::new(database.clone());
-        let unreachable = |error| database.unreachable(error);
-        let found =
-            Store::open_for_long_statements(&database).and_then(|mut store| store.schema_version());
-        Ok((found.map_err(unreachable)?, known_version()))
+        let (_, found) = open_set_up(database)?;
+        Ok((found, known_version()))
     }
 
     /// Lists a certificate, after checking its form and the trust anchor's signature over its PEM.
@@ -326,4 +318,23 @@ pub fn canonical_pem(pem: &str) -> Result<String, CertificateError> {
 /// When the key is no RSA or P-256 private key.
 pub fn sign_with_trust_anchor(key_pem: &str, pem: &str) -> Result<String, StartError> {
     crate::trust::sign(key_pem, pem).map_err(|error| StartError::Setting(error.to_string()))
+}
+/// Opens a database that has been set up; gives its schema version, too.
+fn open_set_up(url: &DatabaseUrl) -> Result<(Store, u32), StartError> {
+    let never = || StartError::NeverSetUp {
+        database: url.to_string(),
+    };
+    // Opening it would create it.
+    if let DatabaseUrl::Sqlite(path) = url
+        && !path.exists()
+    {
+        return Err(never());
+    }
+    let database = Database::new(url.clone());
+    let unreachable = |error| database.unreachable(error);
+    let mut store = Store::open_for_long_statements(&database).map_err(unreachable)?;
+    match store.schema_version().map_err(unreachable)? {
+        0 => Err(never()),
+        found => Ok((store, found)),
+    }
 }

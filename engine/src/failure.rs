@@ -62,6 +62,16 @@ pub enum StartError {
         #[source]
         source: DatabaseError,
     },
+    /// There is no database, or an empty one. A gateway does not make one: it would take an address
+    /// that is wrong for an installation without keys and certificates.
+    #[error(
+        "the database {database} was never set up: if it should hold data, check [database] url and \
+         that its volume is mounted; else run efgs init or efgs db migrate"
+    )]
+    NeverSetUp {
+        /// The database, without its password.
+        database: String,
+    },
     /// The database is set up in a way that we cannot work with.
     #[error("{0}")]
     Unsuitable(String),

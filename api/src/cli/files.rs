@@ -1,8 +1,8 @@
 //! Writing files that must be whole and, some of them, secret.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -26,9 +26,10 @@ pub(super) fn write(path: &Path, text: &str, readable: Readable) -> anyhow::Resu
     })
 }
 
-/// Makes a folder, with those that it lies in.
+/// Makes a folder, with those that it lies in; for its owner alone, whatever the umask.
 pub(super) fn make_folder(path: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(path).map_err(|error| {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| {
         anyhow!(
             "cannot make the folder {}: {error}; name another one",
             path.display()

@@ -10,6 +10,7 @@ use api::settings::{self, Settings, environment};
 use api::signals::{ReloadSignal, StopSignals};
 use api::telemetry;
 use clap::Args;
+use engine::admin::Admin;
 use engine::{Clock, Engine, SystemClock};
 use tokio::sync::watch;
 
@@ -45,6 +46,7 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     // Dropped last, on every way out.
     let _log_end = telemetry::install(&settings.log)?;
     server::collect_metrics()?;
+    Admin::schema_version(&settings.engine.database)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -56,6 +58,9 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
         .map_err(no_signals)?;
     let engine = Engine::start(settings.engine.clone(), Arc::clone(&clock))?;
     let engine = Arc::new(engine);
+    if engine.status().certificates == 0 {
+        tracing::warn!("no certificate is listed: nobody can connect or sign; use efgs cert add");
+    }
     let mut server = ServerSettings::from(&settings);
     if let Some(tls) = &server.tls {
         let (sender, renewed) = watch::channel(tls.clone());

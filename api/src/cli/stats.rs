@@ -35,7 +35,7 @@ pub(super) struct StatsArguments {
     cleanups: bool,
     /// Show how the uploads of these days were signed, by country, instead
     ///
-    /// Of uploads that are still in the log. `setting` names what of [signatures] a participant
+    /// Of uploads that are still in the log. `setting` names what of `[signatures]` a participant
     /// needs: `legacy_sha1`, `pss`, or nothing.
     #[arg(long)]
     signatures: bool,

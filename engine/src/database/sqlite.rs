@@ -1,5 +1,7 @@
 //! The only access to SQLite, the embedded default: WAL, `synchronous=FULL`.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -65,11 +67,10 @@ impl SqliteConnection {
         missing: MissingFile,
         checkpoints: Option<&Sender<()>>,
     ) -> Result<Self, SqlError> {
-        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        flags.set(
-            OpenFlags::SQLITE_OPEN_CREATE,
-            missing == MissingFile::Create,
-        );
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if missing == MissingFile::Create {
+            create_private(path);
+        }
         let connection =
             rusqlite::Connection::open_with_flags(path, flags).map_err(classify_error)?;
         connection
@@ -101,6 +102,21 @@ impl SqliteConnection {
         });
         progress.map_err(classify_error)
     }
+}
+
+/// Creates the file if there is none, for its owner alone, whatever the umask. Whoever could read it
+/// could also stop every write by a lock. SQLite gives its log and shared memory the same mode.
+fn create_private(path: &Path) {
+    let mut options = OpenOptions::new();
+    // Where this fails, SQLite says why: it opens the same path next.
+    drop(
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path),
+    );
 }
 
 impl Connection for SqliteConnection {
