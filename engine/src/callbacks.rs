@@ -394,7 +394,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::database::faulty::{Fault, Moment};
+    use crate::database::faulty::{Fault, Step};
     use crate::domain::UnixMillis;
     use crate::settings::DatabaseUrl;
     use crate::store::migrate;
@@ -416,8 +416,8 @@ mod tests {
         let (go_on, may_go_on) = bounded::<()>(0);
         let connects = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&connects);
-        let away = database(&folder).failing(move |moment| {
-            assert_eq!(moment, Moment::Connect);
+        let away = database(&folder).failing(move |step| {
+            assert_eq!(step, Step::Connect);
             counter.fetch_add(1, Ordering::SeqCst);
             arrived.send(()).unwrap();
             may_go_on.recv().unwrap();
@@ -453,8 +453,8 @@ mod tests {
         let subscribed = store.subscribe(de(), &id, "https://de", UnixMillis(0));
         assert_eq!(subscribed.unwrap(), Subscribed::Taken);
         let commits = AtomicU64::new(0);
-        let failing = database.failing(move |moment| match moment {
-            Moment::Commit if commits.fetch_add(1, Ordering::SeqCst) == 0 => {
+        let failing = database.failing(move |step| match step {
+            Step::Commit if commits.fetch_add(1, Ordering::SeqCst) == 0 => {
                 Some(Fault::LostAfterwards)
             }
             _ => None,

@@ -4,7 +4,7 @@
 //! - *In*: its certificates, callback subscriptions, download batches and keys; the old password of
 //!   its encrypted columns.
 //! - *Out*: the certificate list; the callback subscriptions that the API would take; uploads in
-//!   the log, sealed anew, in reference order; the download batches, so that a participant who is
+//!   the log, sealed again, in reference order; the download batches, so that a participant who is
 //!   half through a day goes on with its next tag; uploads that wait for a download batch, behind
 //!   them. Counts, how each country signs, and [`Note`]s of what is different now.
 //! - *Refuses*: a target that is in use, or that a gateway works on; a wrong password; names of
@@ -127,7 +127,7 @@ impl Imported {
 }
 
 /// Imports a reference database. Nothing is served from the target before all is there; after a
-/// failure, an import begins anew.
+/// failure, an import starts from scratch.
 ///
 /// # Errors
 /// [`ImportError`].

@@ -82,7 +82,7 @@ pub const CHECKPOINT_BYTES: usize = 8 << 20;
 pub const CHECKPOINT_PAGES_LEFT: u64 = 64;
 
 /// Pages of SQLite's log, 64 MiB, from which on every commit tries a checkpoint of its own. A log
-/// begins anew only when a checkpoint meets its end, which a disk that is always busy prevents.
+/// starts from its beginning only when a checkpoint meets its end, which a disk that is always busy prevents.
 pub const WAL_PAGES_MAX: u64 = 4096;
 
 /// Between looks at what other gateways have written, while there is nothing to write.
@@ -166,7 +166,7 @@ pub const RETENTION_BATCHES: u64 = 500;
 /// Shortest pause between two transactions of retention; the longest is as long as one took.
 pub const RETENTION_PAUSE_MIN: Duration = Duration::from_millis(2);
 
-/// Uploads that are deleted at a time when an import begins anew: nobody waits for them.
+/// Uploads deleted per transaction when an import starts from scratch; no request waits for it.
 pub const IMPORT_DELETED_ROWS: u64 = 1000;
 
 /// Sealed keys that an import gathers before it writes them: few commits for small uploads, and no

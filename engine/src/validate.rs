@@ -204,7 +204,7 @@ mod tests {
         days_since_onset: 3,
     };
 
-    fn judge(key: &KeyFields<'_>, countries: &[&str]) -> Result<(), InvalidKey> {
+    fn verdict(key: &KeyFields<'_>, countries: &[&str]) -> Result<(), InvalidKey> {
         let mut body = Vec::new();
         write_key(&mut body, &VALID, ["FR"].into_iter());
         write_key(&mut body, key, countries.iter().copied());
@@ -213,7 +213,7 @@ mod tests {
 
     fn check(key: KeyFields<'_>, broken: Option<KeyRule>) {
         let expected = broken.map_or(Ok(()), |rule| Err(InvalidKey { index: 1, rule }));
-        assert_eq!(judge(&key, &["FR", "IT"]), expected, "{key:?}");
+        assert_eq!(verdict(&key, &["FR", "IT"]), expected, "{key:?}");
     }
 
     #[test]
@@ -339,9 +339,9 @@ mod tests {
             rule: KeyRule::CountryText,
         });
         for countries in [["DE,FR", "IT"].as_slice(), &["É"], &[","], &["D\u{1}"]] {
-            assert_eq!(judge(&VALID, countries), broken, "{countries:?}");
+            assert_eq!(verdict(&VALID, countries), broken, "{countries:?}");
         }
-        assert_eq!(judge(&VALID, &[]), Ok(()));
+        assert_eq!(verdict(&VALID, &[]), Ok(()));
         check(
             KeyFields {
                 origin: "É",
@@ -357,10 +357,10 @@ mod tests {
             index: 1,
             rule: KeyRule::CountriesLength,
         });
-        assert_eq!(judge(&VALID, &["FR"; 96]), Ok(()));
-        assert_eq!(judge(&VALID, &["FR"; 97]), broken);
-        assert_eq!(judge(&VALID, &[&"x".repeat(287)]), Ok(()));
-        assert_eq!(judge(&VALID, &[&"x".repeat(288)]), broken);
+        assert_eq!(verdict(&VALID, &["FR"; 96]), Ok(()));
+        assert_eq!(verdict(&VALID, &["FR"; 97]), broken);
+        assert_eq!(verdict(&VALID, &[&"x".repeat(287)]), Ok(()));
+        assert_eq!(verdict(&VALID, &[&"x".repeat(288)]), broken);
     }
 
     #[test]

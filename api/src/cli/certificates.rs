@@ -167,7 +167,7 @@ fn cannot_list(file: &Path, error: &CertificateError) -> anyhow::Error {
     let file = file.display();
     match error {
         CertificateError::NotCanonical => anyhow!(
-            "cannot list {file}: {error}; write it anew with openssl x509 -in {file} -out NEW, and \
+            "cannot list {file}: {error}; write it again with openssl x509 -in {file} -out NEW, and \
              have NEW signed"
         ),
         _ => anyhow!("cannot list {file}: {error}"),

@@ -17,6 +17,12 @@ fn serve(installation: &Installation, url: &str) -> Command {
     command
 }
 
+/// A database that has been set up, on a server that is right so far.
+fn set_up(installation: &Installation, url: &str) {
+    let mut migrate = installation.efgs(&["db", "migrate"]);
+    succeeds(migrate.env("EFGS__DATABASE__URL", url));
+}
+
 #[test]
 fn refuses_an_unsuitable_mariadb() {
     let folder = TempDir::new().unwrap();
@@ -24,6 +30,7 @@ fn refuses_an_unsuitable_mariadb() {
     server.create_database("efgs").unwrap();
     let installation = Installation::new("DE");
     let url = server.url("efgs");
+    set_up(&installation, &url);
     let mut serve_here = serve(&installation, &url);
     let run = |statements| server.run(statements).unwrap();
 
@@ -63,6 +70,7 @@ fn refuses_a_mariadb_that_may_lose_confirmed_commits() {
     let mut server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
     let installation = Installation::new("DE");
+    set_up(&installation, &server.url("efgs"));
     let mut serve_here = serve(&installation, &server.url("efgs"));
     let mut serves = || {
         let (gateway, _) = Gateway::start(&mut serve_here);

@@ -218,9 +218,9 @@ mod tests {
         let chain = batches(&["20201006-1", "20201006-2", "20201007-1", "20201007-2"]);
         let catalog = Catalog::default();
         catalog.append(&chain[2..3]);
-        let read_anew = chain[..3].to_vec();
+        let read_again = chain[..3].to_vec();
         catalog.append(&chain[3..]);
-        catalog.replace(read_anew);
+        catalog.replace(read_again);
         assert_eq!(*catalog.read(), chain);
         catalog.replace(Vec::new());
         assert_eq!(*catalog.read(), chain, "all of it was cut since");

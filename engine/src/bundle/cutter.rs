@@ -159,7 +159,7 @@ impl Bundler {
     fn follow_clock(&mut self) -> Result<(), SqlError> {
         let today = self.clock.now().day();
         if self.state.today.is_some_and(|known| today < known) {
-            self.serve.read_anew(self.state.store(), today)?;
+            self.serve.read_again(self.state.store(), today)?;
         }
         self.state.today = Some(today);
         self.serve.expire(today);
@@ -342,7 +342,7 @@ impl Bundler {
             }
             CutOutcome::NotAsKnown => {
                 self.lose_lease();
-                // If it has gone back, this says so; else what waits is read anew.
+                // If it has gone back, this says so; else the waiting uploads are read again.
                 self.continuity.holds_batches(self.state.store())?;
             }
         }

@@ -230,7 +230,7 @@ impl Serve {
 
     /// Reads all download batches that can be requested, including those that were dropped as too
     /// old.
-    pub(crate) fn read_anew(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
+    pub(crate) fn read_again(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
         let batches = self.read_batches(0, store, today)?;
         self.catalog.replace(batches);
         Ok(())

@@ -67,7 +67,7 @@ impl Database {
         Ok(connection)
     }
 
-    /// A file that was there once is not created anew: it would be an empty database.
+    /// A file that was there once is not created again: it would be an empty database.
     fn open_file(&self, path: &Path) -> Result<SqliteConnection, SqlError> {
         let missing = match self.file.as_ref().is_some_and(|file| file.is_known()) {
             true => MissingFile::Refuse,

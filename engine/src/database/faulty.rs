@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::connection::{Connection, Dialect, Param, Row, SqlError};
 use super::connector::Database;
 
-/// Before what a connection may fail.
+/// A step at which a connection may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment<'a> {
+pub(crate) enum Step<'a> {
     /// The insertion of the upload with this tag. Alone in its group, it is the commit, too.
     Insert(&'a str),
     Commit,
     /// The log is locked.
     LockLog,
-    /// A connection is opened. It fails, whichever way is said.
+    /// A connection is opened. It fails, whatever the fault.
     Connect,
 }
 
@@ -24,11 +24,11 @@ pub(crate) enum Fault {
     Conflict,
     Refused,
     Lost,
-    /// Done, but nobody says so.
+    /// Executed, but the answer is lost.
     LostAfterwards,
 }
 
-type Plan = dyn Fn(Moment<'_>) -> Option<Fault> + Send + Sync;
+type Plan = dyn Fn(Step<'_>) -> Option<Fault> + Send + Sync;
 
 /// When connections fail, and how.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl fmt::Debug for Faults {
 impl Faults {
     /// Whether a connection can be opened.
     pub(super) fn connect(&self) -> Result<(), SqlError> {
-        match (self.0)(Moment::Connect) {
+        match (self.0)(Step::Connect) {
             None => Ok(()),
             Some(_) => Err(SqlError::Lost("away".into())),
         }
@@ -59,7 +59,7 @@ impl Database {
     /// The same database, with connections that fail.
     pub(crate) fn failing(
         &self,
-        plan: impl Fn(Moment<'_>) -> Option<Fault> + Send + Sync + 'static,
+        plan: impl Fn(Step<'_>) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
         let mut failing = self.clone();
         failing.faults = Some(Faults(Arc::new(plan)));
@@ -76,10 +76,10 @@ pub(super) struct Faulty {
 impl Faulty {
     fn at<T>(
         &mut self,
-        moment: Moment<'_>,
+        step: Step<'_>,
         work: impl FnOnce(&mut dyn Connection) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
-        match (self.faults.0)(moment) {
+        match (self.faults.0)(step) {
             None => work(&mut *self.inner),
             Some(Fault::Conflict) => Err(SqlError::Conflict("lost a race".into())),
             Some(Fault::Refused) => Err(SqlError::Refused("refused".into())),
@@ -97,7 +97,7 @@ impl Connection for Faulty {
         match params.get(3) {
             Some(Param::Bytes(tag)) if sql.starts_with("INSERT INTO upload_log") => {
                 let tag = String::from_utf8(tag.to_vec()).expect("a tag");
-                self.at(Moment::Insert(&tag), |inner| inner.execute(sql, params))
+                self.at(Step::Insert(&tag), |inner| inner.execute(sql, params))
             }
             _ => self.inner.execute(sql, params),
         }
@@ -114,7 +114,7 @@ impl Connection for Faulty {
 
     fn script(&mut self, sql: &str) -> Result<(), SqlError> {
         match sql {
-            "COMMIT" => self.at(Moment::Commit, |inner| inner.script(sql)),
+            "COMMIT" => self.at(Step::Commit, |inner| inner.script(sql)),
             _ => self.inner.script(sql),
         }
     }
@@ -132,7 +132,7 @@ impl Connection for Faulty {
     }
 
     fn begin_locking(&mut self) -> Result<(), SqlError> {
-        self.at(Moment::LockLog, |inner| inner.begin_locking())
+        self.at(Step::LockLog, |inner| inner.begin_locking())
     }
 
     fn dialect(&self) -> &'static Dialect {

@@ -49,6 +49,6 @@ pub enum ImportError {
     #[error(transparent)]
     Target(#[from] StartError),
     /// The target failed.
-    #[error("the import has stopped: run efgs import again, which begins anew")]
+    #[error("the import has stopped: run efgs import again, which starts from scratch")]
     Write(#[source] DatabaseError),
 }

@@ -121,7 +121,7 @@ impl fmt::Display for Note {
             Self::CertificateNotCanonical(thumbprint) => write!(
                 f,
                 "certificate {thumbprint} is not written in 64 columns with LF and nothing around \
-                 it: IT drops the keys of its country; write it anew with openssl x509, have that \
+                 it: IT drops the keys of its country; write it again with openssl x509, have that \
                  signed, put both into the reference's table and import again"
             ),
             // The URL itself may hold a secret.

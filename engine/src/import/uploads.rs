@@ -63,7 +63,7 @@ impl Run<'_> {
         let Some(shared) = shared.map_err(reading)? else {
             return Err(ImportError::Changed);
         };
-        let read = match self.judge(country, &shared, &keys) {
+        let read = match self.verdict(country, &shared, &keys) {
             // Else every single key would be unreadable.
             Err(UploadFault::Unreadable { id, column }) if !self.opened_one => {
                 return Err(ImportError::Key { id, column });
@@ -101,7 +101,7 @@ impl Run<'_> {
             .map_err(reading)
     }
 
-    fn judge(
+    fn verdict(
         &self,
         country: Country,
         shared: &ReferenceUpload,
@@ -135,7 +135,7 @@ impl Run<'_> {
                 part.signer.map_err(UploadFault::Signature)
             }
             Some(all) => {
-                let whole = self.judge(country, shared, &all);
+                let whole = self.verdict(country, shared, &all);
                 whole.and_then(|whole| whole.signer.map_err(UploadFault::Signature))
             }
         };

@@ -78,6 +78,10 @@ mod tests {
             // A temporary table is there as long as its connection is.
             seen.push(store.0.script("CREATE TEMP TABLE mark (x INTEGER)").is_ok());
         }
-        assert_eq!(seen, [true, false, false, true, false, true], "opened anew");
+        assert_eq!(
+            seen,
+            [true, false, false, true, false, true],
+            "opened again"
+        );
     }
 }

@@ -40,12 +40,12 @@ impl Store {
         if self.0.shows_durable_only() {
             return Ok(());
         }
-        let touch = "UPDATE lease SET fence = fence + 1 WHERE name = 'settle'";
+        let touch = "UPDATE lease SET fence = fence + 1 WHERE name = 'touch'";
         if self.0.execute(touch, &[])? == 1 {
             return Ok(());
         }
         let create = "INSERT INTO lease (name, holder, token, fence, expires_at_ms) \
-             VALUES ('settle', '', 0, 0, 0)";
+             VALUES ('touch', '', 0, 0, 0)";
         match self.0.execute(create, &[]) {
             Err(SqlError::Duplicate(_)) => self.0.execute(touch, &[]).map(|_| ()),
             created => created.map(|_| ()),

@@ -13,7 +13,7 @@ use crossbeam::channel::{Sender, bounded};
 
 use super::*;
 use crate::admission::Admission;
-use crate::database::faulty::{Fault, Moment};
+use crate::database::faulty::{Fault, Step};
 use crate::dedup::Probe;
 use crate::domain::{ContentDigest, Country, Thumbprint, UploadTag};
 use crate::failure::Failure;
@@ -277,8 +277,8 @@ fn gated(
 ) -> (Database, Receiver<()>, Sender<Option<Fault>>) {
     let (arrived, arrivals) = bounded(0);
     let (verdicts, verdict) = bounded(0);
-    let failing = database.failing(move |moment| {
-        if moment != Moment::Insert(gated) || arrived.send(()).is_err() {
+    let failing = database.failing(move |step| {
+        if step != Step::Insert(gated) || arrived.send(()).is_err() {
             return None;
         }
         verdict.recv().unwrap_or(None)
@@ -398,9 +398,9 @@ fn who_shares_with_what_the_database_refuses_goes_on_without_it() {
     let mut other = Store::open(&database).unwrap();
     let (arrived, arrivals) = bounded(0);
     let (go_on, may_go_on) = bounded(0);
-    let failing = database.failing(move |moment| match moment {
-        Moment::Insert("bad") => Some(Fault::Refused),
-        Moment::Insert("z" | "a") => {
+    let failing = database.failing(move |step| match step {
+        Step::Insert("bad") => Some(Fault::Refused),
+        Step::Insert("z" | "a") => {
             arrived.send(()).unwrap();
             may_go_on.recv().unwrap();
             None
@@ -480,14 +480,14 @@ fn who_is_queued_behind_a_database_that_is_away_is_refused_with_who_waited_for_i
     let is_away = Arc::new(AtomicBool::new(false));
     let connects = Arc::new(AtomicU64::new(0));
     let (away, counter) = (Arc::clone(&is_away), Arc::clone(&connects));
-    let failing = database.failing(move |moment| match moment {
-        Moment::Insert("a") if !away.load(Ordering::SeqCst) => {
+    let failing = database.failing(move |step| match step {
+        Step::Insert("a") if !away.load(Ordering::SeqCst) => {
             arrived.send(()).unwrap();
             may_go_on.recv().ok()?;
             away.store(true, Ordering::SeqCst);
             Some(Fault::Lost)
         }
-        Moment::Connect if away.load(Ordering::SeqCst) => {
+        Step::Connect if away.load(Ordering::SeqCst) => {
             counter.fetch_add(1, Ordering::SeqCst);
             Some(Fault::Lost)
         }
@@ -529,12 +529,12 @@ fn does_not_lock_the_log_for_want_of_a_connection() {
     let folder = tempfile::tempdir().unwrap();
     let database = on_sqlite(&folder);
     let refused = AtomicU64::new(0);
-    let failing = database.failing(move |moment| match moment {
-        Moment::Insert("a") if refused.load(Ordering::SeqCst) == 0 => {
+    let failing = database.failing(move |step| match step {
+        Step::Insert("a") if refused.load(Ordering::SeqCst) == 0 => {
             refused.store(1, Ordering::SeqCst);
             Some(Fault::Lost)
         }
-        Moment::Connect => {
+        Step::Connect => {
             let number = refused.load(Ordering::SeqCst);
             let is_refused = (1..=u64::from(limits::LOST_RACES_MAX)).contains(&number);
             is_refused.then(|| {
@@ -542,7 +542,7 @@ fn does_not_lock_the_log_for_want_of_a_connection() {
                 Fault::Lost
             })
         }
-        Moment::LockLog => panic!("nobody was faster"),
+        Step::LockLog => panic!("nobody was faster"),
         _ => None,
     });
     let gateway = Gateway::start(&failing, UnixMillis(0));
@@ -573,8 +573,8 @@ fn answers_everything_before_it_ends() {
 #[test]
 fn a_commit_thread_that_panics_takes_the_writer_along() {
     let folder = tempfile::tempdir().unwrap();
-    let database = on_sqlite(&folder).failing(|moment| match moment {
-        Moment::Connect => None,
+    let database = on_sqlite(&folder).failing(|step| match step {
+        Step::Connect => None,
         _ => panic!("as told"),
     });
     let gateway = Gateway::start(&database, UnixMillis(0));

@@ -45,16 +45,16 @@ fn listing(certificates: &[(&str, String)]) -> Trust {
 }
 
 /// Judges a signature over the batch of a vector by a certificate listed for `country`.
-fn judge(
+fn verdict(
     vector: &str,
     signer: (&str, String),
     signature: &[u8],
     sha1: bool,
 ) -> Result<(), SignatureError> {
-    judge_with(vector, signer, signature, Exceptions { sha1, pss: false })
+    verdict_with(vector, signer, signature, Exceptions { sha1, pss: false })
 }
 
-fn judge_with(
+fn verdict_with(
     vector: &str,
     (country, pem): (&str, String),
     signature: &[u8],
@@ -83,12 +83,12 @@ fn check(name: &str, allowed: Result<(), SignatureError>, not_allowed: Result<()
     let vector = "001-bc-rsa2048-sha256-attrs-ber";
     let signer = || ("DE", text("vectors/pki/DE/DE-signing.pem"));
     assert_eq!(
-        judge(vector, signer(), &legacy(name), true),
+        verdict(vector, signer(), &legacy(name), true),
         allowed,
         "{name}, allowed"
     );
     assert_eq!(
-        judge(vector, signer(), &legacy(name), false),
+        verdict(vector, signer(), &legacy(name), false),
         not_allowed,
         "{name}, not allowed"
     );
@@ -216,7 +216,7 @@ fn takes_id_ec_public_key_as_signature_algorithm_and_goes_by_digest_algorithm() 
             let changed = replace_outside(&message, &certificate, named, algorithm);
             assert_ne!(changed, message);
             assert_eq!(
-                judge(vector, signer.clone(), &changed, false),
+                verdict(vector, signer.clone(), &changed, false),
                 Ok(()),
                 "{vector}"
             );
@@ -224,7 +224,11 @@ fn takes_id_ec_public_key_as_signature_algorithm_and_goes_by_digest_algorithm() 
         let tagged = b"\x30\x0b\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x45\x00";
         let changed = replace_outside(&message, &certificate, named, tagged);
         let refused = Err(SignatureError::NotCms);
-        assert_eq!(judge(vector, signer, &changed, false), refused, "{vector}");
+        assert_eq!(
+            verdict(vector, signer, &changed, false),
+            refused,
+            "{vector}"
+        );
     }
 }
 
@@ -249,12 +253,12 @@ fn takes_pss_only_where_it_is_allowed() {
     let signer = || ("DE", text("vectors/pki/DE/DE-signing.pem"));
     let signature = vector_signature(vector);
     let refused = Err(SignatureError::PssNotAllowed);
-    assert_eq!(judge(vector, signer(), &signature, true), refused);
+    assert_eq!(verdict(vector, signer(), &signature, true), refused);
     let pss = Exceptions {
         sha1: false,
         pss: true,
     };
-    assert_eq!(judge_with(vector, signer(), &signature, pss), Ok(()));
+    assert_eq!(verdict_with(vector, signer(), &signature, pss), Ok(()));
     assert!(
         SignatureError::PssNotAllowed
             .to_string()
@@ -274,7 +278,7 @@ fn refuses_algorithms_other_than_the_protected_ones() {
     let mut signature = STANDARD
         .decode(fixture(&format!("vectors/{vector}/signature.b64")))
         .unwrap();
-    assert_eq!(judge(vector, signer(), &signature, false), Ok(()));
+    assert_eq!(verdict(vector, signer(), &signature, false), Ok(()));
     // SHA-256 in digestAlgorithms, digestAlgorithm, and BouncyCastle's cmsAlgorithmProtection.
     let sha256 = b"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01";
     let found = (0..signature.len()).filter(|&at| signature[at..].starts_with(sha256));
@@ -282,7 +286,7 @@ fn refuses_algorithms_other_than_the_protected_ones() {
     assert_eq!(found.len(), 3);
     signature[found[1] + sha256.len() - 1] = 2;
     let refused = Err(SignatureError::SignedAttributes);
-    assert_eq!(judge(vector, signer(), &signature, false), refused);
+    assert_eq!(verdict(vector, signer(), &signature, false), refused);
 }
 
 const FI: &str = "329-p521-sha512";
@@ -294,7 +298,7 @@ fn fi_signer() -> (&'static str, String) {
 #[test]
 fn takes_a_certificate_with_a_negative_serial_number() {
     assert_eq!(
-        judge(FI, fi_signer(), &legacy("fi-negative-serial"), false),
+        verdict(FI, fi_signer(), &legacy("fi-negative-serial"), false),
         Ok(())
     );
 }
@@ -310,11 +314,11 @@ fn finds_the_certificate_when_the_signer_wrote_its_issuer_another_way() {
     // PrintableString instead of UTF8String; other letter case.
     signature[last] = 0x13;
     signature[last + 2] = b'e';
-    assert_eq!(judge(FI, fi_signer(), &signature, false), Ok(()));
+    assert_eq!(verdict(FI, fi_signer(), &signature, false), Ok(()));
     // Another name.
     signature[last + 2] = b'g';
     let refused = Err(SignatureError::NoCertificate);
-    assert_eq!(judge(FI, fi_signer(), &signature, false), refused);
+    assert_eq!(verdict(FI, fi_signer(), &signature, false), refused);
 }
 
 #[test]
@@ -323,7 +327,7 @@ fn names_the_first_key_of_another_country() {
     let signer = ("ES", text("vectors/pki/ES/ES-signing.pem"));
     let refused = Err(SignatureError::ForeignOrigin { index: 0 });
     assert_eq!(
-        judge(vector, signer, &legacy("cz-sha1-p256"), true),
+        verdict(vector, signer, &legacy("cz-sha1-p256"), true),
         refused
     );
 }
@@ -336,7 +340,7 @@ fn refuses_a_certificate_that_is_listed_for_another_country() {
     let thumbprint = Thumbprint::parse_hex(thumbprint).unwrap();
     let refused = Err(SignatureError::UnknownCertificate(thumbprint));
     assert_eq!(
-        judge(FI, signer, &legacy("fi-negative-serial"), false),
+        verdict(FI, signer, &legacy("fi-negative-serial"), false),
         refused
     );
 }

@@ -133,8 +133,8 @@ fn crowd(database: &Database, gateways: usize, seed: u64) {
     let mut store = Store::open(database).unwrap();
     (0..OLD_UPLOADS).for_each(|number| old_upload(number, true).append(&mut store, number + 1));
     let random = Mutex::new(ChaCha8Rng::seed_from_u64(seed));
-    let failing = database.failing(move |moment| {
-        if matches!(moment, Moment::Connect | Moment::LockLog) {
+    let failing = database.failing(move |step| {
+        if matches!(step, Step::Connect | Step::LockLog) {
             return None;
         }
         let faults = [
