@@ -81,6 +81,12 @@ fn begins_an_epoch_that_stops_a_running_gateway() {
     let said = succeeds(&mut recovered(&["--dry-run", "--skip-to", "20210601-3"]));
     assert!(said.contains("epoch 2 would begin"), "{said}");
     assert!(said.contains("behind 20210601-17"), "{said}");
+    // An epoch cannot be taken back, and every later batch would have that day.
+    let mistyped = ["--skip-to", "20991231-1"];
+    refuses(
+        &mut recovered(&mistyped),
+        &["20991231-1 is of a day to come"],
+    );
 }
 
 #[test]
@@ -111,6 +117,10 @@ fn refuses_a_database_that_is_behind_the_state_file() {
     let (gateway, _) = Gateway::start(&mut serve());
     gateway.stop("TERM");
     assert_eq!(installation.read("state"), "efgs state file 1\nepoch 1\n");
+    // A gateway whose file nobody named, and which knows a number that the epoch does not skip.
+    let forgotten = "efgs state file 1\nepoch 0\ncutting 20210601-11\n";
+    fs::write(installation.path("state"), forgotten).unwrap();
+    refuses(&mut serve(), &["20210601-11, which epoch 1 does not skip"]);
     fs::write(installation.path("state"), "something else").unwrap();
     refuses(&mut serve(), &["is no state file of efgs"]);
 }

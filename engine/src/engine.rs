@@ -89,6 +89,8 @@ pub struct Status {
     /// What was expected and what is there, if the database has gone back: nothing is taken or
     /// served until an operator has seen to it and starts the gateway again.
     pub went_back: Option<String>,
+    /// Whether the state file could be written at the last attempt: uploads need it.
+    pub state_file_writable: bool,
 }
 
 impl Engine {
@@ -255,6 +257,7 @@ impl Engine {
             certificates: self.trust().certificates().count(),
             failed: self.failed.load(Ordering::Acquire),
             went_back: self.continuity.loss().map(str::to_owned),
+            state_file_writable: !self.continuity.write_failed(),
         }
     }
 

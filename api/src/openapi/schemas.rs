@@ -233,6 +233,11 @@ fn status() -> Value {
                 "description": "What was expected and what is there, if the database has gone \
                     back to an earlier state: the gateway waits for its operator.",
             },
+            "stateFileWritable": {
+                "type": "boolean",
+                "description": "Whether the state file could be written at the last attempt; true \
+                    without one.",
+            },
             "logPosition": count,
             "identities": count,
             "newestBatch": {"type": ["string", "null"]},

@@ -138,6 +138,8 @@ struct ShownStatus {
     database_available: bool,
     /// What was expected and what is there, if the database has gone back.
     database_went_back: Option<String>,
+    /// Whether the state file could be written at the last attempt.
+    state_file_writable: bool,
     log_position: u64,
     identities: u64,
     newest_batch: Option<String>,
@@ -155,12 +157,14 @@ impl ShownStatus {
         Self {
             ready: status.database_available
                 && status.went_back.is_none()
+                && status.state_file_writable
                 && !status.failed
                 && status.certificates > 0
                 && !stopping,
             stopping,
             database_available: status.database_available,
             database_went_back: status.went_back.clone(),
+            state_file_writable: status.state_file_writable,
             log_position: status.log_position,
             identities: status.identities,
             newest_batch: status.newest_batch.map(|tag| tag.to_string()),
@@ -214,6 +218,7 @@ mod tests {
             certificates: 6,
             failed: false,
             went_back: None,
+            state_file_writable: true,
         };
         let summary = Summary {
             active: 3,
@@ -236,6 +241,11 @@ mod tests {
             ..status(true)
         };
         assert!(!show(&nothing_listed, false).ready);
+        let cannot_remember = Status {
+            state_file_writable: false,
+            ..status(true)
+        };
+        assert!(!show(&cannot_remember, false).ready);
         let went_back = Status {
             went_back: Some("expected position 7; found no row there".to_owned()),
             ..status(true)

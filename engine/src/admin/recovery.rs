@@ -35,7 +35,8 @@ pub struct Recovery {
     pub epoch: u64,
     /// The last row of the log.
     pub log_end: Option<LogPlace>,
-    /// The newest row that a gateway remembers.
+    /// The newest row that a gateway remembers and the database does not have; if there is none, the
+    /// newest that any of them remembers.
     pub remembered: Option<(LogPlace, RowFate)>,
     /// The newest download batch of the database.
     pub newest_batch: Option<BatchTag>,
@@ -59,6 +60,11 @@ pub enum RecoveryError {
          with --state-file, or the newest tag in their logs (\"Batch created\") with --skip-to"
     )]
     NothingRemembered,
+    /// A tag, given or remembered, is of a day to come.
+    #[error(
+        "download batch {0} is of a day to come: check --skip-to, the state files and the clocks"
+    )]
+    InTheFuture(BatchTag),
     /// Another operator was faster.
     #[error("somebody else has begun an epoch meanwhile: look again with --dry-run")]
     Raced,
@@ -78,8 +84,15 @@ pub(super) fn plan_recovery(
     if states.is_empty() && skip_to.is_none() {
         return Err(RecoveryError::NothingRemembered);
     }
-    let plan = plan(store, &states, skip_to);
-    Ok(plan.map_err(|error| error.doing("reading what the database has"))?)
+    let reading = |error: SqlError| error.doing("reading what the database has");
+    let plan = plan(store, &states, skip_to).map_err(reading)?;
+    // An epoch cannot be taken back: all later download batches would have that day.
+    let today = store.now().map_err(reading)?.day();
+    let newest = plan.newest_batch.map_or(today, |tag| tag.day);
+    match plan.skipped_to {
+        Some(tag) if tag.day > today.next().max(newest) => Err(RecoveryError::InTheFuture(tag)),
+        _ => Ok(plan),
+    }
 }
 
 /// Begins an epoch as planned.
@@ -113,15 +126,19 @@ fn plan(
     });
     let given_out = states.iter().map(State::newest_tag);
     let given_out = given_out.chain([newest_batch, before.skipped_to, skip_to]);
-    let newest_row = states
+    // Each gateway may remember what the others do not: one that was started on the older database
+    // has gone on from there.
+    let mut remembered: Vec<_> = states
         .iter()
         .filter_map(|state| state.row)
-        .max_by_key(|row| row.seq);
+        .map(|row| fate(row, store))
+        .collect::<Result<_, _>>()?;
+    remembered.sort_by_key(|(place, fate)| (*fate != RowFate::Held, place.position));
     let epochs = states.iter().map(|state| state.epoch);
     Ok(Recovery {
         epoch: epochs.chain([before.number]).max().unwrap_or(0) + 1,
         log_end,
-        remembered: newest_row.map(|row| fate(row, store)).transpose()?,
+        remembered: remembered.pop(),
         newest_batch,
         skipped_to: given_out.max().flatten(),
         before,
@@ -130,6 +147,8 @@ fn plan(
 
 fn fate(row: RememberedRow, store: &mut Store) -> Result<(LogPlace, RowFate), SqlError> {
     let fate = match store.log_mark(row.seq)? {
+        // Retention deletes from the front.
+        None if store.forgotten_to()? >= row.seq => RowFate::Held,
         None => RowFate::Gone,
         Some(found) if found.digest() == row.digest => RowFate::Held,
         Some(_) => RowFate::Replaced,

@@ -193,7 +193,8 @@ impl Bundler {
             }
             return Ok(());
         }
-        if !self.agrees_on_time()? {
+        // A gateway that cannot remember which numbers it gave out must not keep others from cutting.
+        if !self.continuity.can_remember() || !self.agrees_on_time()? {
             return self.release_lease();
         }
         let asked = Instant::now();
@@ -517,9 +518,15 @@ fn due(next: &mut Option<Instant>, interval: Duration) -> bool {
 /// clock does.
 fn next_tag(last: Option<BatchTag>, today: Day) -> BatchTag {
     match last {
-        Some(last) if last.day >= today => BatchTag {
-            day: last.day,
-            number: last.number + 1,
+        Some(last) if last.day >= today => match last.number.checked_add(1) {
+            Some(number) => BatchTag {
+                day: last.day,
+                number,
+            },
+            None => BatchTag {
+                day: last.day.next(),
+                number: 1,
+            },
         },
         _ => BatchTag {
             day: today,

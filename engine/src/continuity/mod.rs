@@ -17,6 +17,7 @@ mod state_file;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::database::{Database, SqlError};
@@ -33,6 +34,9 @@ pub(crate) struct Continuity {
     epoch: Epoch,
     file: Option<PathBuf>,
     known: Mutex<Known>,
+    /// Whether the last attempt to write the file failed. Read without the lock, which a disk that
+    /// hangs would hold.
+    write_failed: AtomicBool,
     /// What was expected and what is there, once the database has gone back.
     lost: OnceLock<String>,
 }
@@ -79,6 +83,7 @@ impl Continuity {
                 is_written: false,
                 batch,
             }),
+            write_failed: AtomicBool::new(false),
             lost: OnceLock::new(),
         };
         metrics::gauge!("efgs_database_went_back").set(0);
@@ -195,6 +200,16 @@ impl Continuity {
         self.write(&mut self.lock())
     }
 
+    /// Whether the state file can be written, as far as is known. Tries again if it could not.
+    pub(crate) fn can_remember(&self) -> bool {
+        !self.write_failed.load(Ordering::Acquire) || self.confirm_written().is_ok()
+    }
+
+    /// Whether the last attempt to write the state file failed.
+    pub(crate) fn write_failed(&self) -> bool {
+        self.write_failed.load(Ordering::Acquire)
+    }
+
     fn remember(&self, change: impl FnOnce(&mut Known)) -> io::Result<()> {
         let mut known = self.lock();
         change(&mut known);
@@ -207,10 +222,30 @@ impl Continuity {
             return Ok(());
         };
         if !known.is_written {
-            known.state.write(path)?;
+            let written = known.state.write(path);
+            self.note_write(path, &written);
+            written?;
             known.is_written = true;
         }
         Ok(())
+    }
+
+    /// Logs the first failure and the first success after it.
+    fn note_write(&self, path: &Path, written: &io::Result<()>) {
+        let failed_before = self.write_failed.swap(written.is_err(), Ordering::AcqRel);
+        let path = path.display();
+        match (written, failed_before) {
+            (Err(error), false) => tracing::error!(
+                stage = "persist",
+                %error,
+                "cannot write the state file {path}: uploads are answered 503 until it can be \
+                 written"
+            ),
+            (Ok(()), true) => {
+                tracing::info!(stage = "persist", "the state file {path} is written again");
+            }
+            (Err(_), true) | (Ok(()), false) => {}
+        }
     }
 
     fn lose(&self, expected: &str, found: &str) {

@@ -96,14 +96,23 @@ impl State {
         self.batch.map(|batch| batch.tag).max(self.cutting)
     }
 
-    /// What is remembered and the database does not have. One of a newer epoch need not have it.
+    /// What is remembered and the database does not have. One of a newer epoch need not have it, but
+    /// must skip the numbers that were given out.
     pub(super) fn missing_in(
         &self,
         epoch: &Epoch,
         store: &mut Store,
     ) -> Result<Option<String>, SqlError> {
         if epoch.number > self.epoch {
-            return Ok(None);
+            let unskipped = self
+                .newest_tag()
+                .filter(|tag| Some(*tag) > epoch.skipped_to);
+            return Ok(unskipped.map(|tag| {
+                format!(
+                    "download batch {tag}, which epoch {} does not skip",
+                    epoch.number
+                )
+            }));
         }
         if epoch.number < self.epoch {
             return Ok(Some(format!("its epoch {}", self.epoch)));

@@ -2,6 +2,7 @@
 //! and what is written then goes into a file that nobody finds again.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -36,12 +37,21 @@ impl FileIdentity {
     /// What became of the path, if it does not lead to the first file any more.
     pub(super) fn change(&self) -> Option<&'static str> {
         let first = self.first.get()?;
-        match device_and_inode(&self.path) {
-            Some(found) if found == *first => None,
-            Some(_) => Some("another file"),
-            None => Some("no file"),
+        match fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == *first => None,
+            Ok(_) => Some("another file"),
+            Err(error) if is_missing(&error) => Some("no file"),
+            // It may pass. What is in the file that is open decides meanwhile.
+            Err(_) => None,
         }
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn device_and_inode(path: &Path) -> Option<(u64, u64)> {

@@ -149,11 +149,7 @@ impl Job {
     }
 
     fn remember(&self, newest: Option<&LogMark>) -> bool {
-        let remembered = newest.map_or(Ok(()), |newest| self.continuity.remember_row(newest));
-        if let Err(error) = &remembered {
-            tracing::error!(stage = "persist", error = %error, "cannot write the state file");
-        }
-        remembered.is_ok()
+        newest.is_none_or(|newest| self.continuity.remember_row(newest).is_ok())
     }
 }
 

@@ -435,8 +435,8 @@ impl Writer {
                 metrics::histogram!("efgs_commit_seconds").record(written.took);
                 took("persist", written.took);
                 metrics::histogram!("efgs_commit_batches").record(group.len() as f64);
-                // The commit has found the row at our position.
-                self.is_confirmed = true;
+                // The commit has found the row at our position, if we know one.
+                self.is_confirmed |= self.newest.is_some();
                 self.newest = written.newest;
                 self.stored(std::mem::take(group), written.is_remembered);
                 // What joined during the commit shares no key with the group (`add_or_defer`) and was

@@ -39,6 +39,10 @@ fn numbers_batches_from_one_each_day_and_never_goes_back() {
     assert_eq!(next(Some(tag("20201006-9")), "2020-10-06"), "20201006-10");
     assert_eq!(next(Some(tag("20201006-9")), "2020-10-07"), "20201007-1");
     assert_eq!(next(Some(tag("20201006-9")), "2020-10-05"), "20201006-10");
+    assert_eq!(
+        next(Some(tag("20201006-4294967295")), "2020-10-06"),
+        "20201007-1"
+    );
 }
 
 /// An upload that was stored at `created_at_ms`, and seen then.

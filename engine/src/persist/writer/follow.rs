@@ -31,7 +31,8 @@ impl Writer {
 
     /// Holds the database against what we know, and reads the log behind our position.
     fn catch_up(&mut self) -> Result<(), SqlError> {
-        self.read_log_with(Store::read_log, Store::make_reads_durable)
+        self.read_log_with(Store::read_log, Store::make_reads_durable)?;
+        self.confirm_batches()
     }
 
     fn read_log_with(
@@ -57,10 +58,9 @@ impl Writer {
                 self.take_over(tail.newer);
             }
             if read < limits::FOLLOW_ROWS {
-                break;
+                return Ok(());
             }
         }
-        self.confirm_batches()
     }
 
     /// Applies rows behind our position that are durable.
@@ -75,13 +75,9 @@ impl Writer {
             self.position = entry.seq;
         }
         self.publish_position();
-        let remembered = self
-            .newest
-            .as_ref()
-            .map(|row| self.continuity.remember_row(row));
-        if let Some(Err(error)) = remembered {
-            // Whatever is answered from now on tries again before it is.
-            tracing::error!(stage = "persist", error = %error, "cannot write the state file");
+        if let Some(row) = &self.newest {
+            // Where this fails, whatever is answered from now on tries again before it is.
+            let _ = self.continuity.remember_row(row);
         }
     }
 
@@ -157,7 +153,8 @@ impl Writer {
         if let Some(store) = self.store.as_mut() {
             store.lock_log()?;
         }
-        // The lock is a transaction: the commit that makes reads durable has to be outside of it.
+        // The lock is a transaction: the commit that makes reads durable has to be outside of it. Nor
+        // are download batches confirmed inside, whose view may be older than a cut that is known.
         let mut outside = Store::open(&self.database)?;
         self.read_log_with(Store::read_locked_log, |_| outside.make_reads_durable())
     }
