@@ -5,7 +5,7 @@
 //! - *Refuses*: what would pass a bound ([`Overload`]), at once; it never waits.
 //! - *Assumes*: the largest body fits into one participant's share of the bytes; the settings ensure
 //!   it.
-//! - *Runs on*: the thread that asks; one short lock per batch, and none per key.
+//! - *Runs on*: the calling thread; one short lock per batch, and none per key.
 //!
 //! Weighed against one atomic counter per bound: three bounds must hold together, which a lock makes
 //! obvious, and thousands of batches per second leave it idle.

@@ -24,9 +24,9 @@ use crate::wire::protobuf::{
 pub(crate) struct DecodedKey<'a> {
     pub(crate) fields: KeyFields<'a>,
     visited: Visited<'a>,
-    /// Whether visited countries and origin are ASCII without commas and control characters. With
-    /// others, different keys would have the same canonical text, and JSON spells out control
-    /// characters six times as long. A key behind which reading stopped never counts as plain.
+    /// Whether visited countries and origin are ASCII without commas and control characters.
+    /// Otherwise different keys could have the same canonical text, and JSON would escape control
+    /// characters at six times their length. A key in which reading stopped never counts as plain.
     pub(crate) has_plain_countries: bool,
 }
 
@@ -62,8 +62,8 @@ pub(crate) enum VisitedCountries<'a> {
 #[derive(Debug)]
 pub struct DecodedBatch<'a> {
     keys: Vec<DecodedKey<'a>>,
-    /// Visited countries that are not as usual; within a key they are joined with commas, in the
-    /// sent order.
+    /// Visited countries that [`TwoLetterCountries`] cannot hold, joined with commas per key, in
+    /// the order sent.
     joined: String,
     /// The body, if it is what [`Self::encode_segment`] would write.
     segment: Option<&'a [u8]>,
@@ -180,7 +180,7 @@ const fn is_plain(character: u8) -> bool {
     matches!(character, b' '..=b'~') && character != b','
 }
 
-/// Reads a key that may be written in any way, as far as its visited countries are few enough.
+/// Reads a key in any valid encoding; stops where its visited countries become too long.
 fn decode_key<'a>(message: &'a [u8], joined: &mut String) -> Result<DecodedKey<'a>, BodyError> {
     let start = joined.len();
     let (mut first, mut plain, mut too_many) = (true, true, false);
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn stops_at_a_key_with_too_many_visited_countries() {
         let mut body = THREE.to_vec();
-        // What follows the bound is looked at neither in this key nor behind it.
+        // Nothing beyond the bound is read, neither in this key nor after it.
         body.extend(body_with_countries(97, b"\xff"));
         body.push(0xff);
         let batch = decode(&body, 5).unwrap();

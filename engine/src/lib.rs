@@ -1,5 +1,5 @@
 //! Batch processing engine of the European Federation Gateway Service. Synchronous: threads, no
-//! futures, no HTTP.
+//! futures, no HTTP. [`upload`] walks through the stages; ARCHITECTURE.md draws the layers.
 
 pub mod admin;
 pub mod admission;

@@ -1,5 +1,5 @@
-//! The bounds of the engine, with their reasons: what can grow, and how long what takes. What a driver
-//! or a decoder bounds for itself stands there.
+//! The bounds of the engine, with their reasons: all that can grow or take time. Bounds of a
+//! single driver or decoder are in its own file.
 //!
 //! Weighed against: a bound per queue in the file that owns the queue. One file keeps the sums
 //! visible: what they allow together is what the process may use.
@@ -226,15 +226,15 @@ pub const fn fresh_segments_bytes_max(cache_bytes_max: usize) -> usize {
 /// Callback subscriptions of one country. Clients use one; a few more leave room for moves.
 pub const CALLBACKS_PER_COUNTRY_MAX: u64 = 16;
 
-/// Characters that are kept of why a subscriber was not told: a sentence for operators, four bytes
-/// each at most in its column.
+/// Most characters kept of the reason for a failed delivery: a sentence for operators. Each takes
+/// up to four bytes in its column.
 pub const CALLBACK_REASON_CHARACTERS_MAX: usize = 200;
 
 /// Requests about callbacks that may wait for their thread: the deliveries under way, and a few
 /// participants that change their subscriptions.
 pub const CALLBACK_JOBS_MAX: usize = 256;
 
-/// No claim on a delivery, and no wait for the next attempt, is longer: what says otherwise was
+/// Longest claim on a delivery, and longest wait for the next attempt. A row with a longer one was
 /// written before the database's clock was set back.
 pub const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -244,8 +244,8 @@ pub const DOWNLOAD_MAX_AGE_DAYS_MAX: u32 = 14;
 /// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
 pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;
 
-/// What a row of the log takes at the most: sealed keys, an identity a key, the batch signature
-/// and the rest of the statement.
+/// The most bytes that a row of the log takes: sealed keys, one identity per key, the batch
+/// signature and the rest of the statement.
 pub const fn row_bytes_max(body_bytes_max: usize, keys_max: u32) -> usize {
     body_bytes_max + 16 * keys_max as usize + (128 << 10)
 }
@@ -265,7 +265,7 @@ const _: () = assert!(DATABASE_RETRY_MAX.as_secs() < CONTENTION_RETRY_MAX.as_sec
 const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_RETRY_MAX.as_secs());
 const _: () = assert!(
     MIGRATION_WAIT_MAX.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),
-    "who waits for a lock is not taken for lost"
+    "a session that waits for a lock is not taken for lost"
 );
 const _: () = assert!(LONG_ANSWER_TIMEOUT.as_secs() < LONG_SESSION_IDLE_MAX.as_secs());
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);

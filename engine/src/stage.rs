@@ -1,9 +1,9 @@
-//! How long the stages take, for the operator: `efgs_stage_seconds`, by stage; one sample an upload,
-//! of persist one a group of them.
+//! Timings of the stages, as the metric `efgs_stage_seconds` by stage. One sample per upload; for
+//! persist, one per group.
 
 use std::time::{Duration, Instant};
 
-/// Does a stage and counts its time.
+/// Runs a stage and records its time.
 pub(crate) fn timed<T>(stage: &'static str, work: impl FnOnce() -> T) -> T {
     StageTime::of(stage).add(work)
 }

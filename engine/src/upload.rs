@@ -1,4 +1,4 @@
-//! The spine: one upload through all CPU stages in order, then on to persist.
+//! The spine: one upload through all CPU stages in order. The caller hands the result to persist.
 
 mod error;
 
@@ -57,7 +57,7 @@ pub enum Receipt {
     },
 }
 
-/// Who waits for an answer. Called exactly once; must not block.
+/// Delivers the answer to the waiting uploader. Called exactly once; must not block.
 pub(crate) type Reply = Box<dyn FnOnce(Result<Receipt, UploadError>) + Send>;
 
 /// The context of the stages.
@@ -86,14 +86,16 @@ pub struct UploadContext<'a> {
 pub enum Prepared {
     /// Everything is in order: to be stored.
     Sealed(Box<SealedBatch>),
-    /// Nothing is to be stored, and this is the answer: from memory, so it is to be confirmed.
+    /// Nothing is to be stored. The answer comes from memory, so persist confirms it
+    /// before it is sent.
     Answered(Result<Receipt, Rejection>, Permit),
 }
 
 /// The walk of one upload through the CPU stages.
 ///
 /// # Errors
-/// [`UploadError::Rejection`] of the first stage that refuses it; a tag that is taken is an answer.
+/// [`UploadError::Rejection`] of the first stage that refuses it. A taken tag is a
+/// [`Prepared::Answered`] instead, because the database has to confirm it.
 pub fn prepare(
     request: &UploadRequest,
     permit: Permit,
@@ -129,7 +131,7 @@ const fn replay(key_count: u32) -> Receipt {
     }
 }
 
-/// An upload on its way through the stages, and the instant that they see.
+/// An upload on its way through the stages, with the one time that all of them use.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     request: &'a UploadRequest,
@@ -191,7 +193,7 @@ impl<'a> Walk<'a> {
             }
             Err(duplicates) => duplicates,
         };
-        // A twin of this upload may have been stored since the tag was looked at.
+        // The same upload may have been stored since the tag was looked up.
         let receipt = match self.tag_state(content) {
             TagState::SameContent => replay(key_count),
             TagState::Free | TagState::Taken => Receipt::Refused {
@@ -270,7 +272,7 @@ pub struct SealedBatch {
 }
 
 impl SealedBatch {
-    /// Bytes that the row takes, about.
+    /// Approximate size of the row in bytes.
     pub(crate) fn stored_bytes(&self) -> usize {
         self.sealed.len()
             + size_of_val(self.probe.identities.as_slice())

@@ -105,7 +105,9 @@ impl Fold {
         // Nothing panics while it holds the lock.
         let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
         if causes.len() >= CAUSES_MAX && !causes.contains_key(&cause) {
-            causes.retain(|_, cause| cause.paid_until > now || cause.folded_count > 0);
+            // One whose lines are not limited any more is forgotten, and what was folded with it: the
+            // metric has counted it. Else whoever comes from many addresses would fill this for good.
+            causes.retain(|_, cause| cause.paid_until > now);
             if causes.len() >= CAUSES_MAX {
                 // So many causes at once are an attack: a line each would be one, too.
                 return None;
@@ -170,5 +172,18 @@ mod tests {
         let later = start + Duration::from_secs(10);
         assert_eq!(fold.admit_cause(causes_max, RATE, later), Some(0));
         assert_eq!(fold.causes.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn forgets_causes_that_were_folded_when_they_have_been_quiet() {
+        let (fold, start) = (Fold::default(), Instant::now());
+        let causes_max = u64::try_from(CAUSES_MAX).unwrap();
+        for cause in 0..causes_max {
+            for _ in 0..4 {
+                fold.admit_cause(cause, RATE, start);
+            }
+        }
+        let later = start + Duration::from_secs(10);
+        assert_eq!(fold.admit_cause(causes_max, RATE, later), Some(0));
     }
 }

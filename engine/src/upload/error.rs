@@ -1,4 +1,4 @@
-//! Why an upload was not stored, by whose doing it is. Each stage defines its own error; this file
+//! Why an upload was not stored, grouped by fault. Each stage defines its own error; this file
 //! gathers them.
 
 use crate::failure::Failure;
@@ -21,7 +21,7 @@ pub enum UploadError {
     Failure(#[from] Failure),
 }
 
-/// The participant's doing. The text is for logs of the operator; `api` maps each variant to a
+/// The participant's doing. The text is for the operator's logs; `api` maps each variant to a
 /// status, a legacy message and a stable code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {

@@ -129,7 +129,7 @@ fn push_usual_text(
     out.extend_from_slice(numbers.map(number_text).as_flattened());
 }
 
-/// The text of any key; 16 bytes of data and two letters have no say in it.
+/// The text of any key, without assuming 16 bytes of data or two-letter countries.
 fn push_any_text(out: &mut Vec<u8>, fields: &KeyFields<'_>, visited: &str) {
     let push_base64 = |out: &mut Vec<u8>, bytes: &[u8]| {
         out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
@@ -277,7 +277,7 @@ fn order_prefix(batch: &DecodedBatch<'_>, key: &DecodedKey<'_>) -> u64 {
             let ([a, b, c, d], [e, f, g, h]) = (quantum(a, b, c), quantum(d, e, f));
             u64::from_be_bytes([a, b, c, d, e, f, g, h])
         }
-        // Such a key is valid nowhere; it still has an order.
+        // Key data of fewer than six bytes is never valid, but has an order all the same.
         _ => {
             let text = text_of(batch, key);
             let first = text.first_chunk().expect("five numbers have 45 characters");

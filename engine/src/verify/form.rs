@@ -1,5 +1,5 @@
-//! How a batch signature is made, as far as an operator has to know: what each participant signs
-//! with, and which settings that needs. Whether the signature holds is not asked.
+//! Describes a batch signature for operators: its algorithms, and the settings that must permit
+//! them. Does not verify it.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::pki::{Certificate, SignedMessage};
 /// How a batch signature is made.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SignatureForm {
-    /// `RSA` (PKCS#1 v1.5), `RSA-PSS` or `ECDSA`; for what cannot be read, why not.
+    /// `RSA` (PKCS#1 v1.5), `RSA-PSS` or `ECDSA`; if it cannot be read, the reason.
     pub algorithm: &'static str,
     /// The hash, as `SHA-256`; of two, that of the content first, as `SHA-1+SHA-256`.
     pub digest: String,
@@ -130,7 +130,7 @@ fn digest_names([content, signature]: [Hash; 2]) -> String {
     format!("{}+{}", content.name(), signature.name())
 }
 
-/// The key of a certificate, or why it signs nothing.
+/// The name of a certificate's key, or why the gateway accepts no signature made with it.
 fn key_name(certificate: &Certificate<'_>) -> Result<String, &'static str> {
     match certificate.public_key() {
         Ok(key) => Ok(key.name()),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_how_the_clients_of_the_field_sign() {
+    fn names_what_real_participants_sign_with() {
         check("cz-sha1-p256", ["ECDSA", "SHA-1", "P-256", "legacy_sha1"]);
         check("sha1-p521", ["ECDSA", "SHA-1", "P-521", "legacy_sha1"]);
         check("cz-sha1-rsa", ["RSA", "SHA-1", "RSA 2048", "legacy_sha1"]);
