@@ -22,10 +22,9 @@ pub struct KeyIdentity(pub [u8; 16]);
 pub struct RowDigest(pub [u8; 32]);
 
 impl RowDigest {
-    /// The digest of what has been fed to SHA-256.
-    pub(crate) fn of(sha256: aws_lc_rs::digest::Context) -> Self {
-        let digest = sha256.finish();
-        Self(digest.as_ref().try_into().expect("SHA-256 gives 32 bytes"))
+    /// A digest as SHA-256 gives it.
+    pub(crate) fn of(sha256: &[u8]) -> Self {
+        Self(sha256.try_into().expect("SHA-256 gives 32 bytes"))
     }
 
     /// Reads 64 hexadecimal digits.

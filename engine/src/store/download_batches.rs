@@ -43,7 +43,7 @@ impl DownloadBatchRow {
         ] {
             sha256.update(&number.to_be_bytes());
         }
-        RowDigest::of(sha256)
+        RowDigest::of(sha256.finish().as_ref())
     }
 }
 

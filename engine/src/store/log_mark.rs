@@ -32,7 +32,7 @@ impl LogMark {
         sha256.update(&self.content.0);
         // The only part of variable length, so it comes last.
         sha256.update(self.tag.as_str().as_bytes());
-        RowDigest::of(sha256)
+        RowDigest::of(sha256.finish().as_ref())
     }
 
     /// In the order of the conditions of an append.
