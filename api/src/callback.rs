@@ -120,8 +120,8 @@ fn callback_id(text: &str) -> Result<CallbackId, CallbackRefusal> {
     CallbackId::parse(text).map_err(|_| CallbackRefusal::InvalidId)
 }
 
-/// The id of a subscription to be added. One that is there already may have been named less strictly,
-/// by an import.
+/// The id of a new subscription. Stricter than [`callback_id`]: imported subscriptions may have
+/// other ids, and can still be deleted.
 fn new_callback_id(text: &str) -> Result<CallbackId, CallbackRefusal> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     if !text.bytes().all(allowed) {

@@ -61,8 +61,8 @@ impl Gateway {
     }
 }
 
-/// A participant's connection may be idle longer, and counts against the participant's share. Those of
-/// a proxy are the proxy's, which may send requests of several participants on each.
+/// Applies the long keep-alive to the connection, and counts it against the participant's share. A
+/// proxy's connection is not counted: it may carry requests of several participants.
 fn note_participant(parts: &Parts, arrival: Arrival, participant: &Participant) {
     if let Some(in_flight) = parts.extensions.get::<Arc<InFlight>>() {
         in_flight.allow_keep_alive();

@@ -1,8 +1,9 @@
-//! What makes a message HTTP and is left to us by the library: its framing and its host.
+//! The checks of RFC 9112 that hyper leaves to us: message framing and the `Host` field.
 //!
 //! - *In*: the head of any request, on any port.
-//! - *Refuses*: transfer codings other than one `chunked` (RFC 9112 §6.1), and no, several or invalid
-//!   `Host` fields (RFC 9112 §3.2): another server on the way may understand such a message otherwise.
+//! - *Refuses*: transfer codings other than one `chunked` (RFC 9112 §6.1), and a missing, repeated
+//!   or invalid `Host` (RFC 9112 §3.2): an intermediary may interpret such a message differently
+//!   (request smuggling).
 //! - *Runs on*: a tokio thread; a few comparisons per request.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

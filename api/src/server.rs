@@ -213,7 +213,7 @@ async fn renew(certificate: Arc<ServerCertificate>, mut renewed: watch::Receiver
     }
 }
 
-/// The connections that the limit on open files allows, which is raised first.
+/// Raises the limit on open files, and returns the connection limits that it allows.
 fn connection_limits(settings: &ServerSettings) -> Result<ConnectionSettings, ServeError> {
     let (wanted, deliveries_max) = (settings.connections, settings.callback.deliveries_max);
     let ports = [

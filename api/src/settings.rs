@@ -3,8 +3,9 @@
 //! Every setting is declared once, as a field of a section's type: its documentation, default and
 //! range. From these declarations come the reading of the file and of the environment, the errors
 //! ([`source`]), the template that `efgs init` writes and the list in `efgs help serve`
-//! ([`mod@template`]). Sections are declared in [`sections`], `[connections]` in [`connections`], `[callback]`
-//! in [`callback`], and `[upload]`, `[bundle]` and `[download]` in [`engine::settings`].
+//! ([`mod@template`]). Sections are declared in [`sections`], `[connections]` in [`connections`],
+//! `[callback]` in [`callback`], and `[upload]`, `[bundle]` and `[download]` in
+//! [`engine::settings`].
 //!
 //! Messages name the setting and where it was given, say what it must be, and never show what it
 //! was: it may be a secret.

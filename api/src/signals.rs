@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, SIGINT and SIGQUIT, from the moment this is created: an orderly end.
+/// Listens for SIGTERM, SIGINT and SIGQUIT from its creation on: each starts a graceful shutdown.
 #[derive(Debug)]
 pub struct StopSignals {
     terminate: Signal,
@@ -35,14 +35,14 @@ impl StopSignals {
     }
 }
 
-/// SIGHUP, from the moment this is created: read what may have changed again.
+/// Listens for SIGHUP from its creation on: each asks for a reload.
 #[derive(Debug)]
 pub struct ReloadSignal(Signal);
 
 impl ReloadSignal {
-    /// Registers the signal handlers. Needs a tokio runtime. SIGUSR1 and SIGUSR2 are taken, too,
-    /// and mean nothing: a log rotation that sends one must not end the gateway, which is what the
-    /// system does by itself.
+    /// Registers the signal handlers. Needs a tokio runtime. SIGUSR1 and SIGUSR2 are caught, too,
+    /// and ignored: a log rotation that sends one must not end the gateway, which is the system's
+    /// default action.
     ///
     /// # Errors
     /// When the operating system accepts no signal handler.

@@ -35,7 +35,7 @@ pub(crate) struct SlotLimits {
 pub(crate) enum Holder {
     /// An address that no participant was authenticated from on this connection.
     Unidentified(IpAddr),
-    /// An address that is trusted, or a port without participants.
+    /// The address of a trusted proxy, or of any peer on a port without participants.
     Peer(IpAddr),
     Participant(Country),
 }
@@ -268,8 +268,8 @@ impl Table {
         largest.map(|(holder, _)| holder)
     }
 
-    /// The connection of a holder that has been idle longest; if all are busy, the one that has been
-    /// busy longest. Never the one that was just added.
+    /// The connection of a holder that has been idle longest; if all are busy, the one whose last
+    /// idle time began first. Never the one that was just added.
     fn longest_idle(&self, holder: Holder, added_id: u64) -> Option<u64> {
         let entries = self.holders.get(&holder)?.iter();
         let others = entries.filter(|entry| entry.id != added_id);
@@ -296,7 +296,8 @@ impl Slot {
             return;
         }
         let mut table = self.slots.table();
-        // A concurrent request on this connection may have been faster, or it was displaced.
+        // A concurrent request may have identified this connection already, or the connection may
+        // have been displaced.
         if self.participant.set(country).is_ok()
             && let Some(entry) = table.remove(self.first_holder, self.entry.id)
         {

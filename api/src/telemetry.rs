@@ -34,7 +34,7 @@ pub(crate) use trace::request_span;
 pub enum TelemetryError {
     /// The filter cannot be parsed.
     #[error(
-        "[log] filter {filter:?} cannot be parsed ({reason}): write it as info or info,api=debug"
+        "[log] level {filter:?} cannot be parsed ({reason}): write it as info or info,api=debug"
     )]
     Filter {
         /// The filter.
@@ -80,7 +80,7 @@ where
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        // It is how a line is left out.
+        // `format_event` suppresses a line by returning an error.
         .log_internal_errors(false)
         .fmt_fields(SpanFormat(settings.format))
         .event_format(LineFormat::new(settings.format));

@@ -1,6 +1,9 @@
 //! `efgs cert add`: what the gateway could not use later is told at once, in one sentence.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first unexpected result"
+)]
 
 mod cli_support;
 

@@ -1,6 +1,9 @@
 //! `efgs db recovered` beside a gateway that runs, and the state file of a gateway, as processes.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first unexpected result"
+)]
 
 mod cli_support;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use cli_support::{Gateway, Installation, openssl, texts};
 use testkit::poll::poll;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Starts a gateway that logs into the file `log`.
 fn start(installation: &Installation) -> (Gateway, SocketAddr) {
@@ -102,7 +102,7 @@ fn renews_the_certificate_on_sighup_and_keeps_it_when_the_next_cannot_be_used() 
     copy(&installation, "renewed.pem", "server.pem");
     gateway.signal("HUP");
     let is_shown = || (shown(public, &installation) == renewed).then_some(());
-    poll(PATIENCE, is_shown).expect("the renewed certificate");
+    poll(TIMEOUT, is_shown).expect("the renewed certificate");
     // An open connection keeps its certificate, and works.
     assert!(ask(&mut open).starts_with("HTTP/1.1 "));
 
@@ -114,7 +114,7 @@ fn renews_the_certificate_on_sighup_and_keeps_it_when_the_next_cannot_be_used() 
         let log = installation.read("log");
         log.contains("the former one stays in use").then_some(())
     };
-    poll(PATIENCE, is_logged).expect("a line that says what became of it");
+    poll(TIMEOUT, is_logged).expect("a line that says what became of it");
     assert_eq!(shown(public, &installation), renewed);
 
     let output = gateway.stop("TERM");
@@ -130,7 +130,7 @@ fn renews_the_certificate_when_its_files_have_changed() {
     copy(&installation, "renewed.key", "server.key");
     copy(&installation, "renewed.pem", "server.pem");
     let is_shown = || (shown(public, &installation) == renewed).then_some(());
-    poll(PATIENCE, is_shown).expect("the renewed certificate");
+    poll(TIMEOUT, is_shown).expect("the renewed certificate");
     drop(gateway);
 }
 

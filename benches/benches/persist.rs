@@ -11,7 +11,7 @@ use benches::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::upload::UploadRequest;
 
-/// Concurrent uploads: one participant's share of the batches in flight.
+/// Concurrent uploads, all of one participant: fewer than its share of the batches in flight.
 const AT_ONCE: usize = 16;
 
 /// Keys stored before the second half is measured.

@@ -229,7 +229,7 @@ pub fn upload(engine: &Engine, request: UploadRequest) -> PendingUpload {
     PendingUpload(receiver)
 }
 
-/// Uploads that [`fill`] has on their way at once; of one participant 16 are admitted.
+/// Uploads that [`fill`] keeps in flight; a participant may have 50 (a quarter of 200).
 const UPLOADS_IN_FLIGHT: usize = 12;
 
 /// Stores keys of one backend in full uploads, from the upload number `first`; gives the number

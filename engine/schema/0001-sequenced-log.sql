@@ -1,7 +1,7 @@
 -- The sequenced log, the download batches cut from it, and what gateways must agree on.
 --
--- One row an upload, no row a key: an indexed row a key is an order of magnitude slower and falls
--- off a cliff when the index outgrows the buffer pool. The primary key of the log is the arbiter
+-- One row per upload, not per key: an indexed row per key is an order of magnitude slower, and
+-- slower still once the index outgrows the buffer pool. The primary key of the log is the arbiter
 -- between gateways: whoever commits position S+1 first has it.
 --
 -- Portable: all text is stored as exact bytes (VARBINARY), so that no collation judges tags.

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS download_statistics (
     CONSTRAINT download_statistics_day PRIMARY KEY (day, country, batch_day, batch_number)
 ) ${OPTIONS};
 
--- One row a day of retention. A row's keys are those of cut download batches whose key data is
+-- One row per day of retention. A row's keys are those of cut download batches whose key data is
 -- stored. emptied_to: up to this position of the log, key data is gone. forgotten_to: up to this
 -- position, rows are gone that no key can come again of. Neither goes back from row to row.
 CREATE TABLE IF NOT EXISTS cleanup_statistics (

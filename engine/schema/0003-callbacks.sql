@@ -1,8 +1,8 @@
 -- Who wants to be told of new download batches, and how far each has been told.
 --
--- A cursor a subscription, no row a batch and subscriber: download batches are numbered without
--- gaps, so what is still to be told follows from the cursor, and cutting a batch costs the same
--- however many subscribe. One batch a subscription is under way at a time, which keeps the order.
+-- One cursor per subscription, not one row per batch and subscriber: download batches are numbered
+-- without gaps, so pending deliveries follow from the cursor, and cutting a batch costs the same
+-- however many subscribe. One delivery per subscription is in flight, which keeps the order.
 --
 -- A claim is a random token with an expiry by the database's own clock: whoever finds its token
 -- gone has been taken over, and changes nothing.

@@ -15,7 +15,7 @@ use crate::statistics::{SignatureCounts, SignatureUse, Statistics};
 use crate::store::{Store, known_version, migrate};
 use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
 
-pub use recovery::{LogPlace, Recovery, RecoveryError, RowFate};
+pub use recovery::{LogPlace, Recovery, RecoveryError, RowOutcome};
 
 /// An open database for administration.
 #[derive(Debug)]

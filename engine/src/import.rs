@@ -73,7 +73,7 @@ pub struct ImportRequest<'a> {
     pub leave_out: bool,
 }
 
-/// Judges a callback URL as the API does: says why it is refused.
+/// Validates a callback URL as the API does; the error says why it is refused.
 #[derive(Clone, Copy)]
 pub struct UrlCheck<'a>(pub &'a dyn Fn(&str) -> Result<(), String>);
 
@@ -214,7 +214,7 @@ struct Run<'a> {
     target: Option<Store>,
     columns: Columns,
     keys: &'a Keys,
-    /// By which uploads are judged.
+    /// The certificate list that uploads are verified against.
     trust: Trust,
     /// Tags in use.
     tags: HashSet<(Country, UploadTag)>,

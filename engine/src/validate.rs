@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_judge_days_since_onset() {
+    fn does_not_validate_days_since_onset() {
         for days_since_onset in [i32::MIN, -4000, 0, i32::MAX] {
             check(
                 KeyFields {

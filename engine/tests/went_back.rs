@@ -1,7 +1,10 @@
 //! A database that went back: a restore, a failover that lost the last commits, a file that was
 //! exchanged. On both databases, with real gateways. Each is noticed before anything is answered.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first unexpected result"
+)]
 
 mod support;
 
@@ -9,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use engine::admin::{Admin, RowFate};
+use engine::admin::{Admin, RowOutcome};
 use engine::bundle::DownloadError;
 use engine::domain::{BatchTag, Format};
 use engine::settings::DatabaseUrl;
@@ -348,8 +351,8 @@ fn a_start_on_an_older_database_is_refused_by_the_state_file() {
         let files = [file.clone()];
         let plan = scene.admin().plan_recovery(&files, None).unwrap();
         assert_eq!(plan.skipped_to, Some(newest));
-        let (place, fate) = plan.remembered.unwrap();
-        assert_eq!((place.position, fate), (4, RowFate::Gone));
+        let (place, outcome) = plan.remembered.unwrap();
+        assert_eq!((place.position, outcome), (4, RowOutcome::Gone));
         scene.installation.try_start().unwrap_err();
         scene.admin().begin_epoch(&plan).unwrap();
 

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn judges_a_step_by_errors_latency_and_arrears() {
+    fn evaluates_a_step_by_errors_latency_and_arrears() {
         let options = options();
         assert_eq!(options.broken_by(&step(1000, 990, 250_000, 50)), None);
         for (step, expected) in [

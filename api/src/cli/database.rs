@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use engine::admin::{Admin, LogPlace, Recovery, RowFate};
+use engine::admin::{Admin, LogPlace, Recovery, RowOutcome};
 use engine::domain::BatchTag;
 
 use super::config::ConfigArguments;
@@ -130,7 +130,7 @@ fn say_what_is_lost(recovery: &Recovery) -> anyhow::Result<()> {
     let end = recovery.log_end.as_ref();
     let end_text = end.map_or_else(|| "nothing".to_owned(), place);
     say(format_args!("the log ends with {end_text}"))?;
-    let Some((newest, fate)) = &recovery.remembered else {
+    let Some((newest, outcome)) = &recovery.remembered else {
         let since = end.map_or_else(|| "ever".to_owned(), |end| instant(end.stored_at));
         return say(format_args!(
             "without a state file nobody knows what is lost: ask all participants to send again \
@@ -138,11 +138,11 @@ fn say_what_is_lost(recovery: &Recovery) -> anyhow::Result<()> {
         ));
     };
     let newest_text = place(newest);
-    match fate {
-        RowFate::Held => say(format_args!(
+    match outcome {
+        RowOutcome::Held => say(format_args!(
             "nothing is lost that a state file remembers, which is up to {newest_text}"
         )),
-        RowFate::Gone => {
+        RowOutcome::Gone => {
             let first = end.map_or(1, |end| end.position + 1);
             let since = end.map_or_else(|| "ever".to_owned(), |end| instant(end.stored_at));
             let last = newest.position;
@@ -152,7 +152,7 @@ fn say_what_is_lost(recovery: &Recovery) -> anyhow::Result<()> {
                 instant(newest.stored_at)
             ))
         }
-        RowFate::Replaced => say(format_args!(
+        RowOutcome::Replaced => say(format_args!(
             "another upload is at {newest_text}: ask all participants to send again what they \
              have sent since the database was backed up"
         )),

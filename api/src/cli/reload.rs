@@ -41,7 +41,7 @@ pub(super) async fn run(
             Ok(None) => {}
             Err(error) => {
                 let error = engine::chain(error.as_ref());
-                // While files are being replaced this may pass; one line says it once.
+                // Perhaps files are just being replaced: the same error is logged only once.
                 if asked || last_error.as_ref() != Some(&error) {
                     tracing::error!(%error, "cannot read the configuration again: nothing changes");
                 }

@@ -74,7 +74,7 @@ impl Connections {
             .timer(TokioTimer::new())
             // The watchdog does this, and distinguishes a slow header from an idle connection.
             .header_read_timeout(None)
-            // Who has said everything still wants the answer.
+            // A client that has shut down its sending side still reads the response.
             .half_close(true)
             // `HeaderCase` sees to the two names that are not in title case.
             .title_case_headers(true)

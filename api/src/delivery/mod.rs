@@ -143,7 +143,7 @@ impl Dispatcher {
         }
     }
 
-    /// An attempt takes at most half of it; the other half is for recording its outcome.
+    /// How long a claim lasts: about half is for the attempt, the rest for recording its outcome.
     fn claim_ttl(&self) -> Duration {
         2 * (self.settings.connect_timeout + self.settings.read_timeout)
     }

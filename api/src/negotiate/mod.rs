@@ -38,7 +38,7 @@ pub(crate) enum NegotiationError {
 /// The formats of a route's responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// JSON only: upload, audit.
+    /// JSON only: upload, audit, list of callback subscriptions.
     Json,
     /// Protobuf or JSON: download.
     ProtobufOrJson,

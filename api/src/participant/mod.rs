@@ -67,7 +67,7 @@ pub(crate) fn authenticate(
             return Err(AuthenticationError::UntrustedPeer);
         }
     };
-    // First, so that names of strangers are not even parsed.
+    // First, so that the subject name of an unlisted certificate is never parsed.
     let listed = trust.find(&thumbprint, CertificateKind::Authentication);
     let listed = listed.ok_or(AuthenticationError::UnknownCertificate)?;
     let country = forwarded.map(|forwarded| forwarded.country()).transpose()?;

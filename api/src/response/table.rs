@@ -35,7 +35,7 @@ pub(super) fn error_response(refusal: &Refusal) -> ErrorResponse {
     }
 }
 
-/// Closes the connection: where such a message ends may be a matter of opinion.
+/// Closes the connection: where such a message ends is ambiguous (request smuggling).
 fn message_response(error: MessageError) -> ErrorResponse {
     let bad =
         |code, message: &'static str| ErrorResponse::new(StatusCode::BAD_REQUEST, code, message);
@@ -421,8 +421,8 @@ const fn url_code(error: UrlError) -> &'static str {
         UrlError::NotHttps => "not_https",
         UrlError::HasQuery => "has_query",
         UrlError::HasUserInfo => "has_user_info",
-        // One reason, so that nobody learns which names the internal network has. The log tells them
-        // apart.
+        // One reason for both, so that a participant cannot probe which names exist in the internal
+        // network. The log distinguishes them.
         UrlError::Unresolvable | UrlError::NotPublic => "host_refused",
     }
 }

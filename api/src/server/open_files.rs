@@ -8,7 +8,7 @@ use crate::settings::ConnectionSettings;
 /// Files of the database, of the log and of the runtime: the engine has a dozen connections, each with
 /// three files on SQLite.
 const RESERVED_FILES: usize = 128;
-/// Of a callback's delivery, which may look its receiver up meanwhile.
+/// Files per callback delivery: its connection, and perhaps a name lookup.
 const FILES_PER_DELIVERY: usize = 2;
 /// Fewest connections of a port to start with.
 const CONNECTIONS_MIN: usize = 16;
@@ -46,7 +46,7 @@ pub(super) fn divide(
         return Err(ServeError::TooFewFiles { limit, needed });
     }
     let per_port_max = wanted.per_port_max.min(left);
-    // The shares stay shares.
+    // Both shares shrink in proportion.
     let scaled = |share: usize| share.saturating_mul(per_port_max) / wanted.per_port_max.max(1);
     Ok(ConnectionSettings {
         per_port_max,

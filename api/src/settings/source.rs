@@ -78,7 +78,7 @@ impl Source {
         Ok(())
     }
 
-    /// What the library says of a value shows it; the declaration says what it must be.
+    /// figment's own message would show the value; the declaration says what is allowed instead.
     fn unreadable(&self, error: &figment::Error) -> SettingsError {
         match error.path.as_slice() {
             [section, key, ..] => self.not_allowed(schema::setting(section, key)),

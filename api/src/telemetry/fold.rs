@@ -34,12 +34,12 @@ struct Rate {
     interval: Duration,
 }
 
-/// Of what a participant did: one per upload or download, on the busiest day, too.
+/// For completed work: enough for one line per upload or download, even on the busiest day.
 const WORK: Rate = Rate {
     burst: 1000,
     interval: Duration::from_millis(5),
 };
-/// Of refusals and whatever else. Ten show an operator what it is.
+/// For refusals and all other events: ten lines show an operator what is wrong.
 const OTHER: Rate = Rate {
     burst: 10,
     interval: Duration::from_secs(1),
@@ -59,7 +59,7 @@ const CAUSES_MAX: usize = 8192;
 /// Limits lines per cause.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
-    /// Keyed, so that nobody can choose whose cause is taken for theirs.
+    /// Keyed, so that no sender can provoke a collision with another's cause.
     hasher: RandomState,
     causes: Mutex<HashMap<u64, Cause>>,
 }
@@ -106,7 +106,8 @@ impl Fold {
         let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
         if causes.len() >= CAUSES_MAX && !causes.contains_key(&cause) {
             // One whose lines are not limited any more is forgotten, and what was folded with it: the
-            // metric has counted it. Else whoever comes from many addresses would fill this for good.
+            // metric has counted it. Otherwise one peer with many addresses could fill the map for
+            // good.
             causes.retain(|_, cause| cause.paid_until > now);
             if causes.len() >= CAUSES_MAX {
                 // So many causes at once are an attack: a line each would be one, too.

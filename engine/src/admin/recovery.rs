@@ -19,7 +19,7 @@ pub struct LogPlace {
 
 /// What has become of a row that a gateway remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowFate {
+pub enum RowOutcome {
     /// It is there.
     Held,
     /// There is no row at its position.
@@ -37,7 +37,7 @@ pub struct Recovery {
     pub log_end: Option<LogPlace>,
     /// The newest row that a gateway remembers and the database does not have; if there is none, the
     /// newest that any of them remembers.
-    pub remembered: Option<(LogPlace, RowFate)>,
+    pub remembered: Option<(LogPlace, RowOutcome)>,
     /// The newest download batch of the database.
     pub newest_batch: Option<BatchTag>,
     /// The highest number of a download batch that may have been given out: the next one is behind.
@@ -131,9 +131,9 @@ fn plan(
     let mut remembered: Vec<_> = states
         .iter()
         .filter_map(|state| state.row)
-        .map(|row| fate(row, store))
+        .map(|row| outcome(row, store))
         .collect::<Result<_, _>>()?;
-    remembered.sort_by_key(|(place, fate)| (*fate != RowFate::Held, place.position));
+    remembered.sort_by_key(|(place, outcome)| (*outcome != RowOutcome::Held, place.position));
     let epochs = states.iter().map(|state| state.epoch);
     Ok(Recovery {
         epoch: epochs.chain([before.number]).max().unwrap_or(0) + 1,
@@ -145,17 +145,17 @@ fn plan(
     })
 }
 
-fn fate(row: RememberedRow, store: &mut Store) -> Result<(LogPlace, RowFate), SqlError> {
-    let fate = match store.log_mark(row.seq)? {
+fn outcome(row: RememberedRow, store: &mut Store) -> Result<(LogPlace, RowOutcome), SqlError> {
+    let outcome = match store.log_mark(row.seq)? {
         // Retention deletes from the front.
-        None if store.forgotten_to()? >= row.seq => RowFate::Held,
-        None => RowFate::Gone,
-        Some(found) if found.digest() == row.digest => RowFate::Held,
-        Some(_) => RowFate::Replaced,
+        None if store.forgotten_to()? >= row.seq => RowOutcome::Held,
+        None => RowOutcome::Gone,
+        Some(found) if found.digest() == row.digest => RowOutcome::Held,
+        Some(_) => RowOutcome::Replaced,
     };
     let place = LogPlace {
         position: row.seq.0,
         stored_at: row.stored_at,
     };
-    Ok((place, fate))
+    Ok((place, outcome))
 }

@@ -50,7 +50,7 @@ struct Known {
 }
 
 impl Continuity {
-    /// Reads what there is, and holds the state file against it if there is one.
+    /// Reads the state of the database, and compares the state file with it if there is one.
     pub(crate) fn start(
         database: &Database,
         file: Option<&Path>,

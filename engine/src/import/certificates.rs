@@ -52,8 +52,8 @@ impl Run<'_> {
     }
 }
 
-/// The list by which uploads are judged: the reference does not say since when a certificate is
-/// revoked, and it took these uploads while theirs was not.
+/// The list that uploads are verified against. It ignores revocations: the reference does not say
+/// when a certificate was revoked, and it took these uploads while theirs was not.
 fn trust_when_uploaded(rows: &[CertificateRow], anchor: &TrustAnchor) -> Trust {
     let unrevoked = rows.iter().map(|row| CertificateRow {
         revoked_at: None,

@@ -70,9 +70,9 @@ impl fmt::Display for UploadFault {
     }
 }
 
-/// What an upload is judged by.
+/// What an upload is verified against.
 #[derive(Debug)]
-pub(super) struct Judgement<'a> {
+pub(super) struct VerificationContext<'a> {
     pub(super) country: Country,
     pub(super) batch_signature: &'a str,
     /// The certificate list.
@@ -106,11 +106,11 @@ impl ReadUpload {
     }
 }
 
-/// Encodes and judges the keys of an upload, or of a part of it.
+/// Encodes and verifies the keys of an upload, or of a part of it.
 pub(super) fn read_upload(
     rows: &[ReferenceKey],
     columns: &Columns,
-    judgement: &Judgement<'_>,
+    context: &VerificationContext<'_>,
 ) -> Result<ReadUpload, UploadFault> {
     let segment = encode(rows, columns)?;
     let id = |at: u32| rows.get(at as usize).map_or(0, |row| row.id);
@@ -132,16 +132,16 @@ pub(super) fn read_upload(
         return Err(UploadFault::Hash { id: row.id });
     }
     let created_at = rows.first().map_or(UnixMillis(0), |row| row.created_at);
-    let identities = texts().map(|text| judgement.keys.identify(text)).collect();
+    let identities = texts().map(|text| context.keys.identify(text)).collect();
     let context = VerifyContext {
-        country: judgement.country,
-        batch_signature: judgement.batch_signature,
+        country: context.country,
+        batch_signature: context.batch_signature,
         // The operator is told which settings a country will need.
         exceptions: Exceptions {
             sha1: true,
             pss: true,
         },
-        trust: judgement.trust,
+        trust: context.trust,
         now: created_at,
     };
     let signer = verify(valid, &content, &context).map(|verified| verified.signer());

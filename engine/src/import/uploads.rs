@@ -2,7 +2,7 @@
 //! other.
 
 use super::gathered::SealedUpload;
-use super::upload::{Judgement, ReadUpload, UploadFault, read_upload};
+use super::upload::{ReadUpload, UploadFault, VerificationContext, read_upload};
 use super::{ImportError, Note, Run, reading, thumbprint, writing};
 use crate::domain::{Country, Seq, Thumbprint, UploadTag};
 use crate::limits;
@@ -107,13 +107,13 @@ impl Run<'_> {
         shared: &ReferenceUpload,
         keys: &[ReferenceKey],
     ) -> Result<ReadUpload, UploadFault> {
-        let judgement = Judgement {
+        let context = VerificationContext {
             country,
             batch_signature: &shared.batch_signature,
             trust: &self.trust,
             keys: self.keys,
         };
-        read_upload(keys, &self.columns, &judgement)
+        read_upload(keys, &self.columns, &context)
     }
 
     /// Who signed all keys of an upload that lies in several download batches.

@@ -1,5 +1,6 @@
 //! What an import writes: uploads, some at a time, each download batch behind its own, the
-//! certificates and callback subscriptions at last. A mark says that it was begun, so that half of one is never served.
+//! certificates and callback subscriptions last. A mark says that an import has begun, so that an
+//! incomplete one is never served.
 
 use super::callbacks::{ImportedSubscription, insert_subscription};
 use super::certificates::{bump_certificate_revision, insert_certificate};

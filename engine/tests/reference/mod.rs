@@ -140,7 +140,7 @@ impl ReferenceServer {
         sender.upload(tag, &keys, NOON)
     }
 
-    /// Stores keys of an upload in a download batch, a row a key, as the reference does.
+    /// Stores keys of an upload in a download batch, one row per key, as the reference does.
     pub(crate) fn store(
         &mut self,
         request: &UploadRequest,

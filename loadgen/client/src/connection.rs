@@ -91,11 +91,11 @@ impl Connection {
                 Ok(())
             }
             Ok(Err(error)) => {
-                self.give_up();
+                self.disconnect();
                 Err(error)
             }
             Err(_) => {
-                self.give_up();
+                self.disconnect();
                 Err(ClientError::Timeout(self.timeout))
             }
         }
@@ -123,7 +123,7 @@ impl Connection {
         let answered = tokio::time::timeout(timeout, exchange).await;
         let answered = answered.unwrap_or(Err(ClientError::Timeout(self.timeout)));
         if answered.is_err() {
-            self.give_up();
+            self.disconnect();
         }
         answered
     }
@@ -132,7 +132,7 @@ impl Connection {
         &self.targets[self.at % self.targets.len()]
     }
 
-    fn give_up(&mut self) {
+    fn disconnect(&mut self) {
         self.sender = None;
         self.at = self.at.wrapping_add(1);
     }

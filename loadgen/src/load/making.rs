@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_the_keys_of_a_stream_into_uploads_by_turns() {
+    fn cuts_the_keys_of_a_stream_into_uploads_round_robin() {
         let uploads: Vec<_> = plan(Some(750), None).uploads().collect();
         let whose: Vec<_> = uploads.iter().map(|planned| planned.participant).collect();
         assert_eq!(whose, [4, 4, 7, 4, 4, 4, 7, 4], "three to one, spread");

@@ -4,7 +4,7 @@
 //! The model is arithmetic that an operator can check by hand. Work is demand divided into
 //! resources; a resource saturates when demand reaches capacity. Costs are linear: so much per key,
 //! so much per upload, so much per byte. What that leaves out: several gateways lose some work to
-//! races for the end of the log, and processors of machines that were not measured. `--measure` on
+//! races for the next position of the log, and other machines have other processors. `--measure` on
 //! the machines to be bought, and `--check` with the results of a run on them, answer both.
 //!
 //! | module | what it is |

@@ -32,12 +32,12 @@ impl Writer {
             }
         }
         for unconfirmed in std::mem::take(&mut self.unconfirmed) {
-            unconfirmed.give(self.doubt());
+            unconfirmed.give(self.failure());
         }
     }
 
     /// Why no answer can be given from memory, if none can.
-    fn doubt(&self) -> Option<Failure> {
+    fn failure(&self) -> Option<Failure> {
         if self.continuity.is_lost() {
             Some(Failure::DatabaseWentBack)
         } else if !self.is_confirmed {

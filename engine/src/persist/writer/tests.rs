@@ -378,7 +378,7 @@ fn rechecks_what_came_during_a_commit_when_another_gateway_was_faster() {
         &[(None, Some(upload("a", &[11])))],
         [Taken, Stored, Replayed, Taken, Stored, dup(&[1])],
     );
-    // So often that the end of the log is claimed; and then the connection is lost.
+    // So many lost races that the writer locks the log tail; and then the connection is lost.
     let mut attempts = [90, 12, 91, 92].map(|key| faster(&[key])).to_vec();
     let expected = [Stored, dup(&[1]), Taken, Replayed, dup(&[0]), dup(&[1])];
     check(&attempts, expected.clone());

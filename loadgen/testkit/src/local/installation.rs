@@ -36,9 +36,8 @@ pub struct Installation {
 
 impl Installation {
     /// Starts one for these participants, or for `efgs init`'s defaults when the list is empty.
-    /// With
-    /// `keep`, certificates, settings, logs and the embedded database stay in that
-    /// folder; what a MariaDB server stores always goes with it.
+    /// With `keep`, certificates, settings, logs and the embedded database stay in that folder;
+    /// a MariaDB server's data is always removed.
     ///
     /// # Errors
     /// When a program is missing or does not start, or the folder is in use.
