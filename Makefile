@@ -10,6 +10,7 @@ PROFILE ?= planning-2020
 SEED ?= 1
 DIR ?= run
 SECONDS ?= 60
+CRASHES ?= 20
 COSTS ?=
 FORM ?= short
 RESULTS ?= target/$(notdir $(basename $(SCENARIO))).jsonl
@@ -22,7 +23,7 @@ help: ## print this help
 
 # Every day ------------------------------------------------------------------------------------
 
-.PHONY: check fmt lint outdated test
+.PHONY: check fmt lint outdated test test-tls
 check: ## type-check everything
 	cargo check --workspace --all-targets
 
@@ -40,15 +41,19 @@ outdated: ## dependencies that are behind their newest version; never fails
 
 test: packages ## all tests, on SQLite and on a private MariaDB
 	cargo test --workspace --all-targets
+	cargo test --workspace --doc
+
+test-tls: packages ## the same tests, with every private MariaDB requiring TLS (some do in `make test`, too)
+	EFGS_TEST_DATABASE_TLS=1 cargo test --workspace --lib --tests
 
 # Run ------------------------------------------------------------------------------------------
 
 .PHONY: build demo run load db
-build: ## build the two programs, optimised
-	cargo build --release --package efgs-api --package efgs-loadgen
+build: ## build the three programs, optimised
+	cargo build --release --package efgs-api --package efgs-backend --package efgs-loadgen
 
-demo: ## upload, deliver and verify a day of Europe's keys (DATABASE=mysql for MariaDB)
-	@if [ "$(DATABASE)" = mysql ]; then $(MAKE) --no-print-directory packages; fi
+demo: ## upload, deliver and verify a day of Europe's keys (DATABASE=mysql for MariaDB, galera for a cluster)
+	@if [ "$(DATABASE)" != sqlite ]; then $(MAKE) --no-print-directory packages; fi
 	cargo build --profile demo --package efgs-api --package efgs-loadgen
 	@target/demo/loadgen demo --efgs target/demo/efgs --database $(DATABASE) --profile $(PROFILE) --seed $(SEED)
 
@@ -58,7 +63,7 @@ run: build ## run a gateway on the folder $(DIR), which is kept
 
 load: build ## put a profile's day on the gateway of `make run` and verify it; or SCENARIO=steady on a private one
 ifdef SCENARIO
-	@if [ "$(DATABASE)" = mysql ]; then $(MAKE) --no-print-directory packages; fi
+	@if [ "$(DATABASE)" != sqlite ]; then $(MAKE) --no-print-directory packages; fi
 	$(RELEASE)/loadgen run --scenario $(SCENARIO) --local $(DATABASE) --results $(RESULTS)
 else
 	$(RELEASE)/loadgen run --pki $(DIR)/pki --target https://127.0.0.1:8443 --profile $(PROFILE) --seed $(SEED) --record $(DIR)/load.jsonl
@@ -67,6 +72,10 @@ endif
 
 db: build ## show the schema version of the database of `make run`
 	$(RELEASE)/efgs db status --config $(DIR)/efgs.toml
+
+.PHONY: package
+package: build ## make the Debian package with both programs: target/package/*.deb
+	deploy/debian/build $(RELEASE) target/package
 
 # Measure --------------------------------------------------------------------------------------
 
@@ -103,19 +112,40 @@ perf-build: perf-tools
 perf-tools:
 	@.ci/packages perf
 	@.ci/gungraun
+
 .PHONY: plan
 plan: build ## write a capacity plan for PROFILE to plan.html (COSTS=FILE: your own unit costs)
 	@$(RELEASE)/loadgen plan --profile $(PROFILE) $(if $(COSTS),--costs $(COSTS)) --html
 
 # Dig ------------------------------------------------------------------------------------------
 
-.PHONY: conformance fuzz interleavings model sim
+.PHONY: attacks backend-kills conformance crash fuzz fuzz-minimise galera-fairness interleavings model sim
+attacks: ## attack a gateway for $(SECONDS) seconds in each way; prints the table of docs
+	cargo build --release --package efgs-api
+	EFGS_ATTACK_SECONDS=$(SECONDS) cargo test --release --package efgs-api --test hostile_http -- --nocapture attacks
+
+backend-kills: ## kill efgs-backend, gateway and connections 1,000 times (SEED): no key lost, none doubled
+	cargo build --package efgs-api --bin efgs
+	EFGS_BACKEND_KILLS=1000 EFGS_SEED=$(SEED) cargo test --package efgs-backend --test kills -- --nocapture
+
 conformance: ## run schemathesis against the API description (SEED, EXAMPLES); needs PyPI once
 	SEED=$(SEED) .ci/schemathesis
 
-fuzz: ## fuzz every decoder and the HTTP interface for $(SECONDS) seconds each
-	EFGS_FUZZ_SECONDS=$(SECONDS) cargo test --release --package efgs-engine --test hostile_bytes -- --nocapture
-	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --release --package efgs-api --test hostile_http -- --nocapture
+crash: packages ## run the crash tests with the seed $(SEED), in their long form of $(CRASHES) crashes (DATABASE=galera: on a cluster)
+	EFGS_SEED=$(SEED) EFGS_CRASHES=$(if $(filter galera,$(DATABASE)),4,$(CRASHES)) cargo test --package efgs-api --test crash -- --nocapture $(filter galera,$(DATABASE))
+
+# The seeded ones need no instrumentation; TARGETS="json_body http" for some of the guided ones.
+fuzz: ## fuzz everything that reads hostile bytes for $(SECONDS) seconds each, guided and seeded
+	.ci/fuzz $(SECONDS) $(TARGETS)
+	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-engine --test hostile_bytes -- --nocapture
+	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-api --lib -- --nocapture fuzzing
+	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-api --test hostile_http -- --nocapture survives
+
+fuzz-minimise: ## take what the fuzzers have found into the committed corpora, minimised
+	.ci/fuzz minimise $(TARGETS)
+
+galera-fairness: build packages ## how long large uploads wait among small ones on a Galera cluster, $(SECONDS) seconds per order of hosts
+	$(RELEASE)/loadgen fairness --efgs $(RELEASE)/efgs --seconds $(SECONDS) --seed $(SEED)
 
 interleavings: ## check the identity set with loom, and that each memory ordering is needed (FORM=long)
 	cargo run --quiet --manifest-path engine/interleavings/Cargo.toml --target-dir target/interleavings -- $(FORM)
@@ -123,8 +153,8 @@ interleavings: ## check the identity set with loom, and that each memory orderin
 model: ## model-check the log protocol, with larger bounds than the tests; takes minutes
 	EFGS_MODEL=long cargo test --release --package efgs-engine --test log_model -- --nocapture keeps
 
-sim: packages ## run the crash tests with the seed $(SEED)
-	EFGS_SEED=$(SEED) cargo test --package efgs-api --test crash -- --nocapture
+sim: packages ## simulate weeks with faults and restores, random seeds for $(SECONDS) seconds per database (EFGS_SEED)
+	EFGS_SIM_SECONDS=$(SECONDS) cargo test --package efgs-engine --test simulation -- --nocapture
 
 # What tests need of the system ----------------------------------------------------------------
 

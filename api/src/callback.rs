@@ -55,7 +55,7 @@ pub(crate) async fn put(
     let participant = gateway.authenticate(parts)?;
     let id = new_callback_id(id)?;
     let url = url(gateway, parts, body).await?;
-    if let Err(refusal) = gateway.url_checks.check(&url).await {
+    if let Err(refusal) = gateway.url_checks.check(participant.country, &url).await {
         log_refusal(&refusal, &participant, &id, &url);
         return Err(refusal.into());
     }
@@ -130,7 +130,7 @@ fn new_callback_id(text: &str) -> Result<CallbackId, CallbackRefusal> {
     callback_id(text)
 }
 
-/// The parameter `url`: in the query, else in a form.
+/// The parameter `url`: in the query, otherwise in a form.
 async fn url(gateway: &Gateway, parts: &Parts, body: Body) -> Result<String, Refusal> {
     if let Some(url) = parameter(parts.uri.query().unwrap_or_default(), "url") {
         return Ok(url?);

@@ -19,14 +19,16 @@ use engine::bundle::{Download, DownloadError, DownloadHead, DownloadRefusal, Dow
 use engine::domain::BatchTag;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use crate::gateway::Gateway;
 use crate::negotiate;
 use crate::participant::Participant;
+use crate::participant_counters::{BodyKind, count_body};
 use crate::request_date::read_day;
 use crate::response::{self, BATCH_TAG, Refusal};
+use crate::segment_body::SegmentBody;
 
 /// Answers a download.
 ///
@@ -61,6 +63,11 @@ pub(crate) async fn answer(
     let download = outcome?;
     let (tag, next) = (download.batch.tag, download.next);
     let body = Body::new(SegmentBody::new(download));
+    count_body(
+        participant.country,
+        BodyKind::Batch,
+        body.size_hint().exact(),
+    );
     Ok(response::bundle(tag, next, format, body))
 }
 
@@ -102,7 +109,7 @@ fn log(
         }
         Err(DownloadError::Refused(refusal)) => log_refusal(*refusal, participant, request),
         Err(DownloadError::Overload(overload)) => {
-            tracing::info!(%country, reason = %overload, "download refused");
+            tracing::warn!(%country, reason = %overload, "download refused");
         }
         Err(DownloadError::Failure(failure)) => {
             let exception = engine::chain(failure);
@@ -155,79 +162,9 @@ impl http_body::Body for OmittedBody {
     }
 }
 
-/// Segments of a body whose total size is known.
-trait Segments {
-    fn count(&self) -> usize;
-    fn segment(&self, index: usize) -> Bytes;
-    fn total_bytes(&self) -> u64;
-}
-
-impl Segments for Download {
-    fn count(&self) -> usize {
-        self.chunk_count()
-    }
-
-    fn segment(&self, index: usize) -> Bytes {
-        self.chunk(index)
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.body_bytes()
-    }
-}
-
-/// A response body made of shared segments: no copy, and one allocation whatever its size.
-#[derive(Debug)]
-struct SegmentBody<S> {
-    segments: S,
-    next_index: usize,
-    rest_bytes: u64,
-}
-
-impl<S: Segments> SegmentBody<S> {
-    fn new(segments: S) -> Self {
-        let rest_bytes = segments.total_bytes();
-        Self {
-            segments,
-            next_index: 0,
-            rest_bytes,
-        }
-    }
-}
-
-impl<S: Segments + Unpin> http_body::Body for SegmentBody<S> {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        while self.next_index < self.segments.count() {
-            let segment = self.segments.segment(self.next_index);
-            self.next_index += 1;
-            if !segment.is_empty() {
-                self.rest_bytes = self.rest_bytes.saturating_sub(segment.len() as u64);
-                return Poll::Ready(Some(Ok(Frame::data(segment))));
-            }
-        }
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest_bytes == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest_bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use http_body::Body as _;
-    use http_body_util::BodyExt as _;
 
     use super::*;
 
@@ -246,38 +183,5 @@ mod tests {
         assert_eq!(tag(b"20201006-1").as_deref(), Some("20201006-1"));
         assert_eq!(tag(b"nullx").as_deref(), Some("nullx"));
         assert_eq!(tag(b"\xff").as_deref(), Some("\u{fffd}"));
-    }
-
-    impl Segments for Vec<&'static [u8]> {
-        fn count(&self) -> usize {
-            self.len()
-        }
-
-        fn segment(&self, index: usize) -> Bytes {
-            Bytes::from_static(self[index])
-        }
-
-        fn total_bytes(&self) -> u64 {
-            self.concat().len() as u64
-        }
-    }
-
-    #[tokio::test]
-    async fn yields_segments_without_copying_and_skips_empty_ones() {
-        static FIRST: &[u8] = b"abc";
-        let mut body = SegmentBody::new(vec![&b""[..], FIRST, b"", b"de", b""]);
-        assert_eq!(body.size_hint().exact(), Some(5));
-        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(first.as_ptr(), FIRST.as_ptr());
-        assert!(!body.is_end_stream());
-        assert_eq!(body.size_hint().exact(), Some(2));
-        assert_eq!(body.collect().await.unwrap().to_bytes(), "de");
-    }
-
-    #[tokio::test]
-    async fn ends_at_once_when_there_is_no_key_for_the_reader() {
-        let body = SegmentBody::new(vec![&b""[..]]);
-        assert!(body.is_end_stream());
-        assert_eq!(body.size_hint().exact(), Some(0));
     }
 }

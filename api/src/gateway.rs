@@ -1,6 +1,5 @@
 //! The state that request handlers share.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,7 +7,7 @@ use engine::{Clock, Engine};
 use http::Response;
 use http::request::Parts;
 
-use crate::participant::{self, Arrival, AuthenticationError, Participant, ProxyTrust};
+use crate::participant::{self, Arrival, AuthenticationError, Participant, ProxyPeer, ProxyTrust};
 use crate::response::{self, Refusal};
 use crate::slots::Slot;
 use crate::timeouts::Timeouts;
@@ -25,6 +24,8 @@ pub(crate) struct Gateway {
     pub(crate) url_checks: UrlChecks,
     pub(crate) body_bytes_max: usize,
     pub(crate) timeouts: Timeouts,
+    /// Whether participants are shown the API description.
+    pub(crate) describes_api: bool,
 }
 
 impl Gateway {
@@ -49,8 +50,21 @@ impl Gateway {
         outcome
     }
 
+    /// Looks for the proxy's secret, if there is one, before anything else sees the request: a
+    /// request without it is not trusted.
+    pub(crate) fn take_proxy_secret(&self, parts: &mut Parts) {
+        let Some(proxy_trust) = &self.proxy_trust else {
+            return;
+        };
+        if let Some(arrival @ Arrival::Proxy(_)) = parts.extensions.get_mut::<Arrival>()
+            && !proxy_trust.take_secret(&mut parts.headers)
+        {
+            *arrival = Arrival::Proxy(ProxyPeer::WithoutSecret);
+        }
+    }
+
     /// Whether a peer is a proxy whose identity headers are trusted.
-    pub(crate) fn trusts_proxy(&self, peer: IpAddr) -> bool {
+    pub(crate) fn trusts_proxy(&self, peer: ProxyPeer) -> bool {
         let proxy_trust = self.proxy_trust.as_ref();
         proxy_trust.is_some_and(|proxy_trust| proxy_trust.trusts(peer))
     }
@@ -65,7 +79,7 @@ impl Gateway {
 /// proxy's connection is not counted: it may carry requests of several participants.
 fn note_participant(parts: &Parts, arrival: Arrival, participant: &Participant) {
     if let Some(in_flight) = parts.extensions.get::<Arc<InFlight>>() {
-        in_flight.allow_keep_alive();
+        in_flight.authenticated();
     }
     if let (Arrival::MutualTls(_), Some(slot)) = (arrival, parts.extensions.get::<Arc<Slot>>()) {
         slot.identify(participant.country);

@@ -12,11 +12,12 @@ use http_body::Body as _;
 use percent_encoding::percent_decode_str;
 use tower::Service as _;
 
+use crate::description::Shown;
 use crate::gateway::Gateway;
 use crate::openapi::describe;
 use crate::openapi::endpoint::Endpoint;
 use crate::response::{self, Refusal, RouteError};
-use crate::{audit, callback, download, message, upload};
+use crate::{audit, callback, description, download, message, openapi, upload};
 
 /// What a path of the participants' ports leads to.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +28,11 @@ enum Target {
     Audit,
     Callbacks,
     Callback,
+    Description(Shown),
 }
 
 /// The paths of the public and the proxy port.
-const ENDPOINTS: [(Target, Endpoint); 6] = [
+const ENDPOINTS: [(Target, Endpoint); 9] = [
     (
         Target::Capabilities,
         Endpoint {
@@ -44,7 +46,7 @@ const ENDPOINTS: [(Target, Endpoint); 6] = [
         Endpoint {
             path: "/diagnosiskeys/upload",
             methods: "POST,OPTIONS",
-            operations: &[describe::upload],
+            operations: &[openapi::upload::upload],
         },
     ),
     (
@@ -79,11 +81,38 @@ const ENDPOINTS: [(Target, Endpoint); 6] = [
             operations: &[describe::subscribe, describe::unsubscribe],
         },
     ),
+    (
+        Target::Description(Shown::Page),
+        Endpoint {
+            path: "/diagnosiskeys/docs",
+            methods: "GET,HEAD,OPTIONS",
+            operations: &[describe::participants_docs],
+        },
+    ),
+    (
+        Target::Description(Shown::Document),
+        Endpoint {
+            path: "/diagnosiskeys/openapi.json",
+            methods: "GET,HEAD,OPTIONS",
+            operations: &[describe::participants_document],
+        },
+    ),
+    (
+        Target::Description(Shown::Proto),
+        Endpoint {
+            path: "/diagnosiskeys/Efgs.proto",
+            methods: "GET,HEAD,OPTIONS",
+            operations: &[describe::proto],
+        },
+    ),
 ];
 
-/// The paths of the public and the proxy port, for the API description.
-pub(crate) fn endpoints() -> [Endpoint; 6] {
-    ENDPOINTS.map(|(_, endpoint)| endpoint)
+/// The paths of the public and the proxy port, for the API description: all but that description's
+/// own, if participants are not shown it.
+pub(crate) fn endpoints(description_shown: bool) -> Vec<Endpoint> {
+    let shown = |target: &Target| description_shown || !target.is_description();
+    let endpoints = ENDPOINTS.into_iter().filter(|(target, _)| shown(target));
+    endpoints.map(|(_, endpoint)| endpoint).collect()
 }
 
 impl Target {
@@ -95,7 +124,12 @@ impl Target {
             Self::Download => "download",
             Self::Audit => "audit",
             Self::Callbacks | Self::Callback => "callback",
+            Self::Description(_) => "description",
         }
+    }
+
+    const fn is_description(self) -> bool {
+        matches!(self, Self::Description(_))
     }
 }
 
@@ -125,13 +159,16 @@ impl Routes {
 
 /// Answers a participant's request, and records the time by route and status.
 ///
-/// Six paths do not need a router library: axum's, with a layer for metrics, took a tenth of the
+/// So few paths do not need a router library: axum's, with a layer for metrics, took a tenth of the
 /// instructions of a small download.
 async fn answer(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();
+    gateway.take_proxy_secret(&mut parts);
     merge_slashes(&mut parts.uri);
-    let Some((target, endpoint, parameters)) = find(parts.uri.path()) else {
+    let found = find(parts.uri.path());
+    let found = found.filter(|(target, ..)| gateway.describes_api || !target.is_description());
+    let Some((target, endpoint, parameters)) = found else {
         return gateway.refuse(&Refusal::Route(RouteError::NotFound));
     };
     let answered = dispatch(gateway, target, &endpoint, &parameters, &parts, body).await;
@@ -167,6 +204,10 @@ async fn dispatch(
             Box::pin(callback::put(gateway, parts, first, body)).await
         }
         (Target::Callback, &Method::DELETE) => callback::delete(gateway, parts, first).await,
+        (Target::Description(shown), &(Method::GET | Method::HEAD)) => {
+            let document = || openapi::Document::new(&endpoints(true), &[]);
+            description::answer(gateway, parts, shown, document)
+        }
         _ => {
             let allow = endpoint.methods;
             Err(Refusal::Route(RouteError::MethodNotAllowed { allow }))
@@ -220,7 +261,7 @@ fn record(label: &'static str, response: &Response<Body>, started: Instant) {
 }
 
 /// Merges repeated slashes in a path: IT, NL, CH and IE append theirs to a configured base URL, which
-/// may end in a slash. Done before routing, else two slashes would enclose an empty parameter.
+/// may end in a slash. Done before routing, otherwise two slashes would enclose an empty parameter.
 fn merge_slashes(uri: &mut Uri) {
     if uri.path().contains("//") {
         *uri = with_single_slashes(uri);

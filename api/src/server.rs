@@ -5,32 +5,41 @@ mod listener;
 mod open_files;
 mod ports;
 mod settings;
+mod unix_socket;
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Clock, Engine};
-use tokio::net::TcpListener;
+use axum::Router;
+use engine::trust::ListedCertificate;
+use engine::{Clock, Engine, StartProgress};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::attention::{self, Attention, OwnCertificates};
+use crate::bounds::{Bounds, CHECK_LOOKUPS, DELIVERY_LOOKUPS, ParticipantBound};
 use crate::connection::Connections;
-use crate::delivery::{Dispatcher, UrlPolicy};
+use crate::delivery::{Dispatcher, Lookups, UrlPolicy};
 use crate::gateway::Gateway;
 use crate::header_case::HeaderCase;
+use crate::lifecycle::{Lifecycle, Running};
 use crate::operations;
 use crate::participant::ProxyTrust;
 use crate::router::Routes;
 use crate::settings::{ConnectionSettings, ProxySettings};
+use crate::shares::ShareLimits;
 use crate::slots::{SlotLimits, Slots};
 use crate::timeouts::Timeouts;
 use crate::tls::{self, ServerCertificate};
 use crate::url_checks::UrlChecks;
 
-use listener::{Listener, Protocol};
-use ports::Ports;
+use listener::{Listener, Protocol, Socket};
+use ports::{Port, Ports};
+use unix_socket::UnixSocket;
 
+pub use crate::attention::{Finding, Severity};
 pub use crate::delivery::DeliveryTlsError;
 pub use crate::tls::{TlsError, TlsSettings};
 pub use error::ServeError;
@@ -47,6 +56,36 @@ pub fn collect_metrics() -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Why a server would not start with these settings: each of the reasons. Takes the ports and gives them back;
+/// must be called on a runtime.
+pub fn obstacles(settings: &ServerSettings) -> Vec<ServeError> {
+    let callback = &settings.callback;
+    let callback_identity = callback.identity.as_ref().map(ServerCertificate::new);
+    [
+        public_certificate(settings).err(),
+        callback_identity.and_then(|checked| checked.err().map(ServeError::CallbackIdentity)),
+        settings
+            .proxy
+            .as_ref()
+            .and_then(|proxy| proxy_trust(proxy).err()),
+        connection_limits(settings).err(),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(Ports::refused(settings))
+    .collect()
+}
+
+/// What an operator should see to of the gateway's own certificates.
+pub fn own_findings(settings: &ServerSettings, clock: &dyn Clock) -> Vec<Finding> {
+    attention(settings).own.findings(clock.now())
+}
+
+/// What an operator should see to of listed certificates.
+pub fn list_findings(listed: &[&ListedCertificate], clock: &dyn Clock) -> Vec<Finding> {
+    attention::list_findings(listed, None, clock.now())
+}
+
 /// Serves until `shutdown` completes, then finishes the requests in flight.
 ///
 /// `bound` is called once, when every port is open.
@@ -60,109 +99,233 @@ pub async fn serve(
     bound: impl FnOnce(&BoundAddresses),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let certificate = public_certificate(&settings)?;
-    let tls = certificate
-        .clone()
-        .map(tls::server_config)
-        .transpose()?
-        .map(Arc::new);
-    let proxy_trust = settings.proxy.as_ref().map(proxy_trust).transpose()?;
-    let url_policy = UrlPolicy::new(&settings.callback, Arc::clone(&settings.resolver));
-    let url_policy = Arc::new(url_policy);
-    let dispatcher = Arc::new(Dispatcher::new(
-        Arc::clone(&engine),
-        Arc::clone(&clock),
-        Arc::clone(&url_policy),
-        settings.callback.clone(),
-    )?);
-    let ports = Ports::bind(&settings).await?;
-    let addresses = ports.addresses();
-    let metrics = operations::Metrics::install().map_err(ServeError::Metrics)?;
-    let header_case = HeaderCase::from_hyper()
-        .await
-        .map_err(ServeError::HeaderCase)?;
-    let timeouts = Timeouts::new(settings.stall_timeout, settings.idle_timeout);
-    let (shutdown_sender, shutdown_receiver) = watch::channel(false);
-
-    let gateway = Arc::new(Gateway {
-        engine: Arc::clone(&engine),
-        clock,
-        proxy_trust,
-        url_checks: UrlChecks::new(url_policy),
-        body_bytes_max: settings.body_bytes_max,
-        timeouts,
-    });
-    let delivers = dispatcher.delivers();
-    let services = Services {
-        participants: Routes::Participants(gateway),
-        operations: Routes::Operations(operations::routes(
-            engine,
-            metrics.clone(),
-            shutdown_receiver.clone(),
-            delivers,
-        )),
-        connections: Arc::new(Connections::new(header_case, timeouts)),
-        slots: connection_limits(&settings)?,
-    };
-    services.listen(ports, tls, &shutdown_receiver);
-    if let (Some(certificate), Some(renewed)) = (certificate, settings.renewed_tls) {
-        tokio::spawn(renew(certificate, renewed));
-    }
-    tokio::spawn(dispatcher.run(shutdown_receiver.clone()));
-    tokio::spawn(metrics.upkeep(shutdown_receiver));
-    bound(&addresses);
-    shutdown.await;
-    tracing::info!("shutting down: no new connections, finishing requests in flight");
-    finish(shutdown_sender, settings.shutdown_timeout).await;
-    Ok(())
+    let server = Server::open(settings, Arc::default()).await?;
+    server.serve(engine, clock, bound, shutdown).await
 }
 
-/// What is behind the ports.
+/// A server that has its ports, of which only that for operators listens: health and readiness can be
+/// asked while the engine starts. Participants' connections are refused until it has: a load balancer,
+/// or a client with several addresses, continues with the next gateway, and no request is begun that
+/// nobody can answer.
+pub struct Server {
+    settings: ServerSettings,
+    certificate: Option<Arc<ServerCertificate>>,
+    proxy_trust: Option<ProxyTrust>,
+    ports: Ports,
+    services: Services,
+    lifecycle: Arc<Lifecycle>,
+    attention: Arc<Attention>,
+    shutdown: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("lifecycle", &self.lifecycle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes a server's readiness away, as a load balancer sees it, before it stops.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<Lifecycle>);
+
+impl Readiness {
+    /// `/ready` answers 503 from now on. Everything else continues.
+    pub fn withdraw(&self) {
+        self.0.stopping();
+    }
+}
+
+impl Server {
+    /// Checks the settings, takes all ports and serves that of the operators.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub async fn open(
+        settings: ServerSettings,
+        progress: Arc<StartProgress>,
+    ) -> Result<Self, ServeError> {
+        let certificate = public_certificate(&settings)?;
+        let proxy_trust = settings.proxy.as_ref().map(proxy_trust).transpose()?;
+        let mut ports = Ports::bind(&settings)?;
+        let metrics = operations::Metrics::install().map_err(ServeError::Metrics)?;
+        let header_case = HeaderCase::from_hyper()
+            .await
+            .map_err(ServeError::HeaderCase)?;
+        let timeouts = Timeouts::new(settings.stall_timeout, settings.idle_timeout);
+        let services = Services {
+            connections: Arc::new(Connections::new(header_case, timeouts)),
+            slots: connection_limits(&settings)?,
+            addresses: ports.addresses(),
+        };
+        let (shutdown, receiver) = watch::channel(false);
+        let lifecycle = Arc::new(Lifecycle::new(progress));
+        let attention = Arc::new(attention(&settings));
+        let shown = Arc::new(operations::Shown {
+            lifecycle: Arc::clone(&lifecycle),
+            metrics: metrics.clone(),
+            attention: Arc::clone(&attention),
+            delivers: settings.callback.identity.is_some(),
+            describes_api: settings.describes_api,
+            warnings: settings.warnings.clone(),
+        });
+        let BoundAddresses {
+            operations,
+            public,
+            proxy,
+        } = services.addresses;
+        let console = operations::Console::new(Arc::clone(&shown), operations, public.or(proxy));
+        let console = Arc::new(console);
+        if let Some(port) = ports.operations.take() {
+            let hosts = operations::KnownHosts::new(&settings.operations_hosts);
+            let routes = operations::routes(shown, Arc::clone(&console), hosts);
+            services.operations(port, routes, &receiver)?;
+        }
+        tokio::spawn(operations::run_console(console, receiver.clone()));
+        tokio::spawn(metrics.upkeep(receiver));
+        Ok(Self {
+            settings,
+            certificate,
+            proxy_trust,
+            ports,
+            services,
+            lifecycle,
+            attention,
+            shutdown,
+        })
+    }
+
+    /// The addresses of its ports, whether they listen or not.
+    pub const fn addresses(&self) -> &BoundAddresses {
+        &self.services.addresses
+    }
+
+    /// With which `/ready` can be answered 503 while requests are still served.
+    pub fn readiness(&self) -> Readiness {
+        Readiness(Arc::clone(&self.lifecycle))
+    }
+
+    /// Serves participants, too, until `shutdown` completes, then finishes the requests in flight.
+    ///
+    /// `bound` is called once, when every port listens.
+    ///
+    /// # Errors
+    /// [`ServeError`], before any participant is served.
+    pub async fn serve(
+        self,
+        engine: Arc<Engine>,
+        clock: Arc<dyn Clock>,
+        bound: impl FnOnce(&BoundAddresses),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let settings = self.settings;
+        let dispatcher = Arc::new(Dispatcher::new(
+            Arc::clone(&engine),
+            Arc::clone(&clock),
+            url_policy(&settings, DELIVERY_LOOKUPS),
+            settings.callback.clone(),
+        )?);
+        let slots = self.services.slots;
+        let public_slots = Slots::new("public", participant_slots(slots));
+        let url_checks = UrlChecks::new(url_policy(&settings, CHECK_LOOKUPS));
+        let mut bounds = Bounds::of(&engine);
+        dispatcher.watch(&mut bounds);
+        url_checks.watch(&mut bounds);
+        public_slots.watch(&mut bounds);
+        bounds.set(ParticipantBound::Connections, slots.per_participant_max);
+        let gateway = Gateway {
+            engine: Arc::clone(&engine),
+            clock: Arc::clone(&clock),
+            proxy_trust: self.proxy_trust,
+            url_checks,
+            body_bytes_max: settings.body_bytes_max,
+            timeouts: self.services.connections.timeouts,
+            describes_api: settings.describes_api,
+        };
+        let receiver = self.shutdown.subscribe();
+        let participants = Routes::Participants(Arc::new(gateway));
+        let certificate = self.certificate.clone();
+        self.services.participants(
+            self.ports,
+            participants,
+            certificate,
+            &public_slots,
+            &receiver,
+        )?;
+        if let (Some(certificate), Some(renewed)) = (self.certificate, settings.renewed_tls) {
+            tokio::spawn(renew(certificate, Arc::clone(&self.attention), renewed));
+        }
+        if let Some(renewed) = settings.renewed_callback_identity {
+            let attention = Arc::clone(&self.attention);
+            let dispatcher = Arc::clone(&dispatcher);
+            tokio::spawn(renew_callback_identity(dispatcher, attention, renewed));
+        }
+        tokio::spawn(dispatcher.run(receiver.clone()));
+        let running = Running {
+            engine: Arc::clone(&engine),
+            clock: Arc::clone(&clock),
+            bounds,
+        };
+        tokio::spawn(attention::watch(self.attention, engine, clock, receiver));
+        self.lifecycle.started(running);
+        bound(&self.services.addresses);
+        shutdown.await;
+        self.lifecycle.stopping();
+        tracing::info!("shutting down: no new connections, finishing requests in flight");
+        finish(self.shutdown, settings.shutdown_timeout).await;
+        Ok(())
+    }
+}
+
+/// What all ports share.
 struct Services {
-    participants: Routes,
-    operations: Routes,
     connections: Arc<Connections>,
     slots: ConnectionSettings,
+    addresses: BoundAddresses,
 }
 
 impl Services {
-    /// Starts a listener for every open port.
-    ///
-    /// Consumes the services: every holder of routes holds a shutdown receiver, for which [`finish`]
-    /// waits.
-    fn listen(
-        self,
-        ports: Ports,
-        tls: Option<Arc<rustls::ServerConfig>>,
+    /// Serves operators.
+    fn operations(
+        &self,
+        port: Port,
+        routes: Router,
         shutdown: &watch::Receiver<bool>,
-    ) {
-        if let (Some(socket), Some(tls)) = (ports.public, tls) {
-            let protocol = Protocol::MutualTls(TlsAcceptor::from(tls));
-            let slots = Slots::new("public", self.participant_slots());
-            spawn(
-                self.listener(protocol, &self.participants, slots),
-                socket,
-                shutdown,
-            );
-        }
-        if let Some(socket) = ports.proxy {
-            let slots = Slots::new("proxy", self.participant_slots());
-            let listener = self.listener(Protocol::Proxy, &self.participants, slots);
-            spawn(listener, socket, shutdown);
-        }
-        if let Some(socket) = ports.operations {
-            let slots = Slots::new("operations", self.operations_slots());
-            let listener = self.listener(Protocol::Operations, &self.operations, slots);
-            spawn(listener, socket, shutdown);
-        }
+    ) -> Result<(), ServeError> {
+        let slots = Slots::new("operations", self.operations_slots());
+        let listener = self.listener(Protocol::Operations, &Routes::Operations(routes), slots);
+        spawn(listener, port.listen()?, shutdown);
+        Ok(())
     }
 
-    const fn participant_slots(&self) -> SlotLimits {
-        SlotLimits {
-            port_max: self.slots.per_port_max,
-            participant_max: self.slots.per_participant_max,
-            unidentified_max: self.slots.unidentified_max,
+    /// Serves participants on both of their ports, as far as they are open.
+    fn participants(
+        &self,
+        ports: Ports,
+        routes: Routes,
+        certificate: Option<Arc<ServerCertificate>>,
+        public_slots: &Arc<Slots>,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Result<(), ServeError> {
+        if let (Some(port), Some(certificate)) = (ports.public, certificate) {
+            let tls = Arc::new(tls::server_config(certificate)?);
+            let protocol = Protocol::MutualTls(TlsAcceptor::from(tls));
+            let slots = Arc::clone(public_slots);
+            let listener = self.listener(protocol, &routes, slots);
+            spawn(listener, port.listen()?, shutdown);
         }
+        if let Some(port) = ports.proxy {
+            let slots = Slots::new("proxy", participant_slots(self.slots));
+            let listener = self.listener(Protocol::Proxy, &routes, slots);
+            spawn(listener, port.listen()?, shutdown);
+        }
+        if let Some(socket) = ports.proxy_socket {
+            let slots = Slots::new("proxy-socket", participant_slots(self.slots));
+            let listener = self.listener(Protocol::Proxy, &routes, slots);
+            spawn(listener, UnixSocket::bind(&socket)?, shutdown);
+        }
+        Ok(())
     }
 
     /// Everybody is alike there.
@@ -185,8 +348,16 @@ impl Services {
     }
 }
 
-fn spawn(listener: Listener, socket: TcpListener, shutdown: &watch::Receiver<bool>) {
-    tokio::spawn(listener.run(socket, shutdown.clone()));
+const fn participant_slots(slots: ConnectionSettings) -> SlotLimits {
+    SlotLimits {
+        port_max: slots.per_port_max,
+        participant_max: slots.per_participant_max,
+        unidentified_max: slots.unidentified_max,
+    }
+}
+
+fn spawn(listener: Listener, socket: impl Into<Socket>, shutdown: &watch::Receiver<bool>) {
+    tokio::spawn(listener.run(socket.into(), shutdown.clone()));
 }
 
 /// Sends the shutdown signal and waits until every receiver is dropped, at most for `timeout`.
@@ -200,11 +371,18 @@ async fn finish(shutdown: watch::Sender<bool>, timeout: Duration) {
 }
 
 /// Serves each renewed certificate from the next handshake on, until no more can come.
-async fn renew(certificate: Arc<ServerCertificate>, mut renewed: watch::Receiver<TlsSettings>) {
+async fn renew(
+    certificate: Arc<ServerCertificate>,
+    attention: Arc<Attention>,
+    mut renewed: watch::Receiver<TlsSettings>,
+) {
     while renewed.changed().await.is_ok() {
         let settings = renewed.borrow_and_update().clone();
         match certificate.renew(&settings) {
-            Ok(()) => tracing::info!("new handshakes are served the renewed TLS certificate"),
+            Ok(()) => {
+                attention.own.renew_server(&settings);
+                tracing::info!("new handshakes are served the renewed TLS certificate");
+            }
             Err(error) => tracing::error!(
                 error = engine::chain(&error),
                 "cannot use the renewed TLS certificate: the former one stays in use"
@@ -213,14 +391,51 @@ async fn renew(certificate: Arc<ServerCertificate>, mut renewed: watch::Receiver
     }
 }
 
+/// Presents each renewed certificate to receivers of callbacks, until no more can come.
+async fn renew_callback_identity(
+    dispatcher: Arc<Dispatcher>,
+    attention: Arc<Attention>,
+    mut renewed: watch::Receiver<TlsSettings>,
+) {
+    while renewed.changed().await.is_ok() {
+        let identity = renewed.borrow_and_update().clone();
+        match dispatcher.renew_identity(&identity) {
+            Ok(()) => {
+                attention.own.renew_callback(&identity);
+                tracing::info!("callbacks are sent with the renewed certificate");
+            }
+            Err(error) => tracing::error!(
+                error = engine::chain(&error),
+                "cannot use the renewed certificate for callbacks: the former one stays in use"
+            ),
+        }
+    }
+}
+
+fn attention(settings: &ServerSettings) -> Attention {
+    let server = settings
+        .tls
+        .as_ref()
+        .filter(|_| settings.public_listen.is_some());
+    let own = OwnCertificates::new(server, settings.callback.identity.as_ref());
+    Attention::new(own, settings.sqlite.clone())
+}
+
+fn url_policy(settings: &ServerSettings, lookups: ShareLimits) -> UrlPolicy {
+    let lookups = Lookups::new(Arc::clone(&settings.resolver), lookups);
+    UrlPolicy::new(&settings.callback, lookups)
+}
+
 /// Raises the limit on open files, and returns the connection limits that it allows.
 fn connection_limits(settings: &ServerSettings) -> Result<ConnectionSettings, ServeError> {
     let (wanted, deliveries_max) = (settings.connections, settings.callback.deliveries_max);
+    let proxy = settings.proxy.as_ref();
     let ports = [
-        settings.public_listen,
-        settings.proxy.as_ref().map(|proxy| proxy.listen),
+        settings.public_listen.is_some(),
+        proxy.is_some_and(|proxy| proxy.listen.is_some()),
+        proxy.is_some_and(|proxy| proxy.socket.is_some()),
     ];
-    let ports_count = ports.into_iter().flatten().count();
+    let ports_count = ports.into_iter().filter(|is_open| *is_open).count();
     let open_files = open_files::raise_limit();
     let divided = open_files::divide(open_files, wanted, ports_count, deliveries_max)?;
     tracing::info!(
@@ -231,6 +446,7 @@ fn connection_limits(settings: &ServerSettings) -> Result<ConnectionSettings, Se
         operations = divided.operations_max,
         "connections that may be open"
     );
+    show_bounds(divided, ports_count, deliveries_max);
     if divided != wanted {
         let wanted = wanted.per_port_max;
         tracing::warn!(
@@ -240,6 +456,14 @@ fn connection_limits(settings: &ServerSettings) -> Result<ConnectionSettings, Se
         );
     }
     Ok(divided)
+}
+
+/// Sets the metrics of bounds that settings give.
+#[allow(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
+fn show_bounds(connections: ConnectionSettings, ports_count: usize, deliveries_max: usize) {
+    let connections_max = ports_count * connections.per_port_max + connections.operations_max;
+    metrics::gauge!("efgs_connections_max").set(connections_max as f64);
+    metrics::gauge!("efgs_callback_deliveries_in_flight_max").set(deliveries_max as f64);
 }
 
 fn public_certificate(
@@ -254,12 +478,19 @@ fn public_certificate(
 }
 
 fn proxy_trust(settings: &ProxySettings) -> Result<ProxyTrust, ServeError> {
-    if !settings.listen.ip().is_loopback() && settings.trusted_peers.is_empty() {
-        return Err(ServeError::AnyoneTrusted(settings.listen));
+    if let Some(listen) = settings.listen
+        && !listen.ip().is_loopback()
+        && settings.trusted_peers.is_empty()
+    {
+        return Err(ServeError::AnyoneTrusted(listen));
     }
+    let socket = settings.socket.as_ref();
     Ok(ProxyTrust {
         trusted_peers: settings.trusted_peers.clone(),
+        trusted_users: socket.map_or_else(Vec::new, |socket| socket.users.clone()),
+        secret: settings.secret.clone(),
         thumbprint_header: settings.thumbprint_header.clone(),
         distinguished_name_header: settings.distinguished_name_header.clone(),
+        certificate_header: settings.certificate_header.clone(),
     })
 }

@@ -4,7 +4,7 @@
 //! range. From these declarations come the reading of the file and of the environment, the errors
 //! ([`source`]), the template that `efgs init` writes and the list in `efgs help serve`
 //! ([`mod@template`]). Sections are declared in [`sections`], `[connections]` in [`connections`],
-//! `[callback]` in [`callback`], and `[upload]`, `[bundle]` and `[download]` in
+//! `[database]` in [`database`], `[proxy]` in [`proxy`], `[callback]` in [`callback`], and `[upload]`, `[bundle]` and `[download]` in
 //! [`engine::settings`].
 //!
 //! Messages name the setting and where it was given, say what it must be, and never show what it
@@ -12,8 +12,14 @@
 
 mod callback;
 mod connections;
+mod database;
+mod database_checks;
+mod exposure;
 mod gateway;
 mod network;
+mod permissions;
+mod proxy;
+mod proxy_checks;
 mod schema;
 mod sections;
 mod source;
@@ -24,8 +30,10 @@ mod text;
 
 pub use callback::{CallbackProxy, CallbackSettings};
 pub use connections::ConnectionSettings;
-pub use gateway::{AdminSettings, ProxySettings, PublicSettings, Settings};
+pub use exposure::DEVELOPMENT_ORGANIZATION;
+pub use gateway::{AdminSettings, PublicSettings, Settings};
 pub use network::{Network, NetworkError};
+pub use proxy::{ProxySecret, ProxySettings, ProxySocket};
 pub use sections::{LogFormat, LogSettings};
 pub use source::{SettingsError, environment};
 pub use template::{Given, help, template};

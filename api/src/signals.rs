@@ -4,6 +4,15 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// A request to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM, from a service manager: whoever sends us requests may have yet to notice.
+    Terminate,
+    /// SIGINT or SIGQUIT, from a user at a terminal: at once.
+    Now,
+}
+
 /// Listens for SIGTERM, SIGINT and SIGQUIT from its creation on: each starts a graceful shutdown.
 #[derive(Debug)]
 pub struct StopSignals {
@@ -25,12 +34,12 @@ impl StopSignals {
         })
     }
 
-    /// Completes on the first signal.
-    pub async fn requested(mut self) {
+    /// Completes on the next signal.
+    pub async fn requested(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.quit.recv() => {}
+            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.interrupt.recv() => StopSignal::Now,
+            _ = self.quit.recv() => StopSignal::Now,
         }
     }
 }

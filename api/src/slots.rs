@@ -3,19 +3,24 @@
 //! - *In*: connections as they are accepted, and participants as they are authenticated.
 //! - *Out*: a [`Slot`] per connection, which says when the connection must close for another.
 //! - *Refuses*: nothing. A new connection always gets a slot; beyond a bound, the connection that has
-//!   been idle longest of whoever holds most gives way. So one that opens all it can displaces itself.
+//!   been idle longest of the holder with most gives way. So one that opens all it can displaces itself.
+//!   On a full port the next connection waits until the one that gives way had time to ask: otherwise
+//!   anyone who opens connections faster than others can send a request would displace a probe.
 //! - *Assumes*: a task that drops its connection when [`Slot::displaced`] completes.
 //! - *Runs on*: tokio threads; the lock is held while one holder's connections are scanned.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use engine::domain::Country;
+use engine::locks::LockIgnoringPoison;
 use tokio::sync::Notify;
 
+use crate::bounds::{Bounds, ParticipantBound, SLOT_TIME_MIN};
 use crate::watchdog::Watchdog;
 
 /// The bounds of a port.
@@ -122,8 +127,11 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     id: u64,
+    taken_at: Instant,
     watchdog: Arc<Watchdog>,
     displaced: Notify,
+    /// Whether an orchestrator's probe was its last request.
+    is_probe: AtomicBool,
 }
 
 /// The slot of a connection: held until it is dropped.
@@ -151,8 +159,10 @@ impl Slots {
         let mut table = self.table();
         let entry = Arc::new(Entry {
             id: table.next_id,
+            taken_at: Instant::now(),
             watchdog,
             displaced: Notify::new(),
+            is_probe: AtomicBool::new(false),
         });
         table.next_id += 1;
         table.insert(holder, Arc::clone(&entry));
@@ -167,9 +177,32 @@ impl Slots {
         }
     }
 
+    /// Until when the next connection has to wait: on a full port, the one that gives way has its time.
+    pub(crate) fn full_until(&self) -> Option<Instant> {
+        let table = self.table();
+        if table.count < self.limits.port_max {
+            return None;
+        }
+        let largest = table.holders.iter().max_by_key(|(_, held)| held.len());
+        let next = table.longest_idle(*largest?.0, table.next_id)?;
+        Some(next.taken_at + SLOT_TIME_MIN)
+    }
+
+    /// What one participant may have open.
+    pub(crate) fn watch(self: &Arc<Self>, bounds: &mut Bounds) {
+        let slots = Arc::clone(self);
+        bounds.watch(ParticipantBound::Connections, move || {
+            let table = slots.table();
+            let held = table.holders.iter().filter(|(holder, _)| {
+                // Not those that anybody can open.
+                matches!(holder, Holder::Participant(_))
+            });
+            held.map(|(_, held)| held.len()).max().unwrap_or_default()
+        });
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing panics while it holds the lock.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock_ignoring_poison()
     }
 
     /// Displaces a connection if the one that was just added exceeds a bound. One is enough: each
@@ -184,7 +217,8 @@ impl Slots {
             Bound::Port => table.largest(added, |_| true),
         };
         let Some(holder) = found else { return };
-        if let Some(id) = table.longest_idle(holder, added_id)
+        let longest_idle = table.longest_idle(holder, added_id).map(|entry| entry.id);
+        if let Some(id) = longest_idle
             && let Some(entry) = table.remove(holder, id)
         {
             entry.displaced.notify_one();
@@ -255,7 +289,7 @@ impl Table {
         Some(entry)
     }
 
-    /// Whoever holds most connections besides the one that was just added.
+    /// The holder of most connections besides the one that was just added.
     fn largest(&self, added: Holder, among: impl Fn(&Holder) -> bool) -> Option<Holder> {
         let mut holders: Vec<(Holder, usize)> = Vec::with_capacity(self.holders.len());
         for (holder, entries) in &self.holders {
@@ -268,17 +302,26 @@ impl Table {
         largest.map(|(holder, _)| holder)
     }
 
-    /// The connection of a holder that has been idle longest; if all are busy, the one whose last
-    /// idle time began first. Never the one that was just added.
-    fn longest_idle(&self, holder: Holder, added_id: u64) -> Option<u64> {
+    /// The connection of a holder that has been idle longest; if all are busy, the one that has been
+    /// busy longest. One that a probe came on last gives way after all others: anyone who floods the
+    /// operations port does not get the gateway killed. Never the one that was just added.
+    fn longest_idle(&self, holder: Holder, added_id: u64) -> Option<&Entry> {
         let entries = self.holders.get(&holder)?.iter();
         let others = entries.filter(|entry| entry.id != added_id);
-        let first = others.min_by_key(|entry| (entry.watchdog.idleness(), entry.id));
-        first.map(|entry| entry.id)
+        let first = others.min_by_key(|entry| {
+            let is_probe = entry.is_probe.load(Ordering::Relaxed);
+            (is_probe, entry.watchdog.idle_rank(), entry.id)
+        });
+        first.map(|entry| &**entry)
     }
 }
 
 impl Slot {
+    /// Whether the request that just came is an orchestrator's probe.
+    pub(crate) fn note_probe(&self, is_probe: bool) {
+        self.entry.is_probe.store(is_probe, Ordering::Relaxed);
+    }
+
     /// Completes when this connection must close for another one.
     pub(crate) async fn displaced(&self) {
         self.entry.displaced.notified().await;
@@ -410,6 +453,53 @@ mod tests {
         let _newest = port.participant("DE");
         assert_eq!(displaced(&de), [0]);
         drop(requests);
+    }
+
+    #[test]
+    fn displaces_the_one_that_is_busy_longest_not_the_one_that_was_idle_longest() {
+        let mut port = Port::new();
+        let de: Vec<Slot> = (0..4).map(|_| port.participant("DE")).collect();
+        // The second was accepted later and is the first with a request.
+        let busy: Vec<_> = [1, 0, 2, 3]
+            .map(|at: usize| de[at].entry.watchdog.begin_request(true))
+            .into();
+        let _newest = port.participant("DE");
+        assert_eq!(displaced(&de), [1]);
+        drop(busy);
+    }
+
+    #[test]
+    fn leaves_each_connection_of_a_full_port_the_time_for_a_request() {
+        let mut port = Port::new();
+        let de: Vec<Slot> = (0..4).map(|_| port.participant("DE")).collect();
+        let _it = port.participant("IT");
+        assert_eq!(port.slots.full_until(), None, "one is left");
+        let _es = port.participant("ES");
+        let full_until = port.slots.full_until();
+        assert_eq!(full_until, Some(de[0].entry.taken_at + SLOT_TIME_MIN));
+        let _fr = port.participant("FR");
+        assert_eq!(displaced(&de), [0], "the one that it waited for");
+        let full_until = port.slots.full_until();
+        assert_eq!(full_until, Some(de[1].entry.taken_at + SLOT_TIME_MIN));
+    }
+
+    #[test]
+    fn displaces_no_probe_while_there_is_any_other() {
+        let mut port = Port::new();
+        let mut open = |is_probe: bool| {
+            let watchdog = port.watchdog();
+            let peer = Holder::peer("192.0.2.1".parse().unwrap());
+            let slot = port.slots.take(peer, watchdog);
+            slot.note_probe(is_probe);
+            slot
+        };
+        let probe = open(true);
+        let flood: Vec<Slot> = (0..20).map(|_| open(false)).collect();
+        assert!(!is_displaced(&probe));
+        assert_eq!(displaced(&flood), (0..15).collect::<Vec<_>>());
+        probe.note_probe(false);
+        let _next = open(false);
+        assert!(is_displaced(&probe), "it has been idle longest");
     }
 
     #[test]

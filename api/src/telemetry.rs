@@ -3,8 +3,8 @@
 //! line or begin a new pair.
 
 mod escape;
-mod fold;
 mod output;
+mod rate_limit;
 mod trace;
 
 use std::fmt::{self, Write as _};
@@ -23,10 +23,11 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::settings::{LogFormat, LogSettings};
 
 use escape::{is_plain, push_escaped};
-use fold::Fold;
-pub(crate) use fold::on_behalf_of;
-pub(crate) use output::update_metrics;
+use rate_limit::RateLimit;
+
 pub use output::{LogGuard, print_final};
+pub(crate) use output::{level_names, update_metrics};
+pub(crate) use rate_limit::on_behalf_of;
 pub(crate) use trace::request_span;
 
 /// Why logging cannot be installed. The text says what to do.
@@ -113,7 +114,7 @@ struct LineFormat {
     format: LogFormat,
     /// The fields of host and process, formatted once for every line.
     origin: String,
-    fold: Fold,
+    rate_limit: RateLimit,
 }
 
 impl LineFormat {
@@ -127,7 +128,7 @@ impl LineFormat {
         Self {
             format,
             origin: line.text,
-            fold: Fold::default(),
+            rate_limit: RateLimit::default(),
         }
     }
 }
@@ -147,11 +148,14 @@ where
         event.record(&mut attributes);
         let metadata = event.metadata();
         let (message, country) = (attributes.text_of("message"), attributes.text_of("country"));
+        let own = context.lookup_current().is_none();
+        let own = own.then_some(attributes.text.as_str());
         // An error leaves the line out.
-        let folded = self
-            .fold
-            .admit(metadata, message, country)
+        let suppressed = self
+            .rate_limit
+            .admit(metadata, message, country, own)
             .ok_or(fmt::Error)?;
+        output::count_line(*metadata.level());
         let thread = std::thread::current();
         let mut line = Line::new(self.format);
         line.begin();
@@ -164,8 +168,8 @@ where
         line.text("message", message);
         line.text("exception", attributes.text_of("exception"));
         line.pairs(&attributes);
-        if folded > 0 {
-            line.number("foldedLines", &folded.to_string());
+        if suppressed > 0 {
+            line.number("suppressedLines", &suppressed.to_string());
         }
         line.end();
         writer.write_str(&line.text)
@@ -397,133 +401,4 @@ impl Line {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-    use crate::participant::Arrival;
-    use engine::ManualClock;
-    use engine::domain::UnixMillis;
-    use http::HeaderMap;
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Sink {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
-
-    fn written(format: LogFormat, log: impl FnOnce()) -> String {
-        let sink = Sink::default();
-        let level = "info".to_owned();
-        let subscriber = subscriber(&LogSettings { format, level }, sink.clone()).unwrap();
-        tracing::subscriber::with_default(subscriber, log);
-        let bytes = sink.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
-    }
-
-    #[test]
-    fn writes_the_fixed_fields_and_then_the_attributes() {
-        let line = written(LogFormat::Text, || {
-            tracing::info!(
-                batchTag = "20201006-1",
-                numKeys = 5000,
-                "Successful Batch Download"
-            );
-        });
-        assert!(line.starts_with("timestamp=\"20"), "{line}");
-        assert!(line.contains(", level=INFO, hostname="), "{line}");
-        assert!(
-            line.contains(", traceId=\"\", spanId=\"\", thread="),
-            "{line}"
-        );
-        assert!(line.contains(", class=api::telemetry::tests, "), "{line}");
-        let end = "message=\"Successful Batch Download\", exception=\"\", batchTag=20201006-1, numKeys=5000\n";
-        assert!(line.ends_with(end), "{line}");
-    }
-
-    #[test]
-    fn escapes_values_that_could_inject_a_line_or_a_pair() {
-        let hostile = "x\", level=ERROR\r\nlevel=ERROR\u{2028}\u{85}\u{1b}[31m\u{202e}\\";
-        let line = written(LogFormat::Text, || {
-            tracing::info!(dnString = hostile, "Unknown client certificate");
-        });
-        assert_eq!(line.matches('\n').count(), 1, "{line}");
-        let quoted = "dnString=\"x\\\", level=ERROR\\r\\nlevel=ERROR\\u2028\\u0085\\u001b[31m\\u202e\\\\\"\n";
-        assert!(line.ends_with(quoted), "{line}");
-    }
-
-    #[test]
-    fn writes_json_that_parses() {
-        let hostile = "x\",\"level\":\"ERROR\"\n\u{7f}";
-        let line = written(LogFormat::Json, || {
-            tracing::warn!(batchTag = hostile, numKeys = 7, replayed = true, "a \"b\"");
-        });
-        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(parsed["batchTag"], hostile);
-        assert_eq!(parsed["message"], "a \"b\"");
-        assert_eq!(parsed["level"], "WARN");
-        assert_eq!(parsed["numKeys"], 7);
-        assert_eq!(parsed["replayed"], true);
-        assert_eq!(line.matches('\n').count(), 1);
-    }
-
-    #[test]
-    fn correlates_the_lines_of_a_request_by_its_ids() {
-        for format in [LogFormat::Text, LogFormat::Json] {
-            let lines = written(format, || {
-                for _ in 0..2 {
-                    let span = request_span(Arrival::Operations, &HeaderMap::new());
-                    let _entered = span.enter();
-                    tracing::info!("first");
-                    tracing::warn!(exception = "refused: \"x\"", "second");
-                }
-            });
-            let ids = |line: &str| {
-                let begin = line.find("traceId").unwrap();
-                line[begin..line.find("thread").unwrap()].to_owned()
-            };
-            let ids: Vec<String> = lines.lines().map(ids).collect();
-            assert!(
-                ids[0] == ids[1] && ids[2] == ids[3] && ids[1] != ids[2],
-                "{lines}"
-            );
-            let words = ids[0].split(|character: char| !character.is_ascii_hexdigit());
-            let lengths: Vec<_> = words.map(str::len).filter(|length| *length > 8).collect();
-            assert_eq!(lengths, [32, 16], "{lines}");
-        }
-    }
-
-    #[test]
-    fn formats_the_time_in_utc() {
-        // `date -u -d @1601975553.12`
-        let clock = ManualClock::new(UnixMillis(1_601_975_553_120));
-        assert_eq!(timestamp(&clock), "2020-10-06 09:12:33.120");
-    }
-
-    #[test]
-    fn refuses_an_invalid_filter() {
-        let settings = LogSettings {
-            format: LogFormat::Text,
-            level: "api=loud".to_owned(),
-        };
-        let error = install(&settings).unwrap_err();
-        assert!(error.to_string().contains("info,api=debug"), "{error}");
-    }
-}
+mod tests;

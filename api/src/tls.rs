@@ -61,7 +61,13 @@ pub enum TlsError {
     /// The key is missing or not PEM.
     #[error("the TLS key file holds no PEM private key: put the key of the certificate there")]
     NoPrivateKey,
-    /// The two do not match, or TLS does not support this kind of key.
+    /// The key is another certificate's.
+    #[error(
+        "the TLS private key is not the key of the first certificate in the certificate file: put the \
+         key there that this certificate was made for, or the certificate of this key"
+    )]
+    Mismatch,
+    /// TLS does not support this kind of key.
     #[error("the TLS certificate and key cannot be used together")]
     Unusable(#[from] Error),
 }
@@ -97,7 +103,10 @@ impl ResolvesServerCert for ServerCertificate {
 fn certified_key(settings: &TlsSettings) -> Result<CertifiedKey, TlsError> {
     let (chain, key) = settings.parse()?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    Ok(CertifiedKey::from_der(chain, key, &provider)?)
+    CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
+        Error::InconsistentKeys(_) => TlsError::Mismatch,
+        error => TlsError::Unusable(error),
+    })
 }
 
 /// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, a client certificate requested but not demanded.
@@ -224,7 +233,7 @@ mod tests {
             ..good
         };
         let error = ServerCertificate::new(&foreign_key).unwrap_err();
-        assert!(matches!(error, TlsError::Unusable(_)), "{error}");
+        assert!(matches!(error, TlsError::Mismatch), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use engine::domain::{Country, Format, Thumbprint, UploadTag};
+use engine::limits::UPLOAD_ANSWER_MAX;
 use engine::upload::{Receipt, UploadRequest};
 use engine::verify::{SignatureError, ValiditySeconds};
 use engine::{Failure, Rejection, UploadError};
@@ -23,7 +24,7 @@ use crate::gateway::Gateway;
 use crate::participant::Participant;
 use crate::request_body::read_body;
 use crate::response::{self, BATCH_SIGNATURE, BATCH_TAG, Refusal, RequestError};
-use crate::{negotiate, telemetry};
+use crate::{negotiate, participant_counters, telemetry};
 
 /// Answers an upload.
 ///
@@ -39,6 +40,7 @@ pub(crate) async fn answer(
     negotiate::json_answer(&parts.headers)?;
     let tag = upload_tag(&parts.headers)?;
     let batch_signature = batch_signature(&parts.headers)?;
+    let dry_run = dry_run(parts.uri.query())?;
     let request = |participant: Participant, body| UploadRequest {
         country: participant.country,
         uploader: participant.thumbprint,
@@ -46,10 +48,45 @@ pub(crate) async fn answer(
         batch_signature,
         body,
         format,
+        dry_run,
     };
     let outcome = receive(gateway, parts, body, participant.country, request).await;
+    if dry_run {
+        log_dry_run(&outcome, &participant, &tag);
+        let answered = outcome.map(|receipt| response::receipt(&receipt, &tag));
+        let answered = answered.unwrap_or_else(|refusal| gateway.refuse(&refusal));
+        return Ok(response::marked_as_dry_run(answered));
+    }
+    participant_counters::count_upload(participant.country, &outcome);
     log(&outcome, &participant, &tag);
     Ok(response::receipt(&outcome?, &tag))
+}
+
+/// Whether the query asks for a dry run. Anything but true and false is refused: a misspelled value
+/// must not store anything. Other parameters are passed over.
+fn dry_run(query: Option<&str>) -> Result<bool, RequestError> {
+    let mut dry_run = false;
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name.eq_ignore_ascii_case("dryRun") {
+            dry_run = match &*value {
+                "true" => true,
+                "false" if !dry_run => false,
+                _ => return Err(RequestError::InvalidDryRun),
+            };
+        }
+    }
+    Ok(dry_run)
+}
+
+/// Not the reference's events, which report stored keys.
+fn log_dry_run(outcome: &Result<Receipt, Refusal>, participant: &Participant, tag: &UploadTag) {
+    let (country, batch_tag) = (participant.country, tag.as_str());
+    let outcome = match outcome {
+        Ok(Receipt::Stored { .. }) => "would be stored",
+        Ok(Receipt::Refused { .. }) => "duplicates",
+        Err(refusal) => response::code(refusal),
+    };
+    tracing::info!(%country, batchTag = batch_tag, outcome, "dry run of an upload");
 }
 
 /// From admission to the receipt.
@@ -76,9 +113,13 @@ async fn receive(
         // Fails when the participant has disconnected; what is stored stays stored.
         let _ = sender.send(outcome);
     });
-    let outcome = receiver.await;
-    let receipt = outcome.unwrap_or(Err(UploadError::Failure(Failure::ShuttingDown)))?;
-    Ok(receipt)
+    let outcome = tokio::time::timeout(UPLOAD_ANSWER_MAX, receiver).await;
+    match outcome {
+        Ok(Ok(outcome)) => Ok(outcome?),
+        Ok(Err(_)) => Err(UploadError::from(Failure::ShuttingDown).into()),
+        // Whatever it hangs on: the participant hears of it before it gives up.
+        Err(_) => Err(UploadError::from(Failure::NoOutcome).into()),
+    }
 }
 
 /// The participant's own name for the upload: the first header of that name.
@@ -98,7 +139,7 @@ fn batch_signature(headers: &HeaderMap) -> Result<Box<str>, RequestError> {
     Ok(String::from_utf8_lossy(sent.as_bytes()).into())
 }
 
-/// How many bytes to ask a permit for: those announced, else the maximum.
+/// How many bytes to ask a permit for: those announced, otherwise the maximum.
 fn announced_bytes(body: &Body, bytes_max: usize) -> Result<usize, RequestError> {
     let announced = body.size_hint().exact().map(usize::try_from);
     match announced {
@@ -108,7 +149,8 @@ fn announced_bytes(body: &Body, bytes_max: usize) -> Result<usize, RequestError>
     }
 }
 
-/// The reference's events (wire §18.3), one per upload.
+/// The reference's events (wire §18.3), one per upload. Refusals are warnings: some backends delete keys that
+/// they cannot upload, so that an operator has to act.
 fn log(outcome: &Result<Receipt, Refusal>, participant: &Participant, tag: &UploadTag) {
     let (country, batch_tag) = (participant.country, tag.as_str());
     match outcome {
@@ -142,13 +184,16 @@ fn log(outcome: &Result<Receipt, Refusal>, participant: &Participant, tag: &Uplo
         Err(Refusal::Upload(UploadError::Rejection(rejection))) => {
             log_rejection(*rejection, participant, tag);
         }
+        Err(Refusal::Upload(UploadError::ContentMismatch { error, .. })) => {
+            log_signature(*error, participant, tag);
+        }
         Err(Refusal::Upload(UploadError::Failure(failure))) => {
             let exception = engine::chain(failure);
             tracing::error!(%country, batchTag = batch_tag, exception, "upload failed");
         }
         Err(refusal) => {
             let reason = response::code(refusal);
-            tracing::info!(%country, batchTag = batch_tag, reason, "upload refused");
+            tracing::warn!(%country, batchTag = batch_tag, reason, "upload refused");
         }
     }
 }
@@ -160,25 +205,25 @@ fn log_rejection(rejection: Rejection, participant: &Participant, tag: &UploadTa
             // Decoding stops at the first key above the maximum.
             let keys = max.saturating_add(1);
             let message = "too many diagnosis keys";
-            tracing::info!(%country, batchTag = batch_tag, numKeys = keys, maxKeys = max, "{message}");
+            tracing::warn!(%country, batchTag = batch_tag, numKeys = keys, maxKeys = max, "{message}");
         }
         Rejection::UploadTagTaken { key_count } => {
             let message = "batchTag already exists";
-            tracing::info!(%country, batchTag = batch_tag, numKeys = key_count, "{message}");
+            tracing::warn!(%country, batchTag = batch_tag, numKeys = key_count, "{message}");
         }
         Rejection::OriginMismatch(mismatch) => {
             let (index, keys) = (mismatch.index, mismatch.key_count);
             let message = "invalid uploader country";
-            tracing::info!(%country, batchTag = batch_tag, numKeys = keys, index, "{message}");
+            tracing::warn!(%country, batchTag = batch_tag, numKeys = keys, index, "{message}");
         }
         Rejection::Signature(error) => log_signature(error, participant, tag),
         Rejection::InvalidKey { index, rule } => {
             let reason = rule.to_string();
             let message = "Validation of diagnosis key failed";
-            tracing::info!(%country, batchTag = batch_tag, index, reason, "{message}");
+            tracing::warn!(%country, batchTag = batch_tag, index, reason, "{message}");
         }
         Rejection::MalformedBatch(error) => {
-            tracing::info!(%country, batchTag = batch_tag, reason = %error, "malformed batch");
+            tracing::warn!(%country, batchTag = batch_tag, reason = %error, "malformed batch");
         }
     }
 }
@@ -196,8 +241,8 @@ fn log_signature(error: SignatureError, participant: &Participant, tag: &UploadT
     let facts = SignatureFacts::of(error);
     let date = telemetry::utc_seconds;
     macro_rules! log {
-        ($level:ident $(, $field:ident = $value:expr)?) => {
-            tracing::$level!(
+        ($($field:ident = $value:expr)?) => {
+            tracing::warn!(
                 country = %participant.country,
                 batchTag = tag.as_str(),
                 reason = error.code(),
@@ -213,9 +258,8 @@ fn log_signature(error: SignatureError, participant: &Participant, tag: &UploadT
         };
     }
     match permitting_setting(error) {
-        // Some backends delete keys that they cannot upload: an operator has to act.
-        Some(setting) => log!(warn, setting = setting),
-        None => log!(info),
+        Some(setting) => log!(setting = setting),
+        None => log!(),
     }
 }
 
@@ -257,7 +301,7 @@ impl SignatureFacts {
             SignatureError::RevokedCertificate(thumbprint) => {
                 about("certificate is revoked", thumbprint)
             }
-            SignatureError::ForeignOrigin { index } => Self {
+            SignatureError::ForeignOrigin { index, .. } => Self {
                 index: Some(index),
                 ..plain("different origins")
             },

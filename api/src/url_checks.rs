@@ -1,40 +1,36 @@
-//! Checks of callback URLs for the subscription API, with a bound on concurrency.
+//! Checks of callback URLs for the subscription API.
 
-use std::sync::Arc;
-
+use engine::domain::Country;
 use engine::{Overload, OverloadBound};
-use tokio::sync::Semaphore;
 
-use crate::delivery::UrlPolicy;
+use crate::bounds::{Bounds, ParticipantBound};
+use crate::delivery::{CheckError, UrlPolicy};
 use crate::response::CallbackRefusal;
 
-/// Concurrent checks, over all participants: each resolves a host name, which may take seconds.
-/// Below the resolver's own bound, so that deliveries always find room there.
-const CHECKS_MAX: usize = 16;
-
-/// Checks URLs, a bounded number at a time.
+/// Checks URLs; each participant has its share of the name lookups that this takes.
 #[derive(Debug)]
-pub(crate) struct UrlChecks {
-    policy: Arc<UrlPolicy>,
-    permits: Semaphore,
-}
+pub(crate) struct UrlChecks(UrlPolicy);
 
 impl UrlChecks {
-    pub(crate) fn new(policy: Arc<UrlPolicy>) -> Self {
-        Self {
-            policy,
-            permits: Semaphore::new(CHECKS_MAX),
-        }
+    pub(crate) const fn new(policy: UrlPolicy) -> Self {
+        Self(policy)
     }
 
-    /// Checks that a URL may be subscribed.
+    /// What one participant may have under way.
+    pub(crate) fn watch(&self, bounds: &mut Bounds) {
+        let shares = self.0.lookups().shares().clone();
+        bounds.watch(ParticipantBound::CheckLookups, move || shares.largest());
+    }
+
+    /// Checks that a participant may subscribe a URL.
     ///
     /// # Errors
-    /// [`CallbackRefusal::Url`], or an overload when too many checks are running.
-    pub(crate) async fn check(&self, url: &str) -> Result<(), CallbackRefusal> {
-        let full = |_| Overload::at(OverloadBound::Callbacks);
-        let _permit = self.permits.try_acquire().map_err(full)?;
-        self.policy.check(url).await?;
-        Ok(())
+    /// [`CallbackRefusal::Url`], or an overload when too many of its checks are running.
+    pub(crate) async fn check(&self, country: Country, url: &str) -> Result<(), CallbackRefusal> {
+        match self.0.check(country, url).await {
+            Ok(_) => Ok(()),
+            Err(CheckError::Url(error)) => Err(error.into()),
+            Err(CheckError::NoLookup(_)) => Err(Overload::at(OverloadBound::Callbacks).into()),
+        }
     }
 }

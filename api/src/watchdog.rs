@@ -8,9 +8,12 @@
 //! seconds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use engine::locks::LockIgnoringPoison;
+
+use crate::stream_task::StreamTask;
 use crate::timeouts::Timeouts;
 
 /// What the watchdog finds.
@@ -35,6 +38,8 @@ struct State {
     requests: u32,
     /// Since when there has been no request; initially, since the connection was accepted.
     idle_since: Instant,
+    /// Since when there has been a request; meaningless while there is none.
+    busy_since: Instant,
     /// Whether there has been any request.
     served: bool,
     /// Whether the long keep-alive applies: a request was authenticated, or none needs to be.
@@ -48,8 +53,20 @@ struct State {
     blocked: Duration,
     written_bytes: u64,
     /// Response bodies that are not completely sent.
-    sending: u32,
+    bodies: Vec<SentBody>,
+    /// The number of the next one.
+    next_body: u64,
     /// When a part of a response body was last polled.
+    polled_at: Instant,
+}
+
+/// A response body on its way.
+#[derive(Debug)]
+struct SentBody {
+    number: u64,
+    /// The task that sends it, on HTTP/2.
+    task: Option<StreamTask>,
+    /// When a part of it was last polled.
     polled_at: Instant,
 }
 
@@ -61,13 +78,15 @@ impl Watchdog {
             http2: false,
             requests: 0,
             idle_since: now,
+            busy_since: now,
             served: false,
             keep_alive,
             head_since: None,
             blocked_since: None,
             blocked: Duration::ZERO,
             written_bytes: 0,
-            sending: 0,
+            bodies: Vec::new(),
+            next_body: 0,
             polled_at: now,
         }))
     }
@@ -77,15 +96,18 @@ impl Watchdog {
         self.state().idle_since = now;
     }
 
-    /// Orders connections by how long they have been idle, longest first; busy ones come last.
-    pub(crate) fn idleness(&self) -> (bool, Instant) {
+    /// Orders connections by how long they have been idle, longest first; busy ones come last, the one
+    /// first that has been busy longest.
+    pub(crate) fn idle_rank(&self) -> (bool, Instant) {
         let state = self.state();
-        (state.requests > 0, state.idle_since)
+        match state.requests > 0 {
+            true => (true, state.busy_since),
+            false => (false, state.idle_since),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock; if it did, the counters would still be usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock_ignoring_poison()
     }
 
     /// Bytes arrived.
@@ -116,6 +138,7 @@ impl Watchdog {
         if state.requests == 0 {
             state.blocked = Duration::ZERO;
             state.written_bytes = 0;
+            state.busy_since = Instant::now();
         }
         state.http2 = http2;
         state.requests += 1;
@@ -124,7 +147,20 @@ impl Watchdog {
         Arc::new(InFlight {
             watchdog: Arc::clone(self),
             body_abandoned: AtomicBool::new(false),
+            is_participants: AtomicBool::new(false),
         })
+    }
+
+    /// Ends the HTTP/2 streams whose peer takes nothing of their answers, whatever it does on others;
+    /// returns their number.
+    pub(crate) fn end_stalled_streams(&self, now: Instant, timeouts: &Timeouts) -> u64 {
+        let state = self.state();
+        let stalled = state
+            .bodies
+            .iter()
+            .filter(|body| body.is_stalled(now, timeouts));
+        let ended = stalled.filter(|body| body.task.as_ref().is_some_and(StreamTask::end));
+        ended.count() as u64
     }
 
     /// The connection's status at `now`.
@@ -133,7 +169,7 @@ impl Watchdog {
         let overdue = if state.requests == 0 {
             state.is_request_overdue(now, timeouts)
         } else {
-            state.is_http2_window_closed(now, timeouts)
+            state.is_http2_window_closed(now, timeouts) || state.is_last_part_overdue(now, timeouts)
         };
         let idle = now.saturating_duration_since(state.idle_since);
         let idle_max = if state.keep_alive {
@@ -168,7 +204,18 @@ impl State {
     /// there, the response body is no longer polled.
     fn is_http2_window_closed(&self, now: Instant, timeouts: &Timeouts) -> bool {
         let waited = now.saturating_duration_since(self.polled_at);
-        self.http2 && self.sending > 0 && waited > timeouts.stall
+        self.http2 && !self.bodies.is_empty() && waited > timeouts.stall
+    }
+
+    /// A stream whose task has handed over the last part of its answer cannot be reset any more: if
+    /// its peer does not take that part either, the connection is closed, with time for a reset to
+    /// take effect.
+    fn is_last_part_overdue(&self, now: Instant, timeouts: &Timeouts) -> bool {
+        let grace = timeouts.check_interval * 4;
+        let overdue = |body: &SentBody| {
+            body.task.is_some() && body.is_stalled(now.checked_sub(grace).unwrap_or(now), timeouts)
+        };
+        self.bodies.iter().any(overdue)
     }
 
     fn is_write_overdue(&self, now: Instant, timeouts: &Timeouts) -> bool {
@@ -180,11 +227,18 @@ impl State {
     }
 }
 
+impl SentBody {
+    fn is_stalled(&self, now: Instant, timeouts: &Timeouts) -> bool {
+        now.saturating_duration_since(self.polled_at) > timeouts.stall
+    }
+}
+
 /// A request in flight. Dropping it ends the request.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     watchdog: Arc<Watchdog>,
     body_abandoned: AtomicBool,
+    is_participants: AtomicBool,
 }
 
 impl InFlight {
@@ -197,26 +251,58 @@ impl InFlight {
         self.body_abandoned.load(Ordering::Relaxed)
     }
 
-    /// Applies the long keep-alive to the connection: the request is a participant's.
-    pub(crate) fn allow_keep_alive(&self) {
+    /// The request is a participant's: applies the long keep-alive to the connection.
+    pub(crate) fn authenticated(&self) {
+        self.is_participants.store(true, Ordering::Relaxed);
         self.watchdog.state().keep_alive = true;
     }
 
-    /// A response body begins to be sent.
-    pub(crate) fn begin_body(&self, now: Instant) {
+    /// Whether a participant was authenticated for it.
+    pub(crate) fn is_participants(&self) -> bool {
+        self.is_participants.load(Ordering::Relaxed)
+    }
+
+    /// A response body begins to be sent, on HTTP/2 by `task`.
+    pub(crate) fn begin_body(self: &Arc<Self>, task: Option<StreamTask>, now: Instant) -> Sending {
         let mut state = self.watchdog.state();
-        state.sending += 1;
+        let number = state.next_body;
+        state.next_body += 1;
         state.polled_at = now;
+        state.bodies.push(SentBody {
+            number,
+            task,
+            polled_at: now,
+        });
+        Sending {
+            in_flight: Arc::clone(self),
+            number,
+        }
     }
+}
 
-    /// The next part of a response body was polled.
+/// A response body on its way. Dropping it says that it was sent, or will not be.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    in_flight: Arc<InFlight>,
+    number: u64,
+}
+
+impl Sending {
+    /// The next part of the body was polled.
     pub(crate) fn note_polled(&self, now: Instant) {
-        self.watchdog.state().polled_at = now;
+        let mut state = self.in_flight.watchdog.state();
+        state.polled_at = now;
+        let mut bodies = state.bodies.iter_mut();
+        if let Some(body) = bodies.find(|body| body.number == self.number) {
+            body.polled_at = now;
+        }
     }
+}
 
-    /// A response body was completely sent, or dropped.
-    pub(crate) fn end_body(&self) {
-        self.watchdog.state().sending -= 1;
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let mut state = self.in_flight.watchdog.state();
+        state.bodies.retain(|body| body.number != self.number);
     }
 }
 
@@ -258,7 +344,7 @@ mod tests {
     fn keeps_a_participants_connection_alive() {
         let start = Instant::now();
         let watchdog = Arc::new(Watchdog::new(start, false));
-        watchdog.begin_request(false).allow_keep_alive();
+        watchdog.begin_request(false).authenticated();
         drop(watchdog.begin_request(false));
         assert_eq!(watchdog.status(after(start, 74), &TIMEOUTS), Status::Ok);
         assert_eq!(watchdog.status(after(start, 80), &TIMEOUTS), Status::Idle);
@@ -344,14 +430,14 @@ mod tests {
         let start = Instant::now();
         let watchdog = Arc::new(Watchdog::new(start, false));
         let request = watchdog.begin_request(true);
-        request.begin_body(start);
-        request.note_polled(after(start, 5));
+        let body = request.begin_body(None, start);
+        body.note_polled(after(start, 5));
         assert_eq!(watchdog.status(after(start, 13), &TIMEOUTS), Status::Ok);
         assert_eq!(
             watchdog.status(after(start, 14), &TIMEOUTS),
             Status::Stalled
         );
-        request.end_body();
+        drop(body);
         assert_eq!(watchdog.status(after(start, 14), &TIMEOUTS), Status::Ok);
     }
 }

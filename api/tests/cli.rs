@@ -5,7 +5,10 @@
 mod cli_support;
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use cli_support::{Installation, efgs, openssl, refuses, succeeds, texts};
 
@@ -14,12 +17,14 @@ fn explains_every_command_with_an_example() {
     for command in [
         &["init"][..],
         &["serve"],
+        &["check"],
         &["cert", "add"],
         &["cert", "list"],
         &["cert", "revoke"],
         &["cert", "verify"],
         &["db", "migrate"],
         &["db", "status"],
+        &["db", "verify"],
         &["key", "rotate"],
     ] {
         let help = succeeds(efgs(command).arg("--help"));
@@ -210,7 +215,7 @@ fn refuses_wrong_arguments_with_usage() {
 fn refuses_other_databases_and_folders_that_cannot_be_made() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("a");
-    let init = |dir: &std::path::Path| efgs(&["init", "--dir", dir.to_str().unwrap()]);
+    let init = |dir: &Path| efgs(&["init", "--dir", dir.to_str().unwrap()]);
     refuses(
         init(&dir).args(["--database", "postgres://x:s3cret@y"]),
         &["sqlite:PATH or mysql://"],
@@ -254,4 +259,260 @@ fn refuses_a_missing_or_wrong_configuration() {
         &mut installation.efgs(&["db", "status"]),
         &["unknown setting port in [operations]"],
     );
+}
+
+/// What `efgs check` finds, as JSON, and whether it succeeds.
+#[track_caller]
+fn check(command: &mut Command) -> (bool, serde_json::Value) {
+    let output = command.arg("--json").output().unwrap();
+    let (out, errors) = texts(&output);
+    let report: serde_json::Value =
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{errors}"));
+    assert_eq!(report["ok"], output.status.success(), "{report}");
+    (output.status.success(), report)
+}
+
+/// An installation's `efgs check` on free ports.
+fn checking(installation: &Installation) -> Command {
+    let mut command = installation.efgs(&["check"]);
+    command.env("EFGS__PUBLIC__LISTEN", "127.0.0.1:0");
+    command.env("EFGS__OPERATIONS__LISTEN", "127.0.0.1:0");
+    command
+}
+
+#[test]
+fn checks_an_installation_that_is_whole_and_names_all_that_is_wrong() {
+    let installation = Installation::new("DE");
+    let (ok, report) = check(&mut checking(&installation));
+    assert!(ok, "{report}");
+    let findings = report["findings"].as_array().unwrap();
+    let looked: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["severity"] == "ok")
+        .map(|finding| finding["check"].as_str().unwrap())
+        .collect();
+    let all = [
+        "configuration",
+        "server",
+        "database",
+        "schema",
+        "certificates",
+    ];
+    assert_eq!(looked, all, "{report}");
+
+    // Several at once: a port in use, and a key that is another certificate's.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut wrong = checking(&installation);
+    wrong.env(
+        "EFGS__OPERATIONS__LISTEN",
+        taken.local_addr().unwrap().to_string(),
+    );
+    wrong.env("EFGS__PUBLIC__PRIVATE_KEY", "pki/gateway-callback.key");
+    let (ok, report) = check(&mut wrong);
+    let text = report.to_string();
+    assert!(!ok, "{report}");
+    assert!(text.contains("set another [operations] listen"), "{text}");
+    assert!(
+        text.contains("is not the key of the first certificate"),
+        "{text}"
+    );
+}
+
+/// Each with the name of its setting, and with what to do.
+#[test]
+fn says_what_to_do_about_each_mistake_of_a_first_start() {
+    let installation = Installation::new("DE");
+    let der = fs::read_to_string(installation.path("pki/server.pem")).unwrap();
+    let der = pem::parse(der).unwrap().into_contents();
+    fs::write(installation.path("pki/server.der"), der).unwrap();
+    for (variable, value, says) in [
+        (
+            "EFGS__DATABASE__URL",
+            "mysql://efgs:secret@127.0.0.1:3306",
+            &["[database] url", "mysql://USER:PASSWORD@HOST:PORT/NAME"][..],
+        ),
+        (
+            "EFGS__DATABASE__URL",
+            "mysql://efgs:secret@127.0.0.1:1/efgs",
+            &["[database] url", "that the server runs"],
+        ),
+        (
+            "EFGS__ENCRYPTION__KEY_FILE",
+            "no-keys",
+            &[
+                "[encryption] key_file",
+                "no-keys",
+                "correct the path",
+                "efgs init",
+            ],
+        ),
+        (
+            "EFGS__PUBLIC__PRIVATE_KEY",
+            "pki/gateway-callback.key",
+            &["the TLS private key is not the key of the first certificate"],
+        ),
+        (
+            "EFGS__PUBLIC__CERTIFICATE",
+            "pki/server.der",
+            &["[public] certificate", "server.der", "-inform DER"],
+        ),
+        (
+            "EFGS__PUBLIC__LISTEN",
+            "localhost:24002",
+            &[
+                "[public] listen",
+                "127.0.0.1:8443",
+                "neither a name nor the port alone",
+            ],
+        ),
+        (
+            "EFGS__PUBLIC__LISTEN",
+            "24002",
+            &["[public] listen", "neither a name nor the port alone"],
+        ),
+        (
+            "EFGS__DATABASE__URL",
+            "sqlite:/proc/efgs.sqlite",
+            &["never set up", "[database] url"],
+        ),
+    ] {
+        let mut serve = installation.serve();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            refuses(serve.env(variable, value), says);
+        }));
+        assert!(result.is_ok(), "{variable}={value}");
+        let mut check_it = checking(&installation);
+        let (ok, report) = check(check_it.env(variable, value));
+        assert!(!ok, "{variable}={value}: {report}");
+        for part in says {
+            assert!(report.to_string().contains(part), "{part:?}: {report}");
+        }
+    }
+    // A gateway does not make a database; a migration would.
+    let mut migrate = installation.efgs(&["db", "migrate"]);
+    refuses(
+        migrate.env("EFGS__DATABASE__URL", "sqlite:/proc/efgs.sqlite"),
+        &["[database] url must exist", "able to write there"],
+    );
+    for (setting, says) in [
+        ("[signatures]\nlegacy_sha1 = \"CZ,IE\"\n", "legacy_sha1"),
+        ("[signatures]\nlegacy_sha1: [\"CZ\"]\n", "is not TOML"),
+    ] {
+        let text = installation.read("efgs.toml");
+        let without = text.replace("[signatures]\n", "");
+        fs::write(
+            installation.path("efgs.toml"),
+            format!("{without}\n{setting}"),
+        )
+        .unwrap();
+        refuses(&mut installation.serve(), &[says]);
+        fs::write(installation.path("efgs.toml"), text).unwrap();
+    }
+}
+
+/// The blocks of a page between fences, with their language.
+fn fenced_blocks(page: &str) -> Vec<(&str, &str)> {
+    let mut blocks = Vec::new();
+    let mut rest = page;
+    while let Some((_, opened)) = rest.split_once("\n```") {
+        let (language, body) = opened.split_once('\n').unwrap();
+        let (block, behind) = body.split_once("```\n").unwrap();
+        blocks.push((language, block));
+        rest = behind;
+    }
+    blocks
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Runs the commands of `docs/connect.md`, in the order in which they stand, in one shell: each
+/// prints what the page says.
+#[test]
+fn the_page_for_national_backends_works_as_written() {
+    const PAGE: &str = include_str!("../../docs/connect.md");
+    let (public, operations) = (free_address(), free_address());
+    let mut script = "set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n".to_owned();
+    let mut expected = String::new();
+    for (language, block) in fenced_blocks(PAGE) {
+        match language {
+            "sh" => {
+                script += block;
+                script += "echo end of block\n";
+                expected += "end of block\n";
+            }
+            "output" => {
+                let at = expected.len() - "end of block\n".len();
+                expected.insert_str(at, block);
+            }
+            other => panic!("a block of {other:?} on the page"),
+        }
+    }
+    for (on_the_page, here) in [
+        ("127.0.0.1:8443", public.to_string()),
+        ("127.0.0.1:9090", operations.to_string()),
+    ] {
+        assert!(script.contains(on_the_page), "{on_the_page}");
+        script = script.replace(on_the_page, &here);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_efgs")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .env("EFGS__PUBLIC__LISTEN", public.to_string())
+        .env("EFGS__OPERATIONS__LISTEN", operations.to_string())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (printed, errors) = texts(&output);
+    assert_eq!(printed, expected, "{errors}");
+    assert!(output.status.success(), "{errors}");
+}
+
+#[test]
+fn lists_which_sealing_key_seals() {
+    let installation = Installation::new("DE");
+    let list = || succeeds(&mut installation.efgs(&["key", "list"]));
+    assert_eq!(list(), "key 1  seals\n");
+    succeeds(&mut installation.efgs(&["key", "rotate"]));
+    succeeds(&mut installation.efgs(&["key", "rotate", "--standby"]));
+    let expected = "key 1  opens what was sealed with it before\nkey 2  seals\n\
+         key 3  stands by for the next rotation\n";
+    assert_eq!(list(), expected);
+}
+
+/// Runs the commands of the operators' pages, each page in a shell and a folder of its own.
+#[test]
+fn the_operators_pages_work_as_written() {
+    for (name, page) in [
+        ("install", include_str!("../../docs/operate/install.md")),
+        ("onboard", include_str!("../../docs/operate/onboard.md")),
+        ("rotate", include_str!("../../docs/operate/rotate.md")),
+        ("backup", include_str!("../../docs/operate/backup.md")),
+    ] {
+        let mut script = "set -euo pipefail\n".to_owned();
+        for (language, block) in fenced_blocks(page) {
+            assert_eq!(language, "sh", "{name}");
+            script += block;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let programs = Path::new(env!("CARGO_BIN_EXE_efgs")).parent().unwrap();
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(folder.path())
+            .env("PATH", path)
+            .env("EFGS__PUBLIC__LISTEN", "127.0.0.1:0")
+            .env("EFGS__OPERATIONS__LISTEN", "127.0.0.1:0")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let (printed, errors) = texts(&output);
+        assert!(output.status.success(), "{name}: {printed}{errors}");
+    }
 }

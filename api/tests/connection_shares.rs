@@ -1,4 +1,4 @@
-//! Connections are shared: whoever opens all they can closes their own, and locks out nobody.
+//! Connections are shared: anyone who opens all they can closes their own, and locks out nobody.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -6,7 +6,7 @@ mod cli_support;
 mod support;
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::settings::ConnectionSettings;
 use cli_support::Installation;
@@ -153,6 +153,38 @@ async fn answers_health_whatever_rests_on_the_operations_port() {
     let health = raw.get("GET /health HTTP/1.1\r\nHost: g\r\n\r\n").await;
     assert_eq!(health.status(), 200);
     idle[0].until_closed().await;
+}
+
+/// Sends the same request so many times at once; returns how long it took until all were answered.
+async fn ask_at_once(stream: &mut TlsStream<TcpStream>, request: &str, count: usize) -> Duration {
+    let (begun, mut text) = (Instant::now(), Vec::new());
+    let requests = request.repeat(count);
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    while text.windows(9).filter(|part| part == b"HTTP/1.1 ").count() < count {
+        let mut part = [0; 16 << 10];
+        let read = stream.read(&mut part).await.unwrap();
+        assert!(read > 0, "closed: {}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&part[..read]);
+    }
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn answers_peers_without_a_certificate_no_faster_than_they_need() {
+    const DELAYED: u32 = 5;
+    let gateway = start().await;
+    let request = format!("GET /diagnosiskeys/download/{TODAY} HTTP/1.1\r\nHost: g\r\n\r\n");
+    // 20 at once, and then one per 200 ms.
+    let count = 20 + DELAYED as usize;
+    let mut stranger = gateway.tls_without_certificate(&TLS13).await;
+    let took = ask_at_once(&mut stranger, &request, count).await;
+    assert!(took >= Duration::from_millis(200) * DELAYED, "{took:?}");
+    let name = "efgs_unidentified_requests_delayed_total";
+    let delayed = metric(&gateway, name).await;
+    assert!((1..=u64::from(DELAYED)).contains(&delayed), "{delayed}");
+    let mut de = Secure::connect(&gateway, "DE").await;
+    ask_at_once(&mut de.0, &request, count).await;
+    assert_eq!(metric(&gateway, name).await, delayed, "not a participant's");
 }
 
 /// `efgs serve` under a limit on open files, set by the shell.

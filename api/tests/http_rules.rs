@@ -5,9 +5,13 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use support::{Gateway, Raw, RawAnswer, TODAY, get, signed_upload, thumbprint};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// Sends bytes on a connection of their own.
 async fn send(mut raw: Raw, bytes: impl AsRef<[u8]>) -> RawAnswer {
@@ -138,17 +142,59 @@ async fn reads_no_keys_for_a_head() {
     let mut raw = gateway.proxy().await;
     raw.ask(&upload.head("DE", "t"), &upload.body).await;
     let path = format!("/diagnosiskeys/download/{TODAY}");
+    // Nothing but this asks for the batch, so that nobody else has its keys read.
     let deadline = Instant::now() + Duration::from_secs(30);
-    while raw.get(&get(&path, "ES", "")).await.status() != 200 {
+    let head = loop {
+        let request = get(&path, "ES", "").replacen("GET", "HEAD", 1);
+        raw.write(request).await;
+        let head = raw.answer(true).await;
+        if head.status() == 200 {
+            break head;
+        }
         assert!(Instant::now() < deadline, "no batch");
         tokio::task::yield_now().await;
-    }
-    raw.write(get(&path, "ES", "").replacen("GET", "HEAD", 1))
-        .await;
-    let head = raw.answer(true).await;
-    assert_eq!(head.status(), 200, "{head:?}");
+    };
     assert_eq!(head.header("batchTag"), Some("20210601-1"));
     assert_eq!(head.header("Content-Length"), None, "it was read: {head:?}");
     let whole = raw.get(&get(&path, "ES", "")).await;
     assert_eq!((whole.status(), whole.body), (200, upload.body));
+}
+
+/// A client's first message for `localhost`, with another name of the same length.
+fn client_hello(name: &str) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let localhost = "localhost".try_into().unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), localhost).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    let mut windows = bytes.windows(9);
+    let at = windows.position(|part| part == b"localhost").unwrap();
+    bytes[at..at + 9].copy_from_slice(name.as_bytes());
+    bytes
+}
+
+/// No name chooses anything here. One that is no host name is refused by rustls, as RFC 6066 §3 allows:
+/// an IPv6 address in brackets, a name with a port. The day it can be served, it should be.
+#[tokio::test]
+async fn serves_every_server_name_that_the_tls_library_reads() {
+    const ALERT: u8 = 21;
+    const HANDSHAKE: u8 = 22;
+    let gateway = Gateway::start().await;
+    for (name, record) in [
+        ("elsewhere", HANDSHAKE),
+        ("192.0.2.1", HANDSHAKE),
+        ("[2001::1]", ALERT),
+        ("host:8443", ALERT),
+        ("*.example", ALERT),
+    ] {
+        let public = gateway.addresses.public.unwrap();
+        let mut stream = TcpStream::connect(public).await.unwrap();
+        stream.write_all(&client_hello(name)).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), record, "{name}");
+    }
 }

@@ -3,68 +3,31 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod log_sink;
 mod support;
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use api::settings::{LogFormat, LogSettings};
-use api::telemetry;
+use api::settings::LogFormat;
+use log_sink::LogSink;
 use serde_json::{Value, json};
-use tracing::Subscriber;
-use tracing_subscriber::fmt::MakeWriter;
-
 use support::{Gateway, Raw, TODAY, Upload, forwarded, get, signed_upload, thumbprint, vector};
 
-/// Collects lines.
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Sink {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-impl Sink {
-    fn subscriber(&self, format: LogFormat) -> impl Subscriber + Send + Sync + use<> {
-        let level = "info,api=debug,engine=debug".to_owned();
-        telemetry::subscriber(&LogSettings { format, level }, self.clone()).unwrap()
-    }
-
-    /// What was written since the last call.
-    fn take(&self) -> String {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        String::from_utf8(bytes).unwrap()
-    }
-}
+/// What these tests look at.
+const LEVEL: &str = "info,api=debug,engine=debug";
 
 /// A gateway, a connection of its proxy, and its log as JSON.
 struct LoggedGateway {
     gateway: Gateway,
     raw: Raw,
-    log: Sink,
+    log: LogSink,
 }
 
 impl LoggedGateway {
     async fn begin() -> Self {
-        let log = Sink::default();
+        let log = LogSink::default();
         // For all threads, including the engine's.
-        tracing::subscriber::set_global_default(log.subscriber(LogFormat::Json)).unwrap();
+        tracing::subscriber::set_global_default(log.subscriber(LogFormat::Json, LEVEL)).unwrap();
         let gateway = Gateway::start().await;
         let raw = gateway.proxy().await;
         Self { gateway, raw, log }
@@ -118,6 +81,7 @@ async fn logs_the_events_of_the_reference() {
     downloads(&mut gateway).await;
     callbacks(&mut gateway).await;
     revocations(&mut gateway).await;
+    bounds(&gateway).await;
 }
 
 async fn authentication(gateway: &mut LoggedGateway) {
@@ -127,7 +91,7 @@ async fn authentication(gateway: &mut LoggedGateway) {
         (
             String::new(),
             "No thumbprint or distinguish name",
-            json!({"dnString": "", "thumbprint": ""}),
+            json!({"dnString": "", "thumbprint": "", "level": "INFO"}),
         ),
         (
             "X-SSL-Client-SHA256: (null)\r\nX-SSL-Client-DN: C=DE\r\n".to_owned(),
@@ -147,7 +111,7 @@ async fn authentication(gateway: &mut LoggedGateway) {
         (
             format!("{hash}X-SSL-Client-DN: C=FR\r\n"),
             "Unknown client certificate",
-            json!({"dnString": "C=FR", "thumbprint": thumbprint("DE"), "level": "INFO"}),
+            json!({"dnString": "C=FR", "thumbprint": thumbprint("DE"), "level": "WARN"}),
         ),
         (
             forwarded("DE"),
@@ -192,12 +156,12 @@ async fn negotiation(gateway: &mut LoggedGateway) {
 
 async fn uploads(gateway: &mut LoggedGateway) {
     let many = signed_upload("DE", 100..131);
-    let attributes = json!({"batchTag": "tag-1", "maxKeys": 30, "numKeys": 31});
+    let attributes = json!({"batchTag": "tag-1", "maxKeys": 30, "numKeys": 31, "level": "WARN"});
     gateway
         .upload(&many, "DE", "too many diagnosis keys", attributes)
         .await;
     let foreign = signed_upload("IT", 200..202);
-    let attributes = json!({"batchTag": "tag-1", "numKeys": 2, "index": 0});
+    let attributes = json!({"batchTag": "tag-1", "numKeys": 2, "index": 0, "level": "WARN"});
     gateway
         .upload(&foreign, "DE", "invalid uploader country", attributes)
         .await;
@@ -240,7 +204,7 @@ async fn uploads(gateway: &mut LoggedGateway) {
         .upload(&upload, "DE", "successfull batch upload", again)
         .await;
     let other = signed_upload("DE", 3..5);
-    let attributes = json!({"batchTag": "tag-1", "numKeys": 2});
+    let attributes = json!({"batchTag": "tag-1", "numKeys": 2, "level": "WARN"});
     gateway
         .upload(&other, "DE", "batchTag already exists", attributes)
         .await;
@@ -250,6 +214,7 @@ async fn uploads(gateway: &mut LoggedGateway) {
         "insertedKeyCount": 0,
         "conflictKeysCount": 1,
         "failedKeysCount": 0,
+        "level": "INFO",
     });
     let head = overlapping.head("DE", "tag-2");
     gateway
@@ -277,6 +242,7 @@ async fn signatures(gateway: &mut LoggedGateway) {
             // `signer_thumbprint` of the case.
             json!({
                 "certThumbprint": "25a0d45931f25ce05e0ac2262ec8dd0ce3fc9912f6385a1a586754e92936e5ce",
+                "level": "WARN",
             }),
         ),
         (
@@ -311,7 +277,7 @@ async fn signatures(gateway: &mut LoggedGateway) {
 async fn downloads(gateway: &mut LoggedGateway) {
     let download = format!("/download/{TODAY}");
     let deadline = Instant::now() + Duration::from_secs(30);
-    // As IT, so that of DE's lines none is folded, however often it asks.
+    // As IT, so that of DE's lines none is suppressed, however often it asks.
     let request = get(&format!("/diagnosiskeys{download}"), "IT", "");
     while gateway.raw.get(&request).await.status() != 200 {
         assert!(Instant::now() < deadline);
@@ -428,6 +394,43 @@ const HEAD: [&str; 10] = [
     "exception",
 ];
 
+const MEMORY_RUNS_OUT: &str = "memory for stored uploads is running out: uploads are refused when it is used up; \
+                               raise [memory] stored_bytes_max if the machine has more memory";
+const NEAR_THE_QUOTA: &str = "a participant is close to its daily quota of keys: beyond it, its uploads are refused \
+                              until tomorrow (UTC); see [quota] keys_per_day";
+
+/// Warns at 80 % of the memory for stored uploads and of a quota, not before, and not again and again.
+async fn bounds(gateway: &LoggedGateway) {
+    let LoggedGateway { gateway, log, .. } = gateway;
+    let warnings = |message: &str| -> Vec<Value> {
+        let lines = log.lines().into_iter();
+        let warned = lines.filter(|line| line["level"] == "WARN" && line["message"] == *message);
+        warned.collect()
+    };
+    let stored_bytes = gateway.engine.status().memory.bytes();
+    for (bytes_max, expected) in [(stored_bytes * 2, 0), (stored_bytes * 5 / 4, 1)] {
+        log.take();
+        let another = gateway.another(|settings| settings.memory.stored_bytes_max = bytes_max);
+        // Each look at it would be an occasion.
+        another.await.engine.status();
+        assert_eq!(warnings(MEMORY_RUNS_OUT).len(), expected, "{}", log.text());
+    }
+    let quota = "IT=10".parse().unwrap();
+    let another = gateway.another(|settings| settings.quota.keys_per_day_of = vec![quota]);
+    let another = another.await;
+    let mut raw = another.proxy().await;
+    for (keys, expected) in [(900..907, 0), (907..908, 1), (908..909, 1)] {
+        let upload = signed_upload("IT", keys.clone());
+        let head = upload.head("IT", &format!("near-{}", keys.start));
+        assert_eq!(raw.ask(&head, &upload.body).await.status(), 201);
+        let warned = warnings(NEAR_THE_QUOTA);
+        assert_eq!(warned.len(), expected, "after {keys:?}");
+        for line in warned {
+            assert_eq!((&line["country"], &line["keys"]), (&json!("IT"), &json!(8)));
+        }
+    }
+}
+
 /// Parses a line of `key=value` pairs; panics when it is invalid.
 fn pairs(line: &str) -> Vec<(String, String)> {
     let mut rest = line;
@@ -514,9 +517,9 @@ async fn send_hostile_values(gateway: &Gateway) {
 
 #[tokio::test]
 async fn prevents_log_injection() {
-    let log = Sink::default();
+    let log = LogSink::default();
     // For this thread only, on which the gateway's tasks run.
-    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Text));
+    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Text, LEVEL));
     let gateway = Gateway::start().await;
     log.take();
     send_hostile_values(&gateway).await;
@@ -535,7 +538,8 @@ async fn prevents_log_injection() {
         let more: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(more.len(), names.len(), "{line}");
         assert!(!names.contains(&"forged"), "{line}");
-        assert!(["INFO", "DEBUG"].contains(&pairs[1].1.as_str()), "{line}");
+        let level = pairs[1].1.as_str();
+        assert!(["WARN", "INFO", "DEBUG"].contains(&level), "{line}");
         held += u32::from(line.contains("forged=yes"));
     }
     // The values are logged, as values: tag, media types, names, thumbprint, URL.
@@ -544,8 +548,8 @@ async fn prevents_log_injection() {
 
 #[tokio::test]
 async fn logs_no_secrets() {
-    let log = Sink::default();
-    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Json));
+    let log = LogSink::default();
+    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Json, LEVEL));
     let gateway = Gateway::start().await;
     let mut raw = gateway.proxy().await;
     let upload = signed_upload("DE", 0..3);
@@ -577,9 +581,9 @@ async fn repeat(gateway: &Gateway, request: &str, count: u32) {
 }
 
 #[tokio::test]
-async fn folds_what_one_sender_repeats() {
-    let log = Sink::default();
-    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Json));
+async fn suppresses_what_one_sender_repeats() {
+    let log = LogSink::default();
+    let guard = tracing::subscriber::set_default(log.subscriber(LogFormat::Json, LEVEL));
     let gateway = Gateway::start().await;
     let download = format!("/diagnosiskeys/download/{TODAY}");
     let unknown = get(&download, "DE", "").replace(&thumbprint("DE"), &"ab".repeat(32));
@@ -591,11 +595,11 @@ async fn folds_what_one_sender_repeats() {
         repeat(&gateway, request, 300).await;
     }
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
-    // Somebody else's are not folded into them.
+    // Those of others are not counted with them.
     repeat(&gateway, &missing("IT"), 1).await;
     // The next line of the cause has the count.
     let (mut text, mut asked, mut newest) = (log.take(), 300, String::new());
-    while !newest.contains("foldedLines") {
+    while !newest.contains("suppressedLines") {
         assert!(began.elapsed() < Duration::from_secs(30), "{text}");
         repeat(&gateway, &missing("DE"), 1).await;
         asked += 1;
@@ -619,11 +623,11 @@ async fn folds_what_one_sender_repeats() {
         .iter()
         .filter(|line| line["country"] == "DE" && line["level"] == "INFO")
         .collect();
-    let folded: u64 = audits
+    let suppressed: u64 = audits
         .iter()
-        .filter_map(|line| line["foldedLines"].as_u64())
+        .filter_map(|line| line["suppressedLines"].as_u64())
         .sum();
-    assert_eq!(folded + audits.len() as u64, asked, "{audits:?}");
+    assert_eq!(suppressed + audits.len() as u64, asked, "{audits:?}");
     assert!(audits.len() <= 11 + seconds + 1, "{audits:?}");
     let others = lines
         .iter()

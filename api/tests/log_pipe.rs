@@ -140,7 +140,7 @@ fn counts_the_lines_that_cannot_be_written() {
 fn flushes_the_log_at_a_graceful_shutdown() {
     let installation = Installation::new("DE,IT");
     let (gateway, proxy, operations) = start(&installation);
-    // As many as are not folded.
+    // As many as are not suppressed.
     ask(proxy, REFUSED, 10);
     assert_eq!(dropped_lines(&get(operations, "/metrics")), 0);
     let output = gateway.stop("TERM");
@@ -152,16 +152,13 @@ fn flushes_the_log_at_a_graceful_shutdown() {
 #[test]
 fn flushes_the_log_before_a_final_error() {
     let installation = Installation::new("DE,IT");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut serve = installation.serve();
-    serve.env(
-        "EFGS__OPERATIONS__LISTEN",
-        taken.local_addr().unwrap().to_string(),
-    );
-    let output = serve.output().unwrap();
+    // The operations port listens before the keys are compared with the database's.
+    let other = Installation::new("DE");
+    std::fs::copy(other.path("keys"), installation.path("keys")).unwrap();
+    let output = installation.serve().output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let (_, log) = cli_support::texts(&output);
-    let listening = log.find("role=public").expect(&log);
-    let error = log.find("efgs: the operations port").expect(&log);
+    let listening = log.find("role=operations").expect(&log);
+    let error = log.find("efgs: the identity key").expect(&log);
     assert!(listening < error, "{log}");
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use description::{Description, METHODS, Operation, Port};
-use support::{Gateway, Raw, RawAnswer, TODAY, forwarded, get, signed_upload};
+use engine::wire::json::to_protobuf;
+use support::{Gateway, Raw, RawAnswer, TODAY, forwarded, get, sign_upload, signed_upload};
 
 /// A path of a template, with an invalid date or id: refused by the route, not by the router.
 fn path_of(operation: &Operation<'_>) -> String {
@@ -311,6 +312,67 @@ async fn is_well_formed() {
     assert_eq!(names, ["batchTag", "date"]);
     let kind = &document["components"]["securitySchemes"]["certificate"]["type"];
     assert_eq!(kind, "mutualTLS");
+}
+
+#[tokio::test]
+async fn shows_participants_a_description_whose_example_is_stored() {
+    let gateway = Gateway::start().await;
+    let mut raw = gateway.proxy().await;
+    let path = "/diagnosiskeys/openapi.json";
+    let anonymous = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n");
+    assert_eq!(raw.get(&anonymous).await.status(), 403);
+    let shown = raw.get(&get(path, "DE", "")).await;
+    assert_eq!(shown.status(), 200);
+    let document = shown.json();
+    assert!(document["paths"].get("/metrics").is_none());
+    assert!(document["components"]["schemas"].get("Status").is_none());
+    let upload = &document["paths"]["/diagnosiskeys/upload"]["post"];
+    let text = upload["description"].as_str().unwrap();
+    assert!(text.contains("in base64 once more"), "the signing rule");
+
+    let content = &upload["requestBody"]["content"]["application/json;version=1.0"];
+    let example = content["examples"]["twoKeys"]["value"].to_string();
+    let tag = upload["parameters"][0]["schema"]["examples"][0]
+        .as_str()
+        .unwrap();
+    let protobuf = to_protobuf(example.as_bytes(), 10).unwrap();
+    let signed = sign_upload("DE", protobuf);
+    let head = signed.head("DE", tag).replace("protobuf", "json");
+    let length = format!("Content-Length: {}", signed.body.len());
+    let head = head.replace(&length, &format!("Content-Length: {}", example.len()));
+    let dry = head.replace("/upload ", "/upload?dryRun=true ");
+    let rehearsed = raw.ask(&dry, example.as_bytes()).await;
+    assert_eq!(
+        (rehearsed.status(), rehearsed.header("Dry-Run")),
+        (201, Some("true"))
+    );
+    let stored = raw.ask(&head, example.as_bytes()).await;
+    assert_eq!((stored.status(), stored.header("Dry-Run")), (201, None));
+    let again = raw
+        .ask(&head.replace(tag, "again"), example.as_bytes())
+        .await;
+    assert_eq!(again.status(), 207);
+
+    let proto = raw.get(&get("/diagnosiskeys/Efgs.proto", "DE", "")).await;
+    assert_eq!(proto.body, include_bytes!("../../docs/protocol/Efgs.proto"));
+    let page = raw.get(&get("/diagnosiskeys/docs", "DE", "")).await;
+    assert!(String::from_utf8_lossy(&page.body).contains("fetch(\"openapi.json\")"));
+}
+
+#[tokio::test]
+async fn shows_participants_nothing_that_the_operator_does_not_want_shown() {
+    let gateway = Gateway::start_with(|_, server| server.describes_api = false).await;
+    let mut raw = gateway.proxy().await;
+    let description = Description::of(&gateway).await;
+    for path in [
+        "/diagnosiskeys/docs",
+        "/diagnosiskeys/openapi.json",
+        "/diagnosiskeys/Efgs.proto",
+    ] {
+        let answer = raw.get(&get(path, "DE", "")).await;
+        assert_eq!(answer.json()["code"], "not_found", "{path}");
+        assert!(!description.paths().any(|described| described == path));
+    }
 }
 
 #[tokio::test]

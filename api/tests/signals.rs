@@ -1,4 +1,5 @@
-//! Signals to the real binary: an orderly end, a renewed certificate, and those without meaning.
+//! The life of the real binary: a start that takes long, signals for an orderly end, for renewed
+//! certificates and keys, and those without meaning.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
@@ -6,7 +7,8 @@ mod cli_support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,10 +19,35 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Starts a gateway that logs into the file `log`.
 fn start(installation: &Installation) -> (Gateway, SocketAddr) {
+    let (gateway, [public, _]) = start_by(installation, &mut installation.serve());
+    (gateway, public)
+}
+
+/// The same by a command; with the public port and that of operators.
+fn start_by(installation: &Installation, serve: &mut Command) -> (Gateway, [SocketAddr; 2]) {
     let log = fs::File::create(installation.path("log")).unwrap();
-    let (gateway, addresses) = Gateway::start_with_log(&mut installation.serve(), log);
-    let public = addresses.iter().find(|(port, _)| port == "public");
-    (gateway, public.unwrap().1)
+    let (gateway, addresses) = Gateway::start_with_log(serve, log);
+    let port = |wanted| {
+        let mut found = addresses.iter().filter(|(port, _)| port == wanted);
+        found.next().unwrap().1
+    };
+    (gateway, [port("public"), port("operations")])
+}
+
+/// What the operators' port answers: status and body.
+fn get(operations: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(operations).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+fn wait_for_line(installation: &Installation, line: &str) {
+    let is_logged = || installation.read("log").contains(line).then_some(());
+    poll(TIMEOUT, is_logged).unwrap_or_else(|| panic!("no line {line:?}"));
 }
 
 /// A TLS client, connected through OpenSSL's command.
@@ -110,11 +137,7 @@ fn renews_the_certificate_on_sighup_and_keeps_it_when_the_next_cannot_be_used() 
     make_certificate(&installation, "other");
     copy(&installation, "other.key", "server.key");
     gateway.signal("HUP");
-    let is_logged = || {
-        let log = installation.read("log");
-        log.contains("the former one stays in use").then_some(())
-    };
-    poll(TIMEOUT, is_logged).expect("a line that says what became of it");
+    wait_for_line(&installation, "the former one stays in use");
     assert_eq!(shown(public, &installation), renewed);
 
     let output = gateway.stop("TERM");
@@ -144,4 +167,118 @@ fn survives_signals_without_meaning_and_ends_orderly_on_sigquit() {
     assert!(ask(&mut connect(public)).starts_with("HTTP/1.1 "));
     let output = gateway.stop("QUIT");
     assert_eq!(output.status.code(), Some(0), "{:?}", texts(&output));
+}
+
+#[test]
+fn answers_operators_while_it_starts_and_ends_on_sigterm_then() {
+    let installation = Installation::new("DE");
+    // A database that accepts connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let public = free.local_addr().unwrap();
+    drop(free);
+    let url = format!("mysql://efgs:x@{}/efgs", silent.local_addr().unwrap());
+    let mut serve = installation.serve();
+    serve.env("EFGS__DATABASE__URL", url);
+    serve.env("EFGS__PUBLIC__LISTEN", public.to_string());
+    let log = fs::File::create(installation.path("log")).unwrap();
+    let (gateway, operations) = Gateway::start_slowly(&mut serve, log);
+
+    assert_eq!(get(operations, "/health").0, 200);
+    let (status, body) = get(operations, "/ready");
+    assert_eq!(status, 503);
+    assert!(
+        body.contains(r#""starting":{"keysRead":0,"keysExpected":0}"#),
+        "{body}"
+    );
+    let refused = TcpStream::connect(public).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+    let output = gateway.stop("TERM");
+    assert_eq!(output.status.code(), Some(0), "{:?}", texts(&output));
+}
+
+#[test]
+fn serves_on_after_sigterm_and_is_not_ready_until_the_delay_is_over() {
+    let installation = Installation::new("DE");
+    let mut serve = installation.serve();
+    // For longer than this test runs: the second signal ends it.
+    serve.env("EFGS__OPERATIONS__SHUTDOWN_DELAY_MS", "600000");
+    let (gateway, [public, operations]) = start_by(&installation, &mut serve);
+    assert_eq!(get(operations, "/ready").0, 200);
+    gateway.signal("TERM");
+    let is_withdrawn = || (get(operations, "/ready").0 == 503).then_some(());
+    poll(TIMEOUT, is_withdrawn).expect("it is not ready any more");
+    assert!(get(operations, "/ready").1.contains(r#""stopping":true"#));
+    assert!(ask(&mut connect(public)).starts_with("HTTP/1.1 "));
+    let output = gateway.stop("TERM");
+    assert_eq!(output.status.code(), Some(0), "{:?}", texts(&output));
+
+    // Whoever sits at a terminal does not wait.
+    let (gateway, _) = start_by(&installation, &mut serve);
+    let output = gateway.stop("INT");
+    assert_eq!(output.status.code(), Some(0), "{:?}", texts(&output));
+}
+
+/// What systemd hears from a service of `Type=notify` with a watchdog: `sd_notify(3)`.
+#[test]
+fn tells_the_service_manager_when_it_is_ready_alive_and_about_to_end() {
+    let installation = Installation::new("DE");
+    let path = installation.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut serve = installation.serve();
+    serve.env("NOTIFY_SOCKET", &path);
+    serve.env("WATCHDOG_USEC", "100000");
+    let (gateway, _) = start_by(&installation, &mut serve);
+    let next = || {
+        let mut message = [0; 1000];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    let started = next();
+    assert!(
+        started.starts_with("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=starting: "),
+        "{started}"
+    );
+    while next() != "READY=1\nSTATUS=ready\n" {}
+    for _ in 0..3 {
+        assert_eq!(next(), "WATCHDOG=1\n");
+    }
+    assert!(gateway.stop("INT").status.success());
+    while next() != "STOPPING=1\nSTATUS=stopping\n" {}
+}
+
+#[test]
+fn takes_sealing_keys_and_the_certificate_for_callbacks_on_sighup_if_they_can_be_used() {
+    let installation = Installation::new("DE");
+    make_certificate(&installation, "callback");
+    let mut serve = installation.serve();
+    serve.env("EFGS__CALLBACK__CERTIFICATE", "pki/callback.pem");
+    serve.env("EFGS__CALLBACK__PRIVATE_KEY", "pki/callback.key");
+    let (gateway, _) = start_by(&installation, &mut serve);
+
+    let rotate = &mut installation.efgs(&["key", "rotate"]);
+    assert!(rotate.output().unwrap().status.success());
+    make_certificate(&installation, "callback");
+    gateway.signal("HUP");
+    wait_for_line(&installation, "seals=2");
+    wait_for_line(
+        &installation,
+        "callbacks are sent with the renewed certificate",
+    );
+
+    // The certificate's key is another's, and the keys are another installation's.
+    make_certificate(&installation, "other");
+    copy(&installation, "other.key", "callback.key");
+    gateway.signal("HUP");
+    wait_for_line(
+        &installation,
+        "cannot use the renewed certificate for callbacks",
+    );
+    let others = Installation::new("DE");
+    fs::copy(others.path("keys"), installation.path("keys")).unwrap();
+    gateway.signal("HUP");
+    wait_for_line(&installation, "the identity key is another one");
+    assert!(gateway.stop("TERM").status.success());
 }

@@ -34,7 +34,7 @@ use gungraun::{
     Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 
-/// Lives as long as the process: each bench is one process.
+/// Lives while the process does: each bench is one process.
 fn keep<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }

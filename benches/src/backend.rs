@@ -119,6 +119,7 @@ impl Backend {
             batch_signature: signature.into(),
             body: body.into(),
             format: Format::Protobuf,
+            dry_run: false,
         }
     }
 

@@ -26,6 +26,7 @@ pub fn spread_download(key_count: u32, format: Format) -> Download {
             seq: Seq(seq),
             country: uploader.country,
             key_count,
+            is_withdrawn: false,
         })
         .collect();
     let segments = (0..)
@@ -40,6 +41,7 @@ pub fn spread_download(key_count: u32, format: Format) -> Download {
         },
         seqs: 1..=uploads.len() as u64,
         uploads,
+        record: Default::default(),
     };
     let reader = Country::parse(ECDSA_P256).expect("two letters");
     let bundle = Bundle { format, segments };

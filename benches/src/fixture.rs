@@ -2,13 +2,14 @@
 //! list, keys, a manual clock.
 
 use engine::ManualClock;
+use engine::Overload;
 use engine::admission::Admission;
 use engine::dedup::{IdentitySetWriter, TagIndex};
-use engine::domain::Seq;
+use engine::domain::{Country, Seq};
 use engine::seal::Keys;
 use engine::settings::UploadSettings;
 use engine::trust::Trust;
-use engine::upload::{Prepared, SealedBatch, UploadContext, UploadRequest, prepare};
+use engine::upload::{Allow, Prepared, SealedBatch, UploadContext, UploadRequest, prepare};
 
 use crate::inputs::{NOON, random_identities, scaled};
 use crate::installation::certificate_list;
@@ -74,6 +75,7 @@ impl StageFixture {
             trust: &self.trust,
             set: self.set.shared(),
             tags: &self.tags,
+            allowance: &Unlimited,
             clock: &self.clock,
         };
         let permit = self.admission.admit(request.country, request.body.len());
@@ -81,5 +83,15 @@ impl StageFixture {
             Ok(Prepared::Sealed(batch)) => batch,
             other => panic!("not ready to be stored: {other:?}"),
         }
+    }
+}
+
+/// Allows every upload.
+#[derive(Debug)]
+struct Unlimited;
+
+impl Allow for Unlimited {
+    fn allow(&self, _: Country, _: u32) -> Result<(), Overload> {
+        Ok(())
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use engine::admin::Admin;
+use engine::admin::{Admin, NewCertificate};
 use engine::bundle::{Download, DownloadError, DownloadRequest};
 use engine::domain::{CertificateKind, Country, Format, Thumbprint};
 use engine::seal::Keys;
-use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
-use engine::trust::{CertificateRow, Trust, TrustAnchor};
+use engine::settings::{
+    BundleSettings, DatabaseUrl, DownloadSettings, QuotaSettings, Settings, UploadSettings,
+};
+use engine::trust::{CertificateRow, Trust, TrustAnchors};
 use engine::upload::{Receipt, UploadRequest};
 use engine::{Clock, Engine, ManualClock, UploadError};
 use tempfile::TempDir;
@@ -47,7 +49,7 @@ fn row(code: &str, kind: CertificateKind) -> CertificateRow {
 
 /// The certificate list, without a database.
 pub fn certificate_list() -> Trust {
-    let anchor = TrustAnchor::from_pem(&trust_anchor_pem()).expect("the fixtures hold an anchor");
+    let anchor = TrustAnchors::from_pem(&trust_anchor_pem()).expect("the fixtures hold an anchor");
     Trust::load(rows(), &anchor, None)
 }
 
@@ -126,9 +128,10 @@ impl Installation {
                 (url, None)
             }
         };
-        onboard(&database);
+        let keys = keys();
+        onboard(&database, &keys);
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOON));
-        let engine = Engine::start(settings(database, keys(), trust_anchor_pem(), shape), clock);
+        let engine = Engine::start(settings(database, keys, trust_anchor_pem(), shape), clock);
         Self {
             engine: engine.expect("the engine starts on a new database"),
             _folder: folder,
@@ -136,18 +139,18 @@ impl Installation {
     }
 }
 
-fn onboard(database: &DatabaseUrl) {
+fn onboard(database: &DatabaseUrl, keys: &Keys) {
     Admin::migrate(database).expect("a new database can be migrated");
     let mut admin = Admin::open(database).expect("a migrated database can be opened");
     let anchor = trust_anchor_pem();
     for row in rows() {
-        let added = admin.add_certificate(
-            &anchor,
-            row.country,
-            row.kind,
-            &row.pem,
-            &row.operator_signature,
-        );
+        let new = NewCertificate {
+            country: row.country,
+            kind: row.kind,
+            pem: &row.pem,
+            operator_signature: &row.operator_signature,
+        };
+        let added = admin.add_certificate(keys, &anchor, &new);
         added.expect("the anchor signed the fixtures");
     }
 }
@@ -180,6 +183,11 @@ pub fn settings(
         pss: Vec::new(),
         cpu_threads: 0,
         continuity: Default::default(),
+        quota: QuotaSettings {
+            keys_per_day: u64::MAX,
+            ..QuotaSettings::default()
+        },
+        memory: Default::default(),
     }
 }
 
@@ -232,7 +240,7 @@ pub fn upload(engine: &Engine, request: UploadRequest) -> PendingUpload {
 /// Uploads that [`fill`] keeps in flight; a participant may have 50 (a quarter of 200).
 const UPLOADS_IN_FLIGHT: usize = 12;
 
-/// Stores keys of one backend in full uploads, from the upload number `first`; gives the number
+/// Stores keys of one backend in full uploads, from the upload number `first`; returns the number
 /// after the last. Signs the next uploads while the database writes.
 ///
 /// # Panics

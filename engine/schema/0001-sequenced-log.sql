@@ -4,7 +4,7 @@
 -- slower still once the index outgrows the buffer pool. The primary key of the log is the arbiter
 -- between gateways: whoever commits position S+1 first has it.
 --
--- Portable: all text is stored as exact bytes (VARBINARY), so that no collation judges tags.
+-- Portable: all text is stored as exact bytes (VARBINARY), so that no collation makes tags equal.
 -- ${POSITION} is the type of a position that is the primary key, ${OPTIONS} the table options.
 
 CREATE TABLE IF NOT EXISTS upload_log (

@@ -1,21 +1,36 @@
 //! What the admin command line does to the database, without a running engine.
 
+mod backup;
+mod certificates;
+mod keys;
 mod recovery;
+mod verify;
+mod withdrawal;
 
 use std::path::PathBuf;
 
 use crate::callbacks::{CallbackId, SubscriptionState};
-use crate::clock::{Clock, SystemClock};
 use crate::database::Database;
-use crate::domain::{BatchTag, CertificateKind, Country, Day, Thumbprint};
-use crate::failure::{DatabaseError, StartError};
-use crate::pki::Certificate;
+use crate::domain::{BatchTag, Country, Day, Thumbprint, UnixMillis, UploadTag};
+use crate::failure::{DatabaseError, StartError, WrongKey};
+use crate::seal::Keys;
 use crate::settings::DatabaseUrl;
 use crate::statistics::{SignatureCounts, SignatureUse, Statistics};
-use crate::store::{Store, known_version, migrate};
-use crate::trust::{CertificateRow, ListedCertificate, Trust, TrustAnchor, TrustAnchorError};
+use crate::store::{IDENTITY_KEY, Store, known_version, migrate};
+use crate::trust::{CertificateRow, TrustAnchorError, TrustAnchors};
 
+pub use backup::{BackedUp, BackupError, back_up};
+pub(crate) use certificates::check_certificate;
+pub use certificates::{
+    AddedCertificate, CertificateError, CheckedCertificate, CheckedList, NewCertificate, RowChange,
+    canonical_pem,
+};
+pub use keys::RetireError;
 pub use recovery::{LogPlace, Recovery, RecoveryError, RowOutcome};
+pub use verify::{Finding, Progress, Verification, Verified};
+pub use withdrawal::{WithdrawError, Withdrawn};
+
+pub use crate::store::{SchemaFault, Withdrawal};
 
 /// An open database for administration.
 #[derive(Debug)]
@@ -30,33 +45,15 @@ pub struct Migrated {
     pub to: u32,
 }
 
-/// Why a certificate was not added or revoked.
+/// Why nothing was verified.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    /// The file is no PEM of exactly one X.509 certificate.
-    #[error("the file is not the PEM of one X.509 certificate")]
-    NotACertificate,
-    /// The text is not [`canonical_pem`]'s.
-    #[error(
-        "the PEM file is not written in 64 columns with LF and nothing around it, and IT drops the \
-         keys of a country whose certificate is not"
-    )]
-    NotCanonical,
-    /// The operator's signature does not hold over these exact bytes.
-    #[error("the trust anchor's signature does not hold over this PEM file: sign its exact bytes")]
-    OperatorSignature,
-    /// The certificate's subject names another country, or none.
-    #[error("the certificate's subject does not name the country {0}")]
-    Country(Country),
-    /// The trust anchor cannot be used.
+pub enum VerificationError {
+    /// A trust anchor cannot be used.
     #[error("[trust_anchor] certificate cannot be used")]
     TrustAnchor(#[from] TrustAnchorError),
-    /// A row with this thumbprint and kind exists.
-    #[error("the certificate is listed already")]
-    Listed,
-    /// No row has this thumbprint.
-    #[error("no certificate with thumbprint {0} is listed")]
-    Unknown(Thumbprint),
+    /// With other keys, everything would look wrong.
+    #[error(transparent)]
+    WrongKey(#[from] WrongKey),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -102,50 +99,64 @@ impl Admin {
         Ok((found, known_version()))
     }
 
-    /// Lists a certificate, after checking its form and the trust anchor's signature over its PEM.
+    /// Checks a certificate as [`Self::add_certificate`] does, without listing it.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn check_certificate(
+        trust_anchor_pem: &str,
+        new: &NewCertificate<'_>,
+    ) -> Result<Thumbprint, CertificateError> {
+        certificates::check_new(trust_anchor_pem, new)
+    }
+
+    /// Lists a certificate, after checking its form and the trust anchor's signature over its PEM. One
+    /// that was revoked is listed again.
     ///
     /// # Errors
     /// [`CertificateError`].
     pub fn add_certificate(
         &mut self,
+        keys: &Keys,
         trust_anchor_pem: &str,
-        country: Country,
-        kind: CertificateKind,
-        pem: &str,
-        operator_signature: &str,
-    ) -> Result<Thumbprint, CertificateError> {
-        let anchor = TrustAnchor::from_pem(trust_anchor_pem)?;
-        let thumbprint = check_certificate(&anchor, country, pem, operator_signature)?;
-        if canonical_pem(pem)? != pem {
-            return Err(CertificateError::NotCanonical);
-        }
-        let row = CertificateRow {
-            thumbprint,
-            country,
-            kind,
-            pem: pem.into(),
-            operator_signature: operator_signature.into(),
-            revoked_at: None,
-        };
-        let inserted = self.0.insert_certificate(&row, SystemClock.now());
-        let inserted = inserted.map_err(|error| error.doing("listing a certificate"))?;
-        if inserted {
-            Ok(row.thumbprint)
-        } else {
-            Err(CertificateError::Listed)
-        }
+        new: &NewCertificate<'_>,
+    ) -> Result<AddedCertificate, CertificateError> {
+        certificates::add(&mut self.0, keys, trust_anchor_pem, new, false)
+    }
+
+    /// The same, and a certificate that is listed already takes this signature in place of its own: after
+    /// a change of the trust anchor.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn replace_certificate(
+        &mut self,
+        keys: &Keys,
+        trust_anchor_pem: &str,
+        new: &NewCertificate<'_>,
+    ) -> Result<AddedCertificate, CertificateError> {
+        certificates::add(&mut self.0, keys, trust_anchor_pem, new, true)
     }
 
     /// Revokes every row with this thumbprint; revoking twice is no error.
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub fn revoke_certificate(&mut self, thumbprint: &Thumbprint) -> Result<(), CertificateError> {
-        let found = self.0.revoke_certificate(thumbprint, SystemClock.now());
-        match found.map_err(|error| error.doing("revoking a certificate"))? {
-            0 => Err(CertificateError::Unknown(*thumbprint)),
-            _ => Ok(()),
-        }
+    pub fn revoke_certificate(
+        &mut self,
+        keys: &Keys,
+        thumbprint: &Thumbprint,
+    ) -> Result<(), CertificateError> {
+        certificates::revoke(&mut self.0, keys, thumbprint)
+    }
+
+    /// Marks a sealing key as one that no gateway needs any more: nothing stored is sealed with it,
+    /// and it neither seals nor stands by.
+    ///
+    /// # Errors
+    /// [`RetireError`]; then nothing has changed.
+    pub fn retire_sealing_key(&mut self, keys: &Keys, id: u32) -> Result<(), RetireError> {
+        keys::retire(&mut self.0, keys, id)
     }
 
     /// All rows, ordered by country and kind.
@@ -181,7 +192,7 @@ impl Admin {
         Ok(counts.into_uses())
     }
 
-    /// All callback subscriptions, in the order of country and id, and what each is to be told of
+    /// All callback subscriptions, in the order of country and id, and what each is to be notified of
     /// what can be downloaded `today`, where download batches of `max_age_days` before it can.
     ///
     /// # Errors
@@ -196,8 +207,8 @@ impl Admin {
         states.map_err(|error| error.doing("reading the callback subscriptions"))
     }
 
-    /// Enables a callback subscription, which goes on where it was as far as that can still be
-    /// downloaded; gives whether there is one.
+    /// Enables a callback subscription, which continues where it was as far as that can still be
+    /// downloaded; returns whether there is one.
     ///
     /// # Errors
     /// When the database fails.
@@ -211,7 +222,7 @@ impl Admin {
     }
 
     /// Disables a callback subscription until it is enabled, or PUT by its participant, for whom
-    /// it is not there any more; gives whether there is one.
+    /// it is not there any more; returns whether there is one.
     ///
     /// # Errors
     /// When the database fails.
@@ -224,7 +235,7 @@ impl Admin {
         found.map_err(|error| error.doing("disabling a callback subscription"))
     }
 
-    /// Removes a callback subscription; gives whether there was one.
+    /// Removes a callback subscription; returns whether there was one.
     ///
     /// # Errors
     /// When the database fails.
@@ -236,6 +247,49 @@ impl Admin {
         let found = self.0.unsubscribe(country, callback_id);
         let found = found.map_err(|error| error.doing("removing a callback subscription"))?;
         Ok(found.is_some())
+    }
+
+    /// The database's own clock.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn database_now(&mut self) -> Result<UnixMillis, DatabaseError> {
+        let now = self.0.now();
+        now.map_err(|error| error.doing("asking the database for the time"))
+    }
+
+    /// Why the database server may lose commits that it has confirmed, if it may.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn flushing_risk(&mut self) -> Result<Option<&'static str>, DatabaseError> {
+        let risk = self.0.flushing_risk();
+        risk.map_err(|error| error.doing("asking the database for its settings"))
+    }
+
+    /// The database's own day.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn database_day(&mut self) -> Result<Day, DatabaseError> {
+        let now = self.0.now();
+        let now = now.map_err(|error| error.doing("asking the database for the time"))?;
+        Ok(now.day())
+    }
+
+    /// Sets the day that the installation acts on, which all gateways take over within a second;
+    /// returns the day before, if one was known. With `accept_batches`, download batches of later days
+    /// are taken for named by a clock that was wrong, not for changed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn confirm_day(
+        &mut self,
+        day: Day,
+        accept_batches: bool,
+    ) -> Result<Option<Day>, DatabaseError> {
+        let before = self.0.confirm_day(day, accept_batches);
+        before.map_err(|error| error.doing("confirming the day"))
     }
 
     /// What a new epoch would be, by the state files of all gateways and, where there are none, the
@@ -260,66 +314,123 @@ impl Admin {
         recovery::begin_epoch(&mut self.0, recovery)
     }
 
-    /// All rows, ordered by country and kind, each checked against the trust anchor.
+    /// What is in the database that the migrations have not made, or is otherwise than they made it:
+    /// a gateway does not start on it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn check_schema(&mut self) -> Result<Vec<SchemaFault>, DatabaseError> {
+        let faults = self.0.check_schema();
+        faults.map_err(|error| error.doing("comparing the schema"))
+    }
+
+    /// Withdraws the upload that stands under a tag: all gateways leave its keys out of downloads,
+    /// audits and later download batches within two seconds. With `free`, its keys and its tag can
+    /// be sent again.
+    ///
+    /// # Errors
+    /// [`WithdrawError`].
+    pub fn withdraw(
+        &mut self,
+        keys: &Keys,
+        upload: (Country, &UploadTag),
+        reason: &str,
+        free: bool,
+    ) -> Result<Withdrawn, WithdrawError> {
+        if !self.knows(keys)? {
+            return Err(WrongKey(IDENTITY_KEY.to_owned()).into());
+        }
+        withdrawal::withdraw(&mut self.0, keys, upload, reason, free)
+    }
+
+    /// What was withdrawn on days from `from` to `to`, both included, in UTC.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn withdrawals(&mut self, from: Day, to: Day) -> Result<Vec<Withdrawal>, DatabaseError> {
+        withdrawal::withdrawals(&mut self.0, from, to)
+    }
+
+    /// Verifies that the database holds what gateways have stored, while they run. Memory is
+    /// bounded by some rows.
+    ///
+    /// # Errors
+    /// When a trust anchor cannot be used, the keys are not the installation's, or the database
+    /// fails.
+    pub fn verify(
+        &mut self,
+        verification: &Verification<'_>,
+        on_progress: &mut dyn FnMut(Progress),
+        on_finding: &mut dyn FnMut(&Finding),
+    ) -> Result<Verified, VerificationError> {
+        let anchors = TrustAnchors::from_pem(verification.trust_anchor_pem)?;
+        if !self.knows(verification.keys)? {
+            return Err(WrongKey(IDENTITY_KEY.to_owned()).into());
+        }
+        let mut listener = verify::Listener {
+            on_progress,
+            on_finding,
+        };
+        Ok(verify::verify_database(
+            &mut self.0,
+            verification,
+            &anchors,
+            &mut listener,
+        )?)
+    }
+
+    /// Whether these are the keys that the database was set up with.
+    fn knows(&mut self, keys: &Keys) -> Result<bool, DatabaseError> {
+        let known = self.0.installation_value(IDENTITY_KEY);
+        let known = known.map_err(|error| error.doing("reading the check value of the keys"))?;
+        Ok(known.is_none_or(|known| known == keys.identity_check()))
+    }
+
+    /// Accepts a finding exactly as it is, so that gateways start with it; what is changed after
+    /// that is found again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn accept(&mut self, finding: &Finding) -> Result<(), DatabaseError> {
+        verify::accept(&mut self.0, finding)
+    }
+
+    /// The certificate list, each row checked against the trust anchor, all against the digests
+    /// under the installation's key.
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub fn listed_certificates(
+    pub fn check_certificates(
         &mut self,
+        keys: &Keys,
         trust_anchor_pem: &str,
-    ) -> Result<Vec<ListedCertificate>, CertificateError> {
-        let anchor = TrustAnchor::from_pem(trust_anchor_pem)?;
-        let trust = Trust::load(self.certificates()?, &anchor, None);
-        let mut listed: Vec<_> = trust
-            .certificates()
-            .map(|listed| (**listed).clone())
-            .collect();
-        listed.sort_by_key(|listed| (listed.row.country, listed.row.kind, listed.row.thumbprint));
-        Ok(listed)
+    ) -> Result<CheckedList, CertificateError> {
+        certificates::check_list(&mut self.0, keys, trust_anchor_pem)
     }
-}
 
-/// What holds for every certificate, whichever way it comes into the list; gives its thumbprint.
-///
-/// # Errors
-/// [`CertificateError`].
-pub(crate) fn check_certificate(
-    anchor: &TrustAnchor,
-    country: Country,
-    pem: &str,
-    operator_signature: &str,
-) -> Result<Thumbprint, CertificateError> {
-    let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
-    let certificate = Certificate::from_der(&der);
-    let certificate = certificate.map_err(|_| CertificateError::NotACertificate)?;
-    if certificate.country() != Ok(country) {
-        return Err(CertificateError::Country(country));
+    /// Puts the certificate list under digests as it is, if it is still the one that was shown:
+    /// gateways believe it from then on.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn accept_certificates(
+        &mut self,
+        keys: &Keys,
+        shown: &CheckedList,
+    ) -> Result<(), CertificateError> {
+        certificates::accept(&mut self.0, keys, shown)
     }
-    if !anchor.verify(pem.as_bytes(), operator_signature) {
-        return Err(CertificateError::OperatorSignature);
-    }
-    Ok(certificate.thumbprint())
-}
-
-/// The certificate in a PEM text as BouncyCastle writes it: IT compares the text that an audit
-/// shows with what it writes itself, and drops all keys of a country where they differ.
-///
-/// # Errors
-/// [`CertificateError::NotACertificate`] when the text is not the PEM of one certificate.
-pub fn canonical_pem(pem: &str) -> Result<String, CertificateError> {
-    let der = Certificate::der_of_pem(pem).map_err(|_| CertificateError::NotACertificate)?;
-    Ok(Certificate::canonical_pem(der))
 }
 
 /// Signs a PEM with the trust anchor's private key (PKCS#8 PEM), as `efgs cert add
-/// --trust-anchor-key` and `efgs init` do. Gives base64.
+/// --trust-anchor-key` and `efgs init` do. Returns base64.
 ///
 /// # Errors
 /// When the key is no RSA or P-256 private key.
 pub fn sign_with_trust_anchor(key_pem: &str, pem: &str) -> Result<String, StartError> {
     crate::trust::sign(key_pem, pem).map_err(|error| StartError::Setting(error.to_string()))
 }
-/// Opens a database that has been set up; gives its schema version, too.
+/// Opens a database that has been set up; returns its schema version, too.
 fn open_set_up(url: &DatabaseUrl) -> Result<(Store, u32), StartError> {
     let never = || StartError::NeverSetUp {
         database: url.to_string(),

@@ -11,12 +11,13 @@
 //! obvious, and thousands of batches per second leave it idle.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use metrics::gauge;
 
 use crate::domain::Country;
 use crate::limits;
+use crate::locks::LockIgnoringPoison;
 use crate::overload::{Overload, OverloadBound};
 
 /// Gives out permits, refuses at once, never waits.
@@ -32,9 +33,11 @@ struct Shared {
 
 /// Batches, and the bytes of their bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Load {
-    batches: usize,
-    bytes: usize,
+pub struct Load {
+    /// Uploads.
+    pub batches: usize,
+    /// Bytes of their bodies.
+    pub bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +79,23 @@ impl Admission {
             country,
             bytes,
         })
+    }
+
+    /// Most batches and bytes that one participant may have in flight.
+    pub fn share(&self) -> Load {
+        self.0.most_of_one
+    }
+
+    /// Batches in flight of the participant that has most, and bytes likewise.
+    pub fn largest(&self) -> Load {
+        let in_flight = self.0.lock();
+        let loads = || in_flight.by_country.values();
+        let batches = loads().map(|load| load.batches).max();
+        let bytes = loads().map(|load| load.bytes).max();
+        Load {
+            batches: batches.unwrap_or_default(),
+            bytes: bytes.unwrap_or_default(),
+        }
     }
 
     /// Uploads in flight.
@@ -166,10 +186,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, InFlight> {
-        // Nothing panics while it is held; if something did, the numbers are still whole.
-        self.in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock_ignoring_poison()
     }
 }
 

@@ -20,17 +20,18 @@
 //! receiver would delay all of them).
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-
 use crate::clock::Clock;
+use crate::continuity::Continuity;
 use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Country, Day};
 pub use crate::domain::{CallbackId, CallbackIdError};
 use crate::failure::{DatabaseError, Failure};
+use crate::fair_channel::{FairChannel, Places, Sent};
 use crate::limits;
+use crate::locks::LockIgnoringPoison;
 use crate::overload::{Overload, OverloadBound};
 use crate::store::{CachedStore, ClaimTerms, DueDelivery, Store};
 pub use crate::store::{LastFailure, Subscribed, Subscription, SubscriptionState, Summary};
@@ -81,6 +82,11 @@ pub enum Attempt {
         /// [`limits::CALLBACK_REASON_CHARACTERS_MAX`] characters.
         reason: Cow<'static, str>,
     },
+    /// It was not made, for a reason that is the gateway's: it does not count against the receiver.
+    Postponed {
+        /// The delay before the next attempt, at most one day.
+        wait: Duration,
+    },
 }
 
 /// The outcome of recording an attempt.
@@ -107,11 +113,23 @@ pub enum CallbackError {
     Failure(#[from] Failure),
 }
 
+/// The queue of the thread.
+type Jobs = FairChannel<Box<dyn Job>, Turn>;
+
+/// In whose turn a job is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Turn {
+    /// The gateway's own: deliveries.
+    Gateway,
+    Participant(Country),
+}
+
 /// The subscriptions of all participants. Every method returns at once; `reply` is called exactly
 /// once, from the `callbacks` thread or this one, and must not block.
 #[derive(Debug)]
 pub struct Callbacks {
-    jobs: Mutex<Option<Sender<Box<dyn Job>>>>,
+    jobs: Arc<Jobs>,
+    continuity: Arc<Continuity>,
     clock: Arc<dyn Clock>,
     max_age_days: u32,
     summary: Arc<Mutex<Summary>>,
@@ -123,13 +141,19 @@ impl Callbacks {
         database: &Database,
         clock: Arc<dyn Clock>,
         max_age_days: u32,
+        continuity: &Arc<Continuity>,
     ) -> (Self, CallbackWorker) {
-        let (sender, jobs) = bounded(limits::CALLBACK_JOBS_MAX);
+        let jobs = Arc::new(FairChannel::new(Places {
+            all_max: limits::CALLBACK_JOBS_MAX,
+            participant_max: limits::PARTICIPANT_CALLBACK_JOBS_MAX,
+        }));
         let link = Link {
             connection: CachedStore::new(database.clone()),
+            continuity: Arc::clone(continuity),
         };
         let callbacks = Self {
-            jobs: Mutex::new(Some(sender)),
+            jobs: Arc::clone(&jobs),
+            continuity: Arc::clone(continuity),
             clock,
             max_age_days,
             summary: Arc::default(),
@@ -139,7 +163,7 @@ impl Callbacks {
 
     /// Lets the thread end once the queue is empty.
     pub(crate) fn stop(&self) {
-        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.jobs.close();
     }
 
     /// The enabled subscriptions of a country, in the order of their ids. Those that are disabled
@@ -151,7 +175,8 @@ impl Callbacks {
         reply: impl FnOnce(Result<Vec<Subscription>, CallbackError>) + Send + 'static,
     ) {
         let work = move |store: &mut Store| store.callback_subscriptions(country);
-        self.submit("listing callback subscriptions", work, reply);
+        let turn = Turn::Participant(country);
+        self.submit(turn, "listing callback subscriptions", work, reply);
     }
 
     /// Adds a subscription, which begins after the newest download batch; or changes the one with
@@ -167,7 +192,8 @@ impl Callbacks {
     ) {
         let now = self.clock.now();
         let work = move |store: &mut Store| store.subscribe(country, &callback_id, &url, now);
-        self.submit("storing a callback subscription", work, reply);
+        let turn = Turn::Participant(country);
+        self.submit(turn, "storing a callback subscription", work, reply);
     }
 
     /// Removes a subscription; returns whether its owner had it, enabled. A disabled one is removed
@@ -184,31 +210,33 @@ impl Callbacks {
             may_be_gone |= matches!(found, Err(SqlError::Lost(_)));
             Ok(found?.map_or(may_be_gone, |was_disabled| !was_disabled))
         };
-        self.submit("removing a callback subscription", work, reply);
+        let turn = Turn::Participant(country);
+        self.submit(turn, "removing a callback subscription", work, reply);
     }
 
-    /// Claims up to `count_max` deliveries that are due, for `ttl` by the database's clock. Each
-    /// must be recorded with [`Self::record`] before that.
-    pub fn claim(
+    /// Claims deliveries that are due, for `ttl` by the database's clock. Participants take turns, and
+    /// `admit` gives a permit for each delivery, if its participant may have another one under way.
+    /// Each must be recorded with [`Self::record`] before its claim expires.
+    pub fn claim<P: Send + 'static>(
         &self,
-        count_max: usize,
         ttl: Duration,
-        reply: impl FnOnce(Result<Vec<Delivery>, CallbackError>) + Send + 'static,
+        mut admit: impl FnMut(Country) -> Option<P> + Send + 'static,
+        reply: impl FnOnce(Result<Vec<(Delivery, P)>, CallbackError>) + Send + 'static,
     ) {
         let terms = ClaimTerms {
-            count_max: count_max as u64,
             ttl_ms: millis(ttl),
             oldest_day: self.oldest_day(),
         };
         let summary = Arc::clone(&self.summary);
         let work = move |store: &mut Store| {
             let seen = store.callback_summary()?;
-            *summary.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+            *summary.lock_ignoring_poison() = seen;
             seen.measure();
-            let due = store.claim_deliveries(&terms, random_token)?;
-            Ok(due.into_iter().map(Delivery).collect())
+            let due = store.claim_deliveries(&terms, &mut admit, random_token)?;
+            let due = due.into_iter();
+            Ok(due.map(|(due, permit)| (Delivery(due), permit)).collect())
         };
-        self.submit("claiming callbacks", work, reply);
+        self.submit(Turn::Gateway, "claiming callbacks", work, reply);
     }
 
     /// Records the outcome of a delivery, and releases its claim.
@@ -220,10 +248,8 @@ impl Callbacks {
     ) {
         let due = delivery.0.clone();
         let work = move |store: &mut Store| match &attempt {
-            Attempt::Delivered => Ok(match store.record_delivered(&due)? {
-                true => Recorded::Noted,
-                false => Recorded::ClaimLost,
-            }),
+            Attempt::Delivered => Ok(noted(store.record_delivered(&due)?)),
+            Attempt::Postponed { wait } => Ok(noted(store.record_postponed(&due, millis(*wait))?)),
             Attempt::Failed {
                 wait,
                 attempts_max,
@@ -237,12 +263,18 @@ impl Callbacks {
                 })
             }
         };
-        self.submit("recording a callback", work, reply);
+        self.submit(Turn::Gateway, "recording a callback", work, reply);
     }
 
     /// Statistics of all subscriptions, as of the last claim.
     pub fn summary(&self) -> Summary {
-        *self.summary.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.summary.lock_ignoring_poison()
+    }
+
+    /// Requests that wait, of the participant that has most.
+    pub(crate) fn waiting_most(&self) -> usize {
+        self.jobs
+            .longest(|turn| matches!(turn, Turn::Participant(_)))
     }
 
     fn oldest_day(&self) -> Day {
@@ -251,21 +283,19 @@ impl Callbacks {
 
     fn submit<T: Send + 'static>(
         &self,
+        turn: Turn,
         doing: &'static str,
         work: impl FnMut(&mut Store) -> Result<T, SqlError> + Send + 'static,
         reply: impl FnOnce(Result<T, CallbackError>) + Send + 'static,
     ) {
+        if self.continuity.has_gone_back() {
+            return reply(Err(Failure::DatabaseWentBack.into()));
+        }
         let job = Box::new(Task { doing, work, reply });
-        let sent = match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(jobs) => jobs.try_send(job),
-            None => Err(TrySendError::Disconnected(job as Box<dyn Job>)),
-        };
-        match sent {
-            Ok(()) => {}
-            Err(TrySendError::Full(job)) => {
-                job.refuse(Overload::at(OverloadBound::Callbacks).into());
-            }
-            Err(TrySendError::Disconnected(job)) => job.refuse(Failure::ShuttingDown.into()),
+        match self.jobs.send(turn, job) {
+            Sent::Queued => {}
+            Sent::Refused(job) => job.refuse(Overload::at(OverloadBound::Callbacks).into()),
+            Sent::Closed(job) => job.refuse(Failure::ShuttingDown.into()),
         }
     }
 }
@@ -304,8 +334,10 @@ where
     fn run(mut self: Box<Self>, link: &mut Link) {
         let outcome = link.run(&mut self.work);
         let outcome = outcome.map_err(|error| {
-            let failure = Failure::Database(error.doing(self.doing));
-            CallbackError::Failure(failure)
+            CallbackError::Failure(match link.continuity.has_gone_back() {
+                true => Failure::DatabaseWentBack,
+                false => Failure::Database(error.doing(self.doing)),
+            })
         });
         (self.reply)(outcome);
     }
@@ -318,10 +350,11 @@ where
 /// The thread's connection.
 struct Link {
     connection: CachedStore,
+    continuity: Arc<Continuity>,
 }
 
 /// Attempts at a statement that conflicts with others, or whose connection was stale.
-const TRIES: u32 = 3;
+const ATTEMPTS_MAX: u32 = 3;
 
 impl Link {
     /// Runs work on the connection, and retries it where that can help: it is atomic and
@@ -332,7 +365,16 @@ impl Link {
     ) -> Result<T, SqlError> {
         let mut tries = 1;
         loop {
-            let error = match work(self.connection.store()?) {
+            let store = self.connection.store()?;
+            // Cursors of a database that went back would notify of what was given to others before.
+            let worked = self
+                .continuity
+                .still_matches(store)
+                .and_then(|is_held| match is_held {
+                    true => work(store),
+                    false => Err(SqlError::Refused("the database has gone back".into())),
+                });
+            let error = match worked {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -341,7 +383,7 @@ impl Link {
                 self.connection.close();
             }
             let passing = matches!(error, SqlError::Conflict(_) | SqlError::Lost(_));
-            if !passing || tries == TRIES {
+            if !passing || tries == ATTEMPTS_MAX {
                 return Err(error);
             }
             tries += 1;
@@ -351,20 +393,22 @@ impl Link {
 
 /// The thread.
 pub(crate) struct CallbackWorker {
-    jobs: Receiver<Box<dyn Job>>,
+    jobs: Arc<Jobs>,
     link: Link,
 }
 
 impl CallbackWorker {
     /// Runs until all senders are gone.
     pub(crate) fn run(mut self) {
-        for job in &self.jobs {
+        while let Some(job) = self.jobs.receive() {
             match self.link.connection.store() {
                 Ok(_) => job.run(&mut self.link),
                 // Queued jobs would wait for the same failure.
                 Err(error) => {
-                    let queue = std::iter::once(job).chain(self.jobs.try_iter());
-                    queue.for_each(|job| job.refuse(not_connected(&error)));
+                    let mut jobs = self.jobs.extract(|_| true);
+                    jobs.push(job);
+                    jobs.into_iter()
+                        .for_each(|job| job.refuse(not_connected(&error)));
                 }
             }
         }
@@ -374,6 +418,13 @@ impl CallbackWorker {
 fn not_connected(error: &SqlError) -> CallbackError {
     let (doing, source) = ("connecting for callbacks", error.to_string().into());
     Failure::Database(DatabaseError { doing, source }).into()
+}
+
+const fn noted(was_ours: bool) -> Recorded {
+    match was_ours {
+        true => Recorded::Noted,
+        false => Recorded::ClaimLost,
+    }
 }
 
 /// Not 0, which means no claim, and within the range of a signed column.
@@ -389,100 +440,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::database::faulty::{Fault, Step};
-    use crate::domain::UnixMillis;
-    use crate::settings::DatabaseUrl;
-    use crate::store::migrate;
-
-    fn database(folder: &tempfile::TempDir) -> Database {
-        let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
-        migrate(&database).unwrap();
-        database
-    }
-
-    fn de() -> Country {
-        Country::parse("DE").unwrap()
-    }
-
-    #[test]
-    fn who_is_queued_behind_a_failed_connection_is_refused_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (arrived, arrivals) = bounded(0);
-        let (go_on, may_go_on) = bounded::<()>(0);
-        let connects = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&connects);
-        let away = database(&folder).failing(move |step| {
-            assert_eq!(step, Step::Connect);
-            counter.fetch_add(1, Ordering::SeqCst);
-            arrived.send(()).unwrap();
-            may_go_on.recv().unwrap();
-            Some(Fault::Lost)
-        });
-        let (callbacks, worker) = Callbacks::new(&away, Arc::new(SystemClock), 2);
-        let thread = std::thread::spawn(move || worker.run());
-        let (answered, answers) = bounded(4);
-        let ask = || {
-            let answered = answered.clone();
-            callbacks.list(de(), move |answer| answered.send(answer).unwrap());
-        };
-        ask();
-        arrivals.recv().unwrap();
-        (0..3).for_each(|_| ask());
-        go_on.send(()).unwrap();
-        for _ in 0..4 {
-            let answer = answers.recv().unwrap();
-            let refused = matches!(answer, Err(CallbackError::Failure(Failure::Database(_))));
-            assert!(refused, "{answer:?}");
-        }
-        assert_eq!(connects.load(Ordering::SeqCst), 1);
-        callbacks.stop();
-        thread.join().unwrap();
-    }
-
-    #[test]
-    fn who_is_removed_while_the_answer_is_lost_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = database(&folder);
-        let id = CallbackId::parse("1").unwrap();
-        let mut store = Store::open(&database).unwrap();
-        let subscribed = store.subscribe(de(), &id, "https://de", UnixMillis(0));
-        assert_eq!(subscribed.unwrap(), Subscribed::Taken);
-        let commits = AtomicU64::new(0);
-        let failing = database.failing(move |step| match step {
-            Step::Commit if commits.fetch_add(1, Ordering::SeqCst) == 0 => {
-                Some(Fault::LostAfterwards)
-            }
-            _ => None,
-        });
-        let (callbacks, worker) = Callbacks::new(&failing, Arc::new(SystemClock), 2);
-        let thread = std::thread::spawn(move || worker.run());
-        let unsubscribe = || {
-            let (answered, answer) = bounded(1);
-            callbacks.unsubscribe(de(), id.clone(), move |found| answered.send(found).unwrap());
-            answer.recv().unwrap().unwrap()
-        };
-        assert_eq!([unsubscribe(), unsubscribe()], [true, false]);
-        callbacks.stop();
-        thread.join().unwrap();
-    }
-
-    #[test]
-    fn takes_ids_of_1_to_32_characters() {
-        for id in [
-            "1",
-            "5f4dcc3b5aa765d61d8327deb882cf99",
-            &"é".repeat(32),
-            "a/b c",
-        ] {
-            assert_eq!(CallbackId::parse(id).unwrap().as_str(), id);
-        }
-        for id in ["", &"x".repeat(33), "a\nb", "\u{7f}"] {
-            assert_eq!(CallbackId::parse(id), Err(CallbackIdError), "{id:?}");
-        }
-    }
-}
+mod tests;

@@ -1,15 +1,38 @@
 //! Time enters here and nowhere else.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::domain::UnixMillis;
+use crate::domain::{Day, UnixMillis};
+use crate::locks::LockIgnoringPoison;
 
-/// Wall-clock time. Durations are measured with [`std::time::Instant`], which cannot jump.
+/// Wall-clock time. Durations are measured with [`Instant`], which cannot jump.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time now, UTC.
     fn now(&self) -> UnixMillis;
+
+    /// The time now by both clocks.
+    fn read(&self) -> ClockReading;
+
+    /// The day that the age of keys is counted from. By default, today.
+    fn day(&self) -> Day {
+        self.now().day()
+    }
+
+    /// The latest time that it may be: no key can have begun after it. By default, now.
+    fn latest(&self) -> UnixMillis {
+        self.now()
+    }
+}
+
+/// The wall clock and the monotonic clock at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The time, UTC.
+    pub wall: UnixMillis,
+    /// How much time has passed since some instant, whatever happened to the wall clock.
+    pub monotonic: Duration,
 }
 
 /// The operating system's clock.
@@ -27,31 +50,52 @@ impl Clock for SystemClock {
             .unwrap_or_default();
         UnixMillis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
+
+    fn read(&self) -> ClockReading {
+        static BEGUN: OnceLock<Instant> = OnceLock::new();
+        ClockReading {
+            wall: self.now(),
+            monotonic: BEGUN.get_or_init(Instant::now).elapsed(),
+        }
+    }
 }
 
 /// A clock that stands still until it is moved: for tests and simulations.
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock(Mutex<ClockReading>);
 
 impl ManualClock {
     /// A clock that shows `now`.
     pub const fn new(now: UnixMillis) -> Self {
-        Self(AtomicU64::new(now.0))
+        Self(Mutex::new(ClockReading {
+            wall: now,
+            monotonic: Duration::ZERO,
+        }))
     }
 
-    /// Moves the clock, forwards or backwards.
+    /// Sets the wall clock, forwards or backwards, while no time passes: it jumps.
     pub fn set(&self, now: UnixMillis) {
-        self.0.store(now.0, Ordering::Release);
+        self.lock().wall = now;
     }
 
-    /// Moves the clock forwards.
+    /// Lets time pass.
     pub fn advance_millis(&self, millis: u64) {
-        self.0.fetch_add(millis, Ordering::AcqRel);
+        let mut reading = self.lock();
+        reading.wall = reading.wall.plus_millis(millis);
+        reading.monotonic += Duration::from_millis(millis);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ClockReading> {
+        self.0.lock_ignoring_poison()
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> UnixMillis {
-        UnixMillis(self.0.load(Ordering::Acquire))
+        self.lock().wall
+    }
+
+    fn read(&self) -> ClockReading {
+        *self.lock()
     }
 }

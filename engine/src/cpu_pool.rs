@@ -2,13 +2,14 @@
 //! panic ends its batch, not the pool.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::domain::Country;
 use crate::failure::StartError;
 use crate::fair_queue::FairQueue;
+use crate::locks::LockIgnoringPoison;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -59,7 +60,7 @@ impl CpuPool {
 }
 
 fn lock(waiting: &Mutex<FairQueue<Job>>) -> std::sync::MutexGuard<'_, FairQueue<Job>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    waiting.lock_ignoring_poison()
 }
 
 #[cfg(test)]

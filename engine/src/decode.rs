@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_plain_countries_from_others() {
+    fn distinguishes_plain_countries_from_others() {
         for (country, expected) in [
             (" ~", true),
             ("de", true),

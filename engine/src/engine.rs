@@ -6,35 +6,42 @@
 //! that readers and callbacks end with what waits for them; CPU jobs end, the writer drains, the
 //! bundler follows; then retention writes the last statistics, and the others end.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-
-use crossbeam::channel::{Receiver, Sender, bounded};
+mod bootstrap;
+mod measure;
+mod observe;
+mod status;
+mod threads;
 
 use crate::admission::{Admission, Permit};
+use crate::allowance::{Allowance, Warned};
 use crate::bundle::{
-    AuditEntry, Bundler, BundlerFeed, BundlerStatus, Download, DownloadError, DownloadHead,
-    DownloadReply, DownloadRequest, FreshSegments, Serve,
+    Audit, AuditRequest, BundlerStatus, Download, DownloadError, DownloadHead, DownloadReply,
+    DownloadRequest, Serve,
 };
+use crate::calendar::{Calendar, UploadClock};
 use crate::callbacks::Callbacks;
 use crate::clock::Clock;
 use crate::continuity::Continuity;
 use crate::cpu_pool::CpuPool;
-use crate::database::{Checkpoints, Database, SqlError};
-use crate::domain::{BatchTag, Country, Day};
+use crate::database::Database;
+use crate::domain::{Country, Day, UnixMillis};
 use crate::failure::{Failure, StartError};
-use crate::limits;
-use crate::persist::{Incoming, Submission, Unconfirmed, Writer, WriterState};
-use crate::retention::{Retention, oldest_identity};
-use crate::seal::Keys;
-use crate::settings::{BundleSettings, Settings};
+use crate::key_ring::{KeyRing, agree_on_keys};
+use crate::locks::LockIgnoringPoison;
+use crate::overview::{AnnouncedGateway, Announcement, Overview, OverviewReader};
+use crate::persist::{FromMemory, Incoming, StartProgress, Submission, Unconfirmed, WriterState};
+use crate::seal::{Keys, KeysSummary};
+use crate::settings::Settings;
 use crate::statistics::DownloadCounts;
-use crate::store::{CachedStore, ImportState, Store, migrate};
-use crate::trust::{Trust, TrustAnchor};
+use crate::store::{SealingKeyRow, Store};
+use crate::trust::{Trust, TrustAnchorError, TrustAnchors};
 use crate::trust_list::TrustList;
 use crate::upload::{Prepared, Receipt, Reply, UploadContext, UploadError, UploadRequest, prepare};
+use bootstrap::{Bootstrap, check};
+use crossbeam::channel::{Sender, bounded};
+pub use status::{ParticipantLoad, Status};
+use std::sync::{Arc, Mutex};
+use threads::Threads;
 
 /// A running engine. Share it in an [`Arc`]; it stops when it is dropped.
 #[derive(Debug)]
@@ -44,53 +51,25 @@ pub struct Engine {
     walk: Arc<Walk>,
     writer: Arc<WriterState>,
     continuity: Arc<Continuity>,
+    calendar: Arc<Calendar>,
     submissions: Mutex<Option<Sender<Incoming>>>,
     serve: Arc<Serve>,
+    downloads: Arc<DownloadCounts>,
     callbacks: Callbacks,
     bundler: Arc<BundlerStatus>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Ends with its sender, after all others.
-    background: Mutex<Option<Background>>,
-    failed: Arc<AtomicBool>,
+    overview: OverviewReader,
+    threads: Threads,
 }
-
-/// Threads that end when the sender is dropped.
-type Background = (Sender<()>, Vec<JoinHandle<()>>);
 
 /// What CPU jobs share.
 #[derive(Debug)]
 struct Walk {
     settings: Settings,
     trust: Arc<TrustList>,
+    key_ring: Arc<KeyRing>,
     writer: Arc<WriterState>,
-    clock: Arc<dyn Clock>,
-}
-
-/// What `/health`, `/ready` and the dashboard say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Whether the database answered at the last attempt.
-    pub database_available: bool,
-    /// Number of uploads in the log, as far as this gateway has followed it.
-    pub log_position: u64,
-    /// Key identities in memory.
-    pub identities: u64,
-    /// The newest download batch.
-    pub newest_batch: Option<BatchTag>,
-    /// Whether this gateway cuts download batches now.
-    pub cuts: bool,
-    /// How many more download batches may be cut for age at once; `None` if another gateway cuts, or
-    /// if they are not paced.
-    pub bundle_budget: Option<u32>,
-    /// Certificates in the list, trusted or not. Without any, nobody can connect or sign.
-    pub certificates: usize,
-    /// Whether a thread of the engine has panicked: nothing but a restart helps.
-    pub failed: bool,
-    /// What was expected and what is there, if the database has gone back: nothing is taken or
-    /// served until an operator has seen to it and starts the gateway again.
-    pub went_back: Option<String>,
-    /// Whether the state file could be written at the last attempt: uploads need it.
-    pub state_file_writable: bool,
+    clock: UploadClock,
+    allowance: Allowance,
 }
 
 impl Engine {
@@ -100,68 +79,111 @@ impl Engine {
     /// # Errors
     /// [`StartError`]: one sentence that says what to do.
     pub fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        Self::start_watched(settings, clock, &StartProgress::default())
+    }
+
+    /// The same, and others can see how far it has come.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_watched(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        progress: &StartProgress,
+    ) -> Result<Self, StartError> {
+        let database = Database::new(settings.database.clone());
+        Self::start_with(database, settings, clock, progress)
+    }
+
+    /// Starts on a database that fails as planned, for simulations. Not in release programs.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    #[cfg(any(test, debug_assertions))]
+    pub fn start_with_faults(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        faults: crate::database::faulty::Faults,
+    ) -> Result<Self, StartError> {
+        let database = Database::new(settings.database.clone()).with_faults(faults);
+        Self::start_with(database, settings, clock, &StartProgress::default())
+    }
+
+    fn start_with(
+        database: Database,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        progress: &StartProgress,
+    ) -> Result<Self, StartError> {
         check(&settings)?;
-        let (bootstrap, store) = Bootstrap::open(&settings, &clock)?;
+        let (bootstrap, store) = Bootstrap::open(database, &settings, &clock)?;
         let serve = Arc::clone(&bootstrap.serve);
-        let started = Self::start_on(bootstrap, store, settings, clock);
+        let started = Self::start_on(bootstrap, store, settings, clock, progress);
         // Readers share what holds their queue: they would wait for ever if they were not stopped.
         started.inspect_err(|_| serve.stop_readers())
     }
 
     fn start_on(
-        bootstrap: Bootstrap,
+        mut bootstrap: Bootstrap,
         store: Store,
         settings: Settings,
         clock: Arc<dyn Clock>,
+        progress: &StartProgress,
     ) -> Result<Self, StartError> {
         let cpu = CpuPool::start(settings.cpu_threads)?;
         let (wake_bundler, wakes) = bounded(1);
-        let writer = bootstrap.writer(store, wake_bundler)?;
+        let writer = bootstrap.writer(store, wake_bundler, progress)?;
+        // Download batches were read before, but a row of the log says more of what is wrong.
+        if let Some(change) = bootstrap.continuity.mismatch() {
+            return Err(StartError::Changed(change.to_owned()));
+        }
         let state = Arc::clone(writer.state());
         let bundler_status = Arc::default();
         let bundler = bootstrap.bundler(&state, &bundler_status, &clock, settings.bundle);
         let (stop_background, stop) = bounded(0);
         let max_age_days = settings.download.max_age_days;
-        let retention = bootstrap.retention(&state, &clock, max_age_days, stop.clone());
+        let retention = bootstrap.retention(&state, max_age_days, stop.clone());
+        let calendar = Arc::clone(&bootstrap.calendar);
+        let continuity = &bootstrap.continuity;
         let (callbacks, worker) =
-            Callbacks::new(&bootstrap.database, Arc::clone(&clock), max_age_days);
+            Callbacks::new(&bootstrap.database, calendar, max_age_days, continuity);
         // One place per permit: a job that has a permit never waits to hand its batch over.
         let (submissions, queue) = bounded(settings.upload.batches_in_flight_max);
 
-        let failed = Arc::new(AtomicBool::new(false));
-        let mut threads = bootstrap.serve.start_readers(&bootstrap.database)?;
-        threads.push(spawn("callbacks", &failed, move || worker.run())?);
-        threads.push(spawn("writer", &failed, move || writer.run(&queue))?);
-        threads.push(spawn("bundler", &failed, move || bundler.run(&wakes))?);
-        let mut background = vec![spawn("retention", &failed, move || retention.run())?];
-        if let Some(checkpoints) = bootstrap.checkpoints {
+        let readers = bootstrap.serve.start_readers(&bootstrap.database)?;
+        let threads = Threads::new(readers, stop_background);
+        threads.spawn("callbacks", move || worker.run())?;
+        threads.spawn("writer", move || writer.run(&queue))?;
+        threads.spawn("bundler", move || bundler.run(&wakes))?;
+        threads.spawn_background("retention", move || retention.run())?;
+        if let Some(checkpoints) = bootstrap.checkpoints.take() {
             let stop = stop.clone();
-            let work = move || checkpoints.run(&stop);
-            background.push(spawn("checkpoint", &failed, work)?);
+            threads.spawn_background("checkpoint", move || checkpoints.run(&stop))?;
         }
-        let (trust, database) = (Arc::clone(&bootstrap.trust), bootstrap.database);
-        let follow = move || trust.follow(&database, &stop);
-        background.push(spawn("trust", &failed, follow)?);
+        let overview = OverviewReader::new(
+            bootstrap.database.clone(),
+            Arc::clone(&bootstrap.continuity),
+        );
+        let (trust, database) = (Arc::clone(&bootstrap.trust), bootstrap.database.clone());
+        let key_ring = Arc::clone(&bootstrap.key_ring);
+        let follow = move || trust.follow(&database, &key_ring, &stop);
+        threads.spawn_background("trust", follow)?;
 
         let upload = &settings.upload;
         Ok(Self {
             admission: Admission::new(upload.batches_in_flight_max, upload.bytes_in_flight_max),
             cpu,
-            walk: Arc::new(Walk {
-                settings,
-                trust: bootstrap.trust,
-                writer: Arc::clone(&state),
-                clock,
-            }),
+            walk: Arc::new(Walk::new(settings, &bootstrap, &state)),
             writer: state,
             continuity: bootstrap.continuity,
+            calendar: bootstrap.calendar,
             submissions: Mutex::new(Some(submissions)),
             serve: bootstrap.serve,
+            downloads: bootstrap.downloads,
             callbacks,
             bundler: bundler_status,
-            threads: Mutex::new(threads),
-            background: Mutex::new(Some((stop_background, background))),
-            failed,
+            overview,
+            threads,
         })
     }
 
@@ -175,23 +197,19 @@ impl Engine {
         self.walk.trust.current()
     }
 
-    /// Takes an upload through all stages. Returns at once; `reply` is called exactly once, from
-    /// another thread, after the commit or the refusal. It must not block.
+    /// Takes an upload through all stages; a dry run through all but the last. Returns at once; `reply`
+    /// is called exactly once, from another thread, after the commit or the refusal. It must not block.
     pub fn upload(
         &self,
         permit: Permit,
         request: UploadRequest,
         reply: impl FnOnce(Result<Receipt, UploadError>) + Send + 'static,
     ) {
-        let submissions = self
-            .submissions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let submissions = self.submissions.lock_ignoring_poison().clone();
         let Some(submissions) = submissions else {
             return reply(Err(Failure::ShuttingDown.into()));
         };
-        if self.continuity.is_lost() {
+        if self.continuity.has_gone_back() {
             return reply(Err(Failure::DatabaseWentBack.into()));
         }
         let (country, walk) = (request.country, Arc::clone(&self.walk));
@@ -204,7 +222,7 @@ impl Engine {
     }
 
     /// Answers a download. `reply` is called exactly once: on this thread if the answer is warm or
-    /// a plain refusal, else from a reader thread. It must not block.
+    /// a plain refusal, otherwise from a reader thread. It must not block.
     pub fn download(
         &self,
         request: DownloadRequest,
@@ -232,59 +250,96 @@ impl Engine {
         country: Country,
         date: Day,
         tag: &str,
-        reply: impl FnOnce(Result<Vec<AuditEntry>, DownloadError>) + Send + 'static,
+        reply: impl FnOnce(Result<Audit, DownloadError>) + Send + 'static,
     ) {
-        self.serve.audit(country, date, tag, Box::new(reply));
+        let request = AuditRequest {
+            country,
+            trust: self.trust(),
+            reply: Box::new(reply),
+        };
+        self.serve.audit(date, tag, request);
     }
 
-    /// Who wants to be told of new download batches, and what is due to be told.
+    /// The subscriptions to new download batches, and the deliveries that are due.
     pub fn callbacks(&self) -> &Callbacks {
         &self.callbacks
     }
 
-    /// What the engine is doing.
-    pub fn status(&self) -> Status {
-        Status {
-            database_available: self.writer.database_available.load(Ordering::Acquire),
-            log_position: self.writer.position().0,
-            identities: self.writer.set.len(),
-            newest_batch: self.serve.catalog().newest().map(|batch| batch.tag),
-            cuts: self.bundler.cuts(),
-            bundle_budget: self
-                .bundler
-                .budget()
-                .filter(|_| self.walk.settings.bundle.paced),
-            certificates: self.trust().certificates().count(),
-            failed: self.failed.load(Ordering::Acquire),
-            went_back: self.continuity.loss().map(str::to_owned),
-            state_file_writable: !self.continuity.write_failed(),
-        }
+    /// Which sealing keys there are, without revealing them.
+    pub fn sealing_keys(&self) -> KeysSummary {
+        self.walk.settings.keys.summary()
+    }
+
+    /// Takes other sealing keys from a key file that was read again: those of before stay but
+    /// for retired ones, so that what is stored can be opened. Blocks while it asks the database whether
+    /// other gateways know the same.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing has changed.
+    pub fn renew_keys(&self, renewed: &Keys) -> Result<(), StartError> {
+        let keys = &self.walk.settings.keys;
+        let database = Database::new(self.walk.settings.database.clone());
+        let unreachable = |error| database.unreachable(error);
+        let mut store = Store::open(&database).map_err(unreachable)?;
+        let named = store.sealing_keys().map_err(unreachable)?.into_iter();
+        let retired: Vec<_> = named.filter(SealingKeyRow::is_retired).collect();
+        let is_retired = |id| retired.iter().any(|row| row.id == id);
+        keys.check_renewal(renewed, is_retired)
+            .map_err(|error| StartError::UnfitKeys(error.to_string()))?;
+        agree_on_keys(renewed, &mut store, &database)?;
+        keys.renew(renewed);
+        self.walk.key_ring.refresh(&mut store).map_err(unreachable)
+    }
+
+    /// Checks the certificate list with these trust anchors from now on: a PEM text of one or more
+    /// certificates. What they do not vouch for is trusted no longer, within five seconds.
+    ///
+    /// # Errors
+    /// [`TrustAnchorError`]; then nothing has changed.
+    pub fn renew_trust_anchors(&self, pem: &str) -> Result<(), TrustAnchorError> {
+        self.walk.trust.renew_anchors(TrustAnchors::from_pem(pem)?);
+        Ok(())
+    }
+
+    /// Why the database server may lose commits that it has confirmed, if it may: its settings can have
+    /// changed since the start. Blocks while it asks.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn flushing_risk(&self) -> Result<Option<&'static str>, StartError> {
+        let database = Database::new(self.walk.settings.database.clone());
+        let risk = Store::open(&database).and_then(|mut store| store.flushing_risk());
+        risk.map_err(|error| database.unreachable(error))
+    }
+
+    /// Tells the other gateways of the installation about this one; gives all that were known before,
+    /// with what this one has said, or the one that had its name. Blocks.
+    ///
+    /// # Errors
+    /// When the database fails, or has gone back.
+    pub fn announce(&self, own: &Announcement) -> Result<Vec<AnnouncedGateway>, Failure> {
+        self.overview.announce(own)
+    }
+
+    /// What the console shows of the whole installation as of `now`. Blocks while it reads the
+    /// statistics of the database; the first call counts the whole log, later ones what is new.
+    ///
+    /// # Errors
+    /// When the database fails, or has gone back.
+    pub fn overview(&self, now: UnixMillis) -> Result<Overview, Failure> {
+        let (today, max_age_days) = (now.day(), self.walk.settings.download.max_age_days);
+        self.overview
+            .read(today, now, today.minus_days(max_age_days))
     }
 
     /// Stops in order: no new work, everything admitted is answered, threads end. Blocks.
     pub fn shutdown(&self) {
         // The last clone of the sender goes with the last CPU job; then the writer drains and
         // ends, and with it the bundler, which waits for its wakes.
-        drop(
-            self.submissions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        drop(self.submissions.lock_ignoring_poison().take());
         self.serve.stop_readers();
         self.callbacks.stop();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        threads.into_iter().for_each(join);
-        let background = self
-            .background
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some((stop, threads)) = background {
-            drop(stop);
-            threads.into_iter().for_each(join);
-        }
+        self.threads.join();
     }
 }
 
@@ -295,21 +350,40 @@ impl Drop for Engine {
 }
 
 impl Walk {
+    fn new(settings: Settings, bootstrap: &Bootstrap, writer: &Arc<WriterState>) -> Self {
+        let allowance = Allowance {
+            quota: settings.quota.clone(),
+            bytes_max: settings.memory.stored_bytes_max(),
+            writer: Arc::clone(writer),
+            serve: Arc::clone(&bootstrap.serve),
+            // The day that uploads are counted on.
+            clock: Arc::new(bootstrap.calendar.for_uploads()),
+            warned: Mutex::new(Warned::default()),
+        };
+        allowance.watch_memory();
+        Self {
+            settings,
+            trust: Arc::clone(&bootstrap.trust),
+            key_ring: Arc::clone(&bootstrap.key_ring),
+            writer: Arc::clone(writer),
+            clock: bootstrap.calendar.for_uploads(),
+            allowance,
+        }
+    }
+
     fn prepare(&self, request: &UploadRequest, permit: Permit) -> Result<Prepared, UploadError> {
-        prepare(
-            request,
-            permit,
-            &UploadContext {
-                settings: &self.settings.upload,
-                legacy_sha1: &self.settings.legacy_sha1,
-                pss: &self.settings.pss,
-                keys: &self.settings.keys,
-                trust: &self.trust.current(),
-                set: &self.writer.set,
-                tags: &self.writer.tags,
-                clock: &*self.clock,
-            },
-        )
+        let context = UploadContext {
+            settings: &self.settings.upload,
+            legacy_sha1: &self.settings.legacy_sha1,
+            pss: &self.settings.pss,
+            keys: &self.settings.keys,
+            trust: &self.trust.current(),
+            set: &self.writer.set,
+            tags: &self.writer.tags,
+            allowance: &self.allowance,
+            clock: &self.clock,
+        };
+        prepare(request, permit, &context)
     }
 }
 
@@ -325,7 +399,17 @@ fn hand_over(
             reply,
         }),
         Some(Ok(Prepared::Answered(answer, permit))) => Incoming::Confirm(Unconfirmed {
-            answer,
+            answer: FromMemory::Final(answer),
+            permit,
+            reply,
+        }),
+        Some(Ok(Prepared::Duplicated(duplicates, permit))) => Incoming::Confirm(Unconfirmed {
+            answer: FromMemory::Duplicates(duplicates),
+            permit,
+            reply,
+        }),
+        Some(Ok(Prepared::Rehearsed(duplicates, permit))) => Incoming::Confirm(Unconfirmed {
+            answer: FromMemory::Rehearsal(duplicates),
             permit,
             reply,
         }),
@@ -339,216 +423,4 @@ fn hand_over(
         };
         reply(Err(Failure::ShuttingDown.into()));
     }
-}
-
-/// What threads are started with: the database, and what was read from it.
-struct Bootstrap {
-    database: Database,
-    checkpoints: Option<Checkpoints>,
-    continuity: Arc<Continuity>,
-    trust: Arc<TrustList>,
-    fresh: Arc<FreshSegments>,
-    downloads: Arc<DownloadCounts>,
-    serve: Arc<Serve>,
-}
-
-impl Bootstrap {
-    /// Also gives the connection that all of it was read on.
-    fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<(Self, Store), StartError> {
-        let mut database = Database::new(settings.database.clone());
-        let checkpoints = database.checkpoints();
-        let mut store = open(&database, settings)?;
-        let file = settings.continuity.state_file.as_deref();
-        let continuity = Arc::new(Continuity::start(&database, file, &mut store)?);
-        let anchor = TrustAnchor::from_pem(&settings.trust_anchor_pem)
-            .map_err(|error| StartError::Setting(error.to_string()))?;
-        let trust = TrustList::load(anchor, &mut store);
-        let trust = Arc::new(trust.map_err(|error| database.unreachable(error))?);
-
-        let cache_bytes = settings.bundle.cache_bytes_max;
-        let fresh_bytes = limits::fresh_segments_bytes_max(cache_bytes);
-        let fresh = Arc::new(FreshSegments::new(fresh_bytes));
-        let downloads = Arc::new(DownloadCounts::default());
-        let serve = Arc::new(Serve::new(
-            settings.keys.clone(),
-            Arc::clone(clock),
-            Arc::clone(&continuity),
-            Arc::clone(&fresh),
-            cache_bytes,
-            settings.download.max_age_days,
-            Arc::clone(&downloads),
-        ));
-        let refreshed = serve.refresh(&mut store, clock.now().day());
-        refreshed.map_err(|error| database.unreachable(error))?;
-        let bootstrap = Self {
-            database,
-            checkpoints,
-            continuity,
-            trust,
-            fresh,
-            downloads,
-            serve,
-        };
-        Ok((bootstrap, store))
-    }
-
-    /// The writer, with the set that it reads.
-    fn writer(&self, mut store: Store, wake_bundler: Sender<()>) -> Result<Writer, StartError> {
-        let since = oldest_identity(&mut store);
-        let since = since.map_err(|error| self.database.unreachable(error))?;
-        let feed = BundlerFeed::new(Arc::clone(&self.fresh), wake_bundler);
-        let continuity = Arc::clone(&self.continuity);
-        Writer::start(
-            self.database.clone(),
-            &mut store,
-            since,
-            Box::new(feed),
-            continuity,
-        )
-    }
-
-    fn bundler(
-        &self,
-        writer: &Arc<WriterState>,
-        status: &Arc<BundlerStatus>,
-        clock: &Arc<dyn Clock>,
-        settings: BundleSettings,
-    ) -> Bundler {
-        Bundler {
-            database: self.database.clone(),
-            writer: Arc::clone(writer),
-            continuity: Arc::clone(&self.continuity),
-            serve: Arc::clone(&self.serve),
-            clock: Arc::clone(clock),
-            settings,
-            holder: random_name(),
-            status: Arc::clone(status),
-            state: Default::default(),
-        }
-    }
-
-    fn retention(
-        &self,
-        writer: &Arc<WriterState>,
-        clock: &Arc<dyn Clock>,
-        max_age_days: u32,
-        stop: Receiver<()>,
-    ) -> Retention {
-        Retention {
-            connection: CachedStore::new(self.database.clone()),
-            writer: Arc::clone(writer),
-            continuity: Arc::clone(&self.continuity),
-            downloads: Arc::clone(&self.downloads),
-            clock: Arc::clone(clock),
-            max_age_days,
-            holder: random_name(),
-            stop,
-            state: Default::default(),
-        }
-    }
-}
-
-/// Refuses settings that contradict each other.
-fn check(settings: &Settings) -> Result<(), StartError> {
-    match settings.contradiction() {
-        None => Ok(()),
-        Some(contradiction) => Err(StartError::Setting(contradiction.to_string())),
-    }
-}
-
-/// Migrates and opens the database, and checks that it is ours.
-fn open(database: &Database, settings: &Settings) -> Result<Store, StartError> {
-    migrate(database)?;
-    let unreachable = |error| database.unreachable(error);
-    let mut store = Store::open_for_long_statements(database).map_err(unreachable)?;
-    let row_bytes = limits::row_bytes_max(settings.upload.body_bytes_max, settings.upload.keys_max);
-    if let Some(unsuitable) = store.check_server(row_bytes).map_err(unreachable)? {
-        return Err(StartError::Unsuitable(unsuitable));
-    }
-    check_flushing(&mut store, settings).map_err(unreachable)??;
-    if store.import_state().map_err(unreachable)? == ImportState::Begun {
-        return Err(StartError::Unsuitable(
-            "an import into this database was begun and did not end: run efgs import again"
-                .to_owned(),
-        ));
-    }
-    agree_on_keys(&settings.keys, &mut store, database)?;
-    Ok(store)
-}
-
-/// Refuses a server that may lose what it has confirmed, unless an operator accepts that.
-fn check_flushing(
-    store: &mut Store,
-    settings: &Settings,
-) -> Result<Result<(), StartError>, SqlError> {
-    let Some(risk) = store.flushing_risk()? else {
-        return Ok(Ok(()));
-    };
-    if !settings.continuity.accept_unflushed_commits {
-        return Ok(Err(StartError::Unsuitable(format!(
-            "the database server may lose commits that it has confirmed: {risk}"
-        ))));
-    }
-    tracing::warn!(
-        risk,
-        "the database server may lose commits that it has confirmed, as accepted"
-    );
-    Ok(Ok(()))
-}
-
-/// All gateways of an installation have the same identity key, and know the same sealing keys.
-pub(crate) fn agree_on_keys(
-    keys: &Keys,
-    store: &mut Store,
-    database: &Database,
-) -> Result<(), StartError> {
-    let mut agree = |name: &str, check: &[u8]| {
-        let agreed = store
-            .agree_on(name, check)
-            .map_err(|error| database.unreachable(error))?;
-        if agreed == check {
-            return Ok(());
-        }
-        Err(StartError::WrongKeys(format!(
-            "the {name} configured is not the one that this database was set up with: use the key \
-             file of the installation"
-        )))
-    };
-    agree("identity key", &keys.identity_check())?;
-    for (id, check) in keys.sealing_checks() {
-        agree(&format!("sealing key {id}"), &check)?;
-    }
-    Ok(())
-}
-
-fn join(thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        tracing::error!("a thread of the engine panicked");
-    }
-}
-
-fn random_name() -> String {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
-    format!("{:032x}", u128::from_be_bytes(bytes))
-}
-
-/// Starts a thread of the engine. A panic in it leaves the engine without a part of itself: it is
-/// remembered, so that the process can end and be started again whole.
-fn spawn(
-    name: &str,
-    failed: &Arc<AtomicBool>,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
-    let failed = Arc::clone(failed);
-    let guarded = move || {
-        if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            metrics::counter!("efgs_panics_total").increment(1);
-            failed.store(true, Ordering::Release);
-        }
-    };
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(guarded)
-        .map_err(StartError::Threads)
 }

@@ -1,4 +1,4 @@
-//! What goes wrong that nobody's request is to blame for: failures, and why nothing starts.
+//! Failures of the gateway itself, for which no request is to blame, and errors at start.
 
 /// Ours and unexpected. The text is one plain sentence; the source goes to the log.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +8,14 @@ pub enum Failure {
     /// whole or not at all, and an upload that is sent again is answered accordingly (a replay as stored).
     #[error("the database is not available")]
     Database(#[source] DatabaseError),
+    /// The database answers, and refuses to store: its disk is full, it is read-only, a right is
+    /// missing. Nothing of the upload is stored, with the same exception.
+    #[error("the database does not store uploads")]
+    StorageRefused(#[source] DatabaseError),
+    /// No answer was found within [`crate::limits::UPLOAD_ANSWER_MAX`]. The upload is stored whole or
+    /// not at all; when it is sent again, it is answered accordingly.
+    #[error("there was no outcome in time")]
+    NoOutcome,
     /// The database is not the one that this gateway knows: it went back to an earlier state. Nothing
     /// is stored or answered until an operator has seen to it.
     #[error("the database has gone back to an earlier state")]
@@ -43,10 +51,12 @@ pub struct DatabaseError {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The database cannot be reached or refuses us.
-    #[error("cannot open the database {database}: check [database] url and that the server runs")]
+    #[error("cannot open the database {database}: {remedy}")]
     Unreachable {
         /// The database, without its password.
         database: String,
+        /// What to do.
+        remedy: &'static str,
         /// The driver's error.
         #[source]
         source: DatabaseError,
@@ -75,6 +85,12 @@ pub enum StartError {
     /// The database is set up in a way that we cannot work with.
     #[error("{0}")]
     Unsuitable(String),
+    /// A row is not what a gateway has written.
+    #[error(
+        "the database was modified outside of efgs: {0}; efgs db verify lists all such rows, and \
+         docs/integrity.md says what can be done"
+    )]
+    Changed(String),
     /// The schema is newer than this program.
     #[error(
         "the database has schema version {found}, this program knows {known}: install a newer efgs"
@@ -86,8 +102,11 @@ pub enum StartError {
         known: u32,
     },
     /// The database was set up with other keys.
+    #[error(transparent)]
+    WrongKey(#[from] WrongKey),
+    /// The key file was read again, and running gateways cannot take its keys.
     #[error("{0}")]
-    WrongKeys(String),
+    UnfitKeys(String),
     /// A setting cannot be used.
     #[error("{0}")]
     Setting(String),
@@ -95,6 +114,15 @@ pub enum StartError {
     #[error("cannot start a thread")]
     Threads(#[source] std::io::Error),
 }
+
+/// A key is not the one that the database was set up with: what is stored would be unknown, or could
+/// not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {0} configured is not the one that this database was set up with: use the key file of the \
+     installation"
+)]
+pub struct WrongKey(pub(crate) String);
 
 /// An error and its causes, on one line: no error's own text repeats its cause.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -5,7 +5,7 @@
 //!   its encrypted columns.
 //! - *Out*: the certificate list; the callback subscriptions that the API would take; uploads in
 //!   the log, sealed again, in reference order; the download batches, so that a participant who is
-//!   half through a day goes on with its next tag; uploads that wait for a download batch, behind
+//!   half through a day continues with its next tag; uploads that wait for a download batch, after
 //!   them. Counts, how each country signs, and [`Note`]s of what is different now.
 //! - *Refuses*: a target that is in use, or that a gateway works on; a wrong password; names of
 //!   download batches that are none. Certificates that `efgs cert add` would refuse and uploads that
@@ -13,20 +13,22 @@
 //!   unless the operator has said so.
 //! - *Assumes*: the reference is stopped.
 //! - *Runs on*: the thread of the command line. One upload of at most
-//!   [`limits::UPLOAD_KEYS_MAX`] keys is in memory at a time, with what is gathered to be written.
+//!   [`limits::UPLOAD_KEYS_MAX`] keys is in memory at a time, with the uploads that wait to be written.
 //!
 //! Keys belong to the same upload if country, upload tag and batch signature are the same. The
-//! reference has merged uploads that raced under one tag (defect U-2): they are told apart by
+//! reference has merged uploads that raced under one tag (defect U-2): they are distinguished by
 //! their signatures here, and all but the first get another tag.
 
 mod certificates;
 mod column;
 mod error;
-mod gathered;
+#[cfg(any(test, debug_assertions))]
+mod fuzzing;
 mod note;
 mod subscriptions;
 mod upload;
 mod uploads;
+mod write_buffer;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -34,21 +36,25 @@ use std::fmt;
 
 use column::Columns;
 pub use error::ImportError;
-use gathered::Gathered;
 pub use note::Note;
 pub use upload::UploadFault;
+use write_buffer::WriteBuffer;
+
+#[cfg(any(test, debug_assertions))]
+pub use fuzzing::columns as fuzzed_columns;
 
 use crate::database::{Database, SqlError};
 use crate::domain::{BatchTag, Country, Day, Seq, Thumbprint, UnixMillis, UploadTag};
-use crate::engine::agree_on_keys;
+use crate::key_ring::agree_on_keys;
 use crate::limits;
+use crate::log_chain::{BatchColumns, LinkDigest};
 use crate::seal::Keys;
 use crate::settings::DatabaseUrl;
 use crate::statistics::{SignatureCounts, SignatureUse};
 use crate::store::{
     DownloadBatchRow, ImportState, KeysOf, Reference, ReferenceBatch, Store, UploadName, migrate,
 };
-use crate::trust::{Trust, TrustAnchor};
+use crate::trust::{Trust, TrustAnchors};
 
 /// What to import, and where to.
 #[derive(Debug)]
@@ -136,7 +142,7 @@ pub fn import(request: &ImportRequest<'_>) -> Result<Imported, ImportError> {
         return Err(ImportError::NotAServer);
     }
     let columns = Columns::new(request.password).ok_or(ImportError::PasswordLength)?;
-    let anchor = TrustAnchor::from_pem(request.trust_anchor_pem)?;
+    let anchors = TrustAnchors::from_pem(request.trust_anchor_pem)?;
     let reference = Reference::open(&Database::new(request.from.clone()));
     let mut run = Run {
         reference: reference.map_err(reading)?,
@@ -148,14 +154,15 @@ pub fn import(request: &ImportRequest<'_>) -> Result<Imported, ImportError> {
         parts: HashMap::new(),
         opened_one: false,
         next: Seq(1),
-        gathered: Gathered::default(),
+        last_link: None,
+        buffer: WriteBuffer::default(),
         signatures: SignatureCounts::default(),
         today: request.now.day(),
         leave_out: request.leave_out,
         imported: Imported::default(),
     };
     // What can be refused is looked at before anything is written.
-    let certificates = run.read_certificates(request.now, &anchor)?;
+    let certificates = run.read_certificates(request.now, &anchors)?;
     let chain = run.read_chain()?;
     let subscriptions = run.read_subscriptions(&chain, request.callback_urls)?;
     run.stop_writing_if_refused();
@@ -165,7 +172,8 @@ pub fn import(request: &ImportRequest<'_>) -> Result<Imported, ImportError> {
     run.import_batches(&chain)?;
     run.import_waiting()?;
     if let Some(target) = &mut run.target {
-        let finished = target.finish_import(&certificates, &subscriptions, request.now);
+        let list_key = request.keys.certificate_list_key();
+        let finished = target.finish_import(list_key, &certificates, &subscriptions, request.now);
         finished.map_err(writing)?;
     }
     Ok(run.finish())
@@ -225,8 +233,10 @@ struct Run<'a> {
     opened_one: bool,
     /// The next free position of the log.
     next: Seq,
+    /// The link of the last upload.
+    last_link: Option<LinkDigest>,
     /// To be written.
-    gathered: Gathered,
+    buffer: WriteBuffer,
     signatures: SignatureCounts,
     today: Day,
     leave_out: bool,
@@ -241,7 +251,7 @@ struct ChainBatch {
 }
 
 impl Run<'_> {
-    /// An import that would leave something out unasked goes on to find the rest, and writes
+    /// An import that would leave something out unasked continues to find the rest, and writes
     /// nothing more. No gateway starts on what it has written.
     fn stop_writing_if_refused(&mut self) {
         if self.imported.leaves_out() && !self.leave_out {
@@ -251,7 +261,7 @@ impl Run<'_> {
 
     /// The download batches to import, in the order of their names: from the first that has keys,
     /// or that is younger than what identities are kept for; the newest one in any case, so that
-    /// the numbering goes on.
+    /// the numbering continues.
     fn read_chain(&mut self) -> Result<Vec<ChainBatch>, ImportError> {
         let mut chain = BTreeMap::new();
         for row in self.reference.batches().map_err(reading)? {
@@ -267,7 +277,7 @@ impl Run<'_> {
             if let Entry::Vacant(place) = chain.entry(tag) {
                 place.insert(ChainBatch {
                     tag,
-                    created_at: UnixMillis(tag.day.start_unix_seconds() * 1000),
+                    created_at: tag.day.start(),
                     link: String::new(),
                 });
                 self.note(Note::BatchUnlisted(tag));
@@ -299,14 +309,24 @@ impl Run<'_> {
             // A batch without keys takes a position that no upload has.
             self.next = self.next.max(Seq(first.0 + 1));
             let seqs = first.0..=self.next.0 - 1;
+            let columns = BatchColumns {
+                ordinal,
+                tag: batch.tag,
+                seqs,
+                key_count: written.keys,
+            };
+            let last = self.last_link.filter(|_| written.uploads > 0);
+            let row = DownloadBatchRow {
+                digest: Some(self.keys.chain().batch(&columns, last)),
+                columns,
+            };
             let tag = batch.tag;
-            let row = DownloadBatchRow { ordinal, tag, seqs };
             if let Some(target) = &mut self.target {
-                let inserted = target.import_download_batch(&row, written.keys, batch.created_at);
+                let inserted = target.import_download_batch(&row, batch.created_at);
                 inserted.map_err(writing)?;
             }
             if written.keys > 0 && self.imported.oldest.is_none() {
-                self.imported.oldest = Some((tag, days_between(tag.day, self.today)));
+                self.imported.oldest = Some((tag, tag.day.days_until(self.today)));
             }
             self.imported.download_batches += 1;
             self.imported.uploads += written.uploads;
@@ -334,13 +354,6 @@ impl Run<'_> {
             ..self.imported
         }
     }
-}
-
-fn days_between(earlier: Day, later: Day) -> u32 {
-    let seconds = later
-        .start_unix_seconds()
-        .saturating_sub(earlier.start_unix_seconds());
-    u32::try_from(seconds / 86_400).unwrap_or(u32::MAX)
 }
 
 fn chain_batch(row: ReferenceBatch) -> Result<ChainBatch, ImportError> {

@@ -3,7 +3,9 @@
 
 pub mod admin;
 pub mod admission;
+mod allowance;
 pub mod bundle;
+mod calendar;
 pub mod callbacks;
 pub mod clock;
 mod continuity;
@@ -14,10 +16,18 @@ pub mod dedup;
 pub mod domain;
 mod engine;
 mod failure;
+mod fair_channel;
 mod fair_queue;
+#[cfg(any(test, debug_assertions))]
+pub mod fuzzing;
 pub mod import;
+mod key_ring;
 pub mod limits;
+pub mod locks;
+mod log_chain;
+mod machine;
 mod overload;
+pub mod overview;
 mod persist;
 pub mod pki;
 mod retention;
@@ -26,6 +36,7 @@ pub mod settings;
 mod stage;
 pub mod statistics;
 mod store;
+pub mod text;
 pub mod trust;
 mod trust_list;
 pub mod upload;
@@ -33,8 +44,17 @@ pub mod validate;
 pub mod verify;
 pub mod wire;
 
-pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Engine, Status};
-pub use failure::{DatabaseError, Failure, StartError, chain};
+pub use allowance::{QuotaUse, StoredMemory};
+pub use calendar::DayStatus;
+pub use clock::{Clock, ClockReading, ManualClock, SystemClock};
+pub use engine::{Engine, ParticipantLoad, Status};
+pub use failure::{DatabaseError, Failure, StartError, WrongKey, chain};
 pub use overload::{Overload, OverloadBound};
+pub use persist::StartProgress;
+
+/// Faults of the database, for simulations. Not in release programs.
+#[cfg(any(test, debug_assertions))]
+pub mod faults {
+    pub use crate::database::faulty::{Fault, Faults, Step};
+}
 pub use upload::{Rejection, UploadError};

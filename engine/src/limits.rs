@@ -1,5 +1,6 @@
-//! The bounds of the engine, with their reasons: all that can grow or take time. Bounds of a
-//! single driver or decoder are in its own file.
+//! The bounds of the engine, with their reasons: all that can grow or take time. Bounds of a single
+//! driver, decoder or algorithm, which nothing else depends on, are in its own file. A bound of a
+//! setting is named `…_SETTING_MAX`; `…_MAX` is a bound or the default of one.
 //!
 //! Weighed against: a bound per queue in the file that owns the queue. One file keeps the sums
 //! visible: what they allow together is what the process may use.
@@ -30,11 +31,41 @@ pub const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
 /// room for the others.
 pub const PARTICIPANT_SHARE_DIVISOR: usize = 4;
 
+/// Keys that one participant may store in a day (UTC), if the settings do not say otherwise. On the
+/// worst day that is planned for Germany, the largest, stores 3 million; four times as many are not a
+/// pandemic but a fault or a stolen key. As identities they take 24 to 32 bytes of memory each: 380 MB.
+pub const PARTICIPANT_KEYS_PER_DAY: u64 = 12_000_000;
+
+/// One part in this many of the memory that the process may use is for what grows with the log. The rest is for
+/// bundles (320 MiB), uploads and answers in flight (256 MiB and more), and for a shard of the set that
+/// grows.
+pub const STORED_MEMORY_DIVISOR: u64 = 2;
+
+/// Memory for what grows with the log where nobody says how much the machine has.
+pub const STORED_MEMORY_BYTES_FALLBACK: u64 = 2 << 30;
+
+/// When to come back while the memory is used up: an operator has to see to it, or retention, at
+/// midnight.
+pub const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(300);
+
 /// Longest wait of an upload before a download batch is cut.
 pub const BUNDLE_MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// Keys in one download batch: the reference's `batching.doclimit`.
 pub const BUNDLE_KEYS_MAX: u32 = 5000;
+
+/// Bytes of encoded keys in one download batch, whatever their number: four times what 5000 usual
+/// keys take, so that no real day has a batch more for it. An upload beyond it (5000 keys with the
+/// longest lists of countries take 3 MB) makes a batch alone.
+pub const BUNDLE_BYTES_MAX: u64 = 2 << 20;
+
+/// Bytes of the audit of one download batch: 2700 usual uploads with their certificates, ten times
+/// what a batch has on a day of many small uploads.
+pub const AUDIT_BYTES_MAX: usize = 16 << 20;
+
+/// What an entry of an audit takes beside its batch signature: two certificates with their operator
+/// signatures, and the names of ten members. Large for certificates, small for chains.
+pub const AUDIT_ENTRY_BYTES: u64 = 6 << 10;
 
 /// The budget of download batches that are cut for age refills by one in this time, the rhythm in
 /// which the reference cuts, and no upload waits longer because of it.
@@ -44,9 +75,64 @@ pub const PACING_INTERVAL: Duration = Duration::from_secs(300);
 /// full ones: ES, the slowest reader, takes 500 a day.
 pub const PACING_BATCHES_MAX: u32 = 48;
 
-/// Memory for encoded bundles. The bundles of a planning day take 9 MB, of the peak day 208 MB. Beside
-/// it stands what [`fresh_segments_bytes_max`] says.
+/// Memory for encoded bundles and audits. The bundles of a planning day take 9 MB, of the peak day
+/// 208 MB.
+///
+/// It also holds what is being sent, so the sum of all that downloads and audits take is with the
+/// default:
+///
+/// | bytes | of |
+/// | --- | --- |
+/// | 224 MiB | bundles, cached or being sent |
+/// | 32 MiB | audits, likewise; up to 64 MiB while readers keep as many waiting |
+/// | 64 MiB | uploads not cut yet ([`fresh_segments_bytes_max`]) |
+/// | 14 MiB | what [`READER_THREADS`] read back: a sealed bundle and its keys, or a bundle as JSON |
+/// | 64 KiB | per bundle that is converted to JSON while it is sent ([`JSON_PIECE_BYTES`]) |
+/// | 256 KiB | per connection that does not read: buffers of HTTP and TLS |
 pub const BUNDLE_CACHE_BYTES_MAX: usize = 256 << 20;
+
+/// The part of that memory which is for audits.
+pub const fn audit_cache_bytes_max(cache_bytes_max: usize) -> usize {
+    cache_bytes_max / 8
+}
+
+/// Bytes in a cache that may be on their way to readers before nothing more is read for it: all of
+/// it, and with a small cache one for each participant that has its whole share under way.
+pub const fn in_use_bytes_max(cache_bytes_max: usize, largest_bytes: usize) -> usize {
+    let few = PARTICIPANT_SHARE_DIVISOR * largest_bytes;
+    if cache_bytes_max > few {
+        cache_bytes_max
+    } else {
+        few
+    }
+}
+
+/// Bytes of either that one participant may have under way, whether it reads them or not: as with
+/// uploads a quarter of all. With the defaults 56 MiB of bundles, which are 125 usual full ones or 33
+/// as JSON, and 16 MiB of audits.
+pub const fn answer_share_bytes_max(in_use_bytes_max: usize) -> usize {
+    in_use_bytes_max / PARTICIPANT_SHARE_DIVISOR
+}
+
+/// That share of bundles, for all the memory of a cache.
+pub const fn bundle_share_bytes_max(cache_bytes_max: usize) -> usize {
+    let bundles = cache_bytes_max - audit_cache_bytes_max(cache_bytes_max);
+    answer_share_bytes_max(in_use_bytes_max(bundles, 4 * JSON_BUNDLE_BYTES_MAX))
+}
+
+/// That share of audits, for all the memory of a cache.
+pub const fn audit_share_bytes_max(cache_bytes_max: usize) -> usize {
+    let audits = audit_cache_bytes_max(cache_bytes_max);
+    answer_share_bytes_max(in_use_bytes_max(audits, AUDIT_BYTES_MAX))
+}
+
+/// A bundle with more encoded keys than this is never JSON as a whole, which takes four times the
+/// bytes: it is converted while it is sent. Twice a usual full bundle.
+pub const JSON_BUNDLE_BYTES_MAX: usize = 1 << 20;
+
+/// Encoded keys that are converted to JSON at a time while they are sent: some hundred keys, a few
+/// tens of microseconds of a network thread.
+pub const JSON_PIECE_BYTES: usize = 16 << 10;
 
 /// Days before today that can still be downloaded: the reference's `max-age-in-days`.
 pub const DOWNLOAD_MAX_AGE_DAYS: u32 = 2;
@@ -91,6 +177,37 @@ pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// Rows read at a time when following the log: 32 full uploads are 2.5 MB of identities.
 pub const FOLLOW_ROWS: u64 = 32;
 
+/// Pauses between attempts of the writer or the bundler while the database fails: the first
+/// retry comes at once, then each pause is twice the one before. In the five seconds of
+/// [`DATABASE_RETRY_MAX`] these are 15 attempts, and then two per second.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// The longest of those pauses: how long an upload that comes when the database is well again may
+/// still wait.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Between probes of a database that stores, while no uploads come: a disk may be full by then. A
+/// probe is a transaction that is taken back.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Between probes of a database that has refused to store.
+pub const PROBE_RETRY: Duration = Duration::from_secs(1);
+
+/// What a probe writes, in bytes; after a refusal, as much as what was refused. A usual upload takes
+/// 10 to 100 KB.
+pub const PROBE_BYTES: usize = 64 << 10;
+
+/// A database that has not answered the writer for so long counts as unavailable. A load balancer
+/// that looks at `/ready` every second notices within three.
+pub const SILENCE_MAX: Duration = Duration::from_millis(2500);
+
+/// From the complete body of an upload to its answer, over all stages: below the shortest client
+/// time-out (IT: 10 s). What has no outcome by then is answered 503, and may be stored.
+pub const UPLOAD_ANSWER_MAX: Duration = Duration::from_secs(8);
+
+/// Most characters shown of what a database server says.
+pub const EXCERPT_CHARACTERS_MAX: usize = 300;
+
 /// Lost races for the next position before the gateway locks the tail of the log. Between busy
 /// gateways one to three are usual, and locking costs a round trip; but large groups lose again and
 /// again to gateways that write small ones.
@@ -106,6 +223,37 @@ pub const CONTENTION_RETRY_MAX: Duration = Duration::from_secs(8);
 /// How far the clock of the gateway that cuts may be from the database's: the names of download
 /// batches are made of days, and never go back.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// How long a clock must hold before its day is believed, unless it is the one after the known day:
+/// time for an operator or for time synchronization to correct it.
+pub const DAY_HOLD: Duration = Duration::from_secs(3600);
+
+/// How long after a day that a jump of the clock brought the next one may come in the same way.
+pub const DAY_STEP_INTERVAL: Duration = Duration::from_secs(12 * 3600);
+
+/// Between log lines about a clock that is not believed.
+pub const DAY_WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Between log lines about a database that is away.
+pub const OUTAGE_LINE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Between looks at the hosts of the database that are preferred to the one in use, and at most as
+/// much again, at random. A host has to be good at two looks.
+pub const HOST_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a step of a migration may take before another gateway may migrate, too. Steps may be
+/// repeated, and each begins with a look whether it is still this gateway's turn.
+pub const MIGRATION_LEASE: Duration = Duration::from_secs(20);
+
+/// Between looks whether another gateway has migrated.
+pub const MIGRATION_RETRY: Duration = Duration::from_millis(100);
+
+/// Rows that gateways change to make reads durable, one each. Two of four gateways share one in a
+/// third of all cases, which costs a conflict now and then.
+pub const TOUCHED_ROWS: u64 = 16;
+
+/// Tries of a statement that is a transaction of its own, when it loses a race.
+pub const STATEMENT_TRIES_MAX: u32 = 3;
 
 /// A server that does not answer a gateway's thread within this time is taken for lost. Statements
 /// of gateways at work touch some rows.
@@ -123,7 +271,7 @@ pub const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(60);
 pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// The same at start and for the command line: an import reads one database for as long as
-/// [`LONG_ANSWER_TIMEOUT`], and asks about callback URLs, before it goes on with the other.
+/// [`LONG_ANSWER_TIMEOUT`], and asks about callback URLs, before it continues with the other.
 pub const LONG_SESSION_IDLE_MAX: Duration = Duration::from_secs(3600);
 
 /// A connection that was idle for longer is not used again: the server may have ended its session.
@@ -132,7 +280,7 @@ pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(10);
 /// Download batches cut in one transaction, which must end long before the lease does.
 pub const CUTS_MAX: usize = 64;
 
-/// Between attempts to connect, or to do what failed.
+/// Between looks whether the database confirms what is answered from memory.
 pub const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Days of the log whose identities are kept: a key begins at most ten minutes after its upload
@@ -169,11 +317,11 @@ pub const RETENTION_PAUSE_MIN: Duration = Duration::from_millis(2);
 /// Uploads deleted per transaction when an import starts from scratch; no request waits for it.
 pub const IMPORT_DELETED_ROWS: u64 = 1000;
 
-/// Sealed keys that an import gathers before it writes them: few commits for small uploads, and no
+/// Sealed keys that an import buffers before it writes them: few commits for small uploads, and no
 /// more memory for a large download batch.
 pub const IMPORT_WRITE_BYTES: usize = 2 << 20;
 
-/// Uploads that an import gathers at most.
+/// Most uploads that an import buffers.
 pub const IMPORT_WRITE_UPLOADS: usize = 500;
 
 /// Uploads that are left out of an import and named one by one; those beyond are counted.
@@ -181,6 +329,10 @@ pub const IMPORT_UPLOADS_NAMED_MAX: usize = 1000;
 
 /// Between writes of counted downloads: what a gateway that is killed has not counted.
 pub const DOWNLOAD_COUNT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Between looks at what participants have downloaded from other gateways: a range of a primary key, some
+/// thousand rows for a day.
+pub const NEWEST_DOWNLOADS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Pairs of participant and download batch that are counted while the database is away: 60
 /// participants and the 3220 batches of the worst day, of 150 bytes each. Further ones are served
@@ -207,14 +359,33 @@ pub const CATALOG_INTERVAL: Duration = Duration::from_millis(50);
 /// within five seconds.
 pub const TRUST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Uploads whose metadata is read at a time for cutting.
-pub const CUT_ROWS: u64 = 4096;
+/// Largest answer of a database server, as a packet: a row with three columns of 16 MiB.
+pub const DATABASE_PACKET_BYTES_MAX: usize = 64 << 20;
+
+/// Largest answer of a database server to a query whose rows are all kept, in bytes of their columns,
+/// each with what it takes in memory: the uploads of 15 days, 10 million with four columns each.
+pub const DATABASE_ANSWER_BYTES_MAX: usize = 2 << 30;
+
+/// Between complete reads of the certificate list when its revision stands still: anyone who can hold the
+/// revision cannot hide a revocation for longer.
+pub const TRUST_REREAD_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often withdrawn uploads are looked for: a withdrawal is in force everywhere within two
+/// seconds, as a revocation is.
+pub const WITHDRAWAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Uploads whose metadata is read at a time for cutting. MySQL reads a row's sealed keys to tell
+/// their length: 512 full uploads are 200 MB of its memory, far below a second.
+pub const CUT_ROWS: u64 = 512;
 
 /// Threads that read cold bundles and audits, each with a connection.
 pub const READER_THREADS: usize = 2;
 
-/// Cold reads that may wait. 60 participants asking for four batches each.
+/// Cold reads and audits that may wait. 60 participants asking for four batches each.
 pub const COLD_READS_MAX: usize = 256;
+
+/// Those of one participant. Clients ask for one at a time, and a few in parallel catch up faster.
+pub const PARTICIPANT_COLD_READS_MAX: usize = COLD_READS_MAX / PARTICIPANT_SHARE_DIVISOR;
 
 /// Encoded segments of uploads that wait to be cut, beside the bundle cache: a quarter as much again,
 /// with the default 64 MiB, or 160 full uploads. They are cut as soon as they fill a download batch;
@@ -234,21 +405,34 @@ pub const CALLBACK_REASON_CHARACTERS_MAX: usize = 200;
 /// participants that change their subscriptions.
 pub const CALLBACK_JOBS_MAX: usize = 256;
 
+/// Those of one participant.
+pub const PARTICIPANT_CALLBACK_JOBS_MAX: usize = CALLBACK_JOBS_MAX / PARTICIPANT_SHARE_DIVISOR;
+
 /// Longest claim on a delivery, and longest wait for the next attempt. A row with a longer one was
 /// written before the database's clock was set back.
 pub const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest time for which keys can be downloaded: what a phone can still use.
-pub const DOWNLOAD_MAX_AGE_DAYS_MAX: u32 = 14;
+pub const MAX_AGE_DAYS_SETTING_MAX: u32 = 14;
 
 /// Largest bound for a body that can be configured: a row's key data must fit a MEDIUMBLOB, 16 MiB.
-pub const BODY_BYTES_MAX_MAX: usize = 15 << 20;
+pub const BODY_BYTES_SETTING_MAX: usize = 15 << 20;
 
 /// The most bytes that a row of the log takes: sealed keys, one identity per key, the batch
 /// signature and the rest of the statement.
 pub const fn row_bytes_max(body_bytes_max: usize, keys_max: u32) -> usize {
     body_bytes_max + 16 * keys_max as usize + (128 << 10)
 }
+
+/// Most uploads that cannot be served and are named in `/ready`: anyone who has more looks with
+/// `efgs db verify`.
+pub const DAMAGED_UPLOADS_NAMED_MAX: usize = 20;
+
+/// Rows of the log that `efgs db verify` reads at a time: a row may have some megabytes.
+pub(crate) const VERIFY_ROWS: u64 = 8;
+
+/// Download batches that `efgs db verify` reads at a time.
+pub(crate) const VERIFY_BATCHES: u64 = 1000;
 
 const _: () = assert!(
     FOLLOW_INTERVAL.as_millis() < 1000,
@@ -262,6 +446,9 @@ const _: () = assert!(
     "a session ends after the gateway has stopped using it"
 );
 const _: () = assert!(DATABASE_RETRY_MAX.as_secs() < CONTENTION_RETRY_MAX.as_secs());
+const _: () = assert!(CONTENTION_RETRY_MAX.as_secs() <= UPLOAD_ANSWER_MAX.as_secs());
+const _: () = assert!(RETRY_PAUSE_MAX.as_millis() < FOLLOW_INTERVAL.as_millis() * 10);
+const _: () = assert!(SILENCE_MAX.as_millis() + RETRY_PAUSE_MAX.as_millis() <= 3000);
 const _: () = assert!(ANSWER_TIMEOUT.as_secs() <= DATABASE_RETRY_MAX.as_secs());
 const _: () = assert!(
     MIGRATION_WAIT_MAX.as_secs() < LONG_ANSWER_TIMEOUT.as_secs(),
@@ -271,3 +458,22 @@ const _: () = assert!(LONG_ANSWER_TIMEOUT.as_secs() < LONG_SESSION_IDLE_MAX.as_s
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);
+
+/// Bytes of what a gateway announces of itself: about 2 KB with 27 participants.
+pub const GATEWAY_FIGURES_BYTES_MAX: usize = 64 << 10;
+
+/// Gateways that the console shows, the last seen first: several times as many as anybody runs.
+pub const GATEWAYS_SHOWN_MAX: usize = 64;
+
+/// How long a gateway that is gone is remembered, with what participants have last downloaded from it.
+pub const GATEWAY_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Between deletions of gateways that are gone for longer.
+pub const GATEWAY_CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Hours of uploads that the console has: the present one, and those of a whole day before it.
+pub const OVERVIEW_HOURS: u64 = 24;
+
+/// Rows of the log that one statement counts for the console: some milliseconds, since large columns
+/// are not read.
+pub const OVERVIEW_ROWS: u64 = 20_000;

@@ -24,6 +24,13 @@ impl Overload {
         Self::of(bound)
     }
 
+    /// The same with another time to come back.
+    #[must_use]
+    pub(crate) const fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
     /// What a refusal at a bound says, for descriptions: nothing is refused.
     pub const fn of(bound: OverloadBound) -> Self {
         Self {
@@ -44,18 +51,30 @@ pub enum OverloadBound {
     ParticipantShare,
     /// Cold bundles waiting to be read.
     ColdReads,
+    /// Bundles and audits in memory, while all of them are being sent.
+    Answers,
+    /// One participant's share of the bytes of answers under way.
+    AnswerShare,
     /// Requests about callbacks waiting for the database, or for the addresses of a URL's host.
     Callbacks,
+    /// One participant's keys of a day.
+    KeysPerDay,
+    /// Memory for what is stored.
+    Memory,
 }
 
 impl OverloadBound {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::Batches,
         Self::Bytes,
         Self::ParticipantShare,
         Self::ColdReads,
+        Self::Answers,
+        Self::AnswerShare,
         Self::Callbacks,
+        Self::KeysPerDay,
+        Self::Memory,
     ];
 
     /// Its name in metrics.
@@ -65,7 +84,11 @@ impl OverloadBound {
             Self::Bytes => "bytes",
             Self::ParticipantShare => "participant_share",
             Self::ColdReads => "cold_reads",
+            Self::Answers => "answers",
+            Self::AnswerShare => "answer_share",
             Self::Callbacks => "callbacks",
+            Self::KeysPerDay => "keys_per_day",
+            Self::Memory => "memory",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Retention: deletes what is too old, in small transactions that do not block uploads.
 //!
-//! - *In*: the gateway's clock and the database's: the earlier of the two counts, so that a clock
-//!   that is ahead deletes nothing.
+//! - *In*: the day that the installation acts on ([`Calendar`]) and the database's clock: the earlier
+//!   of the two counts, so that a clock that is ahead deletes nothing.
 //! - *Out*: the key data of download batches that are too old to be requested is deleted; uploads,
 //!   with their identities and tags, once none of their keys can be uploaded again; old download
 //!   batches, but never the newest; the same from memory. One row of statistics per day.
@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
-use crate::clock::Clock;
+use crate::bundle::Serve;
+use crate::calendar::Calendar;
 use crate::continuity::Continuity;
 use crate::database::SqlError;
 use crate::domain::{Day, UnixMillis};
@@ -35,7 +36,8 @@ pub(crate) struct Retention {
     pub(crate) writer: Arc<WriterState>,
     pub(crate) continuity: Arc<Continuity>,
     pub(crate) downloads: Arc<DownloadCounts>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) calendar: Arc<Calendar>,
+    pub(crate) serve: Arc<Serve>,
     pub(crate) max_age_days: u32,
     /// Name of this gateway in the lease.
     pub(crate) holder: String,
@@ -51,6 +53,10 @@ pub(crate) struct RetentionState {
     /// The day of the last pass: midnight brings the next.
     last_day: Option<Day>,
     next_flush: Option<Instant>,
+    /// When to read what participants have downloaded from other gateways.
+    next_newest: Option<Instant>,
+    /// Whether that was read since the start: from then on the last days are enough.
+    knows_newest: bool,
 }
 
 /// The cut-off days as of a day.
@@ -92,13 +98,11 @@ fn day_of_retention(now: UnixMillis) -> Day {
 }
 
 /// The first instant of uploads whose identities are kept: everything before it was deleted on the
-/// newest day of retention. It comes from the database, not from the clock, which may be wrong
-/// today.
-pub(crate) fn oldest_identity(store: &mut Store) -> Result<UnixMillis, SqlError> {
-    let day = store.newest_cleanup_day()?;
+/// newest day of retention up to `today`. Later ones were a clock's that was wrong.
+pub(crate) fn oldest_identity(store: &mut Store, today: Day) -> Result<UnixMillis, SqlError> {
+    let day = store.newest_cleanup_day(today)?;
     let oldest = day.map(|day| day.minus_days(limits::IDENTITY_AGE_DAYS));
-    let millis = oldest.map_or(0, |day| day.start_unix_seconds() * 1000);
-    Ok(UnixMillis(millis))
+    Ok(oldest.map_or(UnixMillis(0), Day::start))
 }
 
 impl Retention {
@@ -120,11 +124,11 @@ impl Retention {
 
     fn tick(&mut self) {
         // Nothing is deleted from a database that is not the one that we know.
-        if self.continuity.is_lost() {
+        if self.continuity.has_gone_back() {
             return;
         }
         self.flush_if_due();
-        let today = day_of_retention(self.clock.now());
+        let today = day_of_retention(self.calendar.agreed_now());
         let is_new_day = self.state.last_day != Some(today);
         let is_due = self.state.next_pass.is_none_or(|at| at <= Instant::now());
         if !is_due && !is_new_day {
@@ -145,17 +149,16 @@ impl Retention {
 
     /// Deletes everything that is now too old.
     fn pass(&mut self) -> Result<Pass, SqlError> {
-        let now = self.clock.now().min(self.connection.store()?.now()?);
+        let now = self
+            .calendar
+            .agreed_now()
+            .min(self.connection.store()?.now()?);
         let horizon = Horizon::at(now, self.max_age_days);
-        let newest = self.connection.store()?.newest_cleanup_day()?;
-        // Not on a day before the newest one: a clock has been set back.
-        let pass = if newest.is_none_or(|newest| newest <= horizon.today) {
-            self.delete(&horizon, now)?
-        } else {
-            Pass::Done
-        };
+        let pass = self.delete(&horizon, now)?;
         // Also when another gateway has deleted it.
-        if let Some(day) = self.connection.store()?.newest_cleanup_day()? {
+        let store = self.connection.store()?;
+        self.serve.forget_gone(store.emptied_to()?.0);
+        if let Some(day) = store.newest_cleanup_day(horizon.today)? {
             let kept_since = day.minus_days(limits::IDENTITY_AGE_DAYS);
             self.writer.forget_before(kept_since);
         }
@@ -175,7 +178,10 @@ impl Retention {
         let mut pass = self.repeat(|store| store.empty_sealed(&token, day, oldest_batch, now))?;
         let oldest = horizon.oldest_identity;
         if pass == Pass::Done {
-            pass = self.repeat(|store| store.forget_uploads(&token, day, oldest))?;
+            let known = Arc::clone(&self.continuity);
+            let forget =
+                |store: &mut Store| store.forget_uploads(&token, day, oldest, known.chain());
+            pass = self.repeat(forget)?;
         }
         if pass == Pass::Done {
             pass = self.repeat(|store| store.forget_download_batches(&token, oldest))?;
@@ -241,6 +247,32 @@ impl Retention {
         if self.state.next_flush.is_none_or(|at| at <= now) {
             self.state.next_flush = Some(now + limits::DOWNLOAD_COUNT_INTERVAL);
             self.flush();
+            self.read_newest_if_due(now);
+        }
+    }
+
+    /// Reads how far participants have come with their downloads, which may be from other gateways.
+    fn read_newest_if_due(&mut self, now: Instant) {
+        if self.state.next_newest.is_some_and(|at| at > now) {
+            return;
+        }
+        self.state.next_newest = Some(now + limits::NEWEST_DOWNLOADS_INTERVAL);
+        let days = if self.state.knows_newest {
+            1
+        } else {
+            self.max_age_days
+        };
+        let from = self.calendar.agreed_now().day().minus_days(days);
+        let store = self.connection.store();
+        match store.and_then(|store| store.newest_downloads(from)) {
+            Ok(newest) => {
+                self.downloads.note_newest(newest.into_iter());
+                self.state.knows_newest = true;
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot read how far participants have downloaded");
+                self.connection.close();
+            }
         }
     }
 
@@ -276,7 +308,8 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::database::Database;
     use crate::domain::{BatchTag, Country};
-    use crate::persist::Writer;
+    use crate::persist::{StartProgress, Writer};
+    use crate::seal::Keys;
     use crate::store::{DownloadCount, DownloadPlace, migrate};
 
     fn retention(database: &Database) -> (Retention, crossbeam::channel::Sender<()>) {
@@ -284,17 +317,33 @@ mod tests {
         let (wake, _wakes) = crossbeam::channel::bounded(1);
         let feed = Box::new(BundlerFeed::new(Arc::new(FreshSegments::new(0)), wake));
         let mut store = Store::open(database).unwrap();
-        let continuity = Arc::new(Continuity::start(database, None, &mut store).unwrap());
+        let keys = Keys::parse(&Keys::generate_text()).unwrap();
+        let continuity = Continuity::start(database, None, keys.chain(), &mut store).unwrap();
+        let continuity = Arc::new(continuity);
+        let calendar = Calendar::start(Arc::new(SystemClock), None, &mut store).unwrap();
+        let calendar = Arc::new(calendar);
+        let serve = Arc::new(Serve::new(
+            keys,
+            Arc::<Calendar>::clone(&calendar),
+            Arc::clone(&continuity),
+            Arc::new(FreshSegments::new(0)),
+            0,
+            2,
+            Arc::default(),
+        ));
         let since = UnixMillis(0);
         let known = Arc::clone(&continuity);
-        let writer = Writer::start(database.clone(), &mut store, since, feed, known).unwrap();
+        let (database_again, progress) = (database.clone(), StartProgress::default());
+        let writer = Writer::start(database_again, &mut store, since, feed, known, &progress);
+        let writer = writer.unwrap();
         let (stop_when_dropped, stop) = crossbeam::channel::bounded(0);
         let retention = Retention {
             connection: CachedStore::new(database.clone()),
             writer: Arc::clone(writer.state()),
             continuity,
             downloads: Arc::default(),
-            clock: Arc::new(SystemClock),
+            calendar,
+            serve,
             max_age_days: 2,
             holder: "this".to_owned(),
             stop,

@@ -1,4 +1,4 @@
-//! What the engine is told at start.
+//! The settings of the engine.
 //!
 //! The sections `[upload]`, `[bundle]` and `[download]` of the configuration file are the types
 //! below: their documentation is the text of the template that `efgs init` writes, and their
@@ -15,7 +15,12 @@ use smart_default::SmartDefault;
 
 use crate::domain::Country;
 use crate::limits;
+use crate::machine::memory_bytes;
 use crate::seal::Keys;
+
+mod database_url;
+
+pub use database_url::{ClientIdentity, DatabaseUrl, DatabaseUrlError, ServerTls, ServerUrl};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -40,6 +45,84 @@ pub struct Settings {
     pub cpu_threads: usize,
     /// What is known when the database forgets.
     pub continuity: ContinuitySettings,
+    /// Keys per participant and day.
+    pub quota: QuotaSettings,
+    /// Memory for what grows with the log.
+    pub memory: MemorySettings,
+}
+
+/// Keys per participant and day (UTC).
+#[derive(Debug, Clone, SmartDefault)]
+pub struct QuotaSettings {
+    /// Most keys of any participant.
+    #[default(limits::PARTICIPANT_KEYS_PER_DAY)]
+    pub keys_per_day: u64,
+    /// Most keys of those that have a quota of their own.
+    pub keys_per_day_of: Vec<CountryQuota>,
+}
+
+impl QuotaSettings {
+    /// Most keys of a participant.
+    pub fn of(&self, country: Country) -> u64 {
+        let mut own = self.keys_per_day_of.iter();
+        let own = own.find(|quota| quota.country == country);
+        own.map_or(self.keys_per_day, |quota| quota.keys_per_day)
+    }
+}
+
+/// A participant's own quota, written as `DE=20000000`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountryQuota {
+    /// The participant.
+    pub country: Country,
+    /// Most keys that it may store in a day.
+    pub keys_per_day: u64,
+}
+
+/// Not `COUNTRY=KEYS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a quota is written as COUNTRY=KEYS")]
+pub struct CountryQuotaError;
+
+impl FromStr for CountryQuota {
+    type Err = CountryQuotaError;
+
+    fn from_str(text: &str) -> Result<Self, CountryQuotaError> {
+        let (country, keys) = text.split_once('=').ok_or(CountryQuotaError)?;
+        Ok(Self {
+            country: Country::parse(country).map_err(|_| CountryQuotaError)?,
+            keys_per_day: keys.parse().map_err(|_| CountryQuotaError)?,
+        })
+    }
+}
+
+impl fmt::Display for CountryQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.country, self.keys_per_day)
+    }
+}
+
+/// Memory for what grows with the log: identities, upload tags, the list of download batches.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MemorySettings {
+    /// Most bytes for what is kept of stored uploads (identities of keys, upload tags, the list of
+    /// download batches); beyond them uploads are refused with 503. 0 means half of what the machine, or
+    /// the control group of the process, has.
+    #[schemars(range(min = 0, max = 1_u64 << 44))]
+    pub stored_bytes_max: u64,
+}
+
+impl MemorySettings {
+    /// Most bytes, on this machine.
+    pub fn stored_bytes_max(&self) -> u64 {
+        if self.stored_bytes_max > 0 {
+            return self.stored_bytes_max;
+        }
+        memory_bytes().map_or(limits::STORED_MEMORY_BYTES_FALLBACK, |bytes| {
+            bytes / limits::STORED_MEMORY_DIVISOR
+        })
+    }
 }
 
 /// What is known when the database forgets.
@@ -107,7 +190,7 @@ pub struct UploadSettings {
     pub keys_max: u32,
     /// Largest body of an upload, in bytes.
     #[default(limits::UPLOAD_BODY_BYTES_MAX)]
-    #[schemars(range(min = 1024, max = limits::BODY_BYTES_MAX_MAX))]
+    #[schemars(range(min = 1024, max = limits::BODY_BYTES_SETTING_MAX))]
     pub body_bytes_max: usize,
     /// Most uploads in flight, over all participants; one participant may have a quarter of them.
     #[default(limits::BATCHES_IN_FLIGHT_MAX)]
@@ -133,6 +216,10 @@ pub struct BundleSettings {
     #[default(limits::BUNDLE_KEYS_MAX)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub keys_max: u32,
+    /// Most bytes of encoded keys in a download batch; an upload that is larger makes one alone.
+    #[default(limits::BUNDLE_BYTES_MAX)]
+    #[schemars(range(min = 1024, max = 1_u64 << 30))]
+    pub bytes_max: u64,
     /// Memory for encoded download batches, in bytes; uploads that wait to be cut may take a
     /// quarter as much again.
     #[default(limits::BUNDLE_CACHE_BYTES_MAX)]
@@ -186,7 +273,7 @@ pub struct Pacing {
 pub struct DownloadSettings {
     /// Days before today whose download batches can still be asked for.
     #[default(limits::DOWNLOAD_MAX_AGE_DAYS)]
-    #[schemars(range(min = 0, max = limits::DOWNLOAD_MAX_AGE_DAYS_MAX))]
+    #[schemars(range(min = 0, max = limits::MAX_AGE_DAYS_SETTING_MAX))]
     pub max_age_days: u32,
 }
 
@@ -210,79 +297,5 @@ pub mod millis {
     /// Those of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
-    }
-}
-
-/// Which database, and where: `sqlite:PATH` or `mysql://USER:PASSWORD@HOST:PORT/NAME`
-/// (MariaDB, too; `?socket=PATH` for a Unix socket).
-#[derive(Clone, PartialEq, Eq)]
-pub enum DatabaseUrl {
-    /// A file, opened by this process.
-    Sqlite(PathBuf),
-    /// A MySQL-compatible server.
-    Mysql(String),
-}
-
-/// The text names no database that the gateway can use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the database must be sqlite:PATH or mysql://USER:PASSWORD@HOST:PORT/NAME")]
-pub struct DatabaseUrlError;
-
-impl FromStr for DatabaseUrl {
-    type Err = DatabaseUrlError;
-
-    fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
-        // A secret's file ends with a line feed.
-        let text = text.trim();
-        match text.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            Some(("mysql", rest)) if rest.starts_with("//") => Ok(Self::Mysql(text.to_owned())),
-            _ => Err(DatabaseUrlError),
-        }
-    }
-}
-
-/// Without the password.
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Mysql(url) => match url.rsplit_once('@') {
-                Some((_, place)) => {
-                    let place = place.split('?').next().unwrap_or(place);
-                    write!(f, "mysql://…@{place}")
-                }
-                None => f.write_str("mysql://…"),
-            },
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn never_shows_a_password() {
-        let url: DatabaseUrl = "mysql://efgs:s3cr@t@db:3306/efgs?socket=/x"
-            .parse()
-            .unwrap();
-        assert_eq!(
-            format!("{url} {url:?}"),
-            "mysql://…@db:3306/efgs mysql://…@db:3306/efgs"
-        );
-    }
-
-    #[test]
-    fn refuses_other_databases() {
-        for text in ["", "sqlite:", "postgres://x/y", "mysql:x"] {
-            assert!(text.parse::<DatabaseUrl>().is_err(), "{text:?}");
-        }
     }
 }

@@ -8,10 +8,11 @@
 //! - *Runs on*: the thread that answers a download; the retention thread writes.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use crate::domain::Country;
+use crate::domain::{BatchTag, Country};
 use crate::limits;
+use crate::locks::LockIgnoringPoison;
 pub use crate::store::{Cleanup, CountryDay, Statistics};
 use crate::store::{DownloadCount, DownloadPlace};
 use crate::verify::SignatureForm;
@@ -57,9 +58,16 @@ impl SignatureCounts {
 
 type Counts = BTreeMap<DownloadPlace, DownloadCount>;
 
-/// Downloads that were answered and are not in the database yet.
+/// Downloads that were answered and are not in the database yet, and what each participant has got
+/// as far as.
 #[derive(Debug, Default)]
-pub(crate) struct DownloadCounts(Mutex<Counts>);
+pub(crate) struct DownloadCounts {
+    counts: Mutex<Counts>,
+    newest: Mutex<NewestDownloads>,
+}
+
+/// The newest download batch that each participant has downloaded, from whichever gateway.
+pub(crate) type NewestDownloads = BTreeMap<Country, BatchTag>;
 
 impl DownloadCounts {
     /// Counts an answer.
@@ -74,7 +82,24 @@ impl DownloadCounts {
 
     /// Takes everything out.
     pub(crate) fn take(&self) -> Counts {
-        std::mem::take(&mut *self.lock())
+        let counts = std::mem::take(&mut *self.lock());
+        self.note_newest(counts.keys().map(|place| (place.country, place.batch)));
+        counts
+    }
+
+    /// Notes what participants have downloaded.
+    pub(crate) fn note_newest(&self, downloads: impl Iterator<Item = (Country, BatchTag)>) {
+        let mut newest = self.newest.lock_ignoring_poison();
+        for (country, batch) in downloads {
+            let known = newest.entry(country).or_insert(batch);
+            *known = batch.max(*known);
+        }
+    }
+
+    /// The newest download batch that a participant has downloaded, as of the last flush.
+    pub(crate) fn newest_of(&self, country: Country) -> Option<BatchTag> {
+        let newest = self.newest.lock_ignoring_poison();
+        newest.get(&country).copied()
     }
 
     /// Puts back what could not be written.
@@ -86,7 +111,7 @@ impl DownloadCounts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock_ignoring_poison()
     }
 }
 

@@ -5,20 +5,27 @@ mod error;
 pub use error::{Rejection, UploadError};
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
 
 use crate::admission::Permit;
 use crate::clock::Clock;
 use crate::decode::decode;
-use crate::dedup::{IdentitySet, Probe, TagIndex, TagState, UniqueBatch, dedup};
-use crate::domain::{ContentDigest, Country, Format, Thumbprint, UnixMillis, UploadTag};
-use crate::seal::{Keys, seal_context};
+use crate::dedup::{Duplicates, IdentitySet, Probe, TagIndex, TagState, UniqueBatch, dedup};
+use crate::domain::{
+    ContentDigest, Country, FORMAT_VERSION, Format, Thumbprint, UnixMillis, UploadTag,
+};
+use crate::log_chain::{ColumnsDigest, LogColumns};
+use crate::overload::Overload;
+use crate::seal::{Keys, SealedRow};
 use crate::settings::UploadSettings;
 use crate::stage::{StageTime, timed};
 use crate::trust::Trust;
-use crate::validate::{ValidBatch, validate};
-use crate::verify::{Exceptions, SignedContent, VerifiedBatch, VerifyContext, verify};
+use crate::validate::{ValidBatch, validate_on};
+use crate::verify::{
+    Exceptions, SignatureError, SignedContent, VerifiedBatch, VerifyContext, VerifyError, verify,
+};
 use crate::wire::{BodyError, json};
 
 /// An authenticated upload, as it came in.
@@ -36,12 +43,14 @@ pub struct UploadRequest {
     pub body: Bytes,
     /// The body's media type.
     pub format: Format,
+    /// Whether it is only to be checked: everything is done but storing it.
+    pub dry_run: bool,
 }
 
 /// The answer to a valid upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
-    /// Stored whole and durable: 201.
+    /// Stored whole and durable: 201. After a dry run: it would be.
     Stored {
         /// How many keys the upload had.
         key_count: u32,
@@ -60,6 +69,16 @@ pub enum Receipt {
 /// Delivers the answer to the waiting uploader. Called exactly once; must not block.
 pub(crate) type Reply = Box<dyn FnOnce(Result<Receipt, UploadError>) + Send>;
 
+/// Decides whether another upload may be stored.
+pub trait Allow: fmt::Debug {
+    /// Whether a participant may store so many new keys now. Asked before they are sealed: a
+    /// refused upload costs no encryption.
+    ///
+    /// # Errors
+    /// [`Overload`] at the bound that the upload would exceed.
+    fn allow(&self, country: Country, key_count: u32) -> Result<(), Overload>;
+}
+
 /// The context of the stages.
 #[derive(Debug)]
 pub struct UploadContext<'a> {
@@ -77,7 +96,9 @@ pub struct UploadContext<'a> {
     pub set: &'a IdentitySet,
     /// Known upload tags.
     pub tags: &'a TagIndex,
-    /// Tells the time.
+    /// The quota and the memory that is left.
+    pub allowance: &'a dyn Allow,
+    /// Tells the time, and the day that the age of keys is counted from.
     pub clock: &'a dyn Clock,
 }
 
@@ -89,13 +110,19 @@ pub enum Prepared {
     /// Nothing is to be stored. The answer comes from memory, so persist confirms it
     /// before it is sent.
     Answered(Result<Receipt, Rejection>, Permit),
+    /// Nothing is to be stored: some keys are known or occur twice. Persist confirms these, too, and
+    /// adds what other gateways have stored meanwhile.
+    Duplicated(Duplicates, Permit),
+    /// A dry run to whose end nothing was found: nothing is to be stored. Persist confirms it and adds
+    /// what other gateways have stored meanwhile.
+    Rehearsed(Duplicates, Permit),
 }
 
 /// The walk of one upload through the CPU stages.
 ///
 /// # Errors
-/// [`UploadError::Rejection`] of the first stage that refuses it. A taken tag is a
-/// [`Prepared::Answered`] instead, because the database has to confirm it.
+/// [`UploadError`] of the first stage that refuses it. A taken tag is a [`Prepared::Answered`]
+/// instead, because the database has to confirm it.
 pub fn prepare(
     request: &UploadRequest,
     permit: Permit,
@@ -106,15 +133,16 @@ pub fn prepare(
         context,
         now: context.clock.now(),
     };
+    let (day, latest) = (context.clock.day(), context.clock.latest());
     let mut decoding = StageTime::of("decode");
     let body = decoding.add(|| walk.protobuf_body())?;
     let decoded = decoding.add(|| decode(&body, context.settings.keys_max))?;
     drop(decoding);
-    let valid = timed("validate", || validate(decoded, walk.now))?;
+    let valid = timed("validate", || validate_on(decoded, day, latest))?;
     walk.log_validated(&valid);
     let key_count = valid.keys().key_count();
     match walk.verify(valid) {
-        Ok(Some((verified, content))) => Ok(walk.store_or_refuse(verified, &content, permit)),
+        Ok(Some((verified, content))) => walk.store_or_refuse(verified, &content, permit),
         Ok(None) => Ok(Prepared::Answered(Ok(replay(key_count)), permit)),
         Err(UploadError::Rejection(taken @ Rejection::UploadTagTaken { .. })) => {
             Ok(Prepared::Answered(Err(taken), permit))
@@ -128,6 +156,19 @@ const fn replay(key_count: u32) -> Receipt {
     Receipt::Stored {
         key_count,
         replayed: true,
+    }
+}
+
+/// Adds what the gateway computed to a signature that covers something else.
+fn explain(error: VerifyError, content: &SignedContent) -> UploadError {
+    match error {
+        VerifyError::Signature(
+            error @ (SignatureError::DigestMismatch | SignatureError::Wrong),
+        ) => UploadError::ContentMismatch {
+            error,
+            content: Box::new(content.summary()),
+        },
+        error => error.into(),
     }
 }
 
@@ -171,37 +212,39 @@ impl<'a> Walk<'a> {
             trust: self.context.trust,
             now: self.now,
         };
-        let verified = verifying.add(|| verify(valid, &content, &context))?;
+        let verified = verifying.add(|| verify(valid, &content, &context));
+        let verified = verified.map_err(|error| explain(error, &content))?;
         self.log_verified(&verified);
         let is_new = known != TagState::SameContent;
         Ok(is_new.then_some((verified, content)))
     }
 
-    /// Dedup, and seal if there are no duplicates.
+    /// Dedup; without duplicates, ask for the allowance and seal.
     fn store_or_refuse(
         &self,
         verified: VerifiedBatch<'_>,
         content: &SignedContent,
         permit: Permit,
-    ) -> Prepared {
+    ) -> Result<Prepared, UploadError> {
         let key_count = verified.key_count();
         let (keys, set) = (self.context.keys, self.context.set);
-        let duplicates = match timed("dedup", || dedup(verified, content.canonical(), keys, set)) {
-            Ok(unique) => {
-                let sealed = timed("seal", || self.seal(unique, permit));
-                return Prepared::Sealed(Box::new(sealed));
+        let unique = match timed("dedup", || dedup(verified, content.canonical(), keys, set)) {
+            Ok(unique) => unique,
+            // The same upload may have been stored since the tag was looked up.
+            Err(duplicates) => {
+                return Ok(match self.tag_state(content) {
+                    TagState::SameContent => Prepared::Answered(Ok(replay(key_count)), permit),
+                    TagState::Free | TagState::Taken => Prepared::Duplicated(duplicates, permit),
+                });
             }
-            Err(duplicates) => duplicates,
         };
-        // The same upload may have been stored since the tag was looked up.
-        let receipt = match self.tag_state(content) {
-            TagState::SameContent => replay(key_count),
-            TagState::Free | TagState::Taken => Receipt::Refused {
-                key_count,
-                duplicates,
-            },
-        };
-        Prepared::Answered(Ok(receipt), permit)
+        let country = self.request.country;
+        self.context.allowance.allow(country, key_count)?;
+        if self.request.dry_run {
+            return Ok(Prepared::Rehearsed(unique.into_rehearsed(), permit));
+        }
+        let sealed = timed("seal", || self.seal(unique, permit));
+        Ok(Prepared::Sealed(Box::new(sealed)))
     }
 
     fn tag_state(&self, content: &SignedContent) -> TagState {
@@ -214,18 +257,45 @@ impl<'a> Walk<'a> {
         let request = self.request;
         let (verified, probe) = unique.into_parts();
         let segment = verified.encode_segment();
-        let context = seal_context(request.country, &request.tag);
+        let (signer, content) = (verified.signer(), verified.content());
+        let key_count = verified.key_count();
+        let tag = self
+            .context
+            .tags
+            .for_next_use(request.country, &request.tag);
+        let columns = self.context.keys.chain().columns(&LogColumns {
+            created_at: self.now,
+            country: request.country,
+            tag: &tag,
+            key_count,
+            format_version: FORMAT_VERSION,
+            uploader: &request.uploader,
+            signer: &signer,
+            content: &content,
+            batch_signature: &request.batch_signature,
+            identities: &probe.identities,
+        });
+        let row = SealedRow {
+            country: request.country,
+            tag: &tag,
+            content: &content,
+            signer: &signer,
+            key_count,
+            columns: Some(columns),
+        };
+        let sealed = self.context.keys.seal(&segment, &row.seal_context());
         SealedBatch {
             country: request.country,
-            tag: request.tag.clone(),
+            tag,
             uploader: request.uploader,
-            signer: verified.signer(),
-            content: verified.content(),
+            signer,
+            content,
             batch_signature: request.batch_signature.clone(),
-            key_count: verified.key_count(),
+            key_count,
             created_at: self.now,
+            columns,
             probe,
-            sealed: self.context.keys.seal(&segment, &context),
+            sealed,
             segment: Bytes::from(segment),
             permit,
         }
@@ -262,6 +332,8 @@ pub struct SealedBatch {
     pub(crate) batch_signature: Box<str>,
     pub(crate) key_count: u32,
     pub(crate) created_at: UnixMillis,
+    /// The chain's digest of the row that it becomes.
+    pub(crate) columns: ColumnsDigest,
     /// What is known of its keys, one identity each in upload order.
     pub(crate) probe: Probe,
     /// The encoded keys, as they will be served.

@@ -3,14 +3,14 @@
 //! - *In*: [`DecodedBatch`].
 //! - *Out*: [`ValidBatch`].
 //! - *Refuses*: the first offending key, with the first rule that it breaks ([`KeyRule`]).
-//! - *Assumes*: nothing; the gateway does not judge `days_since_onset_of_symptoms`.
+//! - *Assumes*: nothing; the gateway does not check `days_since_onset_of_symptoms`.
 //! - *Runs on*: a CPU job.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::decode::{DecodedBatch, DecodedKey};
-use crate::domain::{Country, REPORT_TYPES, UnixMillis};
+use crate::domain::{Country, Day, REPORT_TYPES, UnixMillis};
 use crate::limits::KEY_AGE_DAYS_MAX;
 
 /// A rule of one key. In the order in which they are checked (wire §8; the last three are
@@ -104,7 +104,20 @@ const REPORT_TYPE_MAX: i32 = REPORT_TYPES.len() as i32 - 1;
 /// # Errors
 /// [`InvalidKey`] for the first offending key.
 pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'_>, InvalidKey> {
-    validate_begun_in(batch, &rolling_starts(now))
+    validate_on(batch, now.day(), now)
+}
+
+/// Checks all keys, counting their age from a day that may not be the clock's, because identities are
+/// forgotten by it, and up to the latest that it can be.
+///
+/// # Errors
+/// [`InvalidKey`] for the first offending key.
+pub fn validate_on(
+    batch: DecodedBatch<'_>,
+    day: Day,
+    latest: UnixMillis,
+) -> Result<ValidBatch<'_>, InvalidKey> {
+    validate_begun_in(batch, &rolling_starts(day, latest))
 }
 
 fn validate_begun_in<'a>(
@@ -151,9 +164,9 @@ pub fn check_origins(batch: &DecodedBatch<'_>, expected: Country) -> Result<(), 
 }
 
 /// Interval numbers at which a key may begin: from midnight 15 days ago to the next interval.
-fn rolling_starts(now: UnixMillis) -> RangeInclusive<u64> {
-    let oldest = now.day().minus_days(KEY_AGE_DAYS_MAX).start_unix_seconds();
-    oldest / INTERVAL_SECONDS..=now.seconds() / INTERVAL_SECONDS + 1
+fn rolling_starts(day: Day, latest: UnixMillis) -> RangeInclusive<u64> {
+    let oldest = day.minus_days(KEY_AGE_DAYS_MAX).start_unix_seconds();
+    oldest / INTERVAL_SECONDS..=latest.seconds() / INTERVAL_SECONDS + 1
 }
 
 fn check_key(key: &DecodedKey<'_>, starts: &RangeInclusive<u64>) -> Result<(), KeyRule> {

@@ -92,7 +92,13 @@ fn list(engine: &Engine, country: Country) -> Vec<Subscription> {
 }
 
 fn claim(engine: &Engine, count_max: usize, ttl: Duration) -> Vec<Delivery> {
-    answer(|reply| engine.callbacks().claim(count_max, ttl, reply))
+    let mut left = count_max;
+    let admit = move |_| {
+        left = left.checked_sub(1)?;
+        Some(())
+    };
+    let claimed = answer(|reply| engine.callbacks().claim(ttl, admit, reply));
+    claimed.into_iter().map(|(delivery, ())| delivery).collect()
 }
 
 fn claim_one(engine: &Engine) -> Delivery {
@@ -547,4 +553,47 @@ fn serves_those_that_waited_longest_first() {
         told.push(delivery.callback_id().to_string());
     }
     assert_eq!(told, ["a", "b", "c", "a", "b", "c"]);
+}
+
+#[test]
+fn claims_for_all_participants_in_turn() {
+    on_both(|installation| {
+        let engine = installation.start();
+        for name in ["a", "b", "c"] {
+            subscribe(&engine, de(), name, "https://de");
+        }
+        subscribe(&engine, es(), "1", "https://es");
+        cut(installation, &engine, 0..1);
+        let two: Vec<_> = claim(&engine, 2, LONG)
+            .iter()
+            .map(Delivery::country)
+            .collect();
+        assert_eq!(two, [de(), es()]);
+        let admit = |country| (country == es()).then_some(());
+        let claimed = answer(|reply| engine.callbacks().claim(LONG, admit, reply));
+        assert!(claimed.is_empty(), "DE's others are not admitted");
+        assert_eq!(claim(&engine, 10, LONG).len(), 2);
+    });
+}
+
+#[test]
+fn counts_no_failure_when_the_receiver_was_not_asked() {
+    on_both(|installation| {
+        let engine = installation.start();
+        subscribe(&engine, de(), "1", "https://de");
+        cut(installation, &engine, 0..1);
+        for wait in [Duration::ZERO; 10] {
+            let delivery = claim_one(&engine);
+            assert_eq!(delivery.failed_attempts(), 0);
+            let recorded = record(&engine, &delivery, Attempt::Postponed { wait });
+            assert_eq!(recorded, Recorded::Noted);
+        }
+        let wait = Duration::from_secs(600);
+        let delivery = claim_one(&engine);
+        record(&engine, &delivery, Attempt::Postponed { wait });
+        assert!(claim(&engine, 10, LONG).is_empty(), "it waits");
+        assert_eq!(list(&engine, de()).len(), 1);
+        let late = record(&engine, &delivery, Attempt::Postponed { wait });
+        assert_eq!(late, Recorded::ClaimLost);
+    });
 }

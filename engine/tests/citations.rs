@@ -166,7 +166,7 @@ fn is_defect(word: &str) -> bool {
     matches!(word.as_bytes(), [b'A'..=b'Z', b'-', b'1'..=b'9'])
 }
 
-/// A text on one line: comments go on behind the end of a line.
+/// A text on one line: comments continue behind the end of a line.
 struct Joined {
     text: String,
     /// Where each line begins.

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use engine::decode::decode;
 use engine::domain::{CertificateKind, ContentDigest, Country, Thumbprint, UnixMillis};
 use engine::pki::Certificate;
-use engine::trust::{CertificateRow, Trust, TrustAnchor};
+use engine::trust::{CertificateRow, Trust, TrustAnchors};
 use engine::validate::check_origins;
 use engine::verify::{
     CanonicalBytes, Exceptions, SignatureCheck, SignatureDemand, SignatureForm, check_signature,
@@ -41,7 +41,7 @@ fn folder() -> PathBuf {
     named_or_fixture("EFGS_VECTORS", "vectors")
 }
 
-/// The path that an environment variable names, else the project's own.
+/// The path that an environment variable names, otherwise the project's own.
 fn named_or_fixture(variable: &str, fixture: &str) -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let Some(named) = std::env::var_os(variable) else {
@@ -98,7 +98,7 @@ fn assert_none(failures: &[String]) {
 }
 
 /// A row of `pki/registry.json`, and whether its operator signature is said to hold.
-fn registry(folder: &Path) -> Option<(TrustAnchor, Vec<(CertificateRow, bool)>)> {
+fn registry(folder: &Path) -> Option<(TrustAnchors, Vec<(CertificateRow, bool)>)> {
     let pki = folder.join("pki");
     let path = pki.join("registry.json");
     if !path.exists() {
@@ -125,7 +125,7 @@ fn registry(folder: &Path) -> Option<(TrustAnchor, Vec<(CertificateRow, bool)>)>
         .iter()
         .map(row)
         .collect();
-    Some((TrustAnchor::from_pem(&anchor).unwrap(), rows))
+    Some((TrustAnchors::from_pem(&anchor).unwrap(), rows))
 }
 
 fn trust(folder: &Path) -> Trust {
@@ -316,14 +316,14 @@ fn names_the_settings_that_every_good_signature_needs() {
     let mut failures = Vec::new();
     let mut seen = BTreeMap::new();
     for case in Case::all(&folder) {
-        let judge = |exceptions| case.verdict_with(&case.batch_signature, exceptions, &trust);
-        if judge(all).is_err() {
+        let verdict = |exceptions| case.verdict_with(&case.batch_signature, exceptions, &trust);
+        if verdict(all).is_err() {
             continue;
         }
         let form = SignatureForm::of(&case.batch_signature);
         let needed = Exceptions {
-            sha1: judge(Exceptions { sha1: false, ..all }).is_err(),
-            pss: judge(Exceptions { pss: false, ..all }).is_err(),
+            sha1: verdict(Exceptions { sha1: false, ..all }).is_err(),
+            pss: verdict(Exceptions { pss: false, ..all }).is_err(),
         };
         let said = match form.demand {
             SignatureDemand::Settings { sha1, pss } => Some(Exceptions { sha1, pss }),

@@ -7,6 +7,9 @@
 )]
 
 mod support;
+#[path = "went_back/tampering.rs"]
+mod tampering;
+mod withdrawals;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +18,7 @@ use std::time::{Duration, Instant};
 use engine::admin::{Admin, RowOutcome};
 use engine::bundle::DownloadError;
 use engine::domain::{BatchTag, Format};
+use engine::seal::Keys;
 use engine::settings::DatabaseUrl;
 use engine::upload::Receipt;
 use engine::{Engine, Failure, UploadError};
@@ -23,7 +27,7 @@ use support::{Installation, Participant, download, download_chain, participants,
 use tempfile::TempDir;
 use testkit::local::MariaDb;
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "upload_log",
     "download_batch",
     "installation",
@@ -33,6 +37,7 @@ const TABLES: [&str; 9] = [
     "download_statistics",
     "cleanup_statistics",
     "callback_subscription",
+    "withdrawal",
 ];
 
 /// An installation whose database an operator has a hand on.
@@ -130,18 +135,23 @@ impl Scene {
     }
 
     fn send(&self, engine: &Engine, number: u64) -> Result<Receipt, UploadError> {
+        self.send_as(engine, number, &format!("upload-{number}"))
+    }
+
+    fn send_as(&self, engine: &Engine, number: u64, tag: &str) -> Result<Receipt, UploadError> {
         let now = self.installation.now();
         let keys: Vec<_> = (0..10)
             .map(|key| self.de.key(number * 100 + key, now))
             .collect();
-        upload(
-            engine,
-            self.de.upload(&format!("upload-{number}"), &keys, now),
-        )
+        upload(engine, self.de.upload(tag, &keys, now))
     }
 
     fn stores(&self, engine: &Engine, number: u64) {
-        let receipt = self.send(engine, number).unwrap();
+        self.stores_as(engine, number, &format!("upload-{number}"));
+    }
+
+    fn stores_as(&self, engine: &Engine, number: u64, tag: &str) {
+        let receipt = self.send_as(engine, number, tag).unwrap();
         let stored = Receipt::Stored {
             key_count: 10,
             replayed: false,
@@ -151,14 +161,18 @@ impl Scene {
 
     /// Nothing is said of an upload, and nothing is served.
     fn is_stopped(&self, engine: &Engine, numbers: &[u64]) {
+        self.refuses_everything(engine, numbers);
+        let went_back = engine.status().went_back.expect("the status says so");
+        assert!(went_back.contains("expected"), "{went_back}");
+    }
+
+    fn refuses_everything(&self, engine: &Engine, numbers: &[u64]) {
         for &number in numbers {
             match self.send(engine, number) {
                 Err(UploadError::Failure(Failure::DatabaseWentBack)) => {}
                 other => panic!("upload {number}: {other:?}"),
             }
         }
-        let went_back = engine.status().went_back.expect("the status says so");
-        assert!(went_back.contains("expected"), "{went_back}");
         let today = self.installation.now().day();
         match download(engine, self.de.country, today, None, Format::Protobuf) {
             Err(DownloadError::Failure(Failure::DatabaseWentBack)) => {}
@@ -180,6 +194,10 @@ impl Scene {
             .collect()
     }
 
+    fn keys(&self) -> &Keys {
+        &self.installation.settings.keys
+    }
+
     fn admin(&self) -> Admin {
         Admin::open(&self.installation.settings.database).unwrap()
     }
@@ -188,7 +206,7 @@ impl Scene {
     fn number(&self, sql: &str) -> u64 {
         match &self.server {
             Some(server) => {
-                let mut connection = mysql::Conn::new(server.url("efgs").as_str()).unwrap();
+                let mut connection = server.connect("efgs").unwrap();
                 connection.query_first(sql).unwrap().unwrap()
             }
             None => {
@@ -222,6 +240,43 @@ fn follows(engine: &Engine, position: u64) {
     wait_until("the other gateway follows", || {
         engine.status().log_position >= position
     });
+}
+
+/// Every later download batch would be named after the end of the century.
+#[test]
+fn a_download_batch_of_a_day_after_the_databases_own_stops_cutting_and_the_start() {
+    for scene in Scene::on_both() {
+        let engine = scene.installation.start();
+        scene.stores(&engine, 0);
+        scene.published(&engine, 10);
+        scene.stores(&engine, 1);
+        scene.published(&engine, 20);
+        let set_day = |day: u32, ordinal: u32| {
+            scene.run(&format!(
+                "UPDATE download_batch SET day = {day} WHERE ordinal = {ordinal}"
+            ));
+        };
+        set_day(20_991_231, 1);
+        wait_until("it stops cutting", || {
+            let stopped = engine.status().day.cutting_stopped;
+            stopped.is_some_and(|why| why.contains("table download_batch, ordinal 1: day 20991231"))
+        });
+        scene.stores(&engine, 2);
+        engine.shutdown();
+        let newest = scene.number("SELECT MAX(ordinal) FROM download_batch");
+        assert_eq!(newest, 2, "nothing is cut behind it");
+        set_day(20_210_601, 1);
+        set_day(20_991_231, 2);
+        let refused = scene.installation.try_start().unwrap_err().to_string();
+        for part in ["ordinal 2", "20991231", "2021-06-01", "efgs db confirm-day"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        // An operator corrects the row.
+        set_day(20_210_601, 2);
+        let engine = scene.installation.start();
+        assert_eq!(engine.status().day.cutting_stopped, None);
+        scene.published(&engine, 30);
+    }
 }
 
 #[test]
@@ -383,12 +438,82 @@ fn nothing_is_acknowledged_that_the_state_file_does_not_hold() {
                 other => panic!("{other:?}"),
             }
         }
+        assert!(!gateway.status().state_file_writable, "it is not ready");
         std::fs::create_dir(&folder).unwrap();
         let replayed = Receipt::Stored {
             key_count: 10,
             replayed: true,
         };
         assert_eq!(scene.send(&gateway, 2).unwrap(), replayed);
+        assert!(gateway.status().state_file_writable);
+    }
+}
+
+#[test]
+fn who_cannot_remember_leaves_the_cutting_to_another_gateway() {
+    for mut scene in Scene::on_both() {
+        let folder = scene.folder.path().join("state");
+        std::fs::create_dir(&folder).unwrap();
+        scene.installation.settings.continuity.state_file = Some(folder.join("file"));
+        let forgetful = scene.installation.start();
+        wait_until("it cuts", || forgetful.status().cuts);
+        scene.installation.settings.continuity.state_file = None;
+        let other = scene.installation.start();
+        assert!(!other.status().cuts);
+        std::fs::remove_dir_all(&folder).unwrap();
+        scene.send(&forgetful, 1).unwrap_err();
+        wait_until("the other gateway cuts", || other.status().cuts);
+        assert!(!forgetful.status().cuts && !forgetful.status().state_file_writable);
+        scene.stores(&other, 2);
+        assert!(!scene.published(&other, 20).is_empty());
+    }
+}
+
+#[test]
+fn a_start_that_is_refused_has_not_migrated() {
+    for mut scene in Scene::on_both() {
+        drop(scene.installation.start());
+        // As an earlier program leaves it: a version less.
+        let version = "SELECT MAX(version) FROM schema_version";
+        let newest = scene.number(version);
+        scene.run(&format!(
+            "DELETE FROM schema_version WHERE version = {newest}"
+        ));
+        let keys = scene.installation.settings.keys.clone();
+        scene.installation.settings.keys = Keys::parse(&Keys::generate_text()).unwrap();
+        let refused = scene.installation.try_start().unwrap_err().to_string();
+        assert!(refused.contains("key"), "{refused}");
+        assert_eq!(scene.number(version), newest - 1);
+        scene.installation.settings.keys = keys;
+        drop(scene.installation.start());
+        assert_eq!(scene.number(version), newest);
+    }
+}
+
+#[test]
+fn a_start_on_a_database_with_a_trigger_is_refused_with_its_name() {
+    for scene in Scene::on_both() {
+        let act = match &scene.server {
+            Some(_) => "SET new.sealed = ''",
+            None => "BEGIN DELETE FROM upload_log; END",
+        };
+        let time = if scene.server.is_some() {
+            "BEFORE"
+        } else {
+            "AFTER"
+        };
+        scene.run(&format!(
+            "CREATE TRIGGER gone {time} INSERT ON upload_log FOR EACH ROW {act}"
+        ));
+        let refused = scene.installation.try_start().unwrap_err().to_string();
+        assert!(
+            refused.contains("trigger gone on table upload_log"),
+            "{refused}"
+        );
+        let faults = scene.admin().check_schema().unwrap();
+        assert_eq!(faults.len(), 1);
+        scene.run("DROP TRIGGER gone");
+        scene.stores(&scene.installation.start(), 1);
     }
 }
 

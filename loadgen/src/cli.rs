@@ -5,17 +5,20 @@ mod load;
 mod plan;
 mod report;
 
+use std::fs;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use engine::clock::{Clock, SystemClock};
 use engine::domain::{Day, DayError};
 use loadgen::config::Config;
-use loadgen::demo::{self, DemoOptions, demo};
+use loadgen::demo::{DemoOptions, demo};
+use loadgen::fairness::{FairnessOptions, fairness};
 use loadgen::load::{RunOptions, send_prepared};
 use loadgen::participants;
 use loadgen::profiles::{Profile, Profiles};
@@ -24,7 +27,7 @@ use loadgen::scenario::Scenario;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
 
-use connection::{ConnectionArgs, DatabaseArg, beside_this_program, check_program};
+use connection::{ConnectionArgs, LocalArg, beside_this_program, check_program};
 
 /// Synthetic participants for the gateway: load, end-to-end verification, and a demonstration.
 #[derive(Debug, Parser)]
@@ -51,6 +54,10 @@ enum Command {
     /// Starts a gateway in a temporary folder, sends a day through it, verifies, cleans up.
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Puts small uploads on two gateways and large ones on a third, on a private Galera cluster, and
+    /// prints how long each waited: with a node for each gateway, and with one order of hosts.
+    #[command(after_help = FAIRNESS_EXAMPLES)]
+    Fairness(FairnessArgs),
     /// Makes a capacity plan: what to buy for a profile, how long its burst takes, what fails
     /// first.
     #[command(after_help = plan::EXAMPLES)]
@@ -58,7 +65,17 @@ enum Command {
     /// Makes one page with plots of one or several runs.
     #[command(after_help = report::EXAMPLES)]
     Report(report::ReportArgs),
+    /// Writes man pages and shell completions into a folder.
+    #[command(hide = true, after_help = GENERATE_EXAMPLES)]
+    Generate {
+        /// Folder; made if it is not there.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
+
+const GENERATE_EXAMPLES: &str = "Example:
+  loadgen generate target/man";
 
 const RUN_EXAMPLES: &str = "Examples:
   efgs init --dir run && efgs serve --config run/efgs.toml
@@ -100,6 +117,9 @@ Without a record it audits whatever the gateway holds: every upload is proven by
 the uploader's signatures, but nothing is known about what should be there.
 
 The exit status is 1 when anything is missing, duplicate, unverified, unexpected or out of order.";
+
+const FAIRNESS_EXAMPLES: &str = "Example:
+  loadgen fairness --efgs target/release/efgs --seconds 60";
 
 const DEMO_EXAMPLES: &str = "Examples:
   loadgen demo --efgs target/release/efgs --database sqlite
@@ -175,10 +195,39 @@ struct DemoArgs {
     #[arg(long, value_name = "PATH")]
     efgs: Option<PathBuf>,
     /// The gateway's database.
-    #[arg(long, value_enum, default_value_t = DatabaseArg::Sqlite)]
-    database: DatabaseArg,
+    #[arg(long, value_enum, default_value_t = LocalArg::Sqlite)]
+    database: LocalArg,
     #[command(flatten)]
     volume: VolumeArgs,
+}
+
+#[derive(Debug, Args)]
+struct FairnessArgs {
+    /// The gateway's program [default: beside this one].
+    #[arg(long, value_name = "PATH")]
+    efgs: Option<PathBuf>,
+    /// How long each order of hosts is under load.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    seconds: u64,
+    /// Seed of every key.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+impl FairnessArgs {
+    async fn run(self) -> anyhow::Result<bool> {
+        let options = FairnessOptions {
+            efgs: match self.efgs {
+                Some(path) => path,
+                None => beside_this_program()?,
+            },
+            lasts: Duration::from_secs(self.seconds),
+            seed: self.seed,
+        };
+        check_program(&options.efgs)?;
+        fairness(&options, &mut stdout()).await?;
+        Ok(true)
+    }
 }
 
 impl Cli {
@@ -189,10 +238,23 @@ impl Cli {
             Command::FindLimit(args) => args.run().await,
             Command::Verify(args) => args.run().await,
             Command::Demo(args) => args.run().await,
+            Command::Fairness(args) => args.run().await,
             Command::Plan(args) => args.run().await,
             Command::Report(args) => args.run(),
+            Command::Generate { folder } => generate(&folder).map(|()| true),
         }
     }
+}
+
+/// Man pages and completions, for packages.
+fn generate(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut command = Cli::command();
+    clap_mangen::generate_to(command.clone(), folder)?;
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut command, "loadgen", folder)?;
+    }
+    Ok(())
 }
 
 impl RunArgs {
@@ -293,10 +355,7 @@ impl DemoArgs {
                 Some(path) => path,
                 None => beside_this_program()?,
             },
-            database: match self.database {
-                DatabaseArg::Sqlite => demo::Database::Sqlite,
-                DatabaseArg::Mysql => demo::Database::Mysql,
-            },
+            database: self.database.into(),
             profile: volume.profile(&profiles)?,
             profiles,
             seed: volume.seed(),

@@ -11,7 +11,7 @@ use tokio::task::block_in_place;
 
 use crate::client::{Caller, Protocol, SetupError, Target};
 use crate::load::{LoadError, RunOptions, RunReport, send_prepared};
-use crate::local::{Gateway, GatewayOptions, LocalError, MariaDb, initialise};
+use crate::local::{Installation, LocalDatabase, LocalError};
 use crate::participants::{self, ParticipantsError};
 use crate::profiles::{Profile, Profiles};
 use crate::record::{Record, RecordError, RecordWriter};
@@ -23,25 +23,13 @@ use crate::workload::Workload;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long uploads are tried again, and how long missing keys are waited for.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The gateway's database on a private server.
-const DATABASE_NAME: &str = "efgs";
-
-/// Which database the gateway of the demo uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Database {
-    /// The embedded one.
-    Sqlite,
-    /// A private MariaDB server.
-    Mysql,
-}
-
 /// What to show.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
     /// The program `efgs`.
     pub efgs: PathBuf,
     /// The gateway's database.
-    pub database: Database,
+    pub database: LocalDatabase,
     /// The day's volume.
     pub profile: Profile,
     /// Where the volume comes from, and how many people live where.
@@ -97,29 +85,15 @@ pub async fn demo(options: DemoOptions, out: &mut (impl Write + Send)) -> Result
 }
 
 async fn show(options: &DemoOptions, out: &mut (impl Write + Send)) -> Result<bool, DemoError> {
-    // In this order, so that the gateway ends before its database, and the folder goes last.
+    // In this order, so that gateway and database end before the folder goes.
     let folder = tempfile::Builder::new().prefix("efgs-demo").tempdir()?;
-    let database = match options.database {
-        Database::Mysql => Some(block_in_place(|| start_database(folder.path()))?),
-        Database::Sqlite => None,
-    };
-    let home = folder.path().join("efgs");
-    let url = database
-        .as_ref()
-        .map(|database| database.url(DATABASE_NAME));
-    block_in_place(|| initialise(&options.efgs, &home, url.as_deref()))?;
-    let gateway = GatewayOptions::new(&options.efgs, &home);
-    let mut gateway = block_in_place(|| Gateway::start(gateway))?;
+    let start = || Installation::start(&options.efgs, options.database, None, &[]);
+    let mut installation = block_in_place(start)?;
     let record = folder.path().join("record.jsonl");
-    let run = run_day(options, &home.join("pki"), gateway.target(), &record).await?;
-    block_in_place(|| gateway.terminate())?;
+    let target = installation.gateway().target();
+    let run = run_day(options, &installation.pki(), target, &record).await?;
+    block_in_place(|| installation.terminate())?;
     Ok(run.print(options, out)?)
-}
-
-fn start_database(folder: &Path) -> Result<MariaDb, LocalError> {
-    let database = MariaDb::start(folder)?;
-    database.create_database(DATABASE_NAME)?;
-    Ok(database)
 }
 
 /// The results of the demo.
@@ -188,8 +162,9 @@ impl DemoRun {
             verdict,
         } = self;
         let database = match options.database {
-            Database::Sqlite => "SQLite",
-            Database::Mysql => "MariaDB",
+            LocalDatabase::Sqlite => "SQLite",
+            LocalDatabase::MariaDb => "MariaDB",
+            LocalDatabase::Galera => "Galera cluster of three",
         };
         let name = &options.profile.name;
         writeln!(

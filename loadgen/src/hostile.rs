@@ -57,7 +57,7 @@ pub enum Kind {
 const KEYS: u32 = 100;
 /// One more than a gateway takes, by the reference's default.
 const KEYS_TOO_MANY: u32 = 5001;
-/// More than any gateway can be told to take: `limits::BODY_BYTES_MAX_MAX` is 15 MiB.
+/// More than any gateway can be told to take: `limits::BODY_BYTES_SETTING_MAX` is 15 MiB.
 const BYTES_TOO_MANY: usize = 16 << 20;
 
 /// A hostile request.

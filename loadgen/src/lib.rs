@@ -21,9 +21,11 @@
 //! | [`config`] | settings from a file |
 //! | [`progress`] | bars on a terminal |
 //! | [`demo`] | all of it in one command |
+//! | [`fairness`] | whether large uploads get their turn on a cluster |
 
 pub mod config;
 pub mod demo;
+pub mod fairness;
 pub mod find_limit;
 pub mod hostile;
 pub mod load;

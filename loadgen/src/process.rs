@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_what_a_running_process_has_used_and_nothing_of_others() {
+    fn reads_what_a_running_process_has_used_and_nothing_of_others() {
         let own = sample(std::process::id()).unwrap();
         assert!(own.rss_bytes > 1_000_000, "{own:?}");
         // Spends the CPU time that is then seen.

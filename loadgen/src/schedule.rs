@@ -30,7 +30,7 @@ pub enum End {
     Count(u64),
 }
 
-/// Requests as they become due, in order. A clone goes on as the original does.
+/// Requests as they become due, in order. A clone continues as the original does.
 #[derive(Debug, Clone)]
 pub struct Timetable {
     rate: Rate,

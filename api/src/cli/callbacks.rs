@@ -5,6 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use engine::admin::Admin;
 use engine::callbacks::{CallbackId, SubscriptionState};
 use engine::domain::{Country, UnixMillis};
+use engine::text::single_line;
 use engine::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
@@ -42,8 +43,8 @@ pub(super) enum CallbackCommand {
 ///
 /// Country, id, state, the next download batch to announce and when, how many are pending, the URL,
 /// and why the last attempt failed. A subscription is disabled when too many attempts in a row have
-/// failed (`[callback] attempts_max`): its participant no longer sees it, and a new PUT of it goes on
-/// where it was.
+/// failed (`[callback] attempts_max`): its participant no longer sees it, and a new PUT of it continues
+/// where it stopped.
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLE)]
 pub(super) struct ListArguments {
@@ -73,7 +74,7 @@ pub(super) struct Named {
     #[command(flatten)]
     config: ConfigArguments,
     /// Whose subscription
-    #[arg(long, value_name = "CC", value_parser = Country::parse)]
+    #[arg(long, value_name = "CC")]
     country: Country,
     /// The participant's own name for it
     #[arg(value_parser = CallbackId::parse)]
@@ -117,13 +118,13 @@ fn change<E: std::error::Error + Send + Sync + 'static>(
     say(format_args!("{done} {country} {id}"))
 }
 
-fn line(state: &SubscriptionState) -> String {
+pub(super) fn line(state: &SubscriptionState) -> String {
     let (country, id, url) = (state.country, &state.callback_id, &state.url);
     let next = match state.next_batch {
-        None => "nothing to tell".to_owned(),
-        Some(tag) if state.disabled_at.is_some() => format!("would tell {tag}"),
-        Some(tag) if state.next_attempt_at == UnixMillis(0) => format!("tells {tag} at once"),
-        Some(tag) => format!("tells {tag} from {}", instant(state.next_attempt_at)),
+        None => "nothing pending".to_owned(),
+        Some(tag) if state.disabled_at.is_some() => format!("next {tag} (disabled)"),
+        Some(tag) if state.next_attempt_at == UnixMillis(0) => format!("next {tag} now"),
+        Some(tag) => format!("next {tag} from {}", instant(state.next_attempt_at)),
     };
     let behind = state.batches_behind;
     let mut line = format!(
@@ -134,7 +135,7 @@ fn line(state: &SubscriptionState) -> String {
         line += &format!("  failed {}: {}", instant(failure.at), failure.reason);
     }
     // A receiver can influence this text: it must not inject lines.
-    line.replace(char::is_control, " ")
+    single_line(&line)
 }
 
 /// Active, failing or disabled.
@@ -189,7 +190,7 @@ mod tests {
     fn says_in_a_line_how_a_subscription_fares() {
         let check = |state: &SubscriptionState, expected: &str| assert_eq!(line(state), expected);
         let active = state();
-        let line = "DE  1  active  tells 20201006-7 at once  3 behind  https://example.org";
+        let line = "DE  1  active  next 20201006-7 now  3 behind  https://example.org";
         check(&active, line);
         let failing = SubscriptionState {
             failed_attempts: 2,
@@ -202,8 +203,8 @@ mod tests {
         };
         check(
             &failing,
-            "DE  1  failing, 2 failed attempts  tells 20201006-7 from 2020-10-07T00:00:00Z  \
-             3 behind  https://example.org  failed 2020-10-06T23:46:40Z: TLS:  DE  forged",
+            "DE  1  failing, 2 failed attempts  next 20201006-7 from 2020-10-07T00:00:00Z  \
+             3 behind  https://example.org  failed 2020-10-06T23:46:40Z: TLS:\u{fffd}\u{fffd}DE  forged",
         );
         let disabled = SubscriptionState {
             failed_attempts: 6,
@@ -212,7 +213,7 @@ mod tests {
         };
         check(
             &disabled,
-            "DE  1  disabled 2020-10-07T00:00:00Z after 6 failed attempts  would tell 20201006-7  \
+            "DE  1  disabled 2020-10-07T00:00:00Z after 6 failed attempts  next 20201006-7 (disabled)  \
              3 behind  https://example.org",
         );
         assert_eq!(object(&failing)["lastError"], "TLS:\r\nDE  forged");

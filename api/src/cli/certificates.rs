@@ -1,19 +1,25 @@
 //! `efgs cert`: the participants' certificates.
 
-use std::path::{Path, PathBuf};
+mod candidate;
+mod renewal;
 
-use anyhow::{anyhow, bail};
-use api::pem_text;
+use std::path::PathBuf;
+
+use anyhow::bail;
 use clap::{Args, Subcommand};
-use engine::admin::{Admin, CertificateError, canonical_pem, sign_with_trust_anchor};
+use engine::admin::{Admin, CheckedList};
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::pki::Certificate;
 use engine::trust::{CertificateRow, ListedCertificate};
 use engine::{Clock as _, SystemClock};
+use serde::Serialize;
 
 use super::config::ConfigArguments;
-use super::files::read;
 use super::output::{instant, say};
+use candidate::days_left;
+pub(super) use candidate::{Candidate, Signer, read_pem};
+pub(super) use renewal::SignatureSource;
+use renewal::{ResignArguments, SignRequestArguments};
 
 pub(super) const GROUP_EXAMPLE: &str = "\
 Examples: what is listed, and whether each row is as the operator signed it
@@ -24,14 +30,15 @@ Examples: what is listed, and whether each row is as the operator signed it
 pub(super) enum CertCommand {
     Add(AddArguments),
     /// Show all listed certificates
-    #[command(after_help = "Example:\n  efgs cert list --config demo/efgs.toml")]
-    List(ConfigArguments),
-    Revoke(RevokeArguments),
-    /// Check every listed certificate against the trust anchor
     ///
-    /// Ends with status 1 if the signature of one of them is missing or wrong.
-    #[command(after_help = "Example:\n  efgs cert verify --config demo/efgs.toml")]
-    Verify(ConfigArguments),
+    /// One row per line: country, kind, thumbprint, state, from, until, days left, subject.
+    #[command(after_help = "Examples:\n  efgs cert list --config demo/efgs.toml\n  \
+        efgs cert list --config demo/efgs.toml --json")]
+    List(ListArguments),
+    Resign(ResignArguments),
+    Revoke(RevokeArguments),
+    SignRequest(SignRequestArguments),
+    Verify(VerifyArguments),
 }
 
 /// Add a certificate, so that its owner can connect, sign uploads or receive callbacks
@@ -45,7 +52,7 @@ pub(super) struct AddArguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Country that the certificate belongs to
-    #[arg(long, value_name = "CC", value_parser = Country::parse)]
+    #[arg(long, value_name = "CC")]
     country: Country,
     /// What the certificate is for: authentication, signing or callback
     #[arg(long, value_parser = parse_kind)]
@@ -55,6 +62,9 @@ pub(super) struct AddArguments {
     certificate: PathBuf,
     #[command(flatten)]
     anchor_signature: AnchorSignature,
+    /// If it is listed already, put this signature in place of its own, as after a change of the anchor
+    #[arg(long)]
+    replace: bool,
 }
 
 const ADD_EXAMPLE: &str = "\
@@ -63,6 +73,16 @@ Example: sign on another machine, add here
   openssl dgst -sha256 -sign trust-anchor.key de.pem | base64 -w0 > de.sig
   efgs cert add --config demo/efgs.toml --country DE --kind signing \\
     --certificate de.pem --signature de.sig";
+
+/// Which form.
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Print JSON: an array of objects
+    #[arg(long)]
+    json: bool,
+}
 
 /// The operator's signature over a certificate, or the key to make it.
 #[derive(Debug, Args)]
@@ -77,23 +97,46 @@ struct AnchorSignature {
 }
 
 /// Revoke a certificate; running gateways refuse it within 5 seconds
+///
+/// A revocation is undone by listing the same certificate again with efgs cert add.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  efgs cert revoke --config demo/efgs.toml \
     5de1809c416802b51df9e57fb38adba9f1408d807e2ede3c5d4d8bd8ffaa28aa")]
 pub(super) struct RevokeArguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// SHA-256 of the certificate's DER, as 64 hexadecimal digits
-    #[arg(value_parser = Thumbprint::parse_hex)]
-    thumbprint: Thumbprint,
+    /// SHA-256 of the certificate's DER in hexadecimal digits, as efgs cert list or openssl x509
+    /// -fingerprint -sha256 prints it, or its first 8 digits or more
+    #[arg(value_parser = Digits::parse)]
+    thumbprint: Digits,
+}
+
+/// Check the list against the trust anchor's signatures and this installation's digests
+///
+/// Every command that changes the list writes a digest over it, with a key derived from the key file;
+/// gateways only use a list that matches its digest. This shows each row that something else has
+/// changed, added or removed, and ends with status 1 if there is one, or if a signature of the trust
+/// anchor is missing or wrong. Lists from before there were digests are shown as added.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: look, and then accept what was shown\n  \
+    efgs cert verify --config demo/efgs.toml\n  \
+    efgs cert verify --config demo/efgs.toml --accept")]
+pub(super) struct VerifyArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Accept the list as it is shown: running gateways use it within 30 seconds
+    #[arg(long)]
+    accept: bool,
 }
 
 pub(super) fn run(command: &CertCommand) -> anyhow::Result<()> {
     match command {
         CertCommand::Add(arguments) => add(arguments),
-        CertCommand::List(config) => list(config),
+        CertCommand::List(arguments) => list(arguments),
+        CertCommand::Resign(arguments) => renewal::resign(arguments),
         CertCommand::Revoke(arguments) => revoke(arguments),
-        CertCommand::Verify(config) => verify(config),
+        CertCommand::SignRequest(arguments) => renewal::sign_request(arguments),
+        CertCommand::Verify(arguments) => verify(arguments),
     }
 }
 
@@ -104,125 +147,194 @@ fn parse_kind(text: &str) -> Result<CertificateKind, String> {
 
 fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?;
-    let anchor = settings.trust_anchor_pem()?;
-    let file = &arguments.certificate;
-    let cannot = |error| cannot_list(file, &error);
-    let pem = read_pem(file)?;
-    let (pem, signature) = match (
-        &arguments.anchor_signature.signature,
-        &arguments.anchor_signature.trust_anchor_key,
-    ) {
-        (Some(signature), _) => (pem, read(signature)?.trim().to_owned()),
-        (None, Some(key)) => {
-            let pem = canonical_pem(&pem).map_err(cannot)?;
-            let signature = sign_with_trust_anchor(&read_pem(key)?, &pem)?;
-            (pem, signature)
-        }
+    let anchor = &arguments.anchor_signature;
+    let signer = match (&anchor.signature, &anchor.trust_anchor_key) {
+        (Some(file), _) => Signer::File(file.clone()),
+        (None, Some(key)) => Signer::key(key)?,
         (None, None) => bail!("name a --signature or a --trust-anchor-key"),
     };
     let (country, kind) = (arguments.country, arguments.kind);
-    check_use(&pem, kind, SystemClock.now())
-        .map_err(|why| anyhow!("cannot list {}: {why}", file.display()))?;
+    let candidate = Candidate::read(country, kind, &arguments.certificate, &signer)?;
     let mut admin = Admin::open(&settings.database)?;
-    let added = admin.add_certificate(&anchor, country, kind, &pem, &signature);
-    let thumbprint = added.map_err(cannot)?;
-    if kind != CertificateKind::Signing && !is_for_tls(&pem) {
-        say(
-            "note: TLS has no use for a key of this kind: its owner can only come through a proxy",
-        )?;
-    }
-    say(format_args!(
-        "listed {country} {} {thumbprint}",
-        kind.name()
-    ))
+    candidate.list(&mut admin, &settings, arguments.replace)
 }
 
-/// Reads a PEM file.
-fn read_pem(path: &Path) -> anyhow::Result<String> {
-    let text = read(path)?;
-    match pem_text::obstacle(&text) {
-        Some(obstacle) => bail!("cannot use {}: it {obstacle}", path.display()),
-        None => Ok(text),
-    }
+/// A row of the list, with what its certificate says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ShownRow {
+    country: String,
+    kind: &'static str,
+    thumbprint: String,
+    /// `listed`, or `revoked` and when.
+    state: String,
+    /// Nothing of what cannot be read as a certificate.
+    from: Option<String>,
+    until: Option<String>,
+    days_left: Option<i64>,
+    subject: Option<String>,
 }
 
-/// Refuses what the gateway would refuse at each request. What is no certificate is told elsewhere.
-fn check_use(pem: &str, kind: CertificateKind, now: UnixMillis) -> anyhow::Result<()> {
-    let der = Certificate::der_of_pem(pem).unwrap_or_default();
-    let Ok(certificate) = Certificate::from_der(&der) else {
-        return Ok(());
-    };
-    let ends = u64::try_from(*certificate.validity().end()).unwrap_or(0);
-    if ends < now.seconds() {
-        let ended = instant(UnixMillis(ends.saturating_mul(1000)));
-        bail!("it expired {ended}: ask its owner for a new one");
-    }
-    if kind == CertificateKind::Signing {
-        certificate.check_signing_key()?;
-    }
-    Ok(())
-}
-
-fn cannot_list(file: &Path, error: &CertificateError) -> anyhow::Error {
-    let file = file.display();
-    match error {
-        CertificateError::NotCanonical => anyhow!(
-            "cannot list {file}: {error}; write it again with openssl x509 -in {file} -out NEW, and \
-             have NEW signed"
-        ),
-        _ => anyhow!("cannot list {file}: {error}"),
-    }
-}
-
-/// Whether a handshake can prove the key: RSA, Ed25519, and P-256, P-384 and P-521 by their names.
-fn is_for_tls(pem: &str) -> bool {
-    let der = Certificate::der_of_pem(pem).unwrap_or_default();
-    let certificate = Certificate::from_der(&der).ok();
-    let key = certificate.and_then(|certificate| certificate.subject_key());
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let mut algorithms = provider.signature_verification_algorithms.all.iter();
-    key.is_some_and(|key| {
-        algorithms.any(|algorithm| algorithm.public_key_alg_id().as_ref() == key.algorithm)
-    })
-}
-
-fn list(config: &ConfigArguments) -> anyhow::Result<()> {
-    let mut admin = Admin::open(&config.load()?.database)?;
-    for row in admin.certificates()? {
-        let state = match row.revoked_at {
-            Some(at) => format!("revoked {}", instant(at)),
-            None => "listed".to_owned(),
+impl ShownRow {
+    pub(super) fn new(row: &CertificateRow, now: UnixMillis) -> Self {
+        let der = Certificate::der_of_pem(&row.pem).unwrap_or_default();
+        let certificate = Certificate::from_der(&der).ok();
+        let certificate = certificate.as_ref();
+        let validity = certificate.map(Certificate::validity);
+        let date = |seconds: i64| {
+            let seconds = u64::try_from(seconds).unwrap_or(0);
+            instant(UnixMillis(seconds.saturating_mul(1000)))
         };
-        say(line(&row, &state))?;
+        Self {
+            country: row.country.to_string(),
+            kind: row.kind.name(),
+            thumbprint: row.thumbprint.to_string(),
+            state: match row.revoked_at {
+                Some(at) => format!("revoked {}", instant(at)),
+                None => "listed".to_owned(),
+            },
+            from: validity.as_ref().map(|validity| date(*validity.start())),
+            until: validity.as_ref().map(|validity| date(*validity.end())),
+            days_left: validity.and_then(|validity| days_left(*validity.end(), now)),
+            subject: certificate.map(Certificate::subject),
+        }
+    }
+
+    /// Until it ends; nothing of what cannot be read as a certificate.
+    pub(super) const fn days_left(&self) -> Option<i64> {
+        self.days_left
+    }
+
+    pub(super) fn line(&self, row: &CertificateRow) -> String {
+        let line = line(row, &self.state);
+        let (Some(from), Some(until), Some(days), Some(subject)) =
+            (&self.from, &self.until, self.days_left, &self.subject)
+        else {
+            return format!("{line}  not a certificate");
+        };
+        format!("{line}  {from}  {until}  {days} days left  {subject}")
+    }
+}
+
+fn list(arguments: &ListArguments) -> anyhow::Result<()> {
+    let mut admin = Admin::open(&arguments.config.load()?.database)?;
+    let (rows, now) = (admin.certificates()?, SystemClock.now());
+    let shown: Vec<_> = rows.iter().map(|row| ShownRow::new(row, now)).collect();
+    if arguments.json {
+        return say(serde_json::to_string_pretty(&shown)?);
+    }
+    for (row, shown) in rows.iter().zip(&shown) {
+        say(shown.line(row))?;
     }
     Ok(())
+}
+
+/// The first digits of a thumbprint, however they are written.
+#[derive(Debug, Clone)]
+struct Digits(String);
+
+impl Digits {
+    /// As OpenSSL prints it: in capitals, with colons, behind a name.
+    fn parse(text: &str) -> Result<Self, String> {
+        let digits = text.rsplit('=').next().unwrap_or(text).trim();
+        let digits = digits.replace(':', "").to_ascii_lowercase();
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if is_hex && (8..=64).contains(&digits.len()) {
+            return Ok(Self(digits));
+        }
+        Err("write 8 to 64 hexadecimal digits, with or without colons".to_owned())
+    }
+
+    /// The one thumbprint that begins so.
+    fn resolve(&self, rows: &[CertificateRow]) -> anyhow::Result<Thumbprint> {
+        let digits = &self.0;
+        let begins = |thumbprint: &Thumbprint| thumbprint.to_string().starts_with(digits);
+        let thumbprints = rows.iter().map(|row| row.thumbprint);
+        let mut found: Vec<_> = thumbprints.filter(begins).collect();
+        found.sort_unstable_by_key(|thumbprint| thumbprint.0);
+        found.dedup();
+        match found.as_slice() {
+            [only] => Ok(*only),
+            [] => bail!("no certificate with thumbprint {digits} is listed"),
+            several => bail!(
+                "{} listed certificates begin with {digits}: give more digits",
+                several.len()
+            ),
+        }
+    }
 }
 
 fn revoke(arguments: &RevokeArguments) -> anyhow::Result<()> {
-    let mut admin = Admin::open(&arguments.config.load()?.database)?;
-    admin.revoke_certificate(&arguments.thumbprint)?;
-    say(format_args!("revoked {}", arguments.thumbprint))
+    let settings = arguments.config.load()?;
+    let mut admin = Admin::open(&settings.database)?;
+    let thumbprint = arguments.thumbprint.resolve(&admin.certificates()?)?;
+    admin.revoke_certificate(&settings.keys()?, &thumbprint)?;
+    say(format_args!("revoked {thumbprint}"))
 }
 
-fn verify(config: &ConfigArguments) -> anyhow::Result<()> {
-    let settings = config.load()?;
-    let anchor = settings.trust_anchor_pem()?;
+fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
+    let settings = arguments.config.load()?;
+    let (keys, anchor) = (settings.keys()?, settings.trust_anchor_pem()?);
     let mut admin = Admin::open(&settings.database)?;
-    let listed = admin.listed_certificates(&anchor)?;
-    let now = SystemClock.now();
-    for certificate in &listed {
-        say(line(&certificate.row, &state(certificate, now)))?;
+    let list = admin.check_certificates(&keys, &anchor)?;
+    show(&list)?;
+    let differences = differences(&list);
+    if arguments.accept {
+        admin.accept_certificates(&keys, &list)?;
+        say("accepted: this is the certificate list from now on")?;
+    } else if let Some(found) = differences {
+        bail!("{found}; correct it, or accept the list as shown with efgs cert verify --accept");
     }
-    let broken = listed.iter().filter(|certificate| !certificate.is_intact());
+    let all = list.certificates.len();
+    let certificates = list.certificates.iter();
+    let broken = certificates.filter(|certificate| !certificate.listed.is_intact());
     match broken.count() {
         0 => say(format_args!(
-            "{} certificates, all signed by the trust anchor",
-            listed.len()
+            "{all} certificates, all signed by the trust anchor"
         )),
         broken => bail!(
-            "{broken} of {} certificates are not as the operator listed them: revoke them, and list them again",
-            listed.len()
+            "{broken} of {all} certificates are not as the operator listed them: revoke them, and list them again"
         ),
+    }
+}
+
+fn show(list: &CheckedList) -> anyhow::Result<()> {
+    let now = SystemClock.now();
+    for certificate in &list.certificates {
+        let mut state = state(&certificate.listed, now);
+        if let Some(change) = certificate.change {
+            state = format!("{state}; {}", change.to_string().to_uppercase());
+        }
+        say(line(&certificate.listed.row, &state))?;
+    }
+    for (thumbprint, kind) in &list.removed {
+        say(format_args!(
+            "--  {kind:<14}  {thumbprint}  REMOVED BY SOMETHING ELSE THAN EFGS"
+        ))?;
+    }
+    for error in &list.unreadable {
+        say(format_args!("--  not readable, not trusted: {error}"))?;
+    }
+    Ok(())
+}
+
+/// How the list differs from what `efgs` has written.
+fn differences(list: &CheckedList) -> Option<String> {
+    let changed = list.certificates.iter();
+    let changed = changed.filter(|certificate| certificate.change.is_some());
+    let rows = changed.count() + list.removed.len();
+    match list.fault {
+        None if rows == 0 => None,
+        None => Some(format!(
+            "the certificate list is as efgs has written it, but not the digests of {rows} rows"
+        )),
+        Some(fault) if rows == 0 => Some(format!(
+            "gateways do not use this certificate list: {fault}, and no single row shows where: an \
+             earlier state of a row, or of the list, was put back"
+        )),
+        Some(fault) => Some(format!(
+            "gateways do not use this certificate list: {fault}, at {rows} rows"
+        )),
     }
 }
 
@@ -284,7 +396,7 @@ mod tests {
             fault,
             Some(UnixMillis(0)),
             0,
-            "NOT TRUSTED: not signed by the trust anchor",
+            "NOT TRUSTED: not signed by a trust anchor",
         );
     }
 }

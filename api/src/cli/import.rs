@@ -155,7 +155,7 @@ fn needing(imported: &Imported, needs: impl Fn(Exceptions) -> bool) -> Vec<&str>
 fn max_age_line(imported: &Imported) -> Option<String> {
     let (batch, age) = imported.oldest.as_ref()?;
     let needed = (*age).max(SPAIN_ASKS_BACK_DAYS);
-    let needed = needed.min(limits::DOWNLOAD_MAX_AGE_DAYS_MAX);
+    let needed = needed.min(limits::MAX_AGE_DAYS_SETTING_MAX);
     Some(format!(
         "needed: [download] max_age_days = {needed} at least: the oldest \
          download batch, {batch}, is of {age} days ago, and ES asks for up to \

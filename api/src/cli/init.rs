@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use api::settings::{Given, template};
 use clap::Args;
-use engine::admin::{Admin, sign_with_trust_anchor};
+use engine::admin::{Admin, NewCertificate, sign_with_trust_anchor};
 use engine::domain::Country;
 use engine::seal::Keys;
 use engine::settings::DatabaseUrl;
 use engine::{Clock as _, SystemClock};
 
-use super::files::{Readable, make_folder, read, write};
+use super::files::{Readable, check_folder, check_place, make_folder, read, write};
 use super::output::say;
 use super::pki::{self, EU_MEMBERS, Subject};
 
@@ -29,7 +29,7 @@ pub(super) struct InitArguments {
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
     /// Participating countries, separated by commas [default: the 27 members of the EU]
-    #[arg(long, value_name = "CC,…", value_delimiter = ',', value_parser = Country::parse)]
+    #[arg(long, value_name = "CC,…", value_delimiter = ',')]
     participants: Vec<Country>,
     /// Database: sqlite:PATH (relative to DIR) or mysql://USER:PASSWORD@HOST:PORT/NAME
     ///
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let dir = &arguments.dir;
     let config = dir.join("efgs.toml");
     for path in [&config, &dir.join("keys")] {
-        if path.exists() {
+        if path.symlink_metadata().is_ok() {
             bail!(
                 "{} exists already: name another folder with --dir",
                 path.display()
@@ -72,12 +72,14 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     }
     let participants = participants(arguments)?;
     make_folder(dir)?;
+    check_folder(dir)?;
     let url = database_url(arguments)?;
     let mut admin = open_database(dir, &url)?;
     let identities = pki::make(&participants, SystemClock.now())?;
     write_pki(dir, &identities)?;
-    onboard(&mut admin, &identities)?;
-    write(&dir.join("keys"), &Keys::generate_text(), Readable::Owner)?;
+    let keys = Keys::generate_text();
+    onboard(&mut admin, &Keys::parse(&keys)?, &identities)?;
+    write(&dir.join("keys"), &keys, Readable::Owner)?;
     write(
         &dir.join(".gitignore"),
         "# Keys and data of this gateway.\n*\n",
@@ -121,7 +123,15 @@ fn database_url(arguments: &InitArguments) -> anyhow::Result<String> {
 
 fn open_database(dir: &Path, url: &str) -> anyhow::Result<Admin> {
     let database = match url.parse()? {
-        DatabaseUrl::Sqlite(path) => DatabaseUrl::Sqlite(dir.join(path)),
+        DatabaseUrl::Sqlite(path) => {
+            let path = dir.join(path);
+            for end in ["", "-wal", "-shm"] {
+                let mut file = path.clone().into_os_string();
+                file.push(end);
+                check_place(Path::new(&file))?;
+            }
+            DatabaseUrl::Sqlite(path)
+        }
         DatabaseUrl::Mysql(url) => DatabaseUrl::Mysql(url),
     };
     Admin::migrate(&database)?;
@@ -137,9 +147,11 @@ fn open_database(dir: &Path, url: &str) -> anyhow::Result<Admin> {
 type Identities = std::collections::BTreeMap<Subject, pki::Identity>;
 
 fn write_pki(dir: &Path, identities: &Identities) -> anyhow::Result<()> {
+    check_place(&dir.join("pki"))?;
     for (subject, identity) in identities {
         let path = dir.join("pki").join(subject.path());
         if let Some(folder) = path.parent() {
+            check_place(folder)?;
             make_folder(folder)?;
         }
         let certificate = path.with_extension("pem");
@@ -151,7 +163,7 @@ fn write_pki(dir: &Path, identities: &Identities) -> anyhow::Result<()> {
 }
 
 /// Lists every participant's certificates, each signed by the trust anchor.
-fn onboard(admin: &mut Admin, identities: &Identities) -> anyhow::Result<()> {
+fn onboard(admin: &mut Admin, keys: &Keys, identities: &Identities) -> anyhow::Result<()> {
     let anchor = identities.get(&Subject::TrustAnchor);
     let anchor = anchor.context("the development PKI has a trust anchor")?;
     for (subject, identity) in identities {
@@ -160,7 +172,13 @@ fn onboard(admin: &mut Admin, identities: &Identities) -> anyhow::Result<()> {
         };
         let pem = &identity.certificate_pem;
         let signature = sign_with_trust_anchor(&anchor.private_key_pem, pem)?;
-        admin.add_certificate(&anchor.certificate_pem, country, kind, pem, &signature)?;
+        let new = NewCertificate {
+            country,
+            kind,
+            pem,
+            operator_signature: &signature,
+        };
+        admin.add_certificate(keys, &anchor.certificate_pem, &new)?;
     }
     Ok(())
 }
@@ -255,7 +273,7 @@ mod tests {
         assert_eq!(settings.public.unwrap().listen.to_string(), "[::1]:1");
         assert_eq!(
             settings.engine.database,
-            DatabaseUrl::Mysql(database.to_owned())
+            database.parse::<DatabaseUrl>().unwrap()
         );
     }
 

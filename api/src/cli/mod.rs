@@ -3,19 +3,24 @@
 
 mod callbacks;
 mod certificates;
+mod check;
 mod config;
 mod database;
 mod files;
+mod generate;
 mod import;
 mod init;
 mod keys;
 mod output;
+mod participants;
 mod pki;
 mod reload;
 mod serve;
+mod service_manager;
 mod stats;
+mod verification;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Federation gateway for diagnosis keys: verifies signed uploads, serves download batches
 #[derive(Debug, Parser)]
@@ -34,9 +39,13 @@ Example: a gateway for all participants, on this machine
 enum Command {
     Init(init::InitArguments),
     Serve(serve::ServeArguments),
+    Check(check::CheckArguments),
     /// Manage the participants' certificates
     #[command(subcommand, after_help = certificates::GROUP_EXAMPLE)]
     Cert(certificates::CertCommand),
+    /// Manage participants as a whole: add, list, show and remove countries
+    #[command(subcommand, after_help = participants::GROUP_EXAMPLE)]
+    Participant(participants::ParticipantCommand),
     /// Manage callback subscriptions
     #[command(subcommand, after_help = callbacks::GROUP_EXAMPLE)]
     Callback(callbacks::CallbackCommand),
@@ -48,6 +57,7 @@ enum Command {
     Key(keys::KeyCommand),
     Stats(stats::StatsArguments),
     Import(import::ImportArguments),
+    Generate(generate::GenerateArguments),
 }
 
 /// Runs the command.
@@ -58,19 +68,20 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Init(arguments) => init::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Cert(command) => certificates::run(&command),
+        Command::Participant(command) => participants::run(&command),
         Command::Callback(command) => callbacks::run(&command),
         Command::Db(command) => database::run(&command),
         Command::Key(command) => keys::run(&command),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments, Arguments::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, anyhow};
+use api::settings::DEVELOPMENT_ORGANIZATION;
 use engine::domain::{CertificateKind, Country, UnixMillis};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
@@ -182,7 +183,7 @@ fn distinguished_name(subject: Subject) -> anyhow::Result<DistinguishedName> {
         let country = country.as_str().try_into()?;
         name.push(DnType::CountryName, DnValue::PrintableString(country));
     }
-    name.push(DnType::OrganizationName, "EFGS development");
+    name.push(DnType::OrganizationName, DEVELOPMENT_ORGANIZATION);
     name.push(
         DnType::CommonName,
         match subject {

@@ -2,14 +2,16 @@
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use engine::admin::Admin;
+use engine::admin::{Admin, Withdrawal};
 use engine::domain::Day;
+use engine::settings::QuotaSettings;
 use engine::statistics::{Cleanup, CountryDay, SignatureUse};
+use engine::text::single_line;
 use engine::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use super::config::ConfigArguments;
-use super::output::say;
+use super::output::{instant, say};
 
 /// Show uploads and downloads by day and country
 ///
@@ -22,10 +24,10 @@ pub(super) struct StatsArguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// First day, as 2020-10-06 [default: two weeks up to the last day]
-    #[arg(long, value_name = "DAY", value_parser = Day::parse_iso)]
+    #[arg(long, value_name = "DAY")]
     from: Option<Day>,
     /// Last day [default: today]
-    #[arg(long, value_name = "DAY", value_parser = Day::parse_iso)]
+    #[arg(long, value_name = "DAY")]
     to: Option<Day>,
     /// Output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -33,12 +35,18 @@ pub(super) struct StatsArguments {
     /// Show the number of keys deleted for their age, by day, instead
     #[arg(long, conflicts_with = "signatures")]
     cleanups: bool,
+    /// Show the uploads that were withdrawn on these days, and why, instead
+    #[arg(long, conflicts_with_all = ["signatures", "cleanups"])]
+    withdrawals: bool,
     /// Show how the uploads of these days were signed, by country, instead
     ///
     /// Of uploads that are still in the log. `setting` names what of `[signatures]` a participant
     /// needs: `legacy_sha1`, `pss`, or nothing.
     #[arg(long)]
     signatures: bool,
+    /// Show the keys of the last day beside each participant's quota, instead
+    #[arg(long, conflicts_with_all = ["signatures", "cleanups"])]
+    quota: bool,
 }
 
 const EXAMPLE: &str = "\
@@ -46,6 +54,8 @@ Examples:
   efgs stats --config demo/efgs.toml
   efgs stats --config demo/efgs.toml --from 2020-10-01 --to 2020-10-31 --format csv
   efgs stats --config demo/efgs.toml --cleanups
+  efgs stats --config demo/efgs.toml --withdrawals
+  efgs stats --config demo/efgs.toml --quota
   efgs stats --config demo/efgs.toml --signatures --from 2020-10-06 --to 2020-10-06";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,7 +68,7 @@ enum Format {
     Json,
 }
 
-/// Days that are shown unless told otherwise: the last one and so many before it.
+/// Days that are shown by default: the last one and so many before it.
 const DAYS_BEFORE: u32 = 13;
 
 pub(super) fn run(arguments: &StatsArguments) -> anyhow::Result<()> {
@@ -67,9 +77,14 @@ pub(super) fn run(arguments: &StatsArguments) -> anyhow::Result<()> {
     if from > to {
         bail!("--from {from} is after --to {to}: name an earlier day");
     }
-    let mut admin = Admin::open(&arguments.config.load()?.database)?;
-    let sheet = if arguments.signatures {
+    let settings = arguments.config.load()?;
+    let mut admin = Admin::open(&settings.database)?;
+    let sheet = if arguments.quota {
+        Sheet::of_quota(&admin.statistics(to, to)?.days, &settings.quota())
+    } else if arguments.signatures {
         Sheet::of_signatures(&admin.signatures(from, to)?)
+    } else if arguments.withdrawals {
+        Sheet::of_withdrawals(&admin.withdrawals(from, to)?)
     } else if arguments.cleanups {
         Sheet::of_cleanups(&admin.statistics(from, to)?.cleanups)
     } else {
@@ -81,6 +96,11 @@ pub(super) fn run(arguments: &StatsArguments) -> anyhow::Result<()> {
 /// A table of how uploads were signed.
 pub(super) fn signature_table(uses: &[SignatureUse]) -> String {
     Sheet::of_signatures(uses).table()
+}
+
+/// A table of what was uploaded and downloaded on days.
+pub(super) fn day_table(days: &[CountryDay]) -> String {
+    Sheet::of_days(days).table()
 }
 
 /// Rows under a heading.
@@ -122,6 +142,26 @@ impl Sheet {
         }
     }
 
+    fn of_quota(days: &[CountryDay], quota: &QuotaSettings) -> Self {
+        let row = |day: &CountryDay| {
+            let texts = [day.day.to_string(), day.country.to_string()].map(Cell::Text);
+            let (keys, keys_max) = (day.uploaded_keys, quota.of(day.country));
+            let percent = keys.saturating_mul(100) / keys_max.max(1);
+            let numbers = [keys, keys_max, percent];
+            texts.into_iter().chain(numbers.map(Cell::Number)).collect()
+        };
+        Self {
+            heading: &[
+                "day",
+                "country",
+                "uploaded_keys",
+                "keys_per_day_max",
+                "used_percent",
+            ],
+            rows: days.iter().map(row).collect(),
+        }
+    }
+
     fn of_cleanups(cleanups: &[Cleanup]) -> Self {
         let row = |cleanup: &Cleanup| {
             let numbers = [
@@ -137,6 +177,33 @@ impl Sheet {
         Self {
             heading: &["day", "keys_before", "keys_deleted", "keys_after"],
             rows: cleanups.iter().map(row).collect(),
+        }
+    }
+
+    fn of_withdrawals(withdrawals: &[Withdrawal]) -> Self {
+        let row = |row: &Withdrawal| {
+            let freed = if row.is_freed { "yes" } else { "no" };
+            vec![
+                Cell::Text(instant(row.withdrawn_at)),
+                Cell::Text(row.country.to_string()),
+                Cell::Text(row.tag.to_string()),
+                Cell::Number(row.seq.0),
+                Cell::Number(row.key_count.into()),
+                Cell::Text(freed.to_owned()),
+                Cell::Text(single_line(&row.reason)),
+            ]
+        };
+        Self {
+            heading: &[
+                "withdrawn_at",
+                "country",
+                "upload_tag",
+                "position",
+                "keys",
+                "freed",
+                "reason",
+            ],
+            rows: withdrawals.iter().map(row).collect(),
         }
     }
 
@@ -184,7 +251,7 @@ impl Sheet {
             .map(|row| row.iter().map(Cell::text).collect())
             .collect();
         let width = |(column, name): (usize, &&str)| {
-            let cells = texts.iter().map(|row| row[column].len());
+            let cells = texts.iter().map(|row| row[column].chars().count());
             cells.max().unwrap_or(0).max(name.len())
         };
         let widths: Vec<usize> = self.heading.iter().enumerate().map(width).collect();
@@ -197,11 +264,11 @@ impl Sheet {
         out
     }
 
-    /// Nothing in a cell needs quotes.
+    /// Quotes where RFC 4180 asks for them.
     fn csv(&self) -> String {
         let mut out = self.heading.join(",") + "\n";
         for row in &self.rows {
-            let cells: Vec<_> = row.iter().map(Cell::text).collect();
+            let cells: Vec<_> = row.iter().map(Cell::csv).collect();
             out += &(cells.join(",") + "\n");
         }
         out
@@ -223,6 +290,14 @@ impl Cell {
         match self {
             Self::Text(text) => text.clone(),
             Self::Number(number) => number.to_string(),
+        }
+    }
+
+    fn csv(&self) -> String {
+        let text = self.text();
+        match text.contains(['"', ',']) {
+            true => format!("\"{}\"", text.replace('"', "\"\"")),
+            false => text,
         }
     }
 
@@ -260,6 +335,28 @@ mod tests {
         };
         let sheet = Sheet::of_days(&[day("DE", 4000), day("IT", 0)]);
         assert_eq!(sheet.written(format), expected);
+    }
+
+    #[test]
+    fn shows_the_keys_of_a_day_beside_the_quota() {
+        let day = |country, uploaded_keys| CountryDay {
+            day: Day::parse_iso("2020-10-06").unwrap(),
+            country: Country::parse(country).unwrap(),
+            uploads: 1,
+            uploaded_keys,
+            batches: 0,
+            downloads: 0,
+            downloaded_keys: 0,
+        };
+        let quota = QuotaSettings {
+            keys_per_day: 1000,
+            keys_per_day_of: vec!["IT=20".parse().unwrap()],
+        };
+        let sheet = Sheet::of_quota(&[day("DE", 805), day("IT", 5)], &quota);
+        let expected = "day,country,uploaded_keys,keys_per_day_max,used_percent\n\
+             2020-10-06,DE,805,1000,80\n\
+             2020-10-06,IT,5,20,25\n";
+        assert_eq!(sheet.written(Format::Csv), expected);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use crate::watchdog::InFlight;
+use crate::stream_task::StreamTask;
+use crate::watchdog::{InFlight, Sending};
 
 /// How many bytes of a refused body are read and discarded. A peer that is still sending when its
 /// connection closes may see a reset instead of the response.
@@ -107,28 +108,55 @@ async fn drain(mut incoming: Incoming, _in_flight: Arc<InFlight>) {
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     inner: Body,
-    in_flight: Option<Arc<InFlight>>,
-    part_bytes_max: usize,
+    sending: Option<Sending>,
+    http2: bool,
     rest: Bytes,
 }
 
-/// Size of a part on HTTP/2, in bytes.
-const PART_BYTES: usize = 32 << 10;
+/// Size of a part on HTTP/2, in bytes: what a stream must take within the write timeout. All 64
+/// streams of a connection then take 128 KiB per second.
+const PART_BYTES: usize = 16 << 10;
 
 impl ResponseBody {
-    pub(crate) fn new(inner: Body, in_flight: Arc<InFlight>, http2: bool) -> Self {
-        in_flight.begin_body(Instant::now());
+    pub(crate) fn new(inner: Body, in_flight: &Arc<InFlight>, http2: bool) -> Self {
+        let task = if http2 { StreamTask::current() } else { None };
         Self {
             inner,
-            in_flight: Some(in_flight),
-            part_bytes_max: if http2 { PART_BYTES } else { usize::MAX },
+            sending: Some(in_flight.begin_body(task, Instant::now())),
+            http2,
             rest: Bytes::new(),
         }
     }
 
     fn next_part(&mut self) -> Bytes {
-        let end = self.rest.len().min(self.part_bytes_max);
-        self.rest.split_to(end)
+        if !self.http2 {
+            return std::mem::take(&mut self.rest);
+        }
+        let end = self.rest.len().min(PART_BYTES);
+        let part = self.rest.split_to(end);
+        match self
+            .sending
+            .take_if(|_| self.rest.is_empty() && self.inner.is_end_stream())
+        {
+            Some(sending) => Bytes::from_owner(LastPart {
+                bytes: part,
+                _sending: sending,
+            }),
+            None => part,
+        }
+    }
+}
+
+/// The last part of a body on HTTP/2. The stream's task ends with it, but it is watched until the
+/// peer's window has let it pass.
+struct LastPart {
+    bytes: Bytes,
+    _sending: Sending,
+}
+
+impl AsRef<[u8]> for LastPart {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -140,8 +168,8 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Some(in_flight) = &self.in_flight {
-            in_flight.note_polled(Instant::now());
+        if let Some(sending) = &self.sending {
+            sending.note_polled(Instant::now());
         }
         if !self.rest.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(self.next_part()))));
@@ -171,14 +199,6 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.end_body();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,7 +207,7 @@ mod tests {
     fn body(bytes: &[u8], http2: bool) -> ResponseBody {
         let watchdog = Arc::new(Watchdog::new(Instant::now(), false));
         let in_flight = watchdog.begin_request(http2);
-        ResponseBody::new(Body::from(bytes.to_vec()), in_flight, http2)
+        ResponseBody::new(Body::from(bytes.to_vec()), &in_flight, http2)
     }
 
     async fn part_lengths(mut body: ResponseBody) -> Vec<usize> {
@@ -205,7 +225,7 @@ mod tests {
         assert_eq!(part_lengths(body(&bytes, false)).await, [70_000]);
         assert_eq!(
             part_lengths(body(&bytes, true)).await,
-            [32_768, 32_768, 4464]
+            [16_384, 16_384, 16_384, 16_384, 4464]
         );
     }
 }

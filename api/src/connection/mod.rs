@@ -3,14 +3,18 @@
 //! - *In*: an accepted stream, after the TLS handshake if there is one, and how it arrived.
 //! - *Out*: requests to the routes; responses with exact header case.
 //! - *Refuses*: header blocks above the bounds (431, by hyper), peers that stall
-//!   ([`crate::watchdog`]).
+//!   ([`crate::watchdog`]) or send nothing but control frames.
 //! - *Assumes*: the listener drops the connection when its slot goes to another.
 //! - *Runs on*: a tokio task per connection.
 
 mod body;
+mod control_frames;
+mod pace;
+mod turn;
 mod watched_io;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,21 +23,25 @@ use axum::body::Body;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use crate::bounds::STREAMS_MAX;
 use crate::header_case::HeaderCase;
 use crate::participant::Arrival;
 use crate::router::Routes;
-use crate::slots::Slot;
+use crate::slots::{Holder, Slot};
+use crate::stream_task::StreamExecutor;
 use crate::timeouts::Timeouts;
-use crate::watchdog::{Status, Watchdog};
+use crate::watchdog::{InFlight, Status, Watchdog};
 use crate::{response, telemetry};
 
 use body::{RequestBody, ResponseBody};
+use pace::Pace;
+use turn::Turn;
 use watched_io::WatchedIo;
 
 /// Bytes of a header block on HTTP/2: 16 KiB is the least to accept (clients
@@ -41,10 +49,11 @@ use watched_io::WatchedIo;
 const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Bytes that hyper buffers of an HTTP/1 connection, per direction: also bounds its header block.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
-/// Concurrent requests on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 64;
 /// HTTP/2 upload window of a stream and of a connection: bounds what a peer may send unread.
 const WINDOW_BYTES: u32 = 1 << 20;
+
+/// What orchestrators ask, on which they decide to end a gateway.
+const PROBES: [&str; 2] = ["/health", "/ready"];
 
 /// Between the shutdown signal and the graceful close of a connection: a request that is already
 /// on its way, or in the system's buffers, still arrives and is answered.
@@ -61,14 +70,14 @@ pub(crate) struct Accepted {
 /// What all connections of a gateway share.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    builder: Builder<TokioExecutor>,
+    builder: Builder<StreamExecutor>,
     header_case: HeaderCase,
     pub(crate) timeouts: Timeouts,
 }
 
 impl Connections {
     pub(crate) fn new(header_case: HeaderCase, timeouts: Timeouts) -> Self {
-        let mut builder = Builder::new(TokioExecutor::new());
+        let mut builder = Builder::new(StreamExecutor);
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -111,25 +120,30 @@ impl Connections {
             watchdog,
         } = accepted;
         watchdog.note_connected(Instant::now());
-        let stream = TokioIo::new(WatchedIo::new(stream, Arc::clone(&watchdog)));
+        let turn = Arc::new(Turn::default());
+        let stream = WatchedIo::new(stream, Arc::clone(&watchdog), Arc::clone(&turn));
         let context = Arc::new(ConnectionContext {
             arrival,
             slot,
             watchdog: Arc::clone(&watchdog),
+            turn: Arc::clone(&turn),
+            unidentified: Pace::new(Instant::now()),
             routes,
             header_case: self.header_case.clone(),
             shutdown: shutdown.clone(),
         });
         let service = service_fn(move |request| Arc::clone(&context).answer(request));
-        let connection = pin!(self.builder.serve_connection(stream, service));
-        drive(connection, &watchdog, &self.timeouts, shutdown).await;
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let connection = pin!(connection);
+        drive(connection, &watchdog, &turn, &self.timeouts, shutdown).await;
     }
 }
 
 /// Drives a connection to its end and checks its watchdog.
 async fn drive<S, F>(
-    mut connection: Pin<&mut Connection<'_, TokioIo<WatchedIo<S>>, F, TokioExecutor>>,
+    mut connection: Pin<&mut Connection<'_, TokioIo<WatchedIo<S>>, F, StreamExecutor>>,
     watchdog: &Watchdog,
+    turn: &Turn,
     timeouts: &Timeouts,
     mut shutdown: watch::Receiver<bool>,
 ) where
@@ -147,14 +161,20 @@ async fn drive<S, F>(
     let mut shutdown = pin!(linger_after_shutdown(&mut shutdown));
     loop {
         tokio::select! {
-            ended = connection.as_mut() => {
+            ended = poll_fn(|cx| turn.poll(connection.as_mut(), cx)) => {
                 if let Err(error) = ended {
                     tracing::debug!(error = %error, "connection ended");
                 }
                 return;
             }
             _ = check.tick() => match watchdog.status(Instant::now(), timeouts) {
-                Status::Ok => {}
+                Status::Ok => {
+                    let ended = watchdog.end_stalled_streams(Instant::now(), timeouts);
+                    if ended > 0 {
+                        metrics::counter!("efgs_streams_stalled_total").increment(ended);
+                        tracing::debug!(ended, "resetting stalled streams");
+                    }
+                }
                 Status::Idle if !closing => {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
@@ -187,6 +207,8 @@ struct ConnectionContext {
     arrival: Arrival,
     slot: Arc<Slot>,
     watchdog: Arc<Watchdog>,
+    turn: Arc<Turn>,
+    unidentified: Pace,
     routes: Routes,
     header_case: HeaderCase,
     shutdown: watch::Receiver<bool>,
@@ -198,7 +220,14 @@ impl ConnectionContext {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let http2 = request.version() >= Version::HTTP_2;
+        if !http2 {
+            self.turn.next_request().await;
+        }
         let in_flight = self.watchdog.begin_request(http2);
+        if matches!(self.arrival, Arrival::Operations) {
+            let is_probe = PROBES.contains(&request.uri().path());
+            self.slot.note_probe(is_probe);
+        }
         let expects_continue = request.headers().contains_key(header::EXPECT);
         let mut request = request.map(|incoming| {
             if incoming.is_end_stream() {
@@ -213,6 +242,7 @@ impl ConnectionContext {
         let span = telemetry::request_span(self.arrival, request.headers());
         let answer = self.routes.answer(request).instrument(span);
         let mut response = telemetry::on_behalf_of(self.slot.holder(), answer).await;
+        self.keep_pace(&in_flight).await;
         if !http2 {
             self.header_case.apply(&mut response);
             // After an error, the peer may or may not send the body that it announced: the next
@@ -224,6 +254,22 @@ impl ConnectionContext {
                 response.headers_mut().insert(header::CONNECTION, close);
             }
         }
-        Ok(response.map(|body| ResponseBody::new(body, in_flight, http2)))
+        Ok(response.map(|body| ResponseBody::new(body, &in_flight, http2)))
+    }
+
+    /// Delays the answer to a request that no participant was authenticated for, if there were many.
+    async fn keep_pace(&self, request: &InFlight) {
+        // A trusted proxy has limits of its own, and its connections have participants' requests, too.
+        if request.is_participants() || matches!(self.slot.holder(), Holder::Peer(_)) {
+            return;
+        }
+        let wait = self.unidentified.draw(Instant::now());
+        if !wait.is_zero() {
+            metrics::counter!("efgs_unidentified_requests_delayed_total").increment(1);
+            tokio::time::sleep(wait).await;
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

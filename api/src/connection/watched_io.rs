@@ -1,29 +1,42 @@
-//! A stream that reports reads, writes and blocked writes to its [`Watchdog`].
+//! A stream that reports reads, writes and blocked writes to its [`Watchdog`], reads only as much as a
+//! [`Turn`] allows, and ends when its peer sends nothing but control frames.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::control_frames::ControlFrames;
+use super::turn::Turn;
 use crate::watchdog::Watchdog;
 
 #[derive(Debug)]
 pub(crate) struct WatchedIo<S> {
     inner: S,
     watchdog: Arc<Watchdog>,
+    turn: Arc<Turn>,
+    control_frames: ControlFrames,
 }
 
 impl<S> WatchedIo<S> {
-    pub(crate) const fn new(inner: S, watchdog: Arc<Watchdog>) -> Self {
-        Self { inner, watchdog }
+    pub(super) fn new(inner: S, watchdog: Arc<Watchdog>, turn: Arc<Turn>) -> Self {
+        Self {
+            inner,
+            watchdog,
+            turn,
+            control_frames: ControlFrames::new(Instant::now()),
+        }
     }
 
-    fn note(&self, written: &Poll<io::Result<usize>>) {
+    fn note(&mut self, written: &Poll<io::Result<usize>>) {
         match written {
-            Poll::Ready(Ok(bytes)) => self.watchdog.note_written(*bytes, Instant::now()),
+            Poll::Ready(Ok(bytes)) => {
+                self.control_frames.note_written(*bytes);
+                self.watchdog.note_written(*bytes, Instant::now());
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.watchdog.note_blocked(Instant::now()),
         }
@@ -36,12 +49,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.turn.poll_read(cx));
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.watchdog.note_read(Instant::now());
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if !read.is_empty() {
+            let now = Instant::now();
+            self.turn.note_read(read.len());
+            self.watchdog.note_read(now);
+            if !self.control_frames.admit(read, now) {
+                metrics::counter!("efgs_http2_floods_total").increment(1);
+                return Poll::Ready(Err(io::Error::other("too many control frames")));
+            }
         }
-        read
+        Poll::Ready(Ok(()))
     }
 }
 

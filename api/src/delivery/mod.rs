@@ -4,11 +4,12 @@
 //! - *Out*: `GET <url>?batchTag=<tag>&date=<yyyy-MM-dd>` over mutual TLS; the outcome, recorded.
 //! - *Refuses*: receivers that are not the subscriber's; addresses that are not public; redirects.
 //! - *Assumes*: the engine hands out one delivery per subscription at a time, in order.
-//! - *Runs on*: tokio tasks, one per delivery, up to the number of permits. There is no queue: due
-//!   deliveries stay in the database until there is a permit for them.
+//! - *Runs on*: tokio tasks, one per delivery, of which each participant has a share. There is no
+//!   queue: due deliveries stay in the database until there is a share for them.
 
 mod address;
 mod bounded;
+mod lookups;
 mod resolve;
 mod send;
 mod tls;
@@ -18,34 +19,49 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::callbacks::{Attempt, CallbackError, Delivery, Recorded};
+use engine::domain::Country;
 use engine::{Clock, Engine, Failure};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::bounds::{Bounds, CHECK_LOOKUPS, ParticipantBound};
 use crate::settings::CallbackSettings;
+use crate::shares::{Share, ShareLimits, Shares};
+use crate::tls::TlsSettings;
 use send::{AttemptError, Sender};
 use tls::DeliveryTls;
 
+pub(crate) use lookups::Lookups;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use tls::DeliveryTlsError;
 pub use url::UrlError;
-pub(crate) use url::{UrlPolicy, redact as redact_url};
+pub(crate) use url::{CheckError, UrlPolicy, redact as redact_url};
 
 /// Checks that a callback URL may be subscribed under these settings, as the API does; for URLs from
-/// elsewhere.
+/// elsewhere, one at a time.
 ///
 /// # Errors
 /// [`UrlError`]: why not.
 pub async fn check_url(settings: &CallbackSettings, url: &str) -> Result<(), UrlError> {
-    let policy = UrlPolicy::new(settings, Arc::new(SystemResolver::default()));
-    policy.check(url).await.map(|_| ())
+    let lookups = Lookups::new(Arc::new(SystemResolver), CHECK_LOOKUPS);
+    let policy = UrlPolicy::new(settings, lookups);
+    let nobody = Country::parse("EU").map_err(|_| UrlError::Unreadable)?;
+    match policy.check(nobody, url).await {
+        Ok(_) => Ok(()),
+        Err(CheckError::Url(error)) => Err(error),
+        // The only one finds a lookup free.
+        Err(CheckError::NoLookup(_)) => Err(UrlError::Unresolvable),
+    }
 }
 
 /// The host of a callback URL.
-#[cfg(test)]
+#[cfg(any(test, debug_assertions))]
 pub(crate) fn parse_url(text: &str) -> Result<Box<str>, UrlError> {
     url::CallbackUrl::parse(text).map(|url| url.host().into())
 }
+
+/// How long a delivery waits that failed for a reason of ours.
+const POSTPONEMENT: Duration = Duration::from_secs(5);
 
 /// Between attempts to record the outcome of a delivery.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);
@@ -57,7 +73,8 @@ pub(crate) struct Dispatcher {
     clock: Arc<dyn Clock>,
     sender: Option<Sender>,
     settings: CallbackSettings,
-    permits: Arc<Semaphore>,
+    /// Deliveries under way.
+    shares: Shares,
     /// Notified after a delivery: the next one may be due at once.
     wake: Notify,
 }
@@ -68,7 +85,7 @@ impl Dispatcher {
     pub(crate) fn new(
         engine: Arc<Engine>,
         clock: Arc<dyn Clock>,
-        policy: Arc<UrlPolicy>,
+        policy: UrlPolicy,
         settings: CallbackSettings,
     ) -> Result<Self, DeliveryTlsError> {
         let identity = settings.identity.as_ref();
@@ -80,15 +97,40 @@ impl Dispatcher {
             engine,
             clock,
             sender,
-            permits: Arc::new(Semaphore::new(settings.deliveries_max)),
+            shares: Shares::new(ShareLimits::of(settings.deliveries_max)),
             wake: Notify::new(),
             settings,
         })
     }
 
+    /// What one participant may have under way.
+    pub(crate) fn watch(&self, bounds: &mut Bounds) {
+        let shares = self.shares.clone();
+        bounds.set(
+            ParticipantBound::Deliveries,
+            shares.limits().participant_max,
+        );
+        bounds.watch(ParticipantBound::Deliveries, move || shares.largest());
+        if let Some(sender) = &self.sender {
+            let shares = sender.lookups().shares().clone();
+            bounds.watch(ParticipantBound::DeliveryLookups, move || shares.largest());
+        }
+    }
+
     /// Whether this gateway delivers, or only takes subscriptions.
     pub(crate) const fn delivers(&self) -> bool {
         self.sender.is_some()
+    }
+
+    /// Presents another certificate to receivers from the next delivery on.
+    ///
+    /// # Errors
+    /// When it cannot be used: the former one stays.
+    pub(crate) fn renew_identity(&self, identity: &TlsSettings) -> Result<(), DeliveryTlsError> {
+        match &self.sender {
+            Some(sender) => sender.renew_identity(identity),
+            None => Ok(()),
+        }
     }
 
     /// Runs until the shutdown signal. Deliveries in flight hold a shutdown receiver, so that the
@@ -105,35 +147,29 @@ impl Dispatcher {
                 () = self.wake.notified() => {}
                 _ = shutdown.wait_for(|shutdown| *shutdown) => return,
             }
-            for (delivery, permit) in self.claim().await {
+            for (delivery, share) in self.claim().await {
                 let (dispatcher, shutdown) = (Arc::clone(&self), shutdown.clone());
                 tokio::spawn(async move {
-                    let _held = (permit, shutdown);
+                    let _held = (share, shutdown);
                     dispatcher.deliver(&delivery).await;
                 });
             }
         }
     }
 
-    /// Claims due deliveries, each with its permit. Without a sender nothing is claimed, and the
+    /// Claims due deliveries, each with its share. Without a sender nothing is claimed, and the
     /// engine only updates its counts.
-    async fn claim(&self) -> Vec<(Delivery, OwnedSemaphorePermit)> {
-        let mut permits = Vec::new();
-        while self.delivers()
-            && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
-        {
-            permits.push(permit);
-        }
+    async fn claim(&self) -> Vec<(Delivery, Share)> {
         let (reply, answer) = oneshot::channel();
+        let shares = self.delivers().then(|| self.shares.clone());
+        let admit = move |country| shares.as_ref()?.try_take(country);
         let ttl = self.claim_ttl();
-        self.engine
-            .callbacks()
-            .claim(permits.len(), ttl, move |claimed| {
-                // Fails when the server has shut down: the claims expire.
-                let _ = reply.send(claimed);
-            });
+        self.engine.callbacks().claim(ttl, admit, move |claimed| {
+            // Fails when the server has shut down: the claims expire.
+            let _ = reply.send(claimed);
+        });
         match answer.await {
-            Ok(Ok(claimed)) => claimed.into_iter().zip(permits).collect(),
+            Ok(Ok(claimed)) => claimed,
             Ok(Err(CallbackError::Failure(Failure::ShuttingDown))) | Err(_) => Vec::new(),
             Ok(Err(error)) => {
                 let exception = engine::chain(&error);
@@ -156,10 +192,11 @@ impl Dispatcher {
         let _in_flight = InFlight::new();
         let (trust, now) = (self.engine.trust(), self.clock.now());
         let outcome = sender.send(delivery, trust, now).await;
-        measure(outcome.is_ok(), started.elapsed());
+        measure(&outcome, started.elapsed());
         log(delivery, &outcome);
         let attempt = match outcome {
             Ok(()) => Attempt::Delivered,
+            Err(error) if error.is_ours() => Attempt::Postponed { wait: POSTPONEMENT },
             Err(error) => Attempt::Failed {
                 reason: engine::chain(&error).into(),
                 wait: retry_wait(
@@ -229,8 +266,12 @@ impl Drop for InFlight {
     }
 }
 
-fn measure(delivered: bool, elapsed: Duration) {
-    let outcome = if delivered { "delivered" } else { "failed" };
+fn measure(outcome: &Result<(), AttemptError>, elapsed: Duration) {
+    let outcome = match outcome {
+        Ok(()) => "delivered",
+        Err(error) if error.is_ours() => "postponed",
+        Err(_) => "failed",
+    };
     metrics::counter!("efgs_callback_attempts_total", "outcome" => outcome).increment(1);
     metrics::histogram!("efgs_callback_seconds", "outcome" => outcome)
         .record(elapsed.as_secs_f64());
@@ -259,6 +300,10 @@ fn log(delivery: &Delivery, outcome: &Result<(), AttemptError>) {
         Err(AttemptError::Url(error)) => {
             let message = "Security check for callback url has failed.";
             tracing::info!(callbackId = callback_id, %country, batchTag = %tag, retry, url = redact_url(delivery.url()), reason = error.event(), "{message}");
+        }
+        Err(error) if error.is_ours() => {
+            let message = "Callback postponed: the receiver was not asked";
+            tracing::warn!(callbackId = callback_id, %country, batchTag = %tag, retry, callbackErrorMessage = engine::chain(error), "{message}");
         }
         Err(error) => {
             let message = "Callback request failed";

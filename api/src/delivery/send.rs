@@ -18,6 +18,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -26,9 +27,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::bounded::{Bounded, ReadBound};
-use super::tls::DeliveryTls;
-use super::url::{CallbackUrl, CheckedUrl, UrlError, UrlPolicy};
+use super::lookups::{Lookups, NoLookup};
+use super::tls::{DeliveryTls, DeliveryTlsError};
+use super::url::{CallbackUrl, CheckError, CheckedUrl, UrlError, UrlPolicy};
 use crate::settings::{CallbackProxy, CallbackSettings};
+use crate::tls::TlsSettings;
 
 /// The reference's user agent; receivers may check it.
 const AGENT: HeaderValue = HeaderValue::from_static("EFGS Callback Engine");
@@ -39,13 +42,20 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// writes. The content does not matter.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
+/// A proxy's status for credentials of ours that it does not take.
+const PROXY_AUTHENTICATION_REQUIRED: u16 = 407;
+
 /// Why a delivery attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttemptError {
     #[error(transparent)]
     Url(#[from] UrlError),
+    #[error(transparent)]
+    NoLookup(NoLookup),
     #[error("cannot connect")]
     Connect(#[source] io::Error),
+    #[error("cannot connect to the proxy")]
+    ProxyConnect(#[source] io::Error),
     #[error("the proxy responds with status {0}")]
     Proxy(u16),
     #[error("TLS handshake failed")]
@@ -63,6 +73,44 @@ pub(crate) enum AttemptError {
     Status(u16),
 }
 
+impl AttemptError {
+    /// Whether the receiver has no part in it: it was not asked.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::NoLookup(_) | Self::ProxyConnect(_) | Self::TlsSetup(_) => true,
+            Self::Connect(error) => is_shortage(error),
+            Self::Proxy(status) => *status == PROXY_AUTHENTICATION_REQUIRED,
+            Self::Url(_)
+            | Self::Tls(_)
+            | Self::Http(_)
+            | Self::ConnectTimeout
+            | Self::ReadTimeout
+            | Self::Status(_) => false,
+        }
+    }
+}
+
+/// Whether this machine lacks what a connection takes.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| shortages.contains(&error))
+}
+
+impl From<CheckError> for AttemptError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Url(error) => Self::Url(error),
+            CheckError::NoLookup(error) => Self::NoLookup(error),
+        }
+    }
+}
+
 impl From<hyper::Error> for AttemptError {
     fn from(error: hyper::Error) -> Self {
         let error: &(dyn Error + 'static) = &error;
@@ -78,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// Sends deliveries.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    policy: Arc<UrlPolicy>,
+    policy: UrlPolicy,
     tls: DeliveryTls,
     proxy: Option<CallbackProxy>,
     connect_timeout: Duration,
@@ -86,11 +134,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(
-        policy: Arc<UrlPolicy>,
-        tls: DeliveryTls,
-        settings: &CallbackSettings,
-    ) -> Self {
+    pub(crate) fn new(policy: UrlPolicy, tls: DeliveryTls, settings: &CallbackSettings) -> Self {
         Self {
             policy,
             tls,
@@ -98,6 +142,15 @@ impl Sender {
             connect_timeout: settings.connect_timeout,
             read_timeout: settings.read_timeout,
         }
+    }
+
+    /// Presents another certificate from the next delivery on.
+    pub(crate) fn renew_identity(&self, identity: &TlsSettings) -> Result<(), DeliveryTlsError> {
+        self.tls.renew(identity)
+    }
+
+    pub(crate) const fn lookups(&self) -> &Lookups {
+        self.policy.lookups()
     }
 
     /// Notifies a receiver of a batch. Any 2xx is a success: FI responds with 202.
@@ -113,7 +166,7 @@ impl Sender {
         let config = self.tls.config(delivery.country(), trust, now)?;
         let connector = TlsConnector::from(Arc::new(config));
         let due = Instant::now() + self.connect_timeout;
-        let connecting = timeout_at(due, self.connect(delivery.url(), &connector, due));
+        let connecting = timeout_at(due, self.connect(delivery, &connector, due));
         let connected = connecting.await.map_err(|_| AttemptError::ConnectTimeout)?;
         let (url, stream) = connected?;
         self.exchange(&url, delivery, stream).await
@@ -121,11 +174,12 @@ impl Sender {
 
     async fn connect(
         &self,
-        url: &str,
+        delivery: &Delivery,
         connector: &TlsConnector,
         due: Instant,
     ) -> Result<(CallbackUrl, Box<dyn Stream>), AttemptError> {
-        let CheckedUrl { url, addresses } = self.policy.check(url).await?;
+        let checked = self.policy.check(delivery.country(), delivery.url());
+        let CheckedUrl { url, addresses } = checked.await?;
         let (address, stream) = self.connect_to_any(&addresses, due).await?;
         let name = server_name(&url, address);
         let stream = connector.connect(name, stream).await;
@@ -204,7 +258,7 @@ async fn tunnel(
     address: SocketAddr,
 ) -> Result<Box<dyn Stream>, AttemptError> {
     let stream = TcpStream::connect((proxy.host.as_str(), proxy.port)).await;
-    let stream = stream.map_err(AttemptError::Connect)?;
+    let stream = stream.map_err(AttemptError::ProxyConnect)?;
     let (mut sender, connection) = client().handshake(TokioIo::new(stream)).await?;
     let mut driver = JoinSet::new();
     driver.spawn(connection.with_upgrades());
@@ -273,4 +327,31 @@ const BODY_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn http_error(error: impl Error) -> AttemptError {
     AttemptError::Http(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_is_ours_from_what_is_the_receivers() {
+        let os_error = |error: Errno| io::Error::from(error);
+        for ours in [
+            AttemptError::NoLookup(NoLookup),
+            AttemptError::Connect(os_error(Errno::MFILE)),
+            AttemptError::ProxyConnect(os_error(Errno::CONNREFUSED)),
+            AttemptError::Proxy(407),
+        ] {
+            assert!(ours.is_ours(), "{ours}");
+        }
+        for receivers in [
+            AttemptError::Url(UrlError::Unresolvable),
+            AttemptError::Connect(os_error(Errno::CONNREFUSED)),
+            AttemptError::ConnectTimeout,
+            AttemptError::Proxy(502),
+            AttemptError::Status(503),
+        ] {
+            assert!(!receivers.is_ours(), "{receivers}");
+        }
+    }
 }

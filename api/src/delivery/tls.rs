@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use engine::domain::{CertificateKind, Country, UnixMillis};
 use engine::trust::Trust;
 use rustls::client::WebPkiServerVerifier;
@@ -11,7 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
@@ -35,7 +36,7 @@ pub enum DeliveryTlsError {
 #[derive(Debug)]
 pub(crate) struct DeliveryTls {
     provider: Arc<CryptoProvider>,
-    identity: Arc<dyn ResolvesClientCert>,
+    identity: Arc<ClientIdentity>,
     authorities: Option<Arc<WebPkiServerVerifier>>,
 }
 
@@ -49,10 +50,16 @@ impl DeliveryTls {
         let authorities = ca_pem.map(|pem| authorities(pem, &provider)).transpose()?;
         Ok(Self {
             provider,
-            // Presents its certificate whatever CAs the receiver lists.
-            identity: Arc::new(SingleCertAndKey::from(identity)),
+            identity: Arc::new(ClientIdentity(ArcSwap::from_pointee(identity))),
             authorities,
         })
+    }
+
+    /// Takes another certificate, from the next delivery on.
+    pub(crate) fn renew(&self, identity: &TlsSettings) -> Result<(), DeliveryTlsError> {
+        let identity = certified_key(identity, &self.provider)?;
+        self.identity.0.store(Arc::new(identity));
+        Ok(())
     }
 
     /// The configuration for one delivery: verifies against the current certificate list. Sessions
@@ -74,10 +81,28 @@ impl DeliveryTls {
             .with_protocol_versions(rustls::ALL_VERSIONS)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::clone(&self.identity));
+            .with_client_cert_resolver(Arc::<ClientIdentity>::clone(&self.identity));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::disabled();
         Ok(config)
+    }
+}
+
+/// The gateway's certificate: presented whatever CAs the receiver lists, and renewed while it works.
+#[derive(Debug)]
+struct ClientIdentity(ArcSwap<CertifiedKey>);
+
+impl ResolvesClientCert for ClientIdentity {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        _sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -6,14 +6,13 @@
 //! before each delivery.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use engine::domain::BatchTag;
+use engine::domain::{BatchTag, Country};
 use url::Url;
 
 use super::address::is_special;
-use super::resolve::Resolve;
+use super::lookups::{Lookups, NoLookup};
 use crate::settings::{CallbackSettings, Network};
 
 /// Longest URL, in characters (the reference's column).
@@ -63,6 +62,17 @@ impl UrlError {
     }
 }
 
+/// Why a callback URL was not found acceptable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CheckError {
+    /// The URL's fault.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// It was not checked.
+    #[error(transparent)]
+    NoLookup(#[from] NoLookup),
+}
+
 /// A syntactically valid callback URL; its host has not been resolved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallbackUrl {
@@ -108,7 +118,7 @@ impl CallbackUrl {
         })
     }
 
-    /// In lower case, without brackets; an IPv4 address in its usual form, whatever its spelling.
+    /// In lower case, without brackets; an IPv4 address in its usual form, however it was written.
     pub(crate) fn host(&self) -> &str {
         let host = self.url.host_str().unwrap_or_default();
         host.trim_start_matches('[').trim_end_matches(']')
@@ -168,30 +178,35 @@ pub(crate) struct CheckedUrl {
 pub(crate) struct UrlPolicy {
     allowed_networks: Vec<Network>,
     allowed_hosts: Vec<String>,
-    resolver: Arc<dyn Resolve>,
+    lookups: Lookups,
     resolve_timeout: Duration,
 }
 
 impl UrlPolicy {
-    pub(crate) fn new(settings: &CallbackSettings, resolver: Arc<dyn Resolve>) -> Self {
+    pub(crate) fn new(settings: &CallbackSettings, lookups: Lookups) -> Self {
         Self {
             allowed_networks: settings.allowed_networks.clone(),
             allowed_hosts: settings.allowed_hosts.clone(),
-            resolver,
+            lookups,
             resolve_timeout: settings.connect_timeout,
         }
     }
 
-    /// Parses a URL, resolves its host, checks every address.
+    /// Parses a participant's URL, resolves its host, checks every address. An address in place of a
+    /// name needs no lookup.
     ///
     /// # Errors
-    /// [`UrlError`].
-    pub(crate) async fn check(&self, text: &str) -> Result<CheckedUrl, UrlError> {
+    /// [`CheckError`].
+    pub(crate) async fn check(
+        &self,
+        country: Country,
+        text: &str,
+    ) -> Result<CheckedUrl, CheckError> {
         let url = CallbackUrl::parse(text)?;
-        let mut addresses = self.resolve(url.host()).await?;
+        let mut addresses = self.resolve(country, url.host()).await?;
         let allowed = |address: &IpAddr| self.allows(&url, *address);
         if !addresses.iter().all(allowed) {
-            return Err(UrlError::NotPublic);
+            return Err(UrlError::NotPublic.into());
         }
         addresses.truncate(ADDRESSES_MAX);
         let addresses = addresses.into_iter();
@@ -203,13 +218,12 @@ impl UrlPolicy {
     }
 
     /// The addresses of a host in canonical form, without repetitions; at least one.
-    async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, UrlError> {
+    async fn resolve(&self, country: Country, host: &str) -> Result<Vec<IpAddr>, CheckError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![address.to_canonical()]);
         }
-        let resolving = self.resolver.resolve(host);
-        let resolved = tokio::time::timeout(self.resolve_timeout, resolving).await;
-        let resolved = resolved.ok().and_then(Result::ok).unwrap_or_default();
+        let resolved = self.lookups.find(country, host, self.resolve_timeout);
+        let resolved = resolved.await?;
         let mut addresses: Vec<IpAddr> = Vec::new();
         for address in resolved.iter().map(IpAddr::to_canonical) {
             if !addresses.contains(&address) {
@@ -217,9 +231,13 @@ impl UrlPolicy {
             }
         }
         if addresses.is_empty() {
-            return Err(UrlError::Unresolvable);
+            return Err(UrlError::Unresolvable.into());
         }
         Ok(addresses)
+    }
+
+    pub(crate) const fn lookups(&self) -> &Lookups {
+        &self.lookups
     }
 
     fn allows(&self, url: &CallbackUrl, address: IpAddr) -> bool {
@@ -236,9 +254,11 @@ impl UrlPolicy {
 mod tests {
     use std::collections::HashMap;
     use std::io;
+    use std::sync::Arc;
 
-    use super::super::resolve::Resolving;
+    use super::super::resolve::{Resolve, Resolving};
     use super::*;
+    use crate::bounds::CHECK_LOOKUPS;
 
     /// Resolves the names that it is given.
     #[derive(Debug)]
@@ -276,12 +296,14 @@ mod tests {
             allowed_hosts: vec!["Allowed.Internal".to_owned()],
             ..CallbackSettings::default()
         };
-        UrlPolicy::new(&settings, Arc::new(FixedNames(known.into())))
+        let names = Arc::new(FixedNames(known.into()));
+        UrlPolicy::new(&settings, Lookups::new(names, CHECK_LOOKUPS))
     }
 
     async fn check(text: &str, expected: Result<&[&str], UrlError>) {
-        let checked = policy().check(text).await;
+        let checked = policy().check(Country::parse("DE").unwrap(), text).await;
         let addresses = |checked: CheckedUrl| checked.addresses;
+        let expected = expected.map_err(CheckError::Url);
         let expected: Result<Vec<SocketAddr>, _> =
             expected.map(|texts| texts.iter().map(|text| text.parse().unwrap()).collect());
         assert_eq!(checked.map(addresses), expected, "{text}");

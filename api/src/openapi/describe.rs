@@ -1,11 +1,14 @@
 //! Descriptions of the methods of every path.
 
+use std::borrow::Cow;
+
+use engine::domain::Format;
 use serde_json::{Value, json};
 
+use super::samples;
 use super::schemas::reference;
 use crate::negotiate::{self, PLAIN_JSON};
 use crate::response::catalog::RequestKind;
-use engine::domain::Format;
 
 /// A method of a path.
 #[derive(Debug)]
@@ -14,7 +17,7 @@ pub(crate) struct Operation {
     pub(super) method: &'static str,
     pub(super) id: &'static str,
     pub(super) summary: &'static str,
-    pub(super) text: &'static str,
+    pub(crate) text: Cow<'static, str>,
     pub(super) parameters: Value,
     pub(super) request_body: Option<Value>,
     /// Status and response, except for refusals.
@@ -26,12 +29,12 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    fn new(method: &'static str, id: &'static str, summary: &'static str) -> Self {
+    pub(super) fn new(method: &'static str, id: &'static str, summary: &'static str) -> Self {
         Self {
             method,
             id,
             summary,
-            text: "",
+            text: Cow::Borrowed(""),
             parameters: json!([]),
             request_body: None,
             answers: Vec::new(),
@@ -41,7 +44,12 @@ impl Operation {
     }
 
     /// A page or document that needs no authentication.
-    fn page(id: &'static str, summary: &'static str, media_type: &str, schema: &Value) -> Self {
+    pub(crate) fn page(
+        id: &'static str,
+        summary: &'static str,
+        media_type: &str,
+        schema: &Value,
+    ) -> Self {
         let answer = body(summary, &[media_type], schema);
         Self {
             answers: vec![(200, answer)],
@@ -68,45 +76,6 @@ pub(super) fn options_answer() -> Value {
     })
 }
 
-/// `POST /diagnosiskeys/upload`.
-pub(crate) fn upload() -> Operation {
-    let tag = "The participant's own name for the upload, unique per country.";
-    let upload_tag = json!({"type": "string", "pattern": "^[!-~]{1,64}$"});
-    let signature = "Base64 of a detached CMS SignedData over the canonical form of the keys.";
-    let stored = json!({
-        "description": "Every key is stored durably. Also the response when the same content was stored \
-                        under the same tag before.",
-        "headers": {"batchTag": header("The tag as sent.")},
-    });
-    let refused = body(
-        "Some keys are already stored, or occur twice. Nothing is stored and the tag stays free: \
-         sign and send the other keys again without them.",
-        &[PLAIN_JSON, negotiate::content_type(Format::Json)],
-        &reference("KeyOutcomes"),
-    );
-    Operation {
-        text: UPLOAD,
-        parameters: json!([
-            parameter("header", "batchTag", true, tag, &upload_tag),
-            parameter(
-                "header",
-                "batchSignature",
-                true,
-                signature,
-                &json!({"type": "string"})
-            ),
-        ]),
-        request_body: Some(json!({
-            "required": true,
-            "description": "The keys: at most 5000, unless the operator sets another limit.",
-            "content": batch_content(&reference("UploadBatch")),
-        })),
-        answers: vec![(201, stored), (207, refused)],
-        kind: Some(RequestKind::Upload),
-        ..Operation::new("post", "upload", "Upload diagnosis keys")
-    }
-}
-
 /// `GET /diagnosiskeys/download/{date}`.
 pub(crate) fn download() -> Operation {
     let wanted = "The batch to download, usually a nextBatchTag. Absent, blank or null: the \
@@ -123,7 +92,7 @@ pub(crate) fn download() -> Operation {
         "X-Protobuf-Message": header("eu.interop.DiagnosisKeyBatch"),
     });
     Operation {
-        text: DOWNLOAD,
+        text: Cow::Borrowed(DOWNLOAD),
         parameters: json!([
             date("A day in UTC; the batch must be of this day or later."),
             parameter(
@@ -148,9 +117,9 @@ pub(crate) fn audit() -> Operation {
         &[PLAIN_JSON, negotiate::content_type(Format::Json)],
         &schema,
     );
-    let tag = json!({"type": "string", "examples": ["20201006-1"]});
+    let tag = json!({"type": "string", "examples": [samples::BATCH_TAG]});
     Operation {
-        text: AUDIT,
+        text: Cow::Borrowed(AUDIT),
         parameters: json!([
             date("The day of the batch in UTC, exactly."),
             parameter("path", "batchTag", true, "The batch.", &tag),
@@ -174,7 +143,7 @@ pub(crate) fn subscriptions() -> Operation {
         &schema,
     );
     Operation {
-        text: CALLBACKS,
+        text: Cow::Borrowed(CALLBACKS),
         answers: vec![(200, found)],
         kind: Some(RequestKind::Subscriptions),
         ..Operation::new("get", "callbacks", "List callback subscriptions")
@@ -191,7 +160,7 @@ pub(crate) fn subscribe() -> Operation {
         "properties": {"url": url},
     });
     Operation {
-        text: SUBSCRIBE,
+        text: Cow::Borrowed(SUBSCRIBE),
         parameters: json!([
             callback_id(),
             parameter("query", "url", false, url_text, &url),
@@ -219,8 +188,8 @@ pub(crate) fn unsubscribe() -> Operation {
 
 /// The request that the gateway sends to receivers of callbacks.
 fn new_batch() -> Value {
-    let tag = json!({"type": "string", "examples": ["20201006-1"]});
-    let day = json!({"type": "string", "format": "date", "examples": ["2020-10-06"]});
+    let tag = json!({"type": "string", "examples": [samples::BATCH_TAG]});
+    let day = json!({"type": "string", "format": "date", "examples": [samples::DAY]});
     json!({
         "summary": "There is a new download batch",
         "parameters": [
@@ -228,7 +197,7 @@ fn new_batch() -> Value {
             parameter("query", "date", true, "Its day in UTC.", &day),
         ],
         "responses": {
-            "2XX": {"description": "Acknowledged: the gateway goes on to the next batch."},
+            "2XX": {"description": "Acknowledged: the gateway continues with the next batch."},
             "default": {"description": "Not acknowledged: the gateway tries again with exponential backoff."},
         },
     })
@@ -245,14 +214,53 @@ fn callback_id() -> Value {
     parameter("path", "id", true, text, &schema)
 }
 
-/// The dashboard of the operations port.
-pub(crate) fn dashboard() -> Operation {
-    Operation::page(
-        "dashboard",
-        "The dashboard",
-        HTML,
-        &json!({"type": "string"}),
+/// The console of the operations port.
+pub(crate) fn console() -> Operation {
+    let page = json!({"type": "string"});
+    Operation::page("console", "The console", HTML, &page)
+}
+
+/// A script of the console.
+fn script(id: &'static str, summary: &'static str) -> Operation {
+    Operation::page(id, summary, SCRIPT, &json!({"type": "string"}))
+}
+
+/// `/console.js`.
+pub(crate) fn console_script() -> Operation {
+    script("consoleScript", "The console's script")
+}
+
+/// `/charts.js`.
+pub(crate) fn charts_script() -> Operation {
+    script("chartsScript", "The console's charts")
+}
+
+/// `/elements.js`.
+pub(crate) fn elements_script() -> Operation {
+    script(
+        "elementsScript",
+        "The console's numbers, times and elements",
     )
+}
+
+/// `/uplot.js`.
+pub(crate) fn uplot_script() -> Operation {
+    script("uplotScript", "uPlot, which draws the console's charts")
+}
+
+/// A style of the console.
+fn style(id: &'static str, summary: &'static str) -> Operation {
+    Operation::page(id, summary, STYLE, &json!({"type": "string"}))
+}
+
+/// `/console.css`.
+pub(crate) fn console_style() -> Operation {
+    style("consoleStyle", "The console's style")
+}
+
+/// `/uplot.css`.
+pub(crate) fn uplot_style() -> Operation {
+    style("uplotStyle", "The style of uPlot")
 }
 
 /// `/health`.
@@ -275,7 +283,9 @@ pub(crate) fn ready() -> Operation {
     let summary = "Whether requests can be served";
     let status = reference("Status");
     let mut operation = Operation::page("ready", summary, PLAIN_JSON, &status);
-    let not_ready = "The gateway is stopping, or its database does not answer.";
+    let not_ready = "The gateway is starting or stopping; its database does not answer, stores no \
+                     uploads or has gone back; the state file cannot be written; no certificate is \
+                     listed; or a part of the gateway has failed.";
     let answer = body(not_ready, &[PLAIN_JSON], &status);
     operation.answers.push((503, answer));
     operation
@@ -313,10 +323,49 @@ pub(crate) fn docs() -> Operation {
     )
 }
 
+/// `/diagnosiskeys/docs`.
+pub(crate) fn participants_docs() -> Operation {
+    Operation {
+        id: "participantsDocs",
+        kind: Some(RequestKind::Description),
+        ..docs()
+    }
+}
+
+/// `/diagnosiskeys/openapi.json`.
+pub(crate) fn participants_document() -> Operation {
+    Operation {
+        id: "participantsOpenapi",
+        kind: Some(RequestKind::Description),
+        ..document()
+    }
+}
+
+/// `/diagnosiskeys/Efgs.proto`.
+pub(crate) fn proto() -> Operation {
+    let text = json!({"type": "string"});
+    Operation {
+        kind: Some(RequestKind::Description),
+        ..Operation::page(
+            "proto",
+            "The bodies as a protobuf schema",
+            PLAIN_TEXT,
+            &text,
+        )
+    }
+}
+
 /// The media type of a page.
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
+/// The media type of scripts.
+pub(crate) const SCRIPT: &str = "text/javascript; charset=utf-8";
+/// The media type of styles.
+pub(crate) const STYLE: &str = "text/css; charset=utf-8";
 /// The media type of metrics.
 pub(crate) const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The media type of the protobuf schema.
+pub(crate) const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// A response with a body.
 pub(super) fn body(description: &str, media_types: &[&str], schema: &Value) -> Value {
@@ -327,7 +376,7 @@ pub(super) fn body(description: &str, media_types: &[&str], schema: &Value) -> V
 }
 
 /// A batch in either format.
-fn batch_content(json_schema: &Value) -> Value {
+pub(super) fn batch_content(json_schema: &Value) -> Value {
     let mut content = json!({});
     for (format, schema) in [
         (
@@ -341,7 +390,13 @@ fn batch_content(json_schema: &Value) -> Value {
     content
 }
 
-fn parameter(place: &str, name: &str, required: bool, description: &str, schema: &Value) -> Value {
+pub(super) fn parameter(
+    place: &str,
+    name: &str,
+    required: bool,
+    description: &str,
+    schema: &Value,
+) -> Value {
     json!({
         "in": place,
         "name": name,
@@ -352,19 +407,13 @@ fn parameter(place: &str, name: &str, required: bool, description: &str, schema:
 }
 
 fn date(description: &str) -> Value {
-    let schema = json!({"type": "string", "format": "date", "examples": ["2020-10-06"]});
+    let schema = json!({"type": "string", "format": "date", "examples": [samples::DAY]});
     parameter("path", "date", true, description, &schema)
 }
 
-fn header(description: &str) -> Value {
+pub(super) fn header(description: &str) -> Value {
     json!({"description": description, "required": true, "schema": {"type": "string"}})
 }
-
-const UPLOAD: &str = "Stores all keys or none. `Content-Type` must name the version: \
-    `application/protobuf; version=1.0` or `application/json; version=1.0`. An empty protobuf \
-    body is an empty batch.\n\n\
-    Signed are the sorted lines of all keys; a line is the base64 of each field's text, joined with \
-    dots. JSON uploads may have unknown members, quoted numbers and numeric enumeration values.";
 
 const DOWNLOAD: &str = "`Accept` chooses protobuf or JSON; absent or unversioned means version \
     1.0, protobuf where both match. Follow `nextBatchTag` until it is `null`, across days; keep the \

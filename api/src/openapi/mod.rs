@@ -8,11 +8,14 @@
 
 pub(crate) mod describe;
 pub(crate) mod endpoint;
+pub(crate) mod samples;
 mod schemas;
+mod signing;
+pub(crate) mod upload;
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
+use engine::domain::{BatchTag, Country, Day};
 use serde_json::{Map, Value, json};
 
 use crate::negotiate::PLAIN_JSON;
@@ -25,21 +28,48 @@ use schemas::{reference, schemas};
 /// The page that renders the document. It loads nothing else.
 pub(crate) const PAGE: &str = include_str!("page.html");
 
-/// The document of both kinds of ports, as JSON.
-pub(crate) fn document(participants: &[Endpoint], operators: &[Endpoint]) -> Bytes {
+/// The schema of bodies in protobuf, for generators.
+pub(crate) const PROTO: &str = include_str!("../../../docs/protocol/Efgs.proto");
+
+/// The document of both kinds of ports, or of the participants' alone.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// With the samples of [`samples`] in its examples.
+    text: String,
+}
+
+impl Document {
+    /// Of these paths; those of the operators may be none.
+    pub(crate) fn new(participants: &[Endpoint], operators: &[Endpoint]) -> Self {
+        Self {
+            text: describe_all(participants, operators).to_string(),
+        }
+    }
+
+    /// As JSON, with examples that work for that country on that day.
+    pub(crate) fn on(&self, day: Day, country: Country) -> String {
+        let tag = BatchTag { day, number: 1 };
+        let start = samples::rolling_start(day).to_string();
+        self.text
+            .replace(samples::ORIGIN, &country.to_string())
+            .replace(samples::DAY, &day.to_string())
+            .replace(samples::BATCH_TAG, &tag.to_string())
+            .replace(&samples::ROLLING_START.to_string(), &start)
+    }
+}
+
+fn describe_all(participants: &[Endpoint], operators: &[Endpoint]) -> Value {
     let mut paths = Map::new();
     for endpoint in participants {
-        paths.insert(
-            endpoint.path.to_owned(),
-            path_item(endpoint, "participants"),
-        );
+        paths.insert(endpoint.path.to_owned(), path_item(endpoint, DISCOVERY));
     }
     for endpoint in operators {
-        let mut item = path_item(endpoint, "operations");
+        let mut item = path_item(endpoint, OPERATIONS);
         item["servers"] = operations_servers();
         paths.insert(endpoint.path.to_owned(), item);
     }
-    let document = json!({
+    let for_operators = !operators.is_empty();
+    json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Gateway for diagnosis keys",
@@ -47,20 +77,46 @@ pub(crate) fn document(participants: &[Endpoint], operators: &[Endpoint]) -> Byt
             "description": INTRODUCTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": participants_servers(),
+        "servers": if for_operators { participants_servers() } else { json!([{"url": "/"}]) },
         "security": security(),
-        "tags": [
-            {"name": "participants", "description": "For national backends."},
-            {"name": "operations", "description": "For operators, on a port of its own."},
-        ],
+        "tags": tags(for_operators),
         "paths": paths,
         "components": {
-            "schemas": schemas(),
+            "schemas": schemas(for_operators),
             "responses": route_refusals(),
             "securitySchemes": security_schemes(),
         },
-    });
-    Bytes::from(document.to_string())
+    })
+}
+
+const DISCOVERY: &str = "discovery";
+const OPERATIONS: &str = "operations";
+
+/// Groups of paths, in the order in which the page shows them.
+fn tags(for_operators: bool) -> Value {
+    let tag = |name: &str, description: &str| json!({"name": name, "description": description});
+    let mut tags = vec![
+        tag("uploads", "How a national backend shares its keys."),
+        tag("downloads", "The keys of the others, and who signed them."),
+        tag("callbacks", "Notifications of new download batches."),
+        tag(DISCOVERY, "What this is."),
+    ];
+    if for_operators {
+        tags.push(tag(OPERATIONS, "For operators, on a port of its own."));
+    }
+    Value::Array(tags)
+}
+
+/// The group of a participants' request.
+const fn tag_of(kind: RequestKind) -> &'static str {
+    match kind {
+        RequestKind::Upload => "uploads",
+        RequestKind::Download | RequestKind::Audit => "downloads",
+        RequestKind::Subscriptions | RequestKind::Subscribe | RequestKind::Unsubscribe => {
+            "callbacks"
+        }
+        RequestKind::Description => DISCOVERY,
+    }
 }
 
 const INTRODUCTION: &str = "National contact-tracing backends upload signed batches of diagnosis \
@@ -115,7 +171,7 @@ fn security_schemes() -> Value {
 }
 
 /// All methods of a path.
-fn path_item(endpoint: &Endpoint, tag: &str) -> Value {
+fn path_item(endpoint: &Endpoint, tag: &'static str) -> Value {
     let mut item = Map::new();
     let operations: Vec<_> = endpoint
         .operations
@@ -141,7 +197,7 @@ fn path_item(endpoint: &Endpoint, tag: &str) -> Value {
     Value::Object(item)
 }
 
-fn described(operation: &Operation, tag: &str) -> Value {
+fn described(operation: &Operation, tag: &'static str) -> Value {
     let mut responses = Map::new();
     for (status, answer) in &operation.answers {
         responses.insert(status.to_string(), answer.clone());
@@ -153,7 +209,7 @@ fn described(operation: &Operation, tag: &str) -> Value {
         "operationId": operation.id,
         "summary": operation.summary,
         "description": operation.text,
-        "tags": [tag],
+        "tags": [operation.kind.map_or(tag, tag_of)],
         "parameters": operation.parameters,
         "responses": responses,
     });
@@ -170,7 +226,7 @@ fn described(operation: &Operation, tag: &str) -> Value {
 }
 
 /// HEAD: as GET, without bodies.
-fn head_of(get: &Operation, tag: &str) -> Value {
+fn head_of(get: &Operation, tag: &'static str) -> Value {
     let mut head = described(get, tag);
     head["operationId"] = json!(format!("{}Head", get.id));
     head["description"] = json!("As GET, without a body.");
@@ -183,9 +239,12 @@ fn head_of(get: &Operation, tag: &str) -> Value {
     head
 }
 
-fn options_of(operations: &[Operation], tag: &str) -> Value {
+fn options_of(operations: &[Operation], tag: &'static str) -> Value {
     let first = operations.first();
     let id = first.map_or("", |operation| operation.id);
+    let tag = first
+        .and_then(|operation| operation.kind)
+        .map_or(tag, tag_of);
     json!({
         "operationId": format!("{id}Options"),
         "summary": "List the methods of the path",

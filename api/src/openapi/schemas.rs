@@ -9,8 +9,8 @@ pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-/// All schemas by name.
-pub(super) fn schemas() -> Value {
+/// All schemas by name; those of operators' bodies only if there are such paths.
+pub(super) fn schemas(for_operators: bool) -> Value {
     let named = [
         ("Error", error()),
         ("UploadBatch", batch("UploadedKey")),
@@ -22,8 +22,13 @@ pub(super) fn schemas() -> Value {
         ("CallbackSubscription", callback_subscription()),
         ("Status", status()),
     ];
-    let named = named.map(|(name, schema)| (name.to_owned(), schema));
-    Value::Object(Map::from_iter(named))
+    let named = named.into_iter();
+    let named = named.filter(|(name, _)| for_operators || *name != "Status");
+    Value::Object(
+        named
+            .map(|(name, schema)| (name.to_owned(), schema))
+            .collect(),
+    )
 }
 
 fn error() -> Value {
@@ -49,6 +54,28 @@ fn error() -> Value {
             "advice": {
                 "type": "string",
                 "description": "who can do what about it, where `message` does not say so",
+            },
+            "computed": {
+                "type": "object",
+                "description": "What the signature of this upload would have to cover, where it \
+                    covers something else: to compare with what was signed.",
+                "required": ["sha256", "keyCount"],
+                "properties": {
+                    "sha256": {
+                        "type": "string",
+                        "pattern": "^[0-9a-f]{64}$",
+                        "description": "SHA-256 over the canonical texts in signing order.",
+                    },
+                    "keyCount": {"type": "integer", "minimum": 0},
+                    "firstText": {
+                        "type": "string",
+                        "description": "The canonical text that comes first in signing order.",
+                    },
+                    "lastText": {
+                        "type": "string",
+                        "description": "The canonical text that comes last in signing order.",
+                    },
+                },
             },
             "reason": {
                 "type": "string",
@@ -226,17 +253,61 @@ fn status() -> Value {
         "type": "object",
         "properties": {
             "ready": flag,
+            "uploadsRefused": {
+                "type": ["string", "null"],
+                "description": "Why new keys are refused, if everything else is served: the memory for \
+                    stored uploads is used up, as on all other gateways. It is ready then.",
+            },
             "stopping": flag,
-            "databaseAvailable": flag,
+            "starting": {
+                "type": ["object", "null"],
+                "description": "While the gateway reads the log at its start: how many keys it has \
+                    read, of how many.",
+                "properties": {"keysRead": count, "keysExpected": count},
+            },
+            "databaseAvailable": {
+                "type": "boolean",
+                "description": "Whether the database answers.",
+            },
+            "databaseRefusal": {
+                "type": ["string", "null"],
+                "description": "What the database says to uploads, if it answers and stores none: \
+                    its disk is full, it is read-only, a right is missing.",
+            },
             "databaseWentBack": {
                 "type": ["string", "null"],
                 "description": "What was expected and what is there, if the database has gone \
-                    back to an earlier state: the gateway waits for its operator.",
+                    back to an earlier state, or which row was modified outside of efgs: the gateway \
+                    waits for its operator.",
             },
             "stateFileWritable": {
                 "type": "boolean",
                 "description": "Whether the state file could be written at the last attempt; true \
                     without one.",
+            },
+            "damagedUploads": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "Uploads that were found damaged in the database and cannot be \
+                    served, some of them if there are many. All others are served.",
+            },
+            "day": {
+                "type": "string",
+                "format": "date",
+                "description": "The day that the installation acts on, in UTC.",
+            },
+            "dayInDoubt": {
+                "type": ["string", "null"],
+                "description": "Why the clock's day is not believed yet, if it shows another.",
+            },
+            "clockAheadOfDatabaseMs": {
+                "type": "integer",
+                "description": "The gateway's clock minus the database's.",
+            },
+            "cuttingStopped": {
+                "type": ["string", "null"],
+                "description": "Why this gateway cannot cut download batches: the clocks differ, or \
+                    a day in the database is wrong. It is not ready then.",
             },
             "logPosition": count,
             "identities": count,
@@ -252,7 +323,27 @@ fn status() -> Value {
                 "minimum": 0,
                 "description": "Certificates in the list. Without any, the gateway is not ready.",
             },
+            "certificateListFault": {
+                "type": ["string", "null"],
+                "description": "Why the certificate list of the database is not used: the last good one \
+                    stays in force; without one no one is trusted, and the gateway is not ready.",
+            },
+            "memory": {
+                "type": "object",
+                "description": "Memory that grows with what is stored. When it is used up, uploads \
+                    are refused and everything else is served.",
+                "properties": {
+                    "storedBytes": count,
+                    "storedBytesMax": count,
+                    "usedUp": flag,
+                },
+            },
             "callbacks": callbacks_status(),
+            "warnings": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What an operator should see to, though the gateway works.",
+            },
             "version": {"type": "string"},
         },
     })

@@ -3,254 +3,36 @@
 //! A test over the sources checks that every metric is in the table, and that `docs/metrics.md`,
 //! which is generated from it, is current.
 
+mod process;
+mod table;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use ::metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
-use engine::OverloadBound;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
-use crate::response::catalog;
-use crate::slots::Bound;
 use crate::telemetry;
 
+use table::{Kind, Labels, METRICS, Metric};
+
 /// Buckets of the duration histograms, in seconds: from a warm download to a stall.
-const DURATION_BUCKETS: [f64; 15] = [
-    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0,
+const DURATION_BUCKETS: [f64; 16] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0,
+];
+/// Buckets of the delay from upload to download: around the 2 s of a quiet day and the 300 s of the
+/// reference's rhythm.
+pub(super) const DELAY_BUCKETS: [f64; 12] = [
+    0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 150.0, 300.0, 330.0, 900.0,
+];
+/// Buckets of numbers of uploads, up to the most that are in flight.
+const COUNT_BUCKETS: [f64; 11] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
 ];
 /// How often recorded samples are merged into the histograms; until then each takes 8 bytes.
 const UPKEEP: Duration = Duration::from_secs(5);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-/// A metric of this process.
-struct Metric {
-    name: &'static str,
-    kind: Kind,
-    labels: Labels,
-    /// A sentence without its full stop.
-    help: &'static str,
-}
-
-/// The labels of a metric.
-enum Labels {
-    None,
-    /// A label with all its values: each exists from the start.
-    Known(&'static str, fn() -> Vec<&'static str>),
-    /// Labels whose values appear with the samples.
-    Open(&'static str),
-}
-
-const fn metric(kind: Kind, name: &'static str, labels: Labels, help: &'static str) -> Metric {
-    Metric {
-        name,
-        kind,
-        labels,
-        help,
-    }
-}
-
-fn bounds() -> Vec<&'static str> {
-    OverloadBound::ALL.map(OverloadBound::name).to_vec()
-}
-
-fn connection_bounds() -> Vec<&'static str> {
-    Bound::ALL.map(Bound::name).to_vec()
-}
-
-fn outcomes() -> Vec<&'static str> {
-    vec!["delivered", "failed"]
-}
-
-fn subscription_states() -> Vec<&'static str> {
-    vec!["active", "disabled"]
-}
-
-/// In the order of an operator's interest: requests, bounds, stages, the log, downloads, callbacks,
-/// trouble.
-const METRICS: &[Metric] = &[
-    metric(
-        Kind::Histogram,
-        "efgs_request_seconds",
-        Labels::Open("route and status"),
-        "Time from a request to the head of its response",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_refusals_total",
-        Labels::Known("code", catalog::every_code),
-        "Refused requests",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_connections_open",
-        Labels::None,
-        "Open connections over all ports",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_connections_displaced_total",
-        Labels::Known("bound", connection_bounds),
-        "Connections closed for others: the port, a participant or unidentified peers had too many",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_connections_stalled_total",
-        Labels::None,
-        "Connections closed because their peer stalled",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_tls_handshakes_failed_total",
-        Labels::None,
-        "TLS handshakes that failed",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_admission_in_flight_batches",
-        Labels::None,
-        "Uploads that hold a permit",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_admission_in_flight_bytes",
-        Labels::None,
-        "Body bytes of the uploads that hold a permit",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_admission_refused_total",
-        Labels::Known("bound", bounds),
-        "Requests refused at a bound, with 429 or 503",
-    ),
-    metric(
-        Kind::Histogram,
-        "efgs_stage_seconds",
-        Labels::Open("stage"),
-        "Time of a stage: decode, validate, verify, dedup and seal an upload, persist a group of \
-         uploads, bundle a cut, serve a cold bundle",
-    ),
-    metric(
-        Kind::Histogram,
-        "efgs_commit_seconds",
-        Labels::None,
-        "Time of a group commit",
-    ),
-    metric(
-        Kind::Histogram,
-        "efgs_commit_batches",
-        Labels::None,
-        "Uploads in a group commit",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_keys_stored_total",
-        Labels::None,
-        "Keys stored through this gateway",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_log_conflicts_total",
-        Labels::None,
-        "Commits that lost the race for the next position to another gateway",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_log_claims_total",
-        Labels::None,
-        "Times that the log tail was locked after too many lost races",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_download_batches_total",
-        Labels::None,
-        "Download batches cut by this gateway",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_bundle_budget",
-        Labels::None,
-        "Download batches that may be cut before they are full, as of the last cut",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_bundle_cache_bytes",
-        Labels::None,
-        "Bytes of encoded download batches in memory",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_cold_bundles_total",
-        Labels::None,
-        "Download batches read back from the database",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_downloads_uncounted_total",
-        Labels::None,
-        "Downloads missing from the statistics because the database was unavailable for too long",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_callback_subscriptions",
-        Labels::Known("state", subscription_states),
-        "Callback subscriptions over all gateways",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_callback_batches_behind_max",
-        Labels::None,
-        "Download batches that the active subscription furthest behind has not been notified of",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_callback_deliveries_in_flight",
-        Labels::None,
-        "Callbacks that this gateway is delivering",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_callback_attempts_total",
-        Labels::Known("outcome", outcomes),
-        "Callbacks attempted by this gateway",
-    ),
-    metric(
-        Kind::Histogram,
-        "efgs_callback_seconds",
-        Labels::Open("outcome"),
-        "Time of a callback, from resolving its host to the head of the response",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_log_lines_folded_total",
-        Labels::None,
-        "Log lines left out because a participant or peer caused too many of the same",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_log_lines_dropped_total",
-        Labels::None,
-        "Log lines dropped because standard error was blocked or could not be written",
-    ),
-    metric(
-        Kind::Gauge,
-        "efgs_database_went_back",
-        Labels::None,
-        "1 once the database has gone back to an earlier state: the gateway waits for its operator",
-    ),
-    metric(
-        Kind::Counter,
-        "efgs_panics_total",
-        Labels::None,
-        "Panics: of a job, whose request gets a 500, or of a thread, after which the gateway exits",
-    ),
-];
 
 impl Metric {
     /// Registers the metric, and starts counters at 0: otherwise an alert on an increase would miss
@@ -301,6 +83,7 @@ impl Metrics {
     /// In Prometheus' text format.
     pub(crate) fn render(&self) -> String {
         telemetry::update_metrics();
+        process::update_metrics();
         self.0.render()
     }
 
@@ -316,13 +99,29 @@ impl Metrics {
     }
 }
 
+/// Whether there is a metric of this name.
+#[cfg(test)]
+pub(super) fn is_listed(name: &str) -> bool {
+    METRICS.iter().any(|metric| metric.name == name)
+}
+
 fn install_recorder() -> Result<PrometheusHandle, String> {
-    let durations = Matcher::Suffix("_seconds".to_owned());
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(durations, &DURATION_BUCKETS);
+    let builder = with_buckets(PrometheusBuilder::new());
     let installed = builder.and_then(PrometheusBuilder::install_recorder);
     let handle = installed.map_err(|error| error.to_string())?;
     METRICS.iter().for_each(Metric::register);
+    gauge!("efgs_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
+}
+
+/// Without buckets, a histogram would be a summary, which cannot be added up over gateways. The
+/// more exact matcher counts.
+fn with_buckets(builder: PrometheusBuilder) -> Result<PrometheusBuilder, BuildError> {
+    let named = |name: &str| Matcher::Full(name.to_owned());
+    builder
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)?
+        .set_buckets_for_metric(named("efgs_delivery_delay_seconds"), &DELAY_BUCKETS)?
+        .set_buckets_for_metric(named("efgs_commit_batches"), &COUNT_BUCKETS)
 }
 
 #[cfg(test)]
@@ -343,8 +142,11 @@ mod tests {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() {
-                collect(&path, code);
-            } else if name.ends_with(".rs") && name != "tests.rs" && !path.ends_with(file!()) {
+                // The console reads metrics, and has a test of its own for that.
+                if name != "console" {
+                    collect(&path, code);
+                }
+            } else if name.ends_with(".rs") && !["tests.rs", "table.rs"].contains(&name) {
                 let text = fs::read_to_string(&path).unwrap();
                 let end = text.find("#[cfg(test)]\nmod tests");
                 code.push_str(&text[..end.unwrap_or(text.len())]);
@@ -355,7 +157,8 @@ mod tests {
     /// The names in quotes, each with the macro that takes it where one does.
     fn names_in(code: &str) -> BTreeSet<(String, Option<Kind>)> {
         let mut names = BTreeSet::new();
-        for (at, _) in code.match_indices("\"efgs_") {
+        let starts = ["\"efgs_", "\"process_"];
+        for (at, _) in starts.iter().flat_map(|start| code.match_indices(start)) {
             let name: String = code[at + 1..].chars().take_while(|c| *c != '"').collect();
             let before = code[..at].trim_end();
             let kinds = [
@@ -436,6 +239,97 @@ mod tests {
             written == document(),
             "docs/metrics.md is outdated: generate it again, as it says"
         );
+    }
+
+    /// The names of metrics in a text: words that begin as ours do, without what histograms add.
+    fn metrics_in(text: &str) -> BTreeSet<String> {
+        // With a colon, it is a recording rule.
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+        let ours = words.filter(|word| word.starts_with("efgs_") || word.starts_with("process_"));
+        ours.map(|word| {
+            let suffixes = ["_bucket", "_count", "_sum"];
+            let base = suffixes.iter().find_map(|suffix| word.strip_suffix(suffix));
+            let is_listed = METRICS.iter().any(|metric| metric.name == word);
+            base.filter(|_| !is_listed).unwrap_or(word).to_owned()
+        })
+        .collect()
+    }
+
+    fn read(path: &str) -> String {
+        fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The anchor that GitHub and others make of a heading.
+    fn anchor(heading: &str) -> String {
+        let heading = heading.trim().to_lowercase().replace(' ', "-");
+        heading.replace(|c: char| !c.is_alphanumeric() && c != '-', "")
+    }
+
+    #[test]
+    fn are_what_alerts_and_dashboards_ask_for() {
+        for path in [
+            "deploy/prometheus/efgs.rules.yml",
+            "deploy/prometheus/efgs.test.yml",
+            "deploy/prometheus/efgs.long.test.yml",
+            "deploy/grafana/efgs.json",
+            "docs/operate/runbook.md",
+        ] {
+            let named = metrics_in(&read(path));
+            assert!(!named.is_empty(), "{path}");
+            for name in named {
+                let exists = METRICS.iter().any(|metric| metric.name == name);
+                assert!(exists, "{path}: there is no metric {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn alerts_each_have_a_test_and_a_section_of_the_runbook_which_has_no_others() {
+        let rules = read("deploy/prometheus/efgs.rules.yml");
+        let runbook = read("docs/operate/runbook.md");
+        let headings = runbook.lines().filter_map(|line| line.strip_prefix("## "));
+        let sections: BTreeSet<_> = headings.map(anchor).collect();
+        let tests =
+            read("deploy/prometheus/efgs.test.yml") + &read("deploy/prometheus/efgs.long.test.yml");
+        let values = |key: &str| -> Vec<String> {
+            let lines = rules
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix(key));
+            lines.map(|value| value.trim().to_owned()).collect()
+        };
+        let alerts = values("- alert:");
+        for alert in &alerts {
+            let fires = format!("alertname: {alert}\n        exp_alerts:");
+            assert!(tests.contains(&fires), "no test has {alert} fire");
+            assert!(
+                runbook.contains(&format!("`{alert}`")),
+                "the runbook lacks {alert}"
+            );
+        }
+        let urls = values("runbook_url:");
+        assert_eq!(urls.len(), alerts.len(), "an alert has no runbook_url");
+        let linked = urls.iter().map(|url| {
+            let anchor = url.strip_prefix("docs/operate/runbook.md#");
+            anchor.unwrap_or_else(|| panic!("{url}")).to_owned()
+        });
+        assert_eq!(linked.collect::<BTreeSet<_>>(), sections);
+    }
+
+    #[test]
+    fn alerts_pass_their_tests() {
+        let installed = workspace().join("target/tools/bin/promtool");
+        let program = if installed.exists() {
+            fs::canonicalize(installed).unwrap()
+        } else {
+            "promtool".into()
+        };
+        let output = std::process::Command::new(program)
+            .args(["test", "rules", "efgs.test.yml", "efgs.long.test.yml"])
+            .current_dir(workspace().join("deploy/prometheus"))
+            .output()
+            .expect("promtool is installed by `make packages`");
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{said}");
     }
 
     #[test]

@@ -8,19 +8,20 @@
 //! - *Assumes*: on the public port, the TLS handshake proved possession of the certificate's key.
 //! - *Runs on*: a tokio thread; nothing blocks.
 
+pub(crate) mod client_certificate;
 pub(crate) mod distinguished_name;
 mod error;
+mod lenient_base64;
 mod proxy;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::trust::{ListedCertificate, Trust};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use error::AuthenticationError;
-pub(crate) use proxy::ProxyTrust;
+pub(crate) use proxy::{ProxyPeer, ProxyTrust};
 
 /// An authenticated backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +37,8 @@ pub(crate) struct Participant {
 pub(crate) enum Arrival {
     /// Public port: the certificate that the TLS client presented, if any.
     MutualTls(Option<Thumbprint>),
-    /// Proxy port: the address of the peer.
-    Proxy(IpAddr),
+    /// Port or socket of the proxy.
+    Proxy(ProxyPeer),
     /// Operations port: requests are not authenticated there.
     Operations,
 }
@@ -70,7 +71,10 @@ pub(crate) fn authenticate(
     // First, so that the subject name of an unlisted certificate is never parsed.
     let listed = trust.find(&thumbprint, CertificateKind::Authentication);
     let listed = listed.ok_or(AuthenticationError::UnknownCertificate)?;
-    let country = forwarded.map(|forwarded| forwarded.country()).transpose()?;
+    let country = match forwarded {
+        Some(forwarded) => forwarded.country()?,
+        None => None,
+    };
     let country = check_listed(listed, country.as_deref(), now)?;
     Ok(Participant {
         country,
@@ -104,7 +108,12 @@ pub(crate) fn log(
             } else {
                 error.event()
             };
-            tracing::info!(dnString = %name, thumbprint = %thumbprint, "{message}");
+            // Whoever shows no identity is no participant.
+            if name.is_empty() && thumbprint.is_empty() {
+                tracing::info!(dnString = "", thumbprint = "", "{message}");
+            } else {
+                tracing::warn!(dnString = %name, thumbprint = %thumbprint, "{message}");
+            }
         }
     }
 }
@@ -125,6 +134,9 @@ fn claimed_identity<'a>(
     };
     match (arrival, proxy_trust) {
         (Arrival::MutualTls(Some(thumbprint)), _) => ("".into(), thumbprint.to_string().into()),
+        (Arrival::Proxy(_), Some(proxy)) if proxy.certificate_header.is_some() => {
+            ("".into(), proxy.thumbprint_text(headers).into())
+        }
         (Arrival::Proxy(_), Some(proxy)) => (
             claimed(&proxy.distinguished_name_header),
             claimed(&proxy.thumbprint_header),

@@ -5,41 +5,61 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use engine::domain::Thumbprint;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode;
 
-use super::distinguished_name;
 use super::error::AuthenticationError;
-use crate::settings::Network;
+use super::lenient_base64::BASE64;
+use super::{client_certificate, distinguished_name};
+use crate::settings::{Network, ProxySecret};
+
+/// Who sent a request to the proxy's port or socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProxyPeer {
+    /// Who connected to the port.
+    Address(IpAddr),
+    /// Which user connected to the socket, as the system says.
+    User(u32),
+    /// Whoever it was, the secret was not there, or not right.
+    WithoutSecret,
+}
 
 /// Which peers to trust, and the names of the headers.
 #[derive(Debug)]
 pub(crate) struct ProxyTrust {
     /// Empty means: loopback peers only.
     pub(crate) trusted_peers: Vec<Network>,
+    /// Users of the socket.
+    pub(crate) trusted_users: Vec<u32>,
+    pub(crate) secret: Option<ProxySecret>,
     pub(crate) thumbprint_header: HeaderName,
     pub(crate) distinguished_name_header: HeaderName,
+    /// With the certificate itself; if set, it counts, and not the two others.
+    pub(crate) certificate_header: Option<HeaderName>,
 }
 
 /// The identity that a trusted proxy forwards.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forwarded<'a> {
     pub(crate) thumbprint: Thumbprint,
-    name: &'a HeaderValue,
+    /// Missing where the certificate itself is forwarded: its list entry says whose it is.
+    name: Option<&'a HeaderValue>,
 }
 
 impl Forwarded<'_> {
-    /// The country of the subject name, in any case.
+    /// The country of the subject name, in any case; nothing if no name is forwarded.
     ///
     /// # Errors
     /// [`AuthenticationError::NoCountry`].
-    pub(crate) fn country(&self) -> Result<String, AuthenticationError> {
-        let country = distinguished_name::country(self.name.as_bytes());
-        country.ok_or(AuthenticationError::NoCountry)
+    pub(crate) fn country(&self) -> Result<Option<String>, AuthenticationError> {
+        let country = |name: &HeaderValue| {
+            let country = distinguished_name::country(name.as_bytes());
+            country.ok_or(AuthenticationError::NoCountry)
+        };
+        self.name.map(country).transpose()
     }
 }
 
@@ -49,27 +69,62 @@ const NAME_BYTES_MAX: usize = 4096;
 
 impl ProxyTrust {
     /// Whether identity headers of a peer are believed.
-    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
-        if self.trusted_peers.is_empty() {
-            return peer.to_canonical().is_loopback();
+    pub(crate) fn trusts(&self, peer: ProxyPeer) -> bool {
+        let mut peers = self.trusted_peers.iter();
+        match peer {
+            ProxyPeer::Address(peer) if self.trusted_peers.is_empty() => {
+                peer.to_canonical().is_loopback()
+            }
+            ProxyPeer::Address(peer) => peers.any(|network| network.contains(peer)),
+            ProxyPeer::User(user) => self.trusted_users.contains(&user),
+            ProxyPeer::WithoutSecret => false,
         }
-        self.trusted_peers
-            .iter()
-            .any(|network| network.contains(peer))
     }
 
-    /// Reads the two headers; the subject name is left for later.
+    /// The thumbprint of the forwarded certificate, for the log; empty if it cannot be read.
+    pub(crate) fn thumbprint_text(&self, headers: &HeaderMap) -> String {
+        let header = self.certificate_header.as_ref();
+        let value = header.and_then(|header| headers.get(header));
+        let read = value.and_then(|value| client_certificate::thumbprint(value.as_bytes()).ok());
+        read.map(|thumbprint| thumbprint.to_string())
+            .unwrap_or_default()
+    }
+
+    /// Takes the secret out of a request, so that nothing behind this sees it; returns whether it is
+    /// what it has to be. Compared in constant time.
+    pub(crate) fn take_secret(&self, headers: &mut HeaderMap) -> bool {
+        let Some(ProxySecret { header, value }) = &self.secret else {
+            return true;
+        };
+        let is_right = only(headers, header).is_ok_and(|found| {
+            found.is_some_and(|found| {
+                verify_slices_are_equal(found.as_bytes(), value.as_bytes()).is_ok()
+            })
+        });
+        headers.remove(header);
+        is_right
+    }
+
+    /// Reads the header with the certificate, or the two others; the subject name is left for later.
     ///
     /// # Errors
-    /// An untrusted peer, a repeated header, a missing header or an invalid thumbprint, a name that
-    /// is too long.
+    /// An untrusted peer, a repeated header, a missing header, an invalid thumbprint or certificate, a
+    /// name that is too long.
     pub(crate) fn read<'a>(
         &self,
-        peer: IpAddr,
+        peer: ProxyPeer,
         headers: &'a HeaderMap,
     ) -> Result<Forwarded<'a>, AuthenticationError> {
         if !self.trusts(peer) {
             return Err(AuthenticationError::UntrustedPeer);
+        }
+        if let Some(header) = &self.certificate_header {
+            let value = only(headers, header)?.ok_or(AuthenticationError::NoForwardedIdentity)?;
+            let thumbprint = client_certificate::thumbprint(value.as_bytes())?;
+            return Ok(Forwarded {
+                thumbprint,
+                name: None,
+            });
         }
         let thumbprint = only(headers, &self.thumbprint_header)?;
         let name = only(headers, &self.distinguished_name_header)?;
@@ -80,7 +135,10 @@ impl ProxyTrust {
         if name.len() > NAME_BYTES_MAX {
             return Err(AuthenticationError::NameTooLong);
         }
-        Ok(Forwarded { thumbprint, name })
+        Ok(Forwarded {
+            thumbprint,
+            name: Some(name),
+        })
     }
 }
 
@@ -116,11 +174,6 @@ fn parse_thumbprint(value: &[u8]) -> Option<Thumbprint> {
 /// Base64 of 32 bytes has at most 44 characters, so there is no ambiguity from 56 on.
 const HEX_DIGITS_MIN: usize = 56;
 
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
 const fn to_standard(byte: u8) -> u8 {
     match byte {
         b'-' => b'+',
@@ -140,7 +193,7 @@ mod tests {
     const BASE64_TEXT: &str = "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=";
 
     #[test]
-    fn parses_every_spelling_of_a_thumbprint() {
+    fn parses_every_form_of_a_thumbprint() {
         let expected = Thumbprint::parse_hex(HEX).ok();
         for text in [
             HEX.to_owned(),
@@ -191,8 +244,48 @@ mod tests {
     fn trust(peers: &[&str]) -> ProxyTrust {
         ProxyTrust {
             trusted_peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
+            trusted_users: vec![33],
+            secret: None,
             thumbprint_header: HeaderName::from_static("x-ssl-client-sha256"),
             distinguished_name_header: HeaderName::from_static("x-ssl-client-dn"),
+            certificate_header: None,
+        }
+    }
+
+    fn address(text: &str) -> ProxyPeer {
+        ProxyPeer::Address(text.parse().unwrap())
+    }
+
+    #[test]
+    fn trusts_configured_users_only() {
+        let trust = trust(&["0.0.0.1"]);
+        assert!(trust.trusts(ProxyPeer::User(33)));
+        assert!(!trust.trusts(ProxyPeer::User(0)));
+        assert!(!trust.trusts(ProxyPeer::WithoutSecret));
+    }
+
+    #[test]
+    fn takes_the_secret_and_believes_only_the_right_one() {
+        let mut trust = trust(&[]);
+        trust.secret = Some(ProxySecret {
+            header: HeaderName::from_static("x-proxy-secret"),
+            value: "0123456789abcdef".to_owned(),
+        });
+        let name = "x-proxy-secret";
+        for (pairs, is_right) in [
+            (&[(name, "0123456789abcdef")][..], true),
+            (&[(name, "0123456789abcdeF")], false),
+            (&[(name, "0123456789abcde")], false),
+            (&[(name, "")], false),
+            (&[], false),
+            (
+                &[(name, "0123456789abcdef"), (name, "0123456789abcdef")],
+                false,
+            ),
+        ] {
+            let mut headers = headers(pairs);
+            assert_eq!(trust.take_secret(&mut headers), is_right, "{pairs:?}");
+            assert!(headers.is_empty());
         }
     }
 
@@ -207,8 +300,29 @@ mod tests {
     /// The country of the forwarded identity.
     fn read(pairs: &[(&'static str, &'static str)]) -> Result<String, AuthenticationError> {
         let headers = headers(pairs);
-        let forwarded = trust(&[]).read("127.0.0.1".parse().unwrap(), &headers)?;
-        forwarded.country()
+        let forwarded = trust(&[]).read(address("127.0.0.1"), &headers)?;
+        Ok(forwarded.country()?.unwrap_or_default())
+    }
+
+    #[test]
+    fn reads_the_certificate_alone_if_it_is_to_be_forwarded() {
+        let mut trust = trust(&[]);
+        trust.certificate_header = Some(HeaderName::from_static("client-cert"));
+        let read = |pairs: &[(&'static str, &'static str)]| {
+            let headers = headers(pairs);
+            let forwarded = trust.read(address("127.0.0.1"), &headers)?;
+            Ok((forwarded.thumbprint, forwarded.country()?))
+        };
+        let (hash, name) = (("x-ssl-client-sha256", HEX), ("x-ssl-client-dn", "C=DE"));
+        // `printf abc | base64` and `printf abc | openssl dgst -sha256`.
+        let abc = ("client-cert", ":YWJj:");
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let expected = Thumbprint::parse_hex(sha256).unwrap();
+        assert_eq!(read(&[abc, hash, name]), Ok((expected, None)));
+        let missing = AuthenticationError::NoForwardedIdentity;
+        assert_eq!(read(&[hash, name]), Err(missing));
+        let repeated = AuthenticationError::RepeatedIdentityHeader;
+        assert_eq!(read(&[abc, abc]), Err(repeated));
     }
 
     #[test]
@@ -256,7 +370,7 @@ mod tests {
             (&["10.0.0.0/8"][..], "127.0.0.1", false),
         ] {
             let headers = headers(&pairs);
-            let found = trust(peers).read(peer.parse().unwrap(), &headers);
+            let found = trust(peers).read(address(peer), &headers);
             let untrusted = found == Err(AuthenticationError::UntrustedPeer);
             assert_eq!(!untrusted, trusted, "{peers:?} {peer}");
         }

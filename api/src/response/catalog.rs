@@ -4,10 +4,10 @@
 use engine::DatabaseError;
 use engine::bundle::{DownloadError, DownloadRefusal};
 use engine::callbacks::CallbackError;
-use engine::domain::{Country, Thumbprint};
+use engine::domain::{ContentDigest, Country, Thumbprint};
 use engine::seal::UnsealError;
 use engine::validate::{KeyRule, OriginMismatch};
-use engine::verify::{SignatureError, ValiditySeconds};
+use engine::verify::{ContentSummary, SignatureError, Signer, ValiditySeconds};
 use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 
@@ -28,6 +28,21 @@ pub(crate) enum RequestKind {
     Subscriptions,
     Subscribe,
     Unsubscribe,
+    /// Of the API's description.
+    Description,
+}
+
+impl RequestKind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Upload,
+        Self::Download,
+        Self::Audit,
+        Self::Subscriptions,
+        Self::Subscribe,
+        Self::Unsubscribe,
+        Self::Description,
+    ];
 }
 
 /// The description of a refusal.
@@ -139,7 +154,9 @@ fn every_refusal() -> Vec<Refusal> {
 
 /// The kinds of request that may get a refusal.
 fn affected_by(refusal: &Refusal) -> &'static [RequestKind] {
-    use RequestKind::{Audit, Download, Subscribe, Subscriptions, Unsubscribe, Upload};
+    use RequestKind::{
+        Audit, Description, Download, Subscribe, Subscriptions, Unsubscribe, Upload,
+    };
     match refusal {
         Refusal::Route(RouteError::NotFound | RouteError::MethodNotAllowed { .. }) => &[],
         Refusal::Message(_) | Refusal::Authentication(_) => &[
@@ -149,6 +166,7 @@ fn affected_by(refusal: &Refusal) -> &'static [RequestKind] {
             Subscriptions,
             Subscribe,
             Unsubscribe,
+            Description,
         ],
         Refusal::Negotiation(error) => match error {
             NegotiationError::ContentType
@@ -167,6 +185,7 @@ fn affected_by(refusal: &Refusal) -> &'static [RequestKind] {
             RequestError::MissingBatchTag
             | RequestError::MissingBatchSignature
             | RequestError::InvalidUploadTag
+            | RequestError::InvalidDryRun
             | RequestError::EmptyJson => &[Upload],
             // Forms, too.
             RequestError::BodyTooLarge { .. }
@@ -175,13 +194,21 @@ fn affected_by(refusal: &Refusal) -> &'static [RequestKind] {
         },
         Refusal::Upload(UploadError::Overload(overload))
         | Refusal::Download(DownloadError::Overload(overload)) => match overload.bound {
-            OverloadBound::ColdReads => &[Download, Audit],
-            OverloadBound::Callbacks => &[],
-            OverloadBound::Batches | OverloadBound::Bytes | OverloadBound::ParticipantShare => {
-                &[Upload]
+            OverloadBound::ColdReads | OverloadBound::Answers | OverloadBound::AnswerShare => {
+                &[Download, Audit]
             }
+            OverloadBound::Callbacks => &[],
+            OverloadBound::Batches
+            | OverloadBound::Bytes
+            | OverloadBound::ParticipantShare
+            | OverloadBound::KeysPerDay
+            | OverloadBound::Memory => &[Upload],
         },
-        Refusal::Upload(UploadError::Rejection(_) | UploadError::Failure(_)) => &[Upload],
+        Refusal::Upload(
+            UploadError::Rejection(_)
+            | UploadError::ContentMismatch { .. }
+            | UploadError::Failure(_),
+        ) => &[Upload],
         Refusal::Download(DownloadError::Failure(_)) => &[Download, Audit],
         Refusal::Download(DownloadError::Refused(refusal)) => match refusal {
             DownloadRefusal::DateTooOld | DownloadRefusal::UnknownBatchTag => &[Download, Audit],
@@ -197,9 +224,13 @@ fn affected_by(refusal: &Refusal) -> &'static [RequestKind] {
             CallbackRefusal::Error(CallbackError::Overload(overload)) => match overload.bound {
                 OverloadBound::Callbacks => &[Subscriptions, Subscribe, Unsubscribe],
                 OverloadBound::ColdReads
+                | OverloadBound::Answers
+                | OverloadBound::AnswerShare
                 | OverloadBound::Batches
                 | OverloadBound::Bytes
-                | OverloadBound::ParticipantShare => &[],
+                | OverloadBound::ParticipantShare
+                | OverloadBound::KeysPerDay
+                | OverloadBound::Memory => &[],
             },
             CallbackRefusal::Error(CallbackError::Failure(_)) => {
                 &[Subscriptions, Subscribe, Unsubscribe]
@@ -275,6 +306,7 @@ fn every_request_error() -> Vec<RequestError> {
         Error::MissingBatchTag => Error::MissingBatchTag,
         Error::MissingBatchSignature => Error::MissingBatchSignature,
         Error::InvalidUploadTag => Error::InvalidUploadTag,
+        Error::InvalidDryRun => Error::InvalidDryRun,
         Error::InvalidDate(_) => Error::InvalidDate("06.10.2020".into()),
         Error::EmptyJson => Error::EmptyJson,
         Error::BodyTooLarge { .. } => Error::BodyTooLarge { bytes_max },
@@ -288,12 +320,28 @@ fn every_upload_error() -> Vec<UploadError> {
         UploadError::Rejection(_) => {
             every_rejection().into_iter().map(UploadError::from).collect()
         },
+        UploadError::ContentMismatch { .. } => vec![UploadError::ContentMismatch {
+            error: SignatureError::DigestMismatch,
+            content: Box::new(content_summary()),
+        }],
         UploadError::Overload(_) => {
             every_overload().into_iter().map(UploadError::from).collect()
         },
         UploadError::Failure(_) => every_failure().into_iter().map(UploadError::from).collect(),
     ];
     kinds.into_iter().flatten().collect()
+}
+
+/// Of the key that is all zeros.
+fn content_summary() -> ContentSummary {
+    let text: Box<str> =
+        "AAAAAAAAAAAAAAAAAAAAAA==.AAAAAA==.AAAAAQ==.AAAAAA==..REU=.AAAAAA==.AAAAAA==.".into();
+    ContentSummary {
+        sha256: ContentDigest([0; 32]),
+        key_count: 1,
+        first_text: Some(text.clone()),
+        last_text: Some(text),
+    }
 }
 
 fn every_download_error() -> Vec<DownloadError> {
@@ -394,6 +442,10 @@ fn every_signature_error() -> Vec<SignatureError> {
         not_before: 0,
         not_after: 0,
     };
+    let signer = Signer {
+        thumbprint,
+        country: Country::parse("DE").expect("two upper-case letters"),
+    };
     every![Error:
         Error::Wrong => Error::Wrong,
         Error::NotBase64 => Error::NotBase64,
@@ -409,7 +461,7 @@ fn every_signature_error() -> Vec<SignatureError> {
         Error::BrokenRow(_) => Error::BrokenRow(thumbprint),
         Error::RevokedCertificate(_) => Error::RevokedCertificate(thumbprint),
         Error::OtherCountry(_) => Error::OtherCountry(thumbprint),
-        Error::ForeignOrigin { .. } => Error::ForeignOrigin { index: 17 },
+        Error::ForeignOrigin { .. } => Error::ForeignOrigin { index: 17, signer },
         Error::UnsupportedAlgorithm => Error::UnsupportedAlgorithm,
         Error::WeakDigest => Error::WeakDigest,
         Error::PssNotAllowed => Error::PssNotAllowed,
@@ -426,18 +478,24 @@ fn every_overload() -> Vec<Overload> {
         OverloadBound::Bytes => OverloadBound::Bytes,
         OverloadBound::ParticipantShare => OverloadBound::ParticipantShare,
         OverloadBound::ColdReads => OverloadBound::ColdReads,
+        OverloadBound::Answers => OverloadBound::Answers,
+        OverloadBound::AnswerShare => OverloadBound::AnswerShare,
         OverloadBound::Callbacks => OverloadBound::Callbacks,
+        OverloadBound::KeysPerDay => OverloadBound::KeysPerDay,
+        OverloadBound::Memory => OverloadBound::Memory,
     ];
     each(&bounds, Overload::of)
 }
 
 fn every_failure() -> Vec<Failure> {
-    let error = DatabaseError {
+    let error = || DatabaseError {
         doing: "",
         source: Box::new(std::fmt::Error),
     };
     every![Failure:
-        Failure::Database(_) => Failure::Database(error),
+        Failure::Database(_) => Failure::Database(error()),
+        Failure::StorageRefused(_) => Failure::StorageRefused(error()),
+        Failure::NoOutcome => Failure::NoOutcome,
         Failure::DatabaseWentBack => Failure::DatabaseWentBack,
         Failure::StateFile => Failure::StateFile,
         Failure::ShuttingDown => Failure::ShuttingDown,
@@ -468,6 +526,40 @@ mod tests {
     fn describes_every_bound_of_the_engine() {
         let described: Vec<_> = every_overload().iter().map(|one| one.bound).collect();
         assert_eq!(described, OverloadBound::ALL);
+    }
+
+    #[test]
+    fn overload_and_failures_are_in_the_specification() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol/wire.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let title = "Overload, failures and time-outs\n";
+        let (_, section) = page.split_once(title).unwrap();
+        let rows: Vec<Vec<&str>> = section
+            .lines()
+            .filter(|line| line.starts_with("| 4") || line.starts_with("| 5"))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        let documented: Vec<_> = rows
+            .iter()
+            .flat_map(|row| {
+                row[2]
+                    .split(", ")
+                    .map(|code| (row[1], code, !row[5].is_empty()))
+            })
+            .map(|(status, code, waits)| (status.parse().unwrap(), code.trim_matches('`'), waits))
+            .collect();
+        for refusal in every_refusal() {
+            let found = describe(&refusal);
+            if matches!(found.status, 408 | 429 | 500 | 503) {
+                let waits = found.header == Some("Retry-After");
+                let row = (found.status, found.code, waits);
+                assert!(documented.contains(&row), "{row:?} is not in that section");
+            }
+        }
+        let codes = every_code();
+        for (_, code, _) in documented {
+            assert!(codes.contains(&code), "{code} is in that section only");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use engine::domain::UnixMillis;
+use engine::verify::ContentSummary;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -27,6 +28,23 @@ pub(super) struct ErrorBody {
     /// Who can do what about it, where `message` is the reference's and does not say so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) advice: Option<&'static str>,
+    /// What the gateway computed from the keys of an upload whose signature covers something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) computed: Option<Computed>,
+}
+
+/// What a signature would have to cover, for a participant that looks for its mistake. Only the
+/// uploader gets it: the texts hold key data.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Computed {
+    /// SHA-256 over the canonical texts in signing order, in hexadecimal.
+    sha256: String,
+    key_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_text: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_text: Option<Box<str>>,
 }
 
 /// The header of an error response.
@@ -82,6 +100,7 @@ impl ErrorResponse {
             key_index: None,
             reason: None,
             advice: None,
+            computed: None,
         };
         Self {
             status,
@@ -102,6 +121,16 @@ impl ErrorResponse {
 
     pub(super) fn advising(mut self, advice: Option<&'static str>) -> Self {
         self.body.advice = advice;
+        self
+    }
+
+    pub(super) fn with_computed(mut self, content: &ContentSummary) -> Self {
+        self.body.computed = Some(Computed {
+            sha256: content.sha256.to_hex(),
+            key_count: content.key_count,
+            first_text: content.first_text.clone(),
+            last_text: content.last_text.clone(),
+        });
         self
     }
 

@@ -29,6 +29,8 @@ use table::error_response;
 pub(crate) const BATCH_TAG: HeaderName = HeaderName::from_static("batchtag");
 /// `nextBatchTag`.
 pub(crate) const NEXT_BATCH_TAG: HeaderName = HeaderName::from_static("nextbatchtag");
+/// The mark of answers to dry runs.
+pub(crate) const DRY_RUN: HeaderName = HeaderName::from_static("dry-run");
 const PROTOBUF_SCHEMA: HeaderName = HeaderName::from_static("x-protobuf-schema");
 const PROTOBUF_MESSAGE: HeaderName = HeaderName::from_static("x-protobuf-message");
 /// `batchSignature`.
@@ -83,6 +85,12 @@ pub(crate) fn receipt(receipt: &Receipt, tag: &UploadTag) -> Response<Body> {
     }
 }
 
+/// The answer to a dry run: what the upload would be answered, with a mark, as it stored nothing.
+pub(crate) fn marked_as_dry_run(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(DRY_RUN, from_static("true"));
+    response
+}
+
 /// 200 with a bundle (wire §14).
 pub(crate) fn bundle(
     tag: BatchTag,
@@ -124,6 +132,16 @@ pub(crate) fn not_ready<T: Serialize>(value: &T) -> Response<Body> {
         negotiate::PLAIN_JSON,
         value,
     )
+}
+
+/// 421: the request is under a name that the port does not have.
+pub(crate) fn wrong_host(text: &'static str) -> Response<Body> {
+    plain(StatusCode::MISDIRECTED_REQUEST, Body::from(text))
+}
+
+/// Only the status of a response.
+pub(crate) fn without_body(response: Response<Body>) -> Response<Body> {
+    plain(response.status(), Body::empty())
 }
 
 /// 200 with a body of another media type.

@@ -35,6 +35,7 @@ pub(crate) enum RequestError {
     MissingBatchTag,
     MissingBatchSignature,
     InvalidUploadTag,
+    InvalidDryRun,
     /// With the invalid text, shortened.
     InvalidDate(Box<str>),
     EmptyJson,

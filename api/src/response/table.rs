@@ -26,6 +26,9 @@ pub(super) fn error_response(refusal: &Refusal) -> ErrorResponse {
         Refusal::Negotiation(error) => negotiation_response(*error),
         Refusal::Request(error) => request_response(error),
         Refusal::Upload(UploadError::Rejection(rejection)) => rejection_response(*rejection),
+        Refusal::Upload(UploadError::ContentMismatch { error, content }) => {
+            rejection_response(Rejection::Signature(*error)).with_computed(content)
+        }
         Refusal::Upload(UploadError::Overload(overload)) => overload_response(*overload),
         Refusal::Upload(UploadError::Failure(failure)) => failure_response(failure),
         Refusal::Download(DownloadError::Refused(refusal)) => download_response(*refusal),
@@ -191,6 +194,7 @@ fn request_response(error: &RequestError) -> ErrorResponse {
             "batch_tag_invalid",
             "The batchTag must have 1 to 64 visible ASCII characters.",
         ),
+        RequestError::InvalidDryRun => bad("dry_run_invalid", "dryRun must be true or false."),
         RequestError::InvalidDate(sent) => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             "date_invalid",
@@ -239,7 +243,7 @@ fn rejection_response(rejection: Rejection) -> ErrorResponse {
             let response = bad("invalid_signature", "Invalid signature")
                 .because(error.code())
                 .advising(signature_advice(error));
-            if let SignatureError::ForeignOrigin { index } = error {
+            if let SignatureError::ForeignOrigin { index, .. } = error {
                 return response.at_key(index);
             }
             response
@@ -308,8 +312,24 @@ fn overload_response(overload: Overload) -> ErrorResponse {
         OverloadBound::Batches => full("overloaded_batches"),
         OverloadBound::Bytes => full("overloaded_bytes"),
         OverloadBound::ColdReads => full("overloaded_reads"),
+        OverloadBound::Answers => full("overloaded_answers"),
         OverloadBound::Callbacks => full("overloaded_callbacks"),
-        OverloadBound::ParticipantShare => {
+        OverloadBound::Memory => {
+            let message =
+                "The gateway's memory for stored keys is used up: its operator has to see to it.";
+            ErrorResponse::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded_memory",
+                message,
+            )
+            .with(ErrorHeader::RetryAfterSeconds(overload.retry_after))
+        }
+        OverloadBound::KeysPerDay => {
+            let message = "The keys of this upload exceed the participant's quota of today, try again tomorrow (UTC).";
+            ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "quota_keys_per_day", message)
+                .with(ErrorHeader::RetryAfterDate(overload.retry_after))
+        }
+        OverloadBound::ParticipantShare | OverloadBound::AnswerShare => {
             let message = "Too many requests of this participant are in progress.";
             ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "participant_share", message)
                 .with(ErrorHeader::RetryAfterDate(overload.retry_after))
@@ -327,6 +347,14 @@ fn failure_response(failure: &Failure) -> ErrorResponse {
         Failure::Database(_) => {
             let message = "The gateway cannot reach its database, try again later.";
             unavailable("database_unavailable", message, Duration::from_secs(5))
+        }
+        Failure::StorageRefused(_) => {
+            let message = "The gateway cannot store uploads at the moment, try again later.";
+            unavailable("storage_refused", message, Duration::from_secs(5))
+        }
+        Failure::NoOutcome => {
+            let message = "It is not known yet whether the upload is stored, send it again later.";
+            unavailable("no_outcome", message, Duration::from_secs(5))
         }
         Failure::DatabaseWentBack => {
             let message = "The gateway waits for its operator, try again later.";

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::delivery::DeliveryTlsError;
 use crate::tls::TlsError;
@@ -21,6 +22,9 @@ pub enum ServeError {
     /// The certificates for callbacks cannot be used.
     #[error(transparent)]
     Callback(#[from] DeliveryTlsError),
+    /// The certificate or key that callbacks are sent with cannot be used.
+    #[error("[callback] certificate and private_key cannot be used")]
+    CallbackIdentity(#[source] TlsError),
     /// Identity headers would be trusted from anyone.
     #[error(
         "[proxy] listen = {0} can be reached from other machines, and anyone who reaches it may claim \
@@ -45,6 +49,20 @@ pub enum ServeError {
         role: &'static str,
         /// Its address.
         address: SocketAddr,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process listens on the proxy's socket.
+    #[error("another process listens on {0}: stop it, or set another [proxy] socket")]
+    SocketInUse(PathBuf),
+    /// The proxy's socket cannot be made for another reason.
+    #[error(
+        "cannot listen on {path}: set another [proxy] socket, in a folder of the gateway's user"
+    )]
+    Socket {
+        /// Its name.
+        path: PathBuf,
         /// What the operating system said.
         #[source]
         source: io::Error,

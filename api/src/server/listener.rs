@@ -1,17 +1,21 @@
 //! Accepts the connections of one port; beyond its bounds, others give way ([`crate::slots`]).
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::unix_socket::UnixSocket;
 use crate::connection::{Accepted, Connections};
-use crate::participant::Arrival;
+use crate::gateway::Gateway;
+use crate::participant::{Arrival, ProxyPeer};
 use crate::router::Routes;
 use crate::slots::{Holder, Slot, Slots};
 use crate::tls;
@@ -37,6 +41,80 @@ pub(super) enum Protocol {
     Operations,
 }
 
+/// Where connections are accepted.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Port(TcpListener),
+    File(UnixSocket),
+}
+
+impl From<TcpListener> for Socket {
+    fn from(socket: TcpListener) -> Self {
+        Self::Port(socket)
+    }
+}
+
+impl From<UnixSocket> for Socket {
+    fn from(socket: UnixSocket) -> Self {
+        Self::File(socket)
+    }
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Port(socket) => {
+                let (stream, address) = socket.accept().await?;
+                Ok((Stream::Tcp(stream), Peer::Address(address)))
+            }
+            Self::File(socket) => {
+                let (stream, user) = socket.accept().await?;
+                Ok((Stream::Unix(stream), Peer::User(user)))
+            }
+        }
+    }
+}
+
+/// A connection that was accepted.
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Who connected.
+#[derive(Debug, Clone, Copy)]
+enum Peer {
+    Address(SocketAddr),
+    /// A user of this host, on the proxy's socket.
+    User(u32),
+}
+
+impl Peer {
+    /// A peer on this host counts as its loopback address.
+    const fn ip(self) -> IpAddr {
+        match self {
+            Self::Address(address) => address.ip(),
+            Self::User(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+
+    const fn as_proxy(self) -> ProxyPeer {
+        match self {
+            Self::Address(address) => ProxyPeer::Address(address.ip()),
+            Self::User(user) => ProxyPeer::User(user),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::User(user) => write!(f, "user {user}"),
+        }
+    }
+}
+
 /// A port with its slots.
 pub(super) struct Listener {
     pub(super) protocol: Protocol,
@@ -47,11 +125,11 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Accepts connections until the shutdown signal.
-    pub(super) async fn run(self, socket: TcpListener, mut shutdown: watch::Receiver<bool>) {
+    pub(super) async fn run(self, socket: Socket, mut shutdown: watch::Receiver<bool>) {
         let mut failed_count = 0_u32;
         loop {
             let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
+                accepted = self.accept(&socket) => accepted,
                 _ = shutdown.wait_for(|shutdown| *shutdown) => return,
             };
             match accepted {
@@ -71,12 +149,20 @@ impl Listener {
         }
     }
 
-    fn spawn(&self, stream: TcpStream, peer: SocketAddr, shutdown: watch::Receiver<bool>) {
+    /// The next connection, when its port has a place for it.
+    async fn accept(&self, socket: &Socket) -> io::Result<(Stream, Peer)> {
+        while let Some(until) = self.slots.full_until()
+            && until > Instant::now()
+        {
+            tokio::time::sleep_until(until.into()).await;
+        }
+        socket.accept().await
+    }
+
+    fn spawn(&self, stream: Stream, peer: Peer, shutdown: watch::Receiver<bool>) {
         let keep_alive = matches!(self.protocol, Protocol::Operations);
         let watchdog = Arc::new(Watchdog::new(Instant::now(), keep_alive));
-        let slot = self
-            .slots
-            .take(self.holder(peer.ip()), Arc::clone(&watchdog));
+        let slot = self.slots.take(self.holder(peer), Arc::clone(&watchdog));
         let slot = Arc::new(slot);
         let connection = Connection {
             peer,
@@ -87,9 +173,13 @@ impl Listener {
             connections: Arc::clone(&self.connections),
         };
         tokio::spawn(async move {
-            // Responses are sent at once; where this fails, they are sent a little later.
-            let _ = stream.set_nodelay(true);
+            if let Stream::Tcp(stream) = &stream {
+                // Responses are sent at once; where this fails, they are sent a little later.
+                let _ = stream.set_nodelay(true);
+            }
             tokio::select! {
+                // A request that has arrived is still answered, if that takes no wait: a probe is.
+                biased;
                 () = connection.serve(stream, shutdown) => {}
                 () = slot.displaced() => tracing::debug!(%peer, "closing a displaced connection"),
             }
@@ -97,20 +187,21 @@ impl Listener {
     }
 
     /// Who holds a new connection.
-    fn holder(&self, peer: IpAddr) -> Holder {
+    fn holder(&self, peer: Peer) -> Holder {
+        let is_trusted = |gateway: &Gateway| gateway.trusts_proxy(peer.as_proxy());
         match (&self.protocol, &self.routes) {
-            (Protocol::Operations, _) => Holder::peer(peer),
-            (Protocol::Proxy, Routes::Participants(gateway)) if gateway.trusts_proxy(peer) => {
-                Holder::peer(peer)
+            (Protocol::Operations, _) => Holder::peer(peer.ip()),
+            (Protocol::Proxy, Routes::Participants(gateway)) if is_trusted(gateway) => {
+                Holder::peer(peer.ip())
             }
-            (Protocol::Proxy | Protocol::MutualTls(_), _) => Holder::unidentified(peer),
+            (Protocol::Proxy | Protocol::MutualTls(_), _) => Holder::unidentified(peer.ip()),
         }
     }
 }
 
 /// An accepted connection.
 struct Connection {
-    peer: SocketAddr,
+    peer: Peer,
     slot: Arc<Slot>,
     watchdog: Arc<Watchdog>,
     protocol: Protocol,
@@ -119,13 +210,14 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, shutdown: watch::Receiver<bool>) {
-        let peer = self.peer;
+    async fn serve(self, stream: Stream, shutdown: watch::Receiver<bool>) {
+        let proxy = Arrival::Proxy(self.peer.as_proxy());
+        let stream = match stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => return self.answer(stream, proxy, shutdown).await,
+        };
         match self.protocol.clone() {
-            Protocol::Proxy => {
-                let arrival = Arrival::Proxy(peer.ip());
-                self.answer(stream, arrival, shutdown).await;
-            }
+            Protocol::Proxy => self.answer(stream, proxy, shutdown).await,
             Protocol::Operations => self.answer(stream, Arrival::Operations, shutdown).await,
             Protocol::MutualTls(acceptor) => {
                 if let Some(stream) = self.handshake(stream, &acceptor).await {

@@ -8,7 +8,8 @@ use crate::settings::ConnectionSettings;
 /// Files of the database, of the log and of the runtime: the engine has a dozen connections, each with
 /// three files on SQLite.
 const RESERVED_FILES: usize = 128;
-/// Files per callback delivery: its connection, and perhaps a name lookup.
+/// Files per callback delivery: its connection, and perhaps a name lookup. A participant's first
+/// delivery may come on top of the bound; one that finds no file is postponed.
 const FILES_PER_DELIVERY: usize = 2;
 /// Fewest connections of a port to start with.
 const CONNECTIONS_MIN: usize = 16;

@@ -1,9 +1,11 @@
 //! What the server needs to know.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::settings::DatabaseUrl;
 use tokio::sync::watch;
 
 use crate::delivery::{Resolve, SystemResolver};
@@ -19,9 +21,11 @@ pub struct ServerSettings {
     pub tls: Option<TlsSettings>,
     /// Certificates and keys that take the place of `tls` while the server runs, the newest one.
     pub renewed_tls: Option<watch::Receiver<TlsSettings>>,
+    /// The same for the certificate and key that callbacks are sent with.
+    pub renewed_callback_identity: Option<watch::Receiver<TlsSettings>>,
     /// Plain HTTP behind a proxy that terminates TLS.
     pub proxy: Option<ProxySettings>,
-    /// Address of health, readiness, metrics and dashboard, which need no authentication.
+    /// Address of health, readiness, metrics and console, which need no authentication.
     pub operations_listen: Option<SocketAddr>,
     /// Callbacks.
     pub callback: CallbackSettings,
@@ -37,6 +41,14 @@ pub struct ServerSettings {
     pub idle_timeout: Duration,
     /// How long requests in flight may take to finish during a shutdown.
     pub shutdown_timeout: Duration,
+    /// Whether participants are shown the API description on their ports.
+    pub describes_api: bool,
+    /// Names under which operators reach their port, beside addresses and names without a dot.
+    pub operations_hosts: Vec<String>,
+    /// The SQLite database, whose disk is watched.
+    pub sqlite: Option<PathBuf>,
+    /// What an operator should see to, as `/ready` and `/status` show it.
+    pub warnings: Vec<String>,
 }
 
 impl Default for ServerSettings {
@@ -46,15 +58,20 @@ impl Default for ServerSettings {
             public_listen: None,
             tls: None,
             renewed_tls: None,
+            renewed_callback_identity: None,
             proxy: None,
             operations_listen: None,
             callback: CallbackSettings::default(),
-            resolver: Arc::new(SystemResolver::default()),
+            resolver: Arc::new(SystemResolver),
             connections: ConnectionSettings::default(),
             body_bytes_max: engine::limits::UPLOAD_BODY_BYTES_MAX,
             stall_timeout: STALL_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
+            describes_api: true,
+            operations_hosts: Vec::new(),
+            sqlite: None,
+            warnings: Vec::new(),
         }
     }
 }
@@ -70,6 +87,13 @@ impl From<&Settings> for ServerSettings {
             callback: settings.callback.clone(),
             connections: settings.connections,
             body_bytes_max: settings.engine.upload.body_bytes_max,
+            describes_api: settings.describes_api,
+            operations_hosts: settings.operations_hosts.clone(),
+            sqlite: match &settings.engine.database {
+                DatabaseUrl::Sqlite(path) => Some(path.clone()),
+                DatabaseUrl::Mysql(_) => None,
+            },
+            warnings: settings.warnings.clone(),
             ..Self::default()
         }
     }

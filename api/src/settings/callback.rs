@@ -1,4 +1,4 @@
-//! `[callback]`: how participants are told of new download batches.
+//! `[callback]`: how participants are notified of new download batches.
 
 use std::fmt;
 use std::path::PathBuf;

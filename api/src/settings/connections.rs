@@ -8,7 +8,7 @@ use smart_default::SmartDefault;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConnectionSettings {
-    /// Connections on the public port, and on the proxy's. When all are open, one of whoever has most
+    /// Connections on the public port, and on the proxy's. When all are open, one of the holder with most
     /// is closed for a new one. Fewer if the limit on open files does not suffice.
     // Each usually holds about 60 KiB of buffers, at most 416 KiB over HTTP/1 and 1.2 MiB over HTTP/2,
     // whose window is 1 MiB; 27 participants with a dozen connections each stay far below.

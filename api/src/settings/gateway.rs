@@ -5,17 +5,20 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::seal::Keys;
 use engine::settings::{
-    ContinuitySettings, DatabaseUrl, DownloadSettings, Settings as EngineSettings,
+    ContinuitySettings, DatabaseUrl, DownloadSettings, QuotaSettings, Settings as EngineSettings,
 };
-use http::HeaderName;
 
 use super::callback::{CallbackProxy, CallbackSettings};
 use super::connections::ConnectionSettings;
-use super::network::Network;
-use super::sections::{Encryption, LogSettings, Proxy, Public, Sections};
+use super::database_checks;
+use super::exposure;
+use super::proxy::ProxySettings;
+use super::proxy_checks;
+use super::sections::{Encryption, LogSettings, Public, Sections};
 use super::source::{SettingsError, Source};
 use crate::tls::TlsSettings;
 
@@ -30,12 +33,22 @@ pub struct Settings {
     pub proxy: Option<ProxySettings>,
     /// `[operations] listen`; nothing when it is off.
     pub operations_listen: Option<SocketAddr>,
+    /// `[operations] hosts`
+    pub operations_hosts: Vec<String>,
+    /// `[operations] shutdown_delay_ms`
+    pub shutdown_delay: Duration,
+    /// `[api] shown_to_participants`
+    pub describes_api: bool,
     /// `[connections]`
     pub connections: ConnectionSettings,
     /// `[callback]`
     pub callback: CallbackSettings,
     /// `[log]`
     pub log: LogSettings,
+    /// The configuration file, and the files that it names and that were read.
+    pub files: Vec<PathBuf>,
+    /// What an operator should see to, though the gateway works.
+    pub warnings: Vec<String>,
 }
 
 /// `[public]`
@@ -45,19 +58,6 @@ pub struct PublicSettings {
     pub listen: SocketAddr,
     /// The server's certificate and private key.
     pub tls: TlsSettings,
-}
-
-/// `[proxy]`
-#[derive(Debug, Clone)]
-pub struct ProxySettings {
-    /// Where the proxy connects.
-    pub listen: SocketAddr,
-    /// Networks whose identity headers are trusted; empty: those of loopback addresses.
-    pub trusted_peers: Vec<Network>,
-    /// Header with the certificate's thumbprint.
-    pub thumbprint_header: HeaderName,
-    /// Header with the certificate's subject.
-    pub distinguished_name_header: HeaderName,
 }
 
 impl Settings {
@@ -70,20 +70,41 @@ impl Settings {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingsError> {
         let (source, sections) = Source::load(file, environment)?;
-        let settings = Self {
+        source.check_own_file(&sections.database.url)?;
+        let mut settings = Self {
             engine: read_engine(&source, &sections)?,
             public: read_public(&source, sections.public)?,
-            proxy: read_proxy(&source, sections.proxy)?,
+            proxy: proxy_checks::read(&source, sections.proxy)?,
             operations_listen: sections.operations.listen.0,
+            operations_hosts: sections.operations.hosts,
+            shutdown_delay: sections.operations.shutdown_delay,
+            describes_api: sections.api.shown_to_participants,
             connections: sections.connections,
             callback: read_callback(&source, sections.callback)?,
             log: sections.log,
+            files: source.files(),
+            warnings: Vec::new(),
         };
         if settings.public.is_none() && settings.proxy.is_none() {
-            let must = "and [proxy] listen are both off: set one of them to ADDRESS:PORT";
+            let must =
+                "and [proxy] listen are both off, and there is no [proxy] socket: set one of them";
             return Err(source.error("public", "listen", must));
         }
+        settings.warnings = source.take_warnings();
+        settings.warnings.extend(settings.exposure());
         Ok(settings)
+    }
+}
+
+impl Settings {
+    /// Whom the ports are open to, beyond what they are made for.
+    fn exposure(&self) -> Vec<String> {
+        let public = self.public.as_ref();
+        let proxy_listen = self.proxy.as_ref().and_then(|proxy| proxy.listen);
+        let participants = [public.map(|public| public.listen), proxy_listen];
+        let server = public.map(|public| &*public.tls.certificate_chain_pem);
+        let certificates = [server, Some(&*self.engine.trust_anchor_pem)];
+        exposure::warnings(self.operations_listen, participants, certificates)
     }
 }
 
@@ -115,7 +136,7 @@ impl AdminSettings {
     ) -> Result<Self, SettingsError> {
         let (source, sections) = Source::load(file, environment)?;
         Ok(Self {
-            database: read_database(&source, &sections.database.url)?,
+            database: database_checks::read(&source, &sections.database)?,
             source,
             sections,
         })
@@ -142,9 +163,19 @@ impl AdminSettings {
         read_state_file(&self.source, &self.sections)
     }
 
+    /// `[database] accept_unflushed_commits`
+    pub fn accepts_unflushed_commits(&self) -> bool {
+        self.sections.database.accept_unflushed_commits
+    }
+
     /// `[download]`
     pub fn download(&self) -> DownloadSettings {
         self.sections.download
+    }
+
+    /// `[quota]`
+    pub fn quota(&self) -> QuotaSettings {
+        self.sections.quota.read()
     }
 
     /// `[callback]`
@@ -174,7 +205,7 @@ impl AdminSettings {
 
 fn read_engine(source: &Source, sections: &Sections) -> Result<EngineSettings, SettingsError> {
     let settings = EngineSettings {
-        database: read_database(source, &sections.database.url)?,
+        database: database_checks::read(source, &sections.database)?,
         keys: read_keys(source, &sections.encryption)?,
         trust_anchor_pem: read_trust_anchor(source, sections)?,
         upload: sections.upload,
@@ -187,18 +218,12 @@ fn read_engine(source: &Source, sections: &Sections) -> Result<EngineSettings, S
             state_file: read_state_file(source, sections),
             accept_unflushed_commits: sections.database.accept_unflushed_commits,
         },
+        quota: sections.quota.read(),
+        memory: sections.memory,
     };
     match settings.contradiction() {
         None => Ok(settings),
         Some(found) => Err(source.error(found.section, found.key, &found.must)),
-    }
-}
-
-fn read_database(source: &Source, url: &str) -> Result<DatabaseUrl, SettingsError> {
-    match url.parse() {
-        Ok(DatabaseUrl::Sqlite(path)) => Ok(DatabaseUrl::Sqlite(source.resolve(&path))),
-        Ok(database) => Ok(database),
-        Err(_) => Err(source.refuse("database", "url")),
     }
 }
 
@@ -215,7 +240,7 @@ fn read_keys(source: &Source, section: &Encryption) -> Result<Keys, SettingsErro
         let keys = Keys::parse(&text);
         return keys.map_err(|error| source.error("encryption", "keys", &cannot(error)));
     }
-    let text = source.read(("encryption", "key_file"), &section.key_file)?;
+    let text = source.read_private(("encryption", "key_file"), &section.key_file)?;
     Keys::parse(&text).map_err(|error| {
         let path = source.resolve(&section.key_file);
         let names = format!("names {}, which {}", path.display(), cannot(error));
@@ -237,34 +262,9 @@ fn read_public(source: &Source, section: Public) -> Result<Option<PublicSettings
         listen,
         tls: TlsSettings {
             certificate_chain_pem: pem("certificate", &section.certificate, "CERTIFICATE")?,
-            private_key_pem: pem("private_key", &section.private_key, "PRIVATE KEY")?,
+            private_key_pem: source
+                .read_private_key(("public", "private_key"), &section.private_key)?,
         },
-    }))
-}
-
-fn read_proxy(source: &Source, section: Proxy) -> Result<Option<ProxySettings>, SettingsError> {
-    let Some(listen) = section.listen.0 else {
-        return Ok(None);
-    };
-    if section.trusted_peers.is_empty() && !listen.ip().is_loopback() {
-        let must = "is not a loopback address and [proxy] trusted_peers is empty: list the addresses of your proxies there, since anybody else could claim any identity";
-        return Err(source.error("proxy", "listen", must));
-    }
-    if let Some(everybody) = section
-        .trusted_peers
-        .iter()
-        .find(|peer| peer.is_everybody())
-    {
-        let must = format!(
-            "has {everybody}, which is everybody, and anybody could claim any identity: list the addresses of your proxies"
-        );
-        return Err(source.error("proxy", "trusted_peers", &must));
-    }
-    Ok(Some(ProxySettings {
-        listen,
-        trusted_peers: section.trusted_peers,
-        thumbprint_header: section.thumbprint_header,
-        distinguished_name_header: section.distinguished_name_header,
     }))
 }
 
@@ -300,7 +300,7 @@ fn read_callback_identity(
     let pem = |name, path, kind| source.read_pem(("callback", name), path, kind);
     Ok(Some(TlsSettings {
         certificate_chain_pem: pem("certificate", certificate, "CERTIFICATE")?,
-        private_key_pem: pem("private_key", key, "PRIVATE KEY")?,
+        private_key_pem: source.read_private_key(("callback", "private_key"), key)?,
     }))
 }
 
@@ -319,7 +319,7 @@ fn read_credentials(
     let mut password = settings.proxy_password.0.clone();
     if password.is_empty() {
         let file = ("callback", "proxy_password_file");
-        let text = source.read(file, &settings.proxy_password_file)?;
+        let text = source.read_private(file, &settings.proxy_password_file)?;
         password = text.trim_end_matches(['\r', '\n']).to_owned();
     }
     Ok(Some((user.clone(), password)))

@@ -4,10 +4,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine::domain::Country;
-use engine::settings::{BundleSettings, DownloadSettings, UploadSettings};
-use http::HeaderName;
+use engine::settings::{
+    BundleSettings, CountryQuota, DownloadSettings, MemorySettings, QuotaSettings, UploadSettings,
+    millis,
+};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -15,7 +18,8 @@ use smart_default::SmartDefault;
 
 use super::callback::CallbackSettings;
 use super::connections::ConnectionSettings;
-use super::network::{NETWORKS, Network};
+use super::database::Database;
+use super::proxy::Proxy;
 use super::text::{self, LISTEN, Listen, Secret};
 
 /// The configuration file.
@@ -28,11 +32,14 @@ pub(super) struct Sections {
     pub(super) trust_anchor: TrustAnchor,
     pub(super) operations: Operations,
     pub(super) proxy: Proxy,
+    pub(super) api: Api,
     pub(super) connections: ConnectionSettings,
     pub(super) callback: CallbackSettings,
     pub(super) upload: UploadSettings,
     pub(super) bundle: BundleSettings,
     pub(super) download: DownloadSettings,
+    pub(super) quota: Quota,
+    pub(super) memory: MemorySettings,
     pub(super) signatures: Signatures,
     pub(super) log: LogSettings,
     pub(super) engine: Engine,
@@ -57,28 +64,6 @@ pub(super) struct Public {
     pub(super) private_key: PathBuf,
 }
 
-/// The database.
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub(super) struct Database {
-    /// sqlite:PATH, or mysql://USER:PASSWORD@HOST:PORT/NAME (MariaDB, too), which several gateways
-    /// can share. The connection to a server is not encrypted: use the same host, a private
-    /// network, or a TLS proxy such as stunnel.
-    #[schemars(extend("allowed" = "sqlite:PATH or mysql://USER:PASSWORD@HOST:PORT/NAME"))]
-    pub(super) url: String,
-    /// File where this gateway remembers, outside the database, the newest upload that it
-    /// acknowledged and the newest download batch; each gateway needs its own, on a disk that is not
-    /// the database's. A start on an older database is refused, and `efgs db recovered` skips the
-    /// numbers that were given out. Costs two synchronous writes for each group of uploads.
-    #[schemars(extend("allowed" = "the name of a file, or empty for none"))]
-    pub(super) state_file: PathBuf,
-    /// Whether to work on a MySQL-compatible server, or cluster, that may lose commits which it has
-    /// confirmed (`innodb_flush_log_at_trx_commit`, `sync_binlog`). Uploads that were answered 201 are
-    /// lost when it crashes, or when all nodes of a cluster do; then the gateways stop until an
-    /// operator runs `efgs db recovered`.
-    pub(super) accept_unflushed_commits: bool,
-}
-
 /// Encryption of stored diagnosis keys.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -96,12 +81,14 @@ pub(super) struct Encryption {
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct TrustAnchor {
-    /// PEM file of the certificate whose key signs every listed certificate.
+    /// PEM file of the certificate whose key signs every listed certificate; of several, up to 8, while
+    /// one takes the place of another: each may have signed. Read again on SIGHUP and within 10 seconds of
+    /// a change.
     #[schemars(extend("allowed" = "the PEM file of the trust anchor's certificate"))]
     pub(super) certificate: PathBuf,
 }
 
-/// The operators' port: health, metrics and dashboard.
+/// The operators' port: health, metrics and the console.
 #[derive(SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct Operations {
@@ -110,42 +97,37 @@ pub(super) struct Operations {
     #[serde(with = "text::one")]
     #[schemars(with = "String", extend("allowed" = LISTEN))]
     pub(super) listen: Listen,
+    /// Names under which operators and Prometheus reach this port, as ["efgs.example.eu"], where they
+    /// are not addresses, names without a dot or under .localhost: requests under any other name are
+    /// refused, so that no web page can have an operator's browser read the port (DNS rebinding).
+    #[serde(with = "text::list")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) hosts: Vec<String>,
+    /// After SIGTERM, how long /ready answers 503 while everything is still served, in milliseconds:
+    /// load balancers that look at it send new requests elsewhere meanwhile. As long as yours take to
+    /// notice; a second signal ends the wait. Ctrl-C and SIGQUIT do not wait.
+    #[default(Duration::from_secs(5))]
+    #[serde(rename = "shutdown_delay_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 0, max = 600_000))]
+    pub(super) shutdown_delay: Duration,
 }
 
-/// The port of a proxy that terminates TLS and names its client's certificate in headers.
+/// The description of the API.
 #[derive(SmartDefault, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub(super) struct Proxy {
-    /// Where the proxy connects, or "off".
-    #[serde(with = "text::one")]
-    #[schemars(with = "String", extend("allowed" = LISTEN))]
-    pub(super) listen: Listen,
-    /// Addresses and networks whose headers are trusted, as ["10.0.0.7", "10.1.0.0/16"]; may be
-    /// empty if the port is on a loopback address.
-    #[serde(with = "text::list")]
-    #[schemars(with = "Vec<String>", extend("allowed" = NETWORKS))]
-    pub(super) trusted_peers: Vec<Network>,
-    /// Header with the SHA-256 thumbprint of the client's certificate.
-    #[default(HeaderName::from_static("x-ssl-client-sha256"))]
-    #[serde(with = "text::one")]
-    #[schemars(with = "String", extend("allowed" = HEADER))]
-    pub(super) thumbprint_header: HeaderName,
-    /// Header with the subject of the client's certificate.
-    #[default(HeaderName::from_static("x-ssl-client-dn"))]
-    #[serde(with = "text::one")]
-    #[schemars(with = "String", extend("allowed" = HEADER))]
-    pub(super) distinguished_name_header: HeaderName,
+pub(super) struct Api {
+    /// Whether authenticated participants can read it on their ports, too: /diagnosiskeys/docs,
+    /// /diagnosiskeys/openapi.json and /diagnosiskeys/Efgs.proto. If not, these are 404 there.
+    #[default(true)]
+    pub(super) shown_to_participants: bool,
 }
-
-/// What the name of a header is, for errors.
-const HEADER: &str = "the name of an HTTP header";
 
 /// Signatures of uploads.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct Signatures {
     /// Participants whose batch signatures may use SHA-1, as ["CZ", "IE"]: the national backends of
-    /// CZ and IE sign with it, and cannot upload otherwise. SHA-1 is broken; list nobody who can
+    /// CZ and IE sign with it, and cannot upload otherwise. SHA-1 is broken; list no country that can
     /// sign with SHA-256.
     #[serde(with = "text::list")]
     #[schemars(with = "Vec<String>", extend(
@@ -159,6 +141,34 @@ pub(super) struct Signatures {
         "allowed" = "a list of two-letter countries, as in [\"SE\"]"
     ))]
     pub(super) pss: Vec<Country>,
+}
+
+/// Keys that participants may store per day (UTC). Beyond them, uploads with new keys are refused with 429
+/// until the next day; repeats of stored uploads are answered as always.
+#[derive(SmartDefault, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct Quota {
+    /// Most keys of a participant. What one certificate that is faulty or stolen can fill, in memory (32
+    /// bytes per key) and in the database; the worst day that is planned for brings 3 million from the
+    /// largest participant. All gateways on a database count together.
+    #[default(engine::limits::PARTICIPANT_KEYS_PER_DAY)]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    pub(super) keys_per_day: u64,
+    /// Quotas of single participants, as ["DE=20000000"].
+    #[serde(with = "text::list")]
+    #[schemars(with = "Vec<String>", extend(
+        "allowed" = "a list of countries with their keys per day, as in [\"DE=20000000\"]"
+    ))]
+    pub(super) keys_per_day_of: Vec<CountryQuota>,
+}
+
+impl Quota {
+    pub(super) fn read(&self) -> QuotaSettings {
+        QuotaSettings {
+            keys_per_day: self.keys_per_day,
+            keys_per_day_of: self.keys_per_day_of.clone(),
+        }
+    }
 }
 
 /// Log lines, which go to standard error.

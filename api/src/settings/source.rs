@@ -1,8 +1,10 @@
 //! Reads the configuration file and the environment, which overrides it, by the declarations of
 //! the settings. Unknown names are errors; values are never part of a message.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Map, Value};
@@ -12,6 +14,7 @@ use toml::Table;
 
 use crate::pem_text;
 
+use super::permissions::Others;
 use super::schema::{self, Kind, PREFIX, Setting};
 use super::sections::Sections;
 
@@ -24,6 +27,10 @@ pub struct SettingsError(pub String);
 pub(super) struct Source {
     file: PathBuf,
     given: Figment,
+    /// Those that settings name, as far as they were read.
+    named_files: RefCell<Vec<PathBuf>>,
+    /// What was found that works, and should be seen to.
+    warnings: RefCell<Vec<String>>,
 }
 
 /// What one place gives: the file, or one variable.
@@ -55,7 +62,12 @@ impl Source {
             }
         }
         let file = file.to_owned();
-        let source = Self { file, given };
+        let source = Self {
+            file,
+            given,
+            named_files: RefCell::default(),
+            warnings: RefCell::default(),
+        };
         source.check_numbers()?;
         let sections = source.given.extract();
         let sections = sections.map_err(|error| source.unreadable(&error))?;
@@ -122,6 +134,13 @@ impl Source {
         ))
     }
 
+    /// The configuration file, and those that settings name and that were read.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.file.clone()];
+        files.extend_from_slice(&self.named_files.borrow());
+        files
+    }
+
     /// Resolves a path; a relative one starts at the folder of the configuration file.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         match self.file.parent() {
@@ -140,10 +159,81 @@ impl Source {
             return Err(self.refuse(section, key));
         }
         let path = self.resolve(path);
+        self.named_files.borrow_mut().push(path.clone());
         fs::read_to_string(&path).map_err(|error| {
-            let cannot = format!("names {}, which cannot be read: {error}", path.display());
+            let cannot = format!(
+                "names {}, which cannot be read: {error}; {}",
+                path.display(),
+                remedy(&error)
+            );
             self.error(section, key, &cannot)
         })
+    }
+
+    /// The same of a file that nobody else may write, and should not read.
+    pub(super) fn read_private(
+        &self,
+        (section, key): (&str, &str),
+        path: &Path,
+    ) -> Result<String, SettingsError> {
+        let text = self.read((section, key), path)?;
+        let path = self.resolve(path);
+        match others(&path) {
+            Others::Nothing => {}
+            Others::Read => self.warn(format!(
+                "others can read {}, which [{section}] {key} names: chmod go-r it",
+                path.display()
+            )),
+            Others::Write => {
+                let must = format!(
+                    "names {0}, which others can write: look at what it holds, then chmod go-w {0}",
+                    path.display()
+                );
+                return Err(self.error(section, key, &must));
+            }
+        }
+        Ok(text)
+    }
+
+    /// The text of the private key that a setting names.
+    pub(super) fn read_private_key(
+        &self,
+        name: (&str, &str),
+        path: &Path,
+    ) -> Result<String, SettingsError> {
+        self.read_private(name, path)?;
+        self.read_pem(name, path, "PRIVATE KEY")
+    }
+
+    /// The same of the configuration file itself, if it holds the database's password.
+    pub(super) fn check_own_file(&self, database_url: &str) -> Result<(), SettingsError> {
+        let place = self.given.find_metadata("database.url");
+        let file = self.file.display();
+        let is_elsewhere = place.is_none_or(|place| place.name != file.to_string());
+        if is_elsewhere || !has_password(database_url) {
+            return Ok(());
+        }
+        match others(&self.file) {
+            Others::Nothing => Ok(()),
+            Others::Read => {
+                self.warn(format!(
+                    "others can read {file}, which holds the password of the database: chmod go-r it"
+                ));
+                Ok(())
+            }
+            Others::Write => Err(SettingsError(format!(
+                "others can write {file}, which holds the password of the database: look at what it \
+                 holds, then chmod go-w {file}"
+            ))),
+        }
+    }
+
+    pub(super) fn warn(&self, warning: String) {
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    pub(super) fn take_warnings(&self) -> Vec<String> {
+        self.warnings.take()
     }
 
     /// The text of the PEM file that a setting names; it has a block of the wanted kind.
@@ -169,6 +259,34 @@ impl Source {
         );
         Err(self.error(section, key, &must))
     }
+}
+
+/// What to do about a file that cannot be read.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "put it there, or correct the path (a relative one starts at the folder of the configuration \
+             file); efgs init makes all files"
+        }
+        io::ErrorKind::PermissionDenied => "let the gateway's user read it",
+        io::ErrorKind::InvalidData => {
+            "PEM is wanted: convert DER with openssl x509 or openssl pkey, -inform DER -in FILE -out NEW"
+        }
+        _ => "look at the disk, or name another file",
+    }
+}
+
+/// Who else can do what with a file that has been read.
+fn others(path: &Path) -> Others {
+    let group = rustix::process::getegid().as_raw();
+    fs::metadata(path).map_or(Others::Nothing, |metadata| Others::of(&metadata, group))
+}
+
+/// Whether a URL has a password: `SCHEME://USER:PASSWORD@HOST`.
+fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map(|(_, rest)| rest);
+    let user = rest.and_then(|rest| rest.rsplit_once('@'));
+    user.is_some_and(|(user, _)| user.contains(':'))
 }
 
 fn path(setting: &Setting) -> String {

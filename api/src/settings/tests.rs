@@ -1,11 +1,13 @@
-use std::path::Path;
-use std::time::Duration;
-
+use super::*;
 use engine::seal::Keys;
 use engine::settings::DatabaseUrl;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 
-use super::*;
+mod refusals;
 
 /// What `efgs init` writes, in short.
 const WHOLE: &str = r#"
@@ -21,7 +23,12 @@ certificate = "pki/trust-anchor.pem"
 "#;
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
 
 /// A folder with all files that the configuration names.
 struct Folder(TempDir);
@@ -36,8 +43,12 @@ impl Folder {
             ("pki/server.pem", CERTIFICATE),
             ("pki/server.key", PRIVATE_KEY),
             ("pki/trust-anchor.pem", CERTIFICATE),
+            ("secret", "0123456789abcdef0123456789abcdef\n"),
+            ("short", "0123456789abcde\n"),
         ] {
-            std::fs::write(folder.0.path().join(name), text).unwrap();
+            let path = folder.0.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            set_mode(&path, 0o600);
         }
         folder
     }
@@ -122,8 +133,11 @@ fn reads_every_setting_from_the_file() {
         trusted_peers = ["10.0.0.7", "fd00::/8"]
         thumbprint_header = "X-Thumb"
         distinguished_name_header = "X-DN"
+        certificate_header = "Client-Cert"
         [operations]
         listen = "off"
+        [api]
+        shown_to_participants = false
         [upload]
         keys_max = 4000
         body_bytes_max = 1000000
@@ -171,7 +185,7 @@ fn reads_every_setting_from_the_file() {
     assert_eq!(bundle.cache_bytes_max, 2_000_000);
     assert_eq!((engine.download.max_age_days, engine.cpu_threads), (14, 3));
     assert_eq!(format!("{:?}", engine.legacy_sha1), "[CZ, IE]");
-    assert_eq!(proxy.listen.to_string(), "10.0.0.1:8080");
+    assert_eq!(proxy.listen.unwrap().to_string(), "10.0.0.1:8080");
     assert_eq!(
         (
             proxy.thumbprint_header.as_str(),
@@ -179,6 +193,7 @@ fn reads_every_setting_from_the_file() {
         ),
         ("x-thumb", "x-dn")
     );
+    assert_eq!(proxy.certificate_header.unwrap().as_str(), "client-cert");
     assert_eq!(proxy.trusted_peers.len(), 2);
     let callback = &settings.callback;
     assert_eq!(callback.ca_pem.as_deref(), Some(CERTIFICATE));
@@ -198,6 +213,7 @@ fn reads_every_setting_from_the_file() {
     // The bound is no lower than where it begins.
     assert_eq!(callback.retry_wait_max, callback.retry_wait);
     assert_eq!(settings.operations_listen, None);
+    assert!(!settings.describes_api);
     assert_eq!(
         (settings.log.format, settings.log.level.as_str()),
         (LogFormat::Json, "warn,engine=debug")
@@ -246,52 +262,6 @@ fn begins_relative_paths_at_the_folder_of_the_file() {
 }
 
 #[test]
-fn refuses_a_missing_file() {
-    let outcome = Settings::load(Path::new("/nowhere/efgs.toml"), []);
-    check_refusal(outcome, &["/nowhere/efgs.toml", "efgs init", "--config"]);
-}
-
-#[test]
-fn refuses_text_that_is_no_toml_without_showing_it() {
-    refuses_setting("[log]\nlevel = s3cret\n", &["line 12", "is not TOML"]);
-    refuses_setting("x = \"s3cret", &["line 11"]);
-    refuses_setting("[database]\nurl=\"s3cret\"", &["line 11", "is not TOML"]);
-}
-
-#[test]
-fn refuses_unknown_names_and_says_which_are_known() {
-    refuses_setting(
-        "[uploads]\n",
-        &[
-            "unknown section [uploads]",
-            "did you mean upload?",
-            "upload, bundle",
-        ],
-    );
-    refuses_setting(
-        "[upload]\nkeys = 1\n",
-        &[
-            "unknown setting keys in [upload]",
-            "did you mean keys_max?",
-            "keys_max, body_bytes_max",
-        ],
-    );
-    refuses(
-        &format!("listen = 1\n{WHOLE}"),
-        &[],
-        &["unknown section [listen]"],
-    );
-    refuses(
-        &format!("upload = 1\n{WHOLE}"),
-        &[],
-        &["upload in", "write [upload]"],
-    );
-    for name in ["EFGS__UPLOAD", "EFGS__", "EFGS__OTHER__THING"] {
-        refuses_variable(name, "s3cret", &[name, "names no setting"]);
-    }
-}
-
-#[test]
 fn says_how_a_variable_is_written() {
     for name in [
         "EFGS__UPLOAD__KEYS",
@@ -322,169 +292,6 @@ fn leaves_the_variables_of_others_alone() {
     ] {
         accepts("", &[(name, "x")]);
     }
-}
-
-#[test]
-fn refuses_missing_settings_and_says_what_they_are() {
-    for (line, name, variable) in [
-        (
-            "certificate = \"pki/server.pem\"",
-            "[public] certificate",
-            "EFGS__PUBLIC__CERTIFICATE",
-        ),
-        (
-            "private_key = \"pki/server.key\"",
-            "[public] private_key",
-            "EFGS__PUBLIC__PRIVATE_KEY",
-        ),
-        (
-            "url = \"sqlite:efgs.sqlite\"",
-            "[database] url",
-            "EFGS__DATABASE__URL",
-        ),
-        (
-            "key_file = \"keys\"",
-            "[encryption] key_file",
-            "EFGS__ENCRYPTION__KEY_FILE",
-        ),
-        (
-            "certificate = \"pki/trust-anchor.pem\"",
-            "[trust_anchor] certificate",
-            "EFGS__TRUST_ANCHOR__CERTIFICATE",
-        ),
-    ] {
-        let without = WHOLE.replace(line, "");
-        refuses(&without, &[], &[name, "is missing", variable]);
-    }
-}
-
-#[test]
-fn refuses_files_that_are_missing_or_something_else() {
-    for (name, file) in [
-        ("[public] certificate", "pki/server.pem"),
-        ("[public] private_key", "pki/server.key"),
-        ("[encryption] key_file", "keys"),
-        ("[trust_anchor] certificate", "pki/trust-anchor.pem"),
-    ] {
-        let folder = Folder::new(WHOLE);
-        let path = folder.0.path().join(file);
-        std::fs::write(&path, "s3cret").unwrap();
-        check_refusal(folder.load(&[]), &[name, file]);
-        std::fs::remove_file(&path).unwrap();
-        check_refusal(folder.load(&[]), &[name, file, "cannot be read"]);
-    }
-}
-
-#[test]
-fn refuses_values_of_a_wrong_kind_or_out_of_range() {
-    for (more, says) in [
-        ("[upload]\nkeys_max = \"s3cret\"", "from 1 to 100000"),
-        ("[upload]\nkeys_max = 0", "from 1 to 100000"),
-        ("[upload]\nkeys_max = -1", "from 1 to 100000"),
-        ("[upload]\nkeys_max = 1.5", "from 1 to 100000"),
-        (
-            "[upload]\nbody_bytes_max = 99999999",
-            "from 1024 to 15728640",
-        ),
-        ("[upload]\nbatches_in_flight_max = 3", "from 4 to 100000"),
-        ("[bundle]\nmax_delay_ms = 0", "from 1 to 3600000"),
-        ("[download]\nmax_age_days = 15", "from 0 to 14"),
-        ("[engine]\ncpu_threads = 1025", "from 0 to 1024"),
-        ("[operations]\nlisten = 9090", "must be ADDRESS:PORT"),
-        ("[callback]\nproxy_user = 1", "must be text in quotes"),
-        ("[operations]\nlisten = \"s3cret\"", "must be ADDRESS:PORT"),
-        ("[operations]\nlisten = \":9090\"", "must be ADDRESS:PORT"),
-        (
-            "[signatures]\nlegacy_sha1 = \"CZ\"",
-            "must be a list of two-letter",
-        ),
-        (
-            "[signatures]\nlegacy_sha1 = [\"CZE\"]",
-            "two-letter countries",
-        ),
-        ("[log]\nformat = \"xml\"", "\"text\" or \"json\""),
-        ("[log]\nlevel = \"loud=?\"", "\"error\", \"warn\""),
-        ("[log]\nlevel = \"\"", "\"error\", \"warn\""),
-        ("[log]\nlevel = \"verbose\"", "\"error\", \"warn\""),
-        ("[log]\nlevel = \"info,engine\"", "\"error\", \"warn\""),
-    ] {
-        let section = more.lines().next().unwrap();
-        refuses_setting(more, &[section, says, "efgs.toml"]);
-    }
-    refuses_variable(
-        "EFGS__UPLOAD__KEYS_MAX",
-        "s3cret",
-        &["[upload] keys_max in EFGS__UPLOAD__KEYS_MAX", "from 1 to"],
-    );
-    refuses_variable(
-        "EFGS__DATABASE__URL",
-        "postgres://x:s3cret@y/z",
-        &["EFGS__DATABASE__URL", "sqlite:PATH or mysql://"],
-    );
-    refuses_variable(
-        "EFGS__ENCRYPTION__KEYS",
-        "s3cret",
-        &["EFGS__ENCRYPTION__KEYS", "line 1"],
-    );
-}
-
-#[test]
-fn refuses_settings_that_contradict_each_other() {
-    refuses_setting(
-        "[upload]\nkeys_max = 5001",
-        &["[upload] keys_max", "[bundle] keys_max, which is 5000"],
-    );
-    refuses_setting(
-        "[upload]\nbytes_in_flight_max = 33554431",
-        &[
-            "[upload] bytes_in_flight_max",
-            "4 times [upload] body_bytes_max, which is 8388608",
-        ],
-    );
-    refuses_variable(
-        "EFGS__PUBLIC__LISTEN",
-        "off",
-        &["[public] listen", "[proxy] listen", "both off"],
-    );
-}
-
-#[test]
-fn refuses_keys_in_the_file() {
-    let configuration = WHOLE.replace("key_file = \"keys\"", "keys = \"s3cret\"");
-    refuses(&configuration, &[], &["[encryption] keys", "key_file"]);
-}
-
-#[test]
-fn refuses_a_proxy_mode_that_everybody_could_reach() {
-    for listen in ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:8080"] {
-        refuses_setting(
-            &format!("[proxy]\nlisten = \"{listen}\""),
-            &["[proxy] listen", "[proxy] trusted_peers is empty"],
-        );
-    }
-    for peers in [
-        "[\"proxy\"]",
-        "[\"10.0.0.0/33\"]",
-        "[\"::/129\"]",
-        "[\"10.0.0.0/\"]",
-    ] {
-        refuses_setting(
-            &format!("[proxy]\nlisten = \"127.0.0.1:1\"\ntrusted_peers = {peers}"),
-            &["[proxy] trusted_peers", "addresses or networks"],
-        );
-    }
-    for everybody in ["0.0.0.0/0", "::/0"] {
-        refuses_setting(
-            &format!(
-                "[proxy]\nlisten = \"127.0.0.1:1\"\ntrusted_peers = [\"10.0.0.7\", \"{everybody}\"]"
-            ),
-            &["[proxy] trusted_peers", everybody, "everybody"],
-        );
-    }
-    refuses_setting(
-        "[proxy]\nlisten = \"127.0.0.1:1\"\nthumbprint_header = \"a b\"",
-        &["[proxy] thumbprint_header", "name of an HTTP header"],
-    );
 }
 
 #[test]
@@ -559,43 +366,7 @@ fn takes_the_proxy_password_from_a_file_or_the_environment_only() {
     );
 }
 
-#[test]
-fn refuses_callback_settings_that_cannot_be_meant() {
-    for (setting, says) in [
-        (
-            "certificate = \"pki/server.pem\"",
-            "[callback] private_key is missing",
-        ),
-        (
-            "private_key = \"pki/server.key\"",
-            "[callback] certificate is missing",
-        ),
-        ("ca_file = \"keys\"", "[callback] ca_file"),
-        (
-            "allowed_networks = [\"10.0.0.0/33\"]",
-            "addresses or networks",
-        ),
-        ("allowed_hosts = [\"https://x\"]", "whole host names"),
-        ("allowed_hosts = [\"*.internal\"]", "whole host names"),
-        ("proxy_url = \"https://proxy:3128\"", "http://HOST:PORT"),
-        ("proxy_url = \"http://proxy\"", "http://HOST:PORT"),
-        (
-            "proxy_url = \"http://u:s3cret@proxy:3128\"",
-            "http://HOST:PORT",
-        ),
-        (
-            "proxy_url = \"http://proxy:3128\"\nproxy_user = \"a:b\"",
-            "must not have a colon",
-        ),
-        ("attempts_max = 0", "from 1 to 100"),
-        ("connect_timeout_ms = 0", "from 1 to 60000"),
-        ("deliveries_max = 129", "from 1 to 128"),
-    ] {
-        refuses_setting(&format!("[callback]\n{setting}"), &["[callback]", says]);
-    }
-}
-
-/// Whoever declares a setting says what it is.
+/// Anyone who declares a setting says what it is.
 #[test]
 fn documents_every_setting() {
     let shown = help();
@@ -608,4 +379,167 @@ fn documents_every_setting() {
             .iter()
             .all(|section| section.doc.ends_with('.'))
     );
+}
+
+#[test]
+fn warns_of_ports_that_are_open_to_more_than_they_are_made_for() {
+    let warnings = |more: &str| accepts(more, &[]).warnings.join("\n");
+    let quiet = warnings("[operations]\nlisten = \"127.0.0.1:9090\"\n");
+    assert_eq!(quiet, "");
+    let open = warnings("[operations]\nlisten = \"0.0.0.0:9090\"\n");
+    assert!(
+        open.contains("[operations] listen = 0.0.0.0:9090 can be reached"),
+        "{open}"
+    );
+    let proxy = "[proxy]\nlisten = \"127.0.0.1:8080\"\n";
+    let open = warnings(proxy);
+    assert!(
+        open.contains("every user of this host can connect"),
+        "{open}"
+    );
+    let with_secret = format!("{proxy}secret_file = \"secret\"");
+    assert_eq!(warnings(&with_secret), "");
+    assert_eq!(warnings("[proxy]\nsocket = \"proxy.sock\"\n"), "");
+}
+
+#[test]
+fn knows_the_development_pki_by_its_organization() {
+    let of = |organization: &str, listen: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        let name = rcgen::DnType::OrganizationName;
+        params.distinguished_name.push(name, organization);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let folder =
+            Folder::new(&WHOLE.replace("[public]", &format!("[public]\nlisten = {listen:?}")));
+        std::fs::write(folder.0.path().join("pki/server.pem"), pem).unwrap();
+        folder.load(&[]).unwrap().warnings.join("\n")
+    };
+    let warned = of(DEVELOPMENT_ORGANIZATION, "0.0.0.0:8443");
+    assert!(
+        warned.contains("the development PKI of efgs init is used at 0.0.0.0:8443"),
+        "{warned}"
+    );
+    assert_eq!(of(DEVELOPMENT_ORGANIZATION, "127.0.0.1:8443"), "");
+    assert_eq!(of("Ministry", "0.0.0.0:8443"), "");
+}
+
+#[test]
+fn reads_the_socket_of_a_proxy() {
+    let read = |more: &str| {
+        let settings = accepts(&format!("[proxy]\nsocket = \"proxy.sock\"\n{more}"), &[]);
+        settings.proxy.unwrap()
+    };
+    let proxy = read("socket_mode = \"0600\"\nsocket_users = [\"root\", \"33\"]");
+    let socket = proxy.socket.unwrap();
+    assert_eq!((socket.mode, socket.users), (0o600, vec![0, 33]));
+    assert!(socket.path.is_absolute() && proxy.listen.is_none());
+    let socket = read("").socket.unwrap();
+    assert_eq!(socket.mode, 0o660);
+    assert!(socket.users.contains(&0));
+    let secret = read("secret_file = \"secret\"\nsecret_header = \"x-s\"")
+        .secret
+        .unwrap();
+    assert_eq!((secret.header.as_str(), secret.value.len()), ("x-s", 32));
+    assert!(!format!("{secret:?}").contains(&secret.value));
+    for (more, says) in [
+        ("socket_mode = \"1777\"", "a mode in octal digits"),
+        ("socket_mode = \"rw\"", "a mode in octal digits"),
+        ("socket_users = [\"nobody-at-all\"]", "give its number"),
+        ("secret_file = \"none\"", "cannot be read"),
+        (
+            "secret_file = \"short\"",
+            "at least 16 visible ASCII characters",
+        ),
+    ] {
+        let more = format!("[proxy]\nsocket = \"proxy.sock\"\n{more}");
+        refuses_setting(&more, &["[proxy] s", says]);
+    }
+}
+
+#[test]
+fn keeps_a_configuration_with_a_password_to_its_owner() {
+    let with_password = WHOLE.replace("sqlite:efgs.sqlite", "mysql://u:s3cret@h:1/d");
+    let folder = Folder::new(&with_password);
+    let load = |mode| {
+        set_mode(&folder.0.path().join("efgs.toml"), mode);
+        folder.load(&[])
+    };
+    assert_eq!(load(0o600).unwrap().warnings, Vec::<String>::new());
+    let warnings = load(0o644).unwrap().warnings;
+    assert!(
+        warnings[0].contains("holds the password of the database"),
+        "{warnings:?}"
+    );
+    check_refusal(load(0o664), &["others can write", "chmod go-w"]);
+    // Without a password it is no secret.
+    let folder = Folder::new(WHOLE);
+    set_mode(&folder.0.path().join("efgs.toml"), 0o664);
+    assert_eq!(folder.load(&[]).unwrap().warnings, Vec::<String>::new());
+}
+
+#[test]
+fn reads_tls_to_the_database_and_its_password_file() {
+    const SERVER: (&str, &str) = ("URL", "mysql://u@h:1/d");
+    const CA: (&str, &str) = ("TLS_CA", "pki/trust-anchor.pem");
+    const OWN: (&str, &str) = ("TLS_CERTIFICATE", "pki/server.pem");
+    const KEY: (&str, &str) = ("TLS_KEY", "pki/server.key");
+    const PASSWORD: (&str, &str) = ("PASSWORD_FILE", "secret");
+    let folder = Folder::new(WHOLE);
+    let load = |given: &[(&str, &str)]| {
+        let name = |name: &str| format!("EFGS__DATABASE__{name}");
+        let variables: Vec<_> = given
+            .iter()
+            .map(|(key, value)| (name(key), *value))
+            .collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(key, value)| (&**key, *value))
+            .collect();
+        folder.load(&variables)
+    };
+    let settings = load(&[SERVER, CA, OWN, KEY, PASSWORD]).unwrap();
+    let DatabaseUrl::Mysql(server) = settings.engine.database else {
+        panic!("it is a server");
+    };
+    let tls = server.tls.unwrap();
+    let identity = tls.identity.unwrap();
+    let password = server.password_file.unwrap();
+    assert_eq!(
+        [tls.ca, identity.certificate, identity.key, password],
+        [CA, OWN, KEY, PASSWORD].map(|(_, path)| folder.0.path().join(path))
+    );
+    for (given, says) in [
+        (
+            &[SERVER, ("TLS_CA", "none")][..],
+            ["tls_ca", "cannot be read"],
+        ),
+        (
+            &[SERVER, ("TLS_CA", "secret")],
+            ["tls_ca", "authorities that vouch"],
+        ),
+        (
+            &[SERVER, OWN, KEY],
+            ["tls_certificate", "needs [database] tls_ca"],
+        ),
+        (
+            &[SERVER, CA, KEY],
+            ["tls_certificate is missing", "gateway's certificate"],
+        ),
+        (
+            &[SERVER, CA, OWN],
+            ["tls_key is missing", "the private key"],
+        ),
+        (
+            &[("URL", "mysql://u:p@h/d"), PASSWORD],
+            ["password_file", "take it out"],
+        ),
+        (
+            &[("URL", "mysql://h/d?danger_accept_invalid_certs=true")],
+            ["url", "options of a"],
+        ),
+        (&[CA], ["tls_ca", "names a file: leave it out"]),
+    ] {
+        check_refusal(load(given), &says);
+    }
 }

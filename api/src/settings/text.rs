@@ -55,7 +55,8 @@ const UNREADABLE: &str = "cannot be read";
 pub(super) struct Listen(pub(super) Option<SocketAddr>);
 
 /// What a [`Listen`] is, for errors.
-pub(super) const LISTEN: &str = "ADDRESS:PORT, as in \"127.0.0.1:8443\", or \"off\"";
+pub(super) const LISTEN: &str = "ADDRESS:PORT, as in \"127.0.0.1:8443\" or \"[::1]:8443\", with neither a \
+     name nor the port alone, or \"off\"";
 
 impl FromStr for Listen {
     type Err = std::net::AddrParseError;

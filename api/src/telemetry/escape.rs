@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use engine::text::is_unprintable;
+
 /// Longest value in a line, in characters as they are written, escapes included: clients choose some
 /// of them.
 pub(super) const VALUE_CHARACTERS_MAX: usize = 1000;
@@ -66,36 +68,8 @@ fn push_escape(line: &mut String, character: char) {
 fn needs_escape(character: char) -> bool {
     match character {
         ' '..='~' => matches!(character, '"' | '\\'),
-        '\u{2028}' | '\u{2029}' => true,
-        other => other.is_control() || is_format(other),
+        other => is_unprintable(other),
     }
-}
-
-/// Whether a character is invisible, or changes how those around it are shown: the category Cf of
-/// Unicode 16, with the places that are reserved for more of them.
-const fn is_format(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}'
-            | '\u{600}'..='\u{605}'
-            | '\u{61c}'
-            | '\u{6dd}'
-            | '\u{70f}'
-            | '\u{890}'..='\u{891}'
-            | '\u{8e2}'
-            | '\u{180e}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff0}'..='\u{fffb}'
-            | '\u{110bd}'
-            | '\u{110cd}'
-            | '\u{13430}'..='\u{1343f}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}'
-    )
 }
 
 #[cfg(test)]
@@ -139,6 +113,10 @@ mod tests {
             ("\"".repeat(1000), "\\\"".repeat(500)),
             (format!("{}\n", "x".repeat(999)), "x".repeat(999)),
             (format!("{}\n", "x".repeat(998)), "x".repeat(998) + "\\n"),
+            (
+                format!("\n{}", "x".repeat(999)),
+                format!("\\n{}", "x".repeat(998)),
+            ),
         ] {
             assert_eq!(escaped(&text), expected);
         }

@@ -7,6 +7,7 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use tracing::Level;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 /// Lines in the queue; more are dropped and counted. A second of downloads on the busiest day, some
@@ -28,6 +29,31 @@ static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// Counts the lines that standard error did not take: a full disk, a closed pipe.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Counts the lines of each level, in the order of [`LEVELS`].
+static WRITTEN: [AtomicU64; LEVELS.len()] = [const { AtomicU64::new(0) }; LEVELS.len()];
+
+/// The levels that lines are counted by.
+const LEVELS: [(Level, &str); 5] = [
+    (Level::ERROR, "ERROR"),
+    (Level::WARN, "WARN"),
+    (Level::INFO, "INFO"),
+    (Level::DEBUG, "DEBUG"),
+    (Level::TRACE, "TRACE"),
+];
+
+/// The names of the levels.
+pub(crate) fn level_names() -> Vec<&'static str> {
+    LEVELS.map(|(_, name)| name).to_vec()
+}
+
+/// Counts a line, which may still be dropped.
+pub(super) fn count_line(level: Level) {
+    let place = LEVELS.iter().position(|(known, _)| *known == level);
+    if let Some(place) = place {
+        WRITTEN[place].fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// Flushes the log when it is dropped, with a timeout: keep it until the process ends.
 #[derive(Debug)]
@@ -80,8 +106,12 @@ fn on_a_thread(out: impl io::Write + Send + 'static) -> (NonBlocking, LogGuard) 
     (writer, LogGuard(Some(worker)))
 }
 
-/// Updates the metric of dropped lines.
+/// Updates the metrics of lines.
 pub(crate) fn update_metrics() {
+    for ((_, name), count) in LEVELS.iter().zip(&WRITTEN) {
+        let lines = metrics::counter!("efgs_log_lines_total", "level" => *name);
+        lines.absolute(count.load(Ordering::Relaxed));
+    }
     let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
     let lost = (dropped as u64).saturating_add(UNWRITTEN.load(Ordering::Relaxed));
     metrics::counter!("efgs_log_lines_dropped_total").absolute(lost);
@@ -152,6 +182,22 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn counts_lines_by_level() {
+        let lines = || {
+            WRITTEN
+                .each_ref()
+                .map(|count| count.load(Ordering::Relaxed))
+        };
+        let before = lines();
+        // No event of the tests is at TRACE.
+        count_line(Level::TRACE);
+        count_line(Level::ERROR);
+        let after = lines();
+        assert_eq!(after[4], before[4] + 1);
+        assert!(after[0] > before[0]);
     }
 
     #[test]

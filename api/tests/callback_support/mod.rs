@@ -15,9 +15,10 @@ use std::time::Duration;
 use api::delivery::{Resolve, Resolving};
 use api::server::{self, BoundAddresses, ServerSettings};
 use api::settings::{ProxySettings, Settings};
-use engine::admin::{Admin, sign_with_trust_anchor};
+use engine::admin::{Admin, NewCertificate, sign_with_trust_anchor};
 use engine::callbacks::{CallbackId, Subscription};
 use engine::domain::{CertificateKind, Country, Format, Thumbprint, UploadTag};
+use engine::seal::Keys;
 use engine::settings::DatabaseUrl;
 use engine::upload::UploadRequest;
 use engine::wire::protobuf::{KeyFields, write_key};
@@ -110,10 +111,13 @@ pub(crate) fn settings(installation: &Installation) -> (Settings, ServerSettings
     server.public_listen = None;
     server.operations_listen = Some(free);
     server.proxy = Some(ProxySettings {
-        listen: free,
+        listen: Some(free),
+        socket: None,
+        secret: None,
         trusted_peers: Vec::new(),
         thumbprint_header: HeaderName::from_static("x-ssl-client-sha256"),
         distinguished_name_header: HeaderName::from_static("x-ssl-client-dn"),
+        certificate_header: None,
     });
     let callback = &mut server.callback;
     callback.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
@@ -247,6 +251,7 @@ pub(crate) async fn cut(installation: &Installation, engine: &Engine, number: u6
         batch_signature: signer.sign_base64(&content, now, Encoding::Der).into(),
         body: body.into(),
         format: Format::Protobuf,
+        dry_run: false,
     };
     let permit = engine.admission().admit(country("DE"), 100).unwrap();
     let (sender, receiver) = oneshot::channel();
@@ -279,8 +284,12 @@ pub(crate) fn date_of(tag: &str) -> String {
     format!("{}-{}-{}", &tag[..4], &tag[4..6], &tag[6..8])
 }
 
-fn database(installation: &Installation) -> DatabaseUrl {
+pub(crate) fn database(installation: &Installation) -> DatabaseUrl {
     DatabaseUrl::Sqlite(installation.path("efgs.sqlite"))
+}
+
+fn keys(installation: &Installation) -> Keys {
+    Keys::parse(&installation.read("keys")).unwrap()
 }
 
 /// Lists a certificate, signed by the installation's trust anchor.
@@ -293,20 +302,22 @@ pub(crate) fn list_certificate(
     let anchor = Pair::of(installation, "trust-anchor");
     let signature = sign_with_trust_anchor(&anchor.key, &pair.certificate).unwrap();
     let mut admin = Admin::open(&database(installation)).unwrap();
+    let new = NewCertificate {
+        country: country(code),
+        kind,
+        pem: &pair.certificate,
+        operator_signature: &signature,
+    };
+    let keys = keys(installation);
     admin
-        .add_certificate(
-            &anchor.certificate,
-            country(code),
-            kind,
-            &pair.certificate,
-            &signature,
-        )
+        .add_certificate(&keys, &anchor.certificate, &new)
         .unwrap();
 }
 
 pub(crate) fn revoke(installation: &Installation, pair: &Pair) {
     let mut admin = Admin::open(&database(installation)).unwrap();
-    admin.revoke_certificate(&pair.thumbprint()).unwrap();
+    let keys = keys(installation);
+    admin.revoke_certificate(&keys, &pair.thumbprint()).unwrap();
 }
 
 /// A response.

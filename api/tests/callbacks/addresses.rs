@@ -6,7 +6,7 @@ use api::settings::CallbackProxy;
 
 use crate::callback_support::{Gateway, Names, Pair, Receiver, cut, until};
 use crate::cli_support::Installation;
-use crate::trust::is_delivered;
+use crate::shares::postponed;
 use crate::{PUT, VERSION, callback_support};
 
 #[tokio::test]
@@ -120,9 +120,16 @@ async fn goes_through_a_proxy_to_the_address_that_was_checked() {
     drop(gateway);
 
     let other = Installation::new("DE");
-    let pair = Pair::of(&other, "DE/callback");
-    let told = is_delivered(&other, &pair, None, |server| {
+    let mut unreached = Receiver::start(&Pair::of(&other, "DE/callback")).await;
+    let gateway = Gateway::start_with(&other, |server| {
+        server.callback.attempts_max = 1;
         server.callback.proxy = Some(proxy("wrong"));
-    });
-    assert!(!told.await);
+    })
+    .await;
+    gateway.subscribe("DE", "1", &unreached.url()).await;
+    cut(&other, &gateway.engine, 0).await;
+    // That is ours to put right: the receiver was not asked, and its subscription stays.
+    until(async || postponed(&other) == 1).await;
+    assert_eq!(gateway.subscriptions("DE").await.len(), 1);
+    assert!(unreached.already_received().is_none());
 }

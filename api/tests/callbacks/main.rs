@@ -7,12 +7,16 @@
 mod callback_support;
 #[path = "../cli_support/mod.rs"]
 mod cli_support;
+#[path = "../log_sink/mod.rs"]
+mod log_sink;
 
 mod addresses;
 mod delivery;
+mod floods;
 mod log_events;
 mod outages;
 mod several_gateways;
+mod shares;
 mod subscriptions;
 mod trust;
 

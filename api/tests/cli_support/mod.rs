@@ -38,7 +38,8 @@ pub(crate) fn succeeds(command: &mut Command) -> String {
 /// Runs a command that ends with status 1 and one sentence that holds all of `says`.
 #[track_caller]
 pub(crate) fn refuses(command: &mut Command, says: &[&str]) {
-    let output = command.output().unwrap();
+    // `efgs serve` logs where operators can connect before it finds out.
+    let output = ended(command.env("EFGS__LOG__LEVEL", "error"));
     let (_, errors) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{command:?}: {errors}");
     for part in says {
@@ -46,6 +47,23 @@ pub(crate) fn refuses(command: &mut Command, says: &[&str]) {
     }
     assert!(errors.starts_with("efgs: "), "{errors:?}");
     assert_eq!(errors.trim_end().lines().count(), 1, "{errors:?}");
+}
+
+/// The output of a command that ends by itself: one that begins to serve would be awaited for ever.
+#[track_caller]
+fn ended(command: &mut Command) -> Output {
+    let (out, errors) = (Stdio::piped(), Stdio::piped());
+    let process = command.stdout(out).stderr(errors).spawn().unwrap();
+    let id = process.id().to_string();
+    let (sender, output) = mpsc::sync_channel(1);
+    thread::spawn(move || sender.send(process.wait_with_output()));
+    output.recv_timeout(TIMEOUT).map_or_else(
+        |_| {
+            let killed = Command::new("kill").args(["-s", "KILL", &id]).status();
+            panic!("{command:?} does not end; killed: {killed:?}");
+        },
+        Result::unwrap,
+    )
 }
 
 pub(crate) fn texts(output: &Output) -> (String, String) {
@@ -94,6 +112,8 @@ impl Installation {
         command.env("EFGS__PUBLIC__LISTEN", "127.0.0.1:0");
         command.env("EFGS__OPERATIONS__LISTEN", "127.0.0.1:0");
         command.env("EFGS__BUNDLE__PACED", "false");
+        // No load balancer has to notice that it stops.
+        command.env("EFGS__OPERATIONS__SHUTDOWN_DELAY_MS", "0");
         command
     }
 }
@@ -105,6 +125,16 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// Starts, and waits only until operators can connect; returns their address.
+    pub(crate) fn start_slowly(command: &mut Command, log: fs::File) -> (Self, SocketAddr) {
+        let gateway = Self::spawn(command, log);
+        let line = gateway.lines.recv_timeout(TIMEOUT).unwrap();
+        let address = line.strip_prefix("listening operations ");
+        let address = address.unwrap_or_else(|| panic!("{line:?}"));
+        let address = address.parse().unwrap();
+        (gateway, address)
+    }
+
     /// Starts and waits until it is ready; returns its addresses by name.
     pub(crate) fn start(command: &mut Command) -> (Self, Vec<(String, SocketAddr)>) {
         Self::start_with_log(command, Stdio::piped())
@@ -115,17 +145,7 @@ impl Gateway {
         command: &mut Command,
         log: impl Into<Stdio>,
     ) -> (Self, Vec<(String, SocketAddr)>) {
-        let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let out = BufReader::new(process.stdout.take().unwrap());
-        let (sender, lines) = mpsc::sync_channel(100);
-        thread::spawn(move || {
-            for line in out.lines() {
-                if sender.send(line.unwrap()).is_err() {
-                    return;
-                }
-            }
-        });
-        let gateway = Self { process, lines };
+        let gateway = Self::spawn(command, log);
         let mut addresses = Vec::new();
         loop {
             let line = gateway.lines.recv_timeout(TIMEOUT).unwrap();
@@ -138,6 +158,25 @@ impl Gateway {
             };
             addresses.push((name.to_owned(), address.parse().unwrap()));
         }
+    }
+
+    fn spawn(command: &mut Command, log: impl Into<Stdio>) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let out = BufReader::new(process.stdout.take().unwrap());
+        let (sender, lines) = mpsc::sync_channel(100);
+        thread::spawn(move || {
+            for line in out.lines() {
+                if sender.send(line.unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { process, lines }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends a signal.

@@ -37,10 +37,18 @@ pub(crate) struct Setup<'a> {
     pub(crate) on_mariadb: bool,
     pub(crate) gateways: usize,
     pub(crate) errors_allowed: bool,
+    /// MariaDB's, beside the usual ones.
+    pub(crate) database_options: &'a [String],
     /// Builds the program that is run in place of `efgs`.
     pub(crate) program: fn(&TempDir) -> PathBuf,
     /// Intercepts connections between gateways and MariaDB; returns the address to connect to.
     pub(crate) between: Option<&'a dyn Fn(SocketAddr) -> SocketAddr>,
+    /// Databases that are there: one address per gateway.
+    pub(crate) urls: &'a [String],
+    /// Settings of all gateways, as variables.
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    /// Whether MariaDB requires TLS, whatever the environment says.
+    pub(crate) with_tls: bool,
 }
 
 impl Setup<'_> {
@@ -50,8 +58,12 @@ impl Setup<'_> {
             on_mariadb: false,
             gateways: 1,
             errors_allowed: false,
+            database_options: &[],
             program: |_| PathBuf::from(env!("CARGO_BIN_EXE_efgs")),
             between: None,
+            urls: &[],
+            environment: &[],
+            with_tls: false,
         }
     }
 }
@@ -88,11 +100,20 @@ impl CrashTest {
         let folder = TempDir::new().unwrap();
         let home = folder.path().join("efgs");
         let database = setup.on_mariadb.then(|| {
-            let server = MariaDb::start(folder.path()).unwrap();
+            let start = match setup.with_tls {
+                true => MariaDb::start_with_tls,
+                false => MariaDb::start,
+            };
+            let mut server = start(folder.path()).unwrap();
+            if !setup.database_options.is_empty() {
+                let options: Vec<_> = setup.database_options.iter().map(String::as_str).collect();
+                server.restart_with(&options).unwrap();
+            }
             server.create_database("efgs").unwrap();
             server
         });
         let url = database.as_ref().map(|server| database_url(server, setup));
+        let url = url.or_else(|| setup.urls.first().cloned());
         let program = (setup.program)(&folder);
         initialise_for(&program, &home, url.as_deref(), &PARTICIPANTS).unwrap();
         let gateways: Vec<Gateway> = (0..setup.gateways)
@@ -101,6 +122,13 @@ impl CrashTest {
                 options.name = format!("gateway-{number}");
                 let delay = ("EFGS__BUNDLE__MAX_DELAY_MS".to_owned(), "150".to_owned());
                 options.environment.push(delay);
+                let given = setup.environment.iter();
+                let given = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+                options.environment.extend(given);
+                if let Some(url) = setup.urls.get(number) {
+                    let url = ("EFGS__DATABASE__URL".to_owned(), url.clone());
+                    options.environment.push(url);
+                }
                 Gateway::start(options).unwrap()
             })
             .collect();
@@ -372,6 +400,13 @@ impl CrashTest {
         if !violations.is_empty() {
             self.fail(&violations.join("\n"));
         }
+    }
+
+    /// How many lines of a gateway's log say that its database is away.
+    pub(crate) fn outage_lines(&self, gateway: usize) -> usize {
+        let log = std::fs::read_to_string(self.gateways[gateway].log()).unwrap();
+        let is_of_outage = |line: &&str| line.contains("left_out=");
+        log.lines().filter(is_of_outage).count()
     }
 
     /// How often a gateway's log has a message.

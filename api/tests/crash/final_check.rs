@@ -66,7 +66,7 @@ fn check_chain(records: &Records) -> Vec<String> {
 }
 
 /// Uploads that any participant has received.
-fn present(records: &Records) -> HashSet<UploadIndex> {
+pub(crate) fn present(records: &Records) -> HashSet<UploadIndex> {
     let pages = records.received.values().flat_map(BTreeMap::values);
     pages
         .flat_map(|page| page.uploads.iter().copied())

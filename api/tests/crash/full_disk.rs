@@ -21,7 +21,7 @@ fn refuses_uploads_until_the_disk_has_space_again() {
         ..Setup::new("full disk")
     });
     test.put_under_load();
-    for round in 0..seed::crashes(20).div_ceil(5) {
+    for round in 0..seed::crashes(8).div_ceil(5) {
         test.wait_for_a_random_instant(round);
         let growth = test.random.random_range(0..300_000);
         let full = largest_file(&test) + growth;

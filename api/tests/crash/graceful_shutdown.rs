@@ -18,7 +18,7 @@ const WAITING: usize = 3;
 fn loses_nothing_under_load() {
     let mut test = CrashTest::start(&Setup::new("told to stop"));
     test.put_under_load();
-    for stop in 0..seed::crashes(20).div_ceil(4) {
+    for stop in 0..seed::crashes(8).div_ceil(4) {
         test.wait_for_a_random_instant(stop);
         let told = Instant::now();
         let status = test.gateways[0].terminate().unwrap();

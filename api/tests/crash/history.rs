@@ -37,7 +37,7 @@ pub(crate) struct Entry {
 /// A download batch as one participant saw it first.
 #[derive(Debug)]
 pub(crate) struct ReceivedBatch {
-    digest: Vec<u8>,
+    pub(crate) digest: Vec<u8>,
     pub(crate) uploads: Vec<UploadIndex>,
 }
 
@@ -250,7 +250,7 @@ impl Records {
         tag: BatchTag,
         body: &[u8],
     ) -> Result<bool, String> {
-        let digest = digest(&SHA256, body).as_ref().to_vec();
+        let digest = digest_of(body);
         if let Some(page) = self.received.entry(reader).or_default().get(&tag) {
             return match page.digest == digest {
                 true => Ok(false),
@@ -277,7 +277,7 @@ impl Records {
     }
 
     /// The uploads whose complete bodies a bundle contains, in order.
-    fn split(&self, bundle: &[u8]) -> Result<Vec<UploadIndex>, String> {
+    pub(crate) fn split(&self, bundle: &[u8]) -> Result<Vec<UploadIndex>, String> {
         let mut uploads = Vec::new();
         let mut rest = bundle;
         while !rest.is_empty() {
@@ -296,6 +296,10 @@ impl Records {
         }
         Ok(uploads)
     }
+}
+
+pub(crate) fn digest_of(body: &[u8]) -> Vec<u8> {
+    digest(&SHA256, body).as_ref().to_vec()
 }
 
 /// Whether `next` may follow `tag`: the next number of the day, or 1 of a later day.

@@ -29,7 +29,7 @@ fn kill_one_of(gateways: usize, name: &'static str) {
         ..Setup::new(name)
     });
     test.put_under_load();
-    for crash in 0..seed::crashes(20).div_ceil(4) {
+    for crash in 0..seed::crashes(8).div_ceil(4) {
         if crash % 2 == 0 {
             kill_the_cutter(&mut test, name);
         } else {

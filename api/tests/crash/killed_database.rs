@@ -21,7 +21,7 @@ fn answers_truthfully_and_recovers_by_itself() {
     });
     let process = test.gateways[0].process_id();
     test.put_under_load();
-    for crash in 0..seed::crashes(20).div_ceil(2) {
+    for crash in 0..seed::crashes(8).div_ceil(2) {
         test.wait_for_a_random_instant(crash);
         database(&mut test).kill().unwrap();
         if crash % 5 == 1 {
@@ -40,7 +40,7 @@ fn answers_truthfully_and_recovers_by_itself() {
     assert_eq!(test.gateways[0].ended(), None);
     test.finish();
     let slowest = test.world.history.counts().slowest_error;
-    let unresolved = test.logged(0, "commit did not go through");
+    let unresolved = test.logged(0, "commit failed, or its outcome is unknown");
     println!(
         "MariaDB killed: {unresolved} commits with an unknown outcome, the slowest error took {slowest:.1?}"
     );

@@ -8,6 +8,7 @@ mod support;
 mod admission;
 mod authentication;
 mod lifecycle;
+mod proxies;
 mod responses;
 mod timeouts;
 mod uploads;

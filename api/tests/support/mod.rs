@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use api::server::{self, BoundAddresses, ServeError, ServerSettings, TlsSettings};
 use api::settings::ProxySettings;
 use efgs_client::{Caller, Connection, Protocol, Target};
-use engine::admin::{Admin, sign_with_trust_anchor};
+use engine::admin::{Admin, NewCertificate, sign_with_trust_anchor};
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
@@ -75,9 +75,11 @@ pub(crate) struct Gateway {
     pub(crate) engine: Arc<Engine>,
     server_certificate: CertificateDer<'static>,
     database: DatabaseUrl,
+    keys: Keys,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), ServeError>>,
-    folder: TempDir,
+    settings: Settings,
+    folder: Arc<TempDir>,
 }
 
 impl Gateway {
@@ -95,15 +97,49 @@ impl Gateway {
     pub(crate) async fn try_start(
         change: impl FnOnce(&mut Settings, &mut ServerSettings),
     ) -> Result<Self, ServeError> {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let database = DatabaseUrl::Sqlite(folder.path().join("efgs.db"));
-        onboard(&database);
-        let mut settings = engine_settings(database.clone());
+        Self::try_start_on(database, folder, change).await
+    }
+
+    /// On a database that is there and empty; the folder goes with the gateway.
+    pub(crate) async fn try_start_on(
+        database: DatabaseUrl,
+        folder: Arc<TempDir>,
+        change: impl FnOnce(&mut Settings, &mut ServerSettings),
+    ) -> Result<Self, ServeError> {
+        let settings = engine_settings(database.clone());
+        onboard(&database, &settings.keys);
+        Self::start_on(folder, settings, change).await
+    }
+
+    /// Another gateway on the same database, with other settings.
+    #[allow(dead_code, reason = "some test binaries have one gateway each")]
+    pub(crate) async fn another(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.another_with(|settings, _| change(settings)).await
+    }
+
+    /// The same, with other settings of the server, too.
+    pub(crate) async fn another_with(
+        &self,
+        change: impl FnOnce(&mut Settings, &mut ServerSettings),
+    ) -> Self {
+        let (folder, settings) = (Arc::clone(&self.folder), self.settings.clone());
+        let started = Self::start_on(folder, settings, change);
+        started.await.expect("the server starts")
+    }
+
+    async fn start_on(
+        folder: Arc<TempDir>,
+        mut settings: Settings,
+        change: impl FnOnce(&mut Settings, &mut ServerSettings),
+    ) -> Result<Self, ServeError> {
         let (mut server, server_certificate) = server_settings();
         change(&mut settings, &mut server);
+        let (database, keys) = (settings.database.clone(), settings.keys.clone());
         let clock = Arc::new(ManualClock::new(NOON));
         let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
-        let engine = Arc::new(Engine::start(settings, Arc::clone(&shared)).unwrap());
+        let engine = Arc::new(Engine::start(settings.clone(), Arc::clone(&shared)).unwrap());
         let (stop, stopped) = oneshot::channel();
         let (sender, addresses) = oneshot::channel();
         let running = tokio::spawn(server::serve(
@@ -122,8 +158,10 @@ impl Gateway {
             engine,
             server_certificate,
             database,
+            keys,
             stop,
             running,
+            settings,
             folder,
         })
     }
@@ -153,11 +191,16 @@ impl Gateway {
     pub(crate) fn revoke(&self, thumbprint: &str) {
         let mut admin = Admin::open(&self.database).unwrap();
         let thumbprint = Thumbprint::parse_hex(thumbprint).unwrap();
-        admin.revoke_certificate(&thumbprint).unwrap();
+        admin.revoke_certificate(&self.keys, &thumbprint).unwrap();
     }
 
     /// A connection to the public port with a participant's certificate.
     pub(crate) fn mutual_tls(&self, code: &str, protocol: Protocol) -> Connection {
+        self.mutual_tls_at(self.addresses.public.unwrap().port(), code, protocol)
+    }
+
+    /// The same to another port, whose server has the same certificate.
+    pub(crate) fn mutual_tls_at(&self, port: u16, code: &str, protocol: Protocol) -> Connection {
         let participant = Participant {
             country: Country::parse(code).unwrap(),
             authentication: identity(code, CertificateKind::Authentication),
@@ -165,7 +208,6 @@ impl Gateway {
             signer: signer("DE"),
         };
         let caller = Caller::new(&participant, &self.server_certificate, protocol).unwrap();
-        let port = self.addresses.public.unwrap().port();
         let target = Target::parse(&format!("https://localhost:{port}")).unwrap();
         let timeout = Duration::from_secs(30);
         Connection::new(Arc::new(caller), Arc::from([target]), 0, timeout)
@@ -176,14 +218,14 @@ impl Gateway {
         let anchor = read("pki/trust-anchor/trust-anchor.pem");
         let anchor_key = read("keys/TEST-ONLY-trust-anchor.key.pem");
         let signature = sign_with_trust_anchor(&anchor_key, pem).unwrap();
-        let (country, kind) = (
-            Country::parse("DE").unwrap(),
-            CertificateKind::Authentication,
-        );
+        let new = NewCertificate {
+            country: Country::parse("DE").unwrap(),
+            kind: CertificateKind::Authentication,
+            pem,
+            operator_signature: &signature,
+        };
         let mut admin = Admin::open(&self.database).unwrap();
-        admin
-            .add_certificate(&anchor, country, kind, pem, &signature)
-            .unwrap();
+        admin.add_certificate(&self.keys, &anchor, &new).unwrap();
     }
 
     /// A TLS stream to the public port without a client certificate.
@@ -233,7 +275,7 @@ impl Gateway {
     }
 }
 
-fn onboard(database: &DatabaseUrl) {
+fn onboard(database: &DatabaseUrl, keys: &Keys) {
     Admin::migrate(database).unwrap();
     let mut admin = Admin::open(database).unwrap();
     let anchor = read("pki/trust-anchor/trust-anchor.pem");
@@ -241,10 +283,13 @@ fn onboard(database: &DatabaseUrl) {
         for kind in [CertificateKind::Authentication, CertificateKind::Signing] {
             let pem = certificate(code, kind);
             let signature = read(&format!("pki/{code}/{code}-{}.sig", kind.name()));
-            let country = Country::parse(code).unwrap();
-            admin
-                .add_certificate(&anchor, country, kind, &pem, &signature)
-                .unwrap();
+            let new = NewCertificate {
+                country: Country::parse(code).unwrap(),
+                kind,
+                pem: &pem,
+                operator_signature: &signature,
+            };
+            admin.add_certificate(keys, &anchor, &new).unwrap();
         }
     }
 }
@@ -269,6 +314,8 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
         legacy_sha1: Vec::new(),
         pss: Vec::new(),
         continuity: Default::default(),
+        quota: Default::default(),
+        memory: Default::default(),
         cpu_threads: 2,
     }
 }
@@ -283,10 +330,13 @@ fn server_settings() -> (ServerSettings, CertificateDer<'static>) {
             private_key_pem: made.signing_key.serialize_pem(),
         }),
         proxy: Some(ProxySettings {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            socket: None,
+            secret: None,
             trusted_peers: Vec::new(),
             thumbprint_header: HeaderName::from_static("x-ssl-client-sha256"),
             distinguished_name_header: HeaderName::from_static("x-ssl-client-dn"),
+            certificate_header: None,
         }),
         operations_listen: free,
         ..ServerSettings::default()
@@ -302,7 +352,11 @@ pub(crate) struct Upload {
 
 /// Unique keys, signed by a participant.
 pub(crate) fn signed_upload(code: &str, numbers: std::ops::Range<u64>) -> Upload {
-    let body: Vec<u8> = numbers.flat_map(|number| key(code, number)).collect();
+    sign_upload(code, numbers.flat_map(|number| key(code, number)).collect())
+}
+
+/// A body, signed by a participant.
+pub(crate) fn sign_upload(code: &str, body: Vec<u8>) -> Upload {
     let content = signed_bytes(&body).unwrap();
     let signature = signer(code).sign_base64(&content, NOON, Encoding::BerIndefinite);
     Upload { body, signature }
@@ -431,9 +485,20 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// Sends the end of the stream, and goes on receiving.
+    /// Sends the end of the stream, and continues receiving.
     pub(crate) async fn close_sending_side(&mut self) {
         self.stream.shutdown().await.unwrap();
+    }
+
+    /// The same; the peer may have closed the connection.
+    pub(crate) async fn try_close_sending_side(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// All that comes until the gateway closes the connection.
+    pub(crate) async fn until_end(&mut self) -> Vec<u8> {
+        while self.read_more().await > 0 {}
+        std::mem::take(&mut self.buffered)
     }
 
     /// Sends a whole request and reads the response.

@@ -54,7 +54,7 @@ struct RatiosFile {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// Whether it is an instruction count; else a ratio.
+    /// Whether it is an instruction count; otherwise a ratio.
     pub(crate) is_count: bool,
     pub(crate) baseline: Option<f64>,
     pub(crate) now: Option<f64>,

@@ -12,7 +12,7 @@ pub(crate) use loom::sync::atomic::Ordering;
 
 // The identities of the cases choose one of these by their ninth byte.
 pub(crate) const SHARDS: usize = 2;
-pub(crate) const SLOTS_A_BUCKET: usize = 2;
+pub(crate) const SLOTS_PER_BUCKET: usize = 2;
 // A shard grows at its third identity.
 pub(crate) const BUCKETS_MIN: usize = 2;
 

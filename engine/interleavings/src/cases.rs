@@ -55,7 +55,7 @@ fn day(n: u64) -> Day {
     Day::from_unix_seconds(n * 86_400)
 }
 
-/// Reads as a CPU job does: the position, the identities, the position again. Gives the first,
+/// Reads as a CPU job does: the position, the identities, the position again. Returns the first,
 /// how many are known, and whether that is certain.
 fn probe(set: &IdentitySet, identities: &[KeyIdentity]) -> (u64, usize, bool) {
     let position = set.position();

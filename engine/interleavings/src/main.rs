@@ -1,4 +1,4 @@
-//! The set of identities (`engine/src/dedup/set.rs`, this very file) under loom: probes beside
+//! The set of identities (`engine/src/dedup/set/`, these very files) under loom: probes beside
 //! insertion, growth and forgetting, in every interleaving, with every value that the C11 memory
 //! model lets a load return.
 //!
@@ -16,7 +16,7 @@ mod cases;
 #[path = "../../src/domain/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the set needs a part of it")]
 mod domain;
-#[path = "../../src/dedup/set.rs"]
+#[path = "../../src/dedup/set/mod.rs"]
 #[allow(dead_code, reason = "statistics are not under test")]
 mod set;
 

@@ -40,7 +40,7 @@ pub struct Recovery {
     pub remembered: Option<(LogPlace, RowOutcome)>,
     /// The newest download batch of the database.
     pub newest_batch: Option<BatchTag>,
-    /// The highest number of a download batch that may have been given out: the next one is behind.
+    /// The highest number of a download batch that may have been given out: the next one comes after it.
     pub skipped_to: Option<BatchTag>,
     before: Epoch,
 }
@@ -66,7 +66,7 @@ pub enum RecoveryError {
     )]
     InTheFuture(BatchTag),
     /// Another operator was faster.
-    #[error("somebody else has begun an epoch meanwhile: look again with --dry-run")]
+    #[error("another epoch has been begun meanwhile: look again with --dry-run")]
     Raced,
     /// The database failed.
     #[error(transparent)]
@@ -119,7 +119,9 @@ fn plan(
     skip_to: Option<BatchTag>,
 ) -> Result<Recovery, SqlError> {
     let before = store.epoch()?;
-    let newest_batch = store.newest_download_batch()?.map(|batch| batch.tag);
+    let newest_batch = store
+        .newest_download_batch()?
+        .map(|batch| batch.columns.tag);
     let log_end = store.last_log_mark()?.map(|row| LogPlace {
         position: row.seq.0,
         stored_at: row.created_at,

@@ -1,27 +1,30 @@
 //! The bundler thread: cuts download batches while it holds the lease, and follows those that
 //! another gateway cuts.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+mod plan;
 
 use super::download_batch::DownloadBatch;
 use super::pacing::CutBudget;
 use super::serve::Serve;
+use crate::calendar::Calendar;
 use crate::clock::Clock;
 use crate::continuity::Continuity;
 use crate::database::{Database, SqlError};
-use crate::domain::{BatchTag, Day, Seq, UnixMillis};
+use crate::domain::{Day, Seq, UnixMillis};
 use crate::limits;
-use crate::persist::WriterState;
+use crate::log_chain::LogWalk;
+use crate::persist::{Backoff, WriterState};
 use crate::settings::BundleSettings;
 use crate::stage::timed;
 use crate::store::{
-    Cut, CutOutcome, DownloadBatchRow, Lease, LeaseToken, NewDownloadBatch, Store, UploadMeta,
+    Cut, CutOutcome, DownloadBatchRow, Lease, LeaseToken, Store, UncutUpload, UploadMeta,
 };
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use plan::{Waiting, new_batch, next_tag};
 
 /// The bundler thread's own.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub(crate) struct Bundler {
     pub(crate) continuity: Arc<Continuity>,
     pub(crate) serve: Arc<Serve>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) calendar: Arc<Calendar>,
     pub(crate) settings: BundleSettings,
     /// Name of this gateway in the lease: random, so that no two are alike.
     pub(crate) holder: String,
@@ -65,13 +69,18 @@ pub(crate) struct BundlerState {
     /// The newest download batch, of whatever day, as of taking the lease.
     newest: Option<DownloadBatchRow>,
     waiting: Waiting,
+    /// Along the log, after what was read of it.
+    walk: Option<LogWalk>,
     /// What may be cut for age, as of taking the lease.
     budget: CutBudget,
     next_renewal: Option<Instant>,
     next_refresh: Option<Instant>,
+    next_look_at_day: Option<Instant>,
+    next_withdrawals: Option<Instant>,
     /// The day of the last tick.
     today: Option<Day>,
     last_cut: Option<Instant>,
+    backoff: Backoff,
 }
 
 #[derive(Debug, Clone)]
@@ -84,21 +93,13 @@ struct HeldLease {
 /// Download batches that are to be cut.
 #[derive(Debug)]
 struct PlannedCut {
-    rows: Vec<NewDownloadBatch>,
+    rows: Vec<DownloadBatchRow>,
     batches: Vec<Arc<DownloadBatch>>,
     /// The last of them.
     newest: Option<DownloadBatchRow>,
     last_upload: Option<UploadMeta>,
-    /// What is left of the budget behind them.
+    /// What is left of the budget after them.
     budget: CutBudget,
-}
-
-/// Uploads behind the newest download batch.
-#[derive(Debug, Default)]
-struct Waiting {
-    uploads: VecDeque<(UploadMeta, Instant)>,
-    /// The end of what was read, whether it waits or is cut.
-    read_to: Seq,
 }
 
 impl Bundler {
@@ -109,14 +110,18 @@ impl Bundler {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.leave(),
             }
+            self.state.backoff.wait();
             if let Err(error) = self.tick() {
-                tracing::warn!(stage = "bundle", error = %error, "cannot work on download batches");
+                let message = "cannot follow or cut download batches";
+                self.database.log_error("bundle", &error, message);
                 self.state.store = None;
                 self.lose_lease();
                 // A lost race can be retried at once; any other error would recur.
                 if !matches!(error, SqlError::Conflict(_)) {
-                    std::thread::sleep(limits::RECONNECT_INTERVAL);
+                    self.state.backoff.failed();
                 }
+            } else {
+                self.state.backoff.succeeded();
             }
         }
     }
@@ -134,54 +139,46 @@ impl Bundler {
     }
 
     fn tick(&mut self) -> Result<(), SqlError> {
-        if !self.continuity.is_same_file() || self.continuity.is_lost() {
+        if !self.continuity.is_same_file() || self.continuity.has_gone_back() {
             self.state.store = None;
             self.lose_lease();
             return Ok(());
         }
-        if self.state.store.is_none() {
+        if self.state.store.as_ref().is_none_or(Store::is_outdated) {
             self.state.store = Some(Store::open(&self.database)?);
         }
-        self.follow_clock()?;
+        self.follow_day()?;
+        if due(
+            &mut self.state.next_withdrawals,
+            limits::WITHDRAWAL_INTERVAL,
+        ) {
+            self.serve.follow_withdrawals(self.state.store())?;
+        }
         self.hold_lease()?;
         if self.state.lease.is_none() && due(&mut self.state.next_refresh, limits::CATALOG_INTERVAL)
         {
             self.refresh()?;
         }
-        if self.state.lease.is_some() && !self.continuity.is_lost() {
+        if self.state.lease.is_some() && !self.continuity.has_gone_back() {
             self.read_waiting()?;
             self.cut_if_due()?;
         }
         Ok(())
     }
 
-    /// The clock was set back: batches that were dropped as too old may be requested again.
-    fn follow_clock(&mut self) -> Result<(), SqlError> {
-        let today = self.clock.now().day();
+    /// If the day goes back, batches that were dropped as too old may be requested again.
+    fn follow_day(&mut self) -> Result<(), SqlError> {
+        let is_new = self.calendar.observe();
+        if due(&mut self.state.next_look_at_day, limits::LEASE_RENEWAL) || is_new {
+            self.calendar.follow(self.state.store())?;
+        }
+        let today = self.calendar.agreed_now().day();
         if self.state.today.is_some_and(|known| today < known) {
             self.serve.read_again(self.state.store(), today)?;
         }
         self.state.today = Some(today);
         self.serve.expire(today);
         Ok(())
-    }
-
-    /// Whether our clock can be trusted with the names of download batches.
-    fn agrees_on_time(&mut self) -> Result<bool, SqlError> {
-        let Some(skew_max) = self.settings.clock_skew_max else {
-            return Ok(true);
-        };
-        let (ours, theirs) = (self.clock.now(), self.state.store().now()?);
-        let skew_ms = ours.0.abs_diff(theirs.0);
-        let agrees = u128::from(skew_ms) <= skew_max.as_millis();
-        if !agrees {
-            tracing::error!(
-                stage = "bundle",
-                skew_ms,
-                "clock differs from the database's, no download batches are cut here: set it right"
-            );
-        }
-        Ok(agrees)
     }
 
     /// Renews the lease when that is due, or tries to take it.
@@ -194,7 +191,7 @@ impl Bundler {
             return Ok(());
         }
         // A gateway that cannot remember which numbers it gave out must not keep others from cutting.
-        if !self.continuity.can_remember() || !self.agrees_on_time()? {
+        if !self.continuity.can_remember() || !self.calendar.may_cut() {
             return self.release_lease();
         }
         let asked = Instant::now();
@@ -221,9 +218,12 @@ impl Bundler {
         let newest = self.state.store().newest_download_batch()?;
         let cut_to = newest
             .as_ref()
-            .map_or(Seq::ZERO, |batch| Seq(*batch.seqs.end()));
+            .map_or(Seq::ZERO, |batch| Seq(*batch.columns.seqs.end()));
         self.state.newest = newest;
         self.state.budget = self.read_budget()?;
+        let chain = self.continuity.chain();
+        let last = self.state.store().link_before(cut_to.next(), chain)?;
+        self.state.walk = Some(self.continuity.log_walk(last));
         self.state.waiting = Waiting {
             read_to: cut_to,
             ..Waiting::default()
@@ -263,29 +263,50 @@ impl Bundler {
 
     /// Reads the download batches that another gateway has cut.
     fn refresh(&mut self) -> Result<(), SqlError> {
-        let today = self.clock.now().day();
+        let today = self.calendar.agreed_now().day();
         self.serve.refresh(self.state.store(), today)
     }
 
     fn read_waiting(&mut self) -> Result<(), SqlError> {
         while self.state.waiting.read_to < self.writer.position() {
             let after = self.state.waiting.read_to;
-            let uploads = self.state.store().read_uploads(after, limits::CUT_ROWS)?;
+            let uploads = self.state.store().read_uncut(after, limits::CUT_ROWS)?;
             let Some(last) = uploads.last() else {
                 return Ok(());
             };
             // Rows that the writer has not followed yet have no segment here: they are read next
             // time.
             let known_to = self.writer.position();
-            self.state.waiting.read_to = last.seq.min(known_to);
-            let uploads = uploads.into_iter().filter(|upload| upload.seq <= known_to);
+            self.state.waiting.read_to = last.meta.seq.min(known_to);
+            let uploads: Vec<_> = uploads
+                .into_iter()
+                .filter(|upload| upload.meta.seq <= known_to)
+                .collect();
+            if !self.hold_chain(&uploads) {
+                self.lose_lease();
+                return Ok(());
+            }
             let seen = Instant::now();
             self.state
                 .waiting
                 .uploads
-                .extend(uploads.map(|upload| (upload, seen)));
+                .extend(uploads.into_iter().map(|upload| (upload, seen)));
         }
         Ok(())
+    }
+
+    /// Whether uploads that are to be cut still stand where they were stored.
+    fn hold_chain(&mut self, uploads: &[UncutUpload]) -> bool {
+        let Some(walk) = &mut self.state.walk else {
+            return true;
+        };
+        for UncutUpload { meta: upload, .. } in uploads {
+            if let Err(misfit) = walk.step_over(upload.seq, upload.link.as_ref()) {
+                self.continuity.report_changed_row(&upload.place(), &misfit);
+                return false;
+            }
+        }
+        true
     }
 
     fn cut_if_due(&mut self) -> Result<(), SqlError> {
@@ -306,23 +327,27 @@ impl Bundler {
         if counts.is_empty() {
             return Ok(());
         }
+        // While it is unknown which day it is, uploads wait.
+        let Some(day) = self.calendar.naming_day() else {
+            return Ok(());
+        };
         self.state.last_cut = Some(now);
-        timed("bundle", || self.cut(&counts, wall))
+        timed("bundle", || self.cut(&counts, day, wall))
     }
 
     /// Cuts the first waiting uploads into batches of `counts` uploads each.
-    fn cut(&mut self, counts: &[usize], wall: UnixMillis) -> Result<(), SqlError> {
+    fn cut(&mut self, counts: &[usize], day: Day, wall: UnixMillis) -> Result<(), SqlError> {
         let Some(token) = self.state.lease.as_ref().map(|lease| lease.token.clone()) else {
             return Ok(());
         };
-        let planned = self.plan_cut(counts, wall);
+        let planned = self.plan_cut(counts, day, wall);
         let (Some(newest), Some(last_upload)) = (&planned.newest, planned.last_upload) else {
             return Ok(());
         };
         let before = self.state.newest.clone();
         // Before it is sent: whatever becomes of it, the number may have been given out.
         self.continuity
-            .remember_cutting(newest.tag)
+            .remember_cutting(newest.columns.tag)
             .map_err(|error| SqlError::Refused(error.into()))?;
         let outcome = self.state.store().cut(&Cut {
             token: &token,
@@ -343,16 +368,20 @@ impl Bundler {
             }
             CutOutcome::NotAsKnown => {
                 self.lose_lease();
-                // If it has gone back, this says so; else the waiting uploads are read again.
-                self.continuity.holds_batches(self.state.store())?;
+                // If it has gone back, this says so; otherwise the waiting uploads are read again.
+                self.continuity.still_has_batches(self.state.store())?;
             }
         }
         Ok(())
     }
 
     /// Groups the first uploads that wait into download batches, and numbers them.
-    fn plan_cut(&self, counts: &[usize], wall: UnixMillis) -> PlannedCut {
-        let after_ordinal = self.state.newest.as_ref().map_or(0, |batch| batch.ordinal);
+    fn plan_cut(&self, counts: &[usize], day: Day, wall: UnixMillis) -> PlannedCut {
+        let after_ordinal = self
+            .state
+            .newest
+            .as_ref()
+            .map_or(0, |batch| batch.columns.ordinal);
         let skipped_to = self.continuity.epoch().skipped_to;
         let mut planned = PlannedCut {
             rows: Vec::new(),
@@ -361,21 +390,17 @@ impl Bundler {
             last_upload: None,
             budget: self.state.budget,
         };
-        let mut uploads = self.state.waiting.uploads.iter().map(|(upload, _)| *upload);
+        let mut uploads = self.state.waiting.uploads.iter();
         for (ordinal, &count) in (after_ordinal + 1..).zip(counts) {
-            let members: Vec<UploadMeta> = uploads.by_ref().take(count).collect();
+            let members = uploads.by_ref().take(count);
+            let members: Vec<UploadMeta> = members.map(|(upload, _)| upload.meta).collect();
             planned.last_upload = members.last().copied();
-            let before = planned.newest.as_ref().map(|batch| batch.tag);
-            let tag = next_tag(before.max(skipped_to), wall.day());
-            let row = new_batch(tag, &members);
-            let cut = DownloadBatchRow {
-                ordinal,
-                tag,
-                seqs: row.seqs.clone(),
-            };
-            let batch = DownloadBatch::new(cut.clone(), members);
+            let before = planned.newest.as_ref().map(|batch| batch.columns.tag);
+            let tag = next_tag(before.max(skipped_to), day);
+            let row = new_batch(ordinal, tag, &members, self.continuity.chain());
+            let batch = DownloadBatch::new(row.clone(), members);
             planned.batches.push(Arc::new(batch));
-            planned.newest = Some(cut);
+            planned.newest = Some(row.clone());
             planned.rows.push(row);
             planned.budget = self.draw(planned.budget, wall);
         }
@@ -392,17 +417,32 @@ impl Bundler {
         self.state.newest = cut.newest;
         self.state.budget = cut.budget;
         self.show_budget(wall);
-        self.state
-            .waiting
-            .uploads
-            .drain(..counts.iter().sum::<usize>());
+        let count = counts.iter().sum::<usize>();
+        let accepted: Vec<_> = self.state.waiting.uploads.drain(..count).collect();
         self.serve.adopt(&cut.batches)?;
+        self.record_delays(accepted.iter().map(|(upload, _)| upload.meta.created_at));
         for row in &cut.rows {
-            let (tag, keys) = (row.tag, row.key_count);
+            let (tag, keys) = (row.columns.tag, row.columns.key_count);
             tracing::info!(stage = "bundle", batchTag = %tag, diagnosisKeyCount = keys, "Batch created");
         }
         metrics::counter!("efgs_download_batches_total").increment(cut.rows.len() as u64);
         Ok(())
+    }
+
+    /// From when uploads were accepted, by the clock of the gateway that did, until they can be
+    /// downloaded: now.
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "milliseconds are far below 2^53"
+    )]
+    fn record_delays(&self, accepted: impl Iterator<Item = UnixMillis>) {
+        let (now, delays) = (
+            self.clock.now(),
+            metrics::histogram!("efgs_delivery_delay_seconds"),
+        );
+        for at in accepted {
+            delays.record(now.0.saturating_sub(at.0) as f64 / 1000.0);
+        }
     }
 
     fn draw(&self, budget: CutBudget, wall: UnixMillis) -> CutBudget {
@@ -439,71 +479,6 @@ impl BundlerState {
     }
 }
 
-impl Waiting {
-    /// When the next cut is due: at once if a batch is full, else when the rest has waited long
-    /// enough.
-    fn due(
-        &self,
-        settings: &BundleSettings,
-        budget: CutBudget,
-        wall: UnixMillis,
-        now: Instant,
-    ) -> Option<Instant> {
-        let plan = self.plan(settings);
-        if plan.full.is_empty() {
-            self.rest_due(plan.rest_begins(), settings, budget, wall, now)
-        } else {
-            Some(now)
-        }
-    }
-
-    /// How many uploads go into each download batch that is to be cut now.
-    fn cuts_due(
-        &self,
-        settings: &BundleSettings,
-        budget: CutBudget,
-        wall: UnixMillis,
-        now: Instant,
-    ) -> Vec<usize> {
-        let plan = self.plan(settings);
-        let budget = settings.pacing().map_or(budget, |pacing| {
-            (0..plan.full.len()).fold(budget, |budget, _| budget.draw(pacing, wall))
-        });
-        let due = self.rest_due(plan.rest_begins(), settings, budget, wall, now);
-        let rest = due.is_some_and(|at| at <= now).then_some(plan.rest);
-        plan.full.into_iter().chain(rest).collect()
-    }
-
-    fn plan(&self, settings: &BundleSettings) -> CutPlan {
-        let key_counts = self.uploads.iter().map(|(upload, _)| upload.key_count);
-        plan_cuts(key_counts, settings.keys_max)
-    }
-
-    /// When the uploads from `begins` on, which fill no batch, are to be cut: when the oldest of
-    /// them with keys has waited for `max_delay`, and for the budget.
-    fn rest_due(
-        &self,
-        begins: usize,
-        settings: &BundleSettings,
-        budget: CutBudget,
-        wall: UnixMillis,
-        now: Instant,
-    ) -> Option<Instant> {
-        let mut rest = self.uploads.iter().skip(begins);
-        let (oldest, seen) = rest.find(|(upload, _)| upload.key_count > 0)?;
-        // By the wall clock it has waited since it was stored, by the monotonic clock since we saw
-        // it. The wall clock may have jumped: it only ever shortens the wait.
-        let waited = Duration::from_millis(wall.0.saturating_sub(oldest.created_at.0));
-        let at_age = |age: Duration| (now + age.saturating_sub(waited)).min(*seen + age);
-        let due = at_age(settings.max_delay);
-        let Some(pacing) = settings.pacing() else {
-            return Some(due);
-        };
-        let budgeted = (now + budget.wait(pacing, wall)).min(at_age(pacing.interval));
-        Some(due.max(budgeted))
-    }
-}
-
 /// Whether a periodic action is due; if so, restarts its interval.
 fn due(next: &mut Option<Instant>, interval: Duration) -> bool {
     let now = Instant::now();
@@ -513,82 +488,3 @@ fn due(next: &mut Option<Instant>, interval: Duration) -> bool {
     *next = Some(now + interval);
     true
 }
-
-/// The tag after `last`: numbers from 1 each day, without gaps; days never decrease, even if the
-/// clock does.
-fn next_tag(last: Option<BatchTag>, today: Day) -> BatchTag {
-    match last {
-        Some(last) if last.day >= today => match last.number.checked_add(1) {
-            Some(number) => BatchTag {
-                day: last.day,
-                number,
-            },
-            None => BatchTag {
-                day: last.day.next(),
-                number: 1,
-            },
-        },
-        _ => BatchTag {
-            day: today,
-            number: 1,
-        },
-    }
-}
-
-fn new_batch(tag: BatchTag, members: &[UploadMeta]) -> NewDownloadBatch {
-    let (first, last) = (members.first(), members.last());
-    let (first, last) = first.zip(last).expect("a cut has at least one upload");
-    NewDownloadBatch {
-        tag,
-        seqs: first.seq.0..=last.seq.0,
-        key_count: members
-            .iter()
-            .map(|upload| u64::from(upload.key_count))
-            .sum(),
-    }
-}
-
-/// How the waiting uploads are divided into download batches, in order.
-#[derive(Debug, PartialEq, Eq)]
-struct CutPlan {
-    /// How many uploads go into each full batch.
-    full: Vec<usize>,
-    /// How many uploads are left behind them.
-    rest: usize,
-}
-
-impl CutPlan {
-    /// Position of the first upload behind the full batches.
-    fn rest_begins(&self) -> usize {
-        self.full.iter().sum()
-    }
-}
-
-/// Divides the waiting uploads (given by their key counts, in order) into download batches.
-///
-/// A batch takes uploads as long as their keys fit; an upload that does not fit closes it. An
-/// upload beyond the limit is a separate batch. Uploads without keys never make a batch; they join
-/// the next.
-fn plan_cuts(key_counts: impl Iterator<Item = u32>, keys_max: u32) -> CutPlan {
-    let mut full = Vec::new();
-    let (mut uploads, mut keys) = (0, 0_u32);
-    for key_count in key_counts {
-        if keys > 0 && keys.saturating_add(key_count) > keys_max {
-            full.push(uploads);
-            (uploads, keys) = (0, 0);
-        }
-        uploads += 1;
-        keys = keys.saturating_add(key_count);
-    }
-    if keys >= keys_max {
-        full.push(uploads);
-        uploads = 0;
-    }
-    CutPlan {
-        full,
-        rest: uploads,
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::download_batch::{Bundle, DownloadBatch};
+use super::answers::AnswerPermit;
+use super::download_batch::{Bundle, BundledUpload, DownloadBatch};
+use super::pieces::{Piece, pieces};
 use crate::domain::{BatchTag, Country, Day, Format};
 use crate::wire::json;
 
@@ -22,7 +24,7 @@ pub struct DownloadRequest {
 }
 
 /// The answer to a download request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Download {
     /// The requested batch.
     pub batch: Arc<DownloadBatch>,
@@ -32,8 +34,23 @@ pub struct Download {
     pub bundle: Arc<Bundle>,
     /// The reader.
     pub reader: Country,
-    /// Position of the first upload that is not the reader's own.
-    first: usize,
+    layout: Layout,
+    /// Held while the answer is.
+    permit: Option<AnswerPermit>,
+}
+
+/// How the chunks are made.
+#[derive(Debug)]
+enum Layout {
+    /// A protobuf segment each.
+    Segments,
+    /// A JSON segment each, and what goes between them.
+    Json {
+        /// Position of the first upload that the reader gets.
+        first: usize,
+    },
+    /// Converted to JSON piece by piece.
+    Converted(Box<[Piece]>),
 }
 
 impl Download {
@@ -45,19 +62,41 @@ impl Download {
         bundle: Arc<Bundle>,
         reader: Country,
     ) -> Self {
-        let own = batch.uploads.iter();
-        let first = own.take_while(|upload| upload.country == reader).count();
+        let layout = match bundle.format {
+            Format::Protobuf => Layout::Segments,
+            Format::Json => {
+                let uploads = batch.uploads.iter();
+                let first = uploads.take_while(|upload| !is_for(reader, upload)).count();
+                Layout::Json { first }
+            }
+        };
         Self {
             batch,
             next,
             bundle,
             reader,
-            first,
+            layout,
+            permit: None,
         }
     }
 
-    /// The bytes for the reader, in order: all segments but its own, for JSON with what goes
-    /// between them. Nothing is copied.
+    /// In a format: a protobuf bundle is converted to JSON while it is taken.
+    pub(super) fn in_format(mut self, format: Format) -> Self {
+        if (self.bundle.format, format) == (Format::Protobuf, Format::Json) {
+            let others = (0..self.bundle.segments.len()).filter(|&position| self.has(position));
+            let pieces = others.flat_map(|position| pieces(&self.bundle.segments[position]));
+            self.layout = Layout::Converted(pieces.collect());
+        }
+        self
+    }
+
+    pub(super) fn with_permit(mut self, permit: AnswerPermit) -> Self {
+        self.permit = Some(permit);
+        self
+    }
+
+    /// The bytes for the reader, in order: all segments but its own and those of withdrawn uploads,
+    /// for JSON with what goes between them. Nothing is copied.
     pub fn chunks(&self) -> impl Iterator<Item = Bytes> + '_ {
         (0..self.chunk_count())
             .map(|index| self.chunk(index))
@@ -66,9 +105,10 @@ impl Download {
 
     /// Maximum number of chunks.
     pub fn chunk_count(&self) -> usize {
-        match self.bundle.format {
-            Format::Protobuf => self.bundle.segments.len(),
-            Format::Json => self.bundle.segments.len() * 2 + 2,
+        match &self.layout {
+            Layout::Segments => self.bundle.segments.len(),
+            Layout::Json { .. } => self.bundle.segments.len() * 2 + 2,
+            Layout::Converted(pieces) => pieces.len() + 2,
         }
     }
 
@@ -76,50 +116,61 @@ impl Download {
     ///
     /// For JSON: the opening, then before each segment a comma or nothing, then the closing.
     pub fn chunk(&self, index: usize) -> Bytes {
-        match self.bundle.format {
-            Format::Protobuf => self.segment(index),
-            Format::Json if index == 0 => Bytes::from_static(json::OPENING),
-            Format::Json if index + 1 == self.chunk_count() => Bytes::from_static(json::CLOSING),
-            Format::Json if index.is_multiple_of(2) => self.segment(index / 2 - 1),
-            Format::Json => self.separator(index / 2),
+        match &self.layout {
+            Layout::Segments => self.segment(index),
+            _ if index == 0 => Bytes::from_static(json::OPENING),
+            _ if index + 1 == self.chunk_count() => Bytes::from_static(json::CLOSING),
+            Layout::Json { .. } if index.is_multiple_of(2) => self.segment(index / 2 - 1),
+            Layout::Json { first } => self.separator(index / 2, *first),
+            Layout::Converted(pieces) => pieces[index - 1].to_json(index > 1),
         }
     }
 
     fn segment(&self, position: usize) -> Bytes {
-        if self.is_own(position) {
-            Bytes::new()
-        } else {
+        if self.has(position) {
             self.bundle.segments[position].clone()
+        } else {
+            Bytes::new()
         }
     }
 
     /// A comma, unless nothing was written before or nothing follows here.
-    fn separator(&self, position: usize) -> Bytes {
-        if position > self.first && !self.is_own(position) {
+    fn separator(&self, position: usize, first: usize) -> Bytes {
+        if position > first && self.has(position) {
             Bytes::from_static(json::SEPARATOR)
         } else {
             Bytes::new()
         }
     }
 
-    fn is_own(&self, position: usize) -> bool {
-        self.batch.uploads[position].country == self.reader
+    fn has(&self, position: usize) -> bool {
+        is_for(self.reader, &self.batch.uploads[position])
     }
 
-    /// Sum of the chunks' lengths.
-    pub fn body_bytes(&self) -> u64 {
-        self.chunks().map(|chunk| chunk.len() as u64).sum()
+    /// Sum of the chunks' lengths; unknown if they are yet to be converted.
+    pub fn body_bytes(&self) -> Option<u64> {
+        match &self.layout {
+            Layout::Converted(_) => None,
+            Layout::Segments | Layout::Json { .. } => {
+                Some(self.chunks().map(|chunk| chunk.len() as u64).sum())
+            }
+        }
     }
 
     /// Number of keys in the body.
     pub fn key_count(&self) -> u32 {
-        let others = self
+        let given = self
             .batch
             .uploads
             .iter()
-            .filter(|upload| upload.country != self.reader);
-        others.map(|upload| upload.key_count).sum()
+            .filter(|upload| is_for(self.reader, upload));
+        given.map(|upload| upload.key_count).sum()
     }
+}
+
+/// Whether a reader gets an upload: it is neither its own nor withdrawn.
+fn is_for(reader: Country, upload: &BundledUpload) -> bool {
+    upload.country != reader && !upload.is_withdrawn
 }
 
 /// The head of the answer to a download request: what there is without reading keys.
@@ -142,7 +193,7 @@ impl DownloadHead {
     ) -> Self {
         let tag = batch.tag;
         let body_bytes =
-            bundle.map(|bundle| Download::new(batch, next, bundle, reader).body_bytes());
+            bundle.and_then(|bundle| Download::new(batch, next, bundle, reader).body_bytes());
         Self {
             tag,
             next,
@@ -154,8 +205,9 @@ impl DownloadHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::download_batch::BundledUpload;
     use crate::domain::Seq;
+    use crate::limits;
+    use crate::wire::protobuf::{KeyFields, write_key};
 
     fn download(format: Format, countries: &[&str], reader: &str) -> Download {
         let country = |code: &str| Country::parse(code).unwrap();
@@ -163,6 +215,8 @@ mod tests {
             seq: Seq(seq),
             country: country(code),
             key_count: 2,
+            // In these tests, all of FI's are withdrawn.
+            is_withdrawn: *code == "FI",
         };
         let segment = |code: &&str| Bytes::from(format!("<{code}>"));
         let batch = Arc::new(DownloadBatch {
@@ -170,6 +224,7 @@ mod tests {
             tag: BatchTag::parse("20201006-1").unwrap(),
             seqs: 1..=9,
             uploads: (1..).zip(countries).map(upload).collect(),
+            record: Default::default(),
         });
         let segments = countries.iter().map(segment).collect();
         let bundle = Arc::new(Bundle { format, segments });
@@ -180,7 +235,7 @@ mod tests {
         let download = download(format, countries, reader);
         let written: Vec<u8> = download.chunks().flatten().collect();
         assert_eq!(String::from_utf8(written).unwrap(), body);
-        assert_eq!(download.body_bytes(), body.len() as u64);
+        assert_eq!(download.body_bytes(), Some(body.len() as u64));
         assert_eq!(download.key_count(), key_count);
     }
 
@@ -195,6 +250,17 @@ mod tests {
         );
         check(Format::Protobuf, &["DE", "IT"], "FR", "<DE><IT>", 4);
         check(Format::Protobuf, &["DE"], "DE", "", 0);
+    }
+
+    #[test]
+    fn leaves_withdrawn_segments_out() {
+        let uploads = ["FI", "IT", "FI", "ES", "FI"];
+        check(Format::Protobuf, &uploads, "DE", "<IT><ES>", 4);
+        check(Format::Protobuf, &uploads, "IT", "<ES>", 2);
+        check(Format::Json, &uploads, "DE", "{\"keys\":[<IT>,<ES>]}", 4);
+        check(Format::Json, &uploads, "IT", "{\"keys\":[<ES>]}", 2);
+        check(Format::Protobuf, &["FI", "FI"], "DE", "", 0);
+        check(Format::Json, &["FI", "FI"], "DE", "{\"keys\":[]}", 0);
     }
 
     #[test]
@@ -214,5 +280,61 @@ mod tests {
         json(&["DE", "IT"], "FR", "<DE>,<IT>", 4);
         json(&["DE", "DE"], "DE", "", 0);
         json(&[], "DE", "", 0);
+    }
+
+    /// A bundle of uploads with so many keys each, and the uploader of each.
+    fn large_download(uploads: &[(&str, u32)], reader: &str) -> Download {
+        let key = |number: u32| {
+            let key_data = [number.to_be_bytes(); 4].concat();
+            let fields = KeyFields {
+                key_data: &key_data,
+                rolling_start: 2_600_000 + number,
+                rolling_period: 144,
+                risk_level: 3,
+                origin: "DE",
+                report_type: 1,
+                days_since_onset: 2,
+            };
+            let mut message = Vec::new();
+            write_key(&mut message, &fields, ["IT", "ES", "\"q\""].into_iter());
+            message
+        };
+        let countries: Vec<_> = uploads.iter().map(|&(code, _)| code).collect();
+        let template = download(Format::Protobuf, &countries, reader);
+        let segment = |&(_, count)| Bytes::from((0..count).flat_map(key).collect::<Vec<_>>());
+        let bundle = Bundle {
+            format: Format::Protobuf,
+            segments: uploads.iter().map(segment).collect(),
+        };
+        let reader = Country::parse(reader).unwrap();
+        Download::new(template.batch, None, Arc::new(bundle), reader)
+    }
+
+    #[test]
+    fn converts_a_large_bundle_piece_by_piece_to_the_same_json() {
+        let shapes: [&[(&str, u32)]; 4] = [
+            &[("IT", 30_000)],
+            &[("DE", 9), ("IT", 20_000), ("DE", 9), ("ES", 1), ("IT", 700)],
+            &[("IT", 1), ("IT", 1), ("DE", 1)],
+            &[("DE", 9)],
+        ];
+        for uploads in shapes {
+            let protobuf = large_download(uploads, "DE");
+            let whole = Arc::new(protobuf.bundle.to_json());
+            let whole = Download::new(Arc::clone(&protobuf.batch), None, whole, protobuf.reader);
+            let converted = protobuf.in_format(Format::Json);
+            assert_eq!(
+                (converted.body_bytes(), converted.key_count()),
+                (None, whole.key_count())
+            );
+            let largest = converted.chunks().map(|chunk| chunk.len()).max().unwrap();
+            assert!(
+                largest < 8 * limits::JSON_PIECE_BYTES,
+                "{largest} bytes at a time"
+            );
+            let expected: Vec<u8> = whole.chunks().flatten().collect();
+            let written: Vec<u8> = converted.chunks().flatten().collect();
+            assert!(written == expected, "{uploads:?}");
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! In-memory segments of uploads that are waiting to be cut.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
 use super::download_batch::{Bundle, DownloadBatch};
 use crate::domain::{Format, Seq};
+use crate::locks::LockIgnoringPoison;
 
 /// Segments of uploads that were stored by this gateway and are waiting to be cut. Beyond the limit
 /// the oldest are dropped; they can be read back from the database.
@@ -59,7 +60,7 @@ impl FreshSegments {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock_ignoring_poison()
 }
 
 #[cfg(test)]
@@ -74,6 +75,7 @@ mod tests {
             seq: Seq(seq),
             country,
             key_count: 1,
+            is_withdrawn: false,
         };
         let tag = BatchTag::parse("20201006-1").unwrap();
         DownloadBatch {
@@ -81,6 +83,7 @@ mod tests {
             tag,
             uploads: seqs.clone().map(upload).collect(),
             seqs,
+            record: Default::default(),
         }
     }
 

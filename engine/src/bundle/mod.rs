@@ -9,26 +9,32 @@
 //!   caller's thread (warm bundles).
 //!
 //! Weighed against: a list of uploads per batch in the database (one more row per upload, and a
-//! second truth beside the log), and a bundle per country (27 times the memory for the same
+//! second source of truth), and a bundle per country (27 times the memory for the same
 //! bytes; a reader's own segments are simply not written).
 
+mod answers;
+mod audit;
 mod cache;
 mod catalog;
 mod cutter;
+mod damage;
 mod download;
 mod download_batch;
 mod feed;
 mod fresh;
+mod jobs;
 mod pacing;
+mod pieces;
 mod refusal;
 mod serve;
 
+pub use answers::AnswerPermit;
+pub use audit::Audit;
 pub(crate) use cutter::{Bundler, BundlerStatus};
 pub use download::{Download, DownloadHead, DownloadRequest};
-pub use download_batch::{Bundle, BundledUpload, DownloadBatch};
+pub use download_batch::{BatchRecord, Bundle, BundledUpload, DownloadBatch};
 pub(crate) use feed::BundlerFeed;
 pub(crate) use fresh::FreshSegments;
+pub(crate) use jobs::{AuditRequest, DownloadReply};
 pub use refusal::{DownloadError, DownloadRefusal};
-pub(crate) use serve::{DownloadReply, Serve};
-
-pub use crate::store::AuditEntry;
+pub(crate) use serve::Serve;

@@ -67,7 +67,7 @@ impl CutBudget {
         Duration::from_millis(wait_ms)
     }
 
-    /// The budget behind one more download batch. An empty budget stays empty: a full batch is cut
+    /// The budget after one more download batch. An empty budget stays empty: a full batch is cut
     /// without it.
     pub(crate) fn draw(self, pacing: Pacing, now: UnixMillis) -> Self {
         let missing_ms = self.missing_ms(pacing, now) + interval_ms(pacing);

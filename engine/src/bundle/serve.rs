@@ -1,153 +1,73 @@
 //! Serve: answers warm downloads from memory; reads cold bundles back once for all waiters.
 
+mod reader;
+
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-
-use super::cache::BundleCache;
+use super::audit::{Audit, AuditEntries, ListNumbers};
+use super::cache::BytesCache;
 use super::catalog::{Catalog, Found};
+use super::damage::Damage;
 use super::download::{Download, DownloadHead, DownloadRequest};
-use super::download_batch::{Bundle, BundleKey, DownloadBatch};
+use super::download_batch::{Bundle, DownloadBatch};
 use super::fresh::FreshSegments;
+use super::jobs::{AuditRequest, BundleKey, DownloadReply, HeadReply, Job, KeysReply, Waiter};
 use super::refusal::{DownloadError, DownloadRefusal};
 use crate::clock::Clock;
 use crate::continuity::Continuity;
 use crate::database::{Database, SqlError};
-use crate::domain::{BatchTag, Country, Day, Format};
-use crate::failure::{DatabaseError, Failure, StartError, chain};
+use crate::domain::{BatchTag, Country, Day, Format, UnixMillis};
+use crate::failure::{Failure, StartError};
+use crate::fair_channel::{FairChannel, Places, Sent};
 use crate::limits;
+use crate::locks::LockIgnoringPoison;
+use crate::log_chain::{BatchUploads, WithdrawalMark};
 use crate::overload::{Overload, OverloadBound};
-use crate::seal::{Keys, seal_context};
-use crate::stage::timed;
+use crate::seal::Keys;
 use crate::statistics::DownloadCounts;
-use crate::store::{AuditEntry, CachedStore, DownloadBatchRow, DownloadPlace, Store};
+use crate::store::{DownloadBatchRow, DownloadPlace, Store, UploadMeta, WithdrawalError};
+use crate::trust::Trust;
 
-/// Waiter for keys.
-pub(crate) type KeysReply = Box<dyn FnOnce(Result<Download, DownloadError>) + Send>;
-/// Waiter for the head of a download.
-pub(crate) type HeadReply = Box<dyn FnOnce(Result<DownloadHead, DownloadError>) + Send>;
-
-/// Waiter for a download, and for how much of it.
-pub(crate) enum DownloadReply {
-    Keys(KeysReply),
-    Head(HeadReply),
+/// What an audit depends on beside its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct AuditVersion {
+    /// The number of the certificate list.
+    certificate_list: u64,
+    newest_withdrawal: u64,
 }
 
-impl DownloadReply {
-    fn refuse(self, error: DownloadError) {
-        match self {
-            Self::Keys(reply) => reply(Err(error)),
-            Self::Head(reply) => reply(Err(error)),
-        }
-    }
+/// Bytes of answers under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnswerLoad {
+    pub(crate) bundle_bytes: usize,
+    pub(crate) audit_bytes: usize,
 }
-
-/// Waiter for an audit.
-pub(crate) type AuditReply = Box<dyn FnOnce(Result<Vec<AuditEntry>, DownloadError>) + Send>;
 
 /// Shared state of all downloads.
 #[derive(Debug)]
 pub(crate) struct Serve {
     catalog: Catalog,
-    cache: BundleCache,
+    /// The newest withdrawal that the catalog knows.
+    withdrawn_to: Mutex<WithdrawalMark>,
+    cache: BytesCache<Format, Bundle>,
+    audits: BytesCache<AuditVersion, AuditEntries>,
+    lists: ListNumbers,
     fresh: Arc<FreshSegments>,
-    waiting: Mutex<Waiting>,
-    jobs: Mutex<Option<Sender<Job>>>,
+    reading: Mutex<Reading>,
+    jobs: FairChannel<Job>,
     keys: Keys,
     clock: Arc<dyn Clock>,
     continuity: Arc<Continuity>,
     max_age_days: u32,
     counts: Arc<DownloadCounts>,
+    damage: Damage,
 }
 
-/// Waiters per cold bundle, which is read once for all of them (single flight).
-#[derive(Debug, Default)]
-struct Waiting {
-    by_bundle: HashMap<BundleKey, Vec<Waiter>>,
-    /// Invariant: the number of all waiters, at most [`limits::COLD_READS_MAX`].
-    count: usize,
-}
-
-/// How a waiter was admitted.
-enum Wait {
-    /// It is the first for the bundle: read it.
-    First,
-    /// A read is already under way: its result is shared.
-    Joined,
-    /// Too many waiters.
-    Full(Waiter),
-}
-
-impl Waiting {
-    fn add(&mut self, key: BundleKey, waiter: Waiter) -> Wait {
-        if self.count >= limits::COLD_READS_MAX {
-            return Wait::Full(waiter);
-        }
-        self.count += 1;
-        let of_bundle = self.by_bundle.entry(key).or_default();
-        of_bundle.push(waiter);
-        if of_bundle.len() == 1 {
-            Wait::First
-        } else {
-            Wait::Joined
-        }
-    }
-
-    fn take(&mut self, key: BundleKey) -> Vec<Waiter> {
-        let taken = self.by_bundle.remove(&key).unwrap_or_default();
-        self.count -= taken.len();
-        taken
-    }
-}
-
-struct Waiter {
-    found: Found,
-    reader: Country,
-    reply: KeysReply,
-}
-
-impl std::fmt::Debug for Waiter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiter")
-            .field("reader", &self.reader)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Work for a reader thread.
-enum Job {
-    /// Look for download batches that this gateway does not know yet, then answer.
-    Refresh(DownloadRequest, DownloadReply),
-    RefreshAudit {
-        country: Country,
-        date: Day,
-        tag: Box<str>,
-        reply: AuditReply,
-    },
-    Read {
-        batch: Arc<DownloadBatch>,
-        format: Format,
-    },
-    Audit {
-        country: Country,
-        batch: Arc<DownloadBatch>,
-        reply: AuditReply,
-    },
-}
-
-impl Job {
-    /// The bundle that is read, which others may be waiting for.
-    fn reading(&self) -> Option<BundleKey> {
-        match self {
-            Self::Read { batch, format } => Some((batch.ordinal, *format)),
-            Self::Refresh(..) | Self::RefreshAudit { .. } | Self::Audit { .. } => None,
-        }
-    }
-}
+/// The bundles that reader threads are reading, each with those that its reader takes along: a
+/// bundle is read once for all that wait for it (single flight).
+type Reading = HashMap<BundleKey, Vec<Waiter>>;
 
 impl Serve {
     pub(crate) fn new(
@@ -159,17 +79,25 @@ impl Serve {
         max_age_days: u32,
         counts: Arc<DownloadCounts>,
     ) -> Self {
+        let audit_bytes_max = limits::audit_cache_bytes_max(cache_bytes_max);
         Self {
             catalog: Catalog::default(),
-            cache: BundleCache::new(cache_bytes_max),
+            withdrawn_to: Mutex::default(),
+            cache: BytesCache::new(cache_bytes_max - audit_bytes_max),
+            audits: BytesCache::new(audit_bytes_max),
+            lists: ListNumbers::default(),
             fresh,
-            waiting: Mutex::default(),
-            jobs: Mutex::default(),
+            reading: Mutex::default(),
+            jobs: FairChannel::new(Places {
+                all_max: limits::COLD_READS_MAX,
+                participant_max: limits::PARTICIPANT_COLD_READS_MAX,
+            }),
             keys,
             clock,
             continuity,
             max_age_days,
             counts,
+            damage: Damage::default(),
         }
     }
 
@@ -178,13 +106,11 @@ impl Serve {
         self: &Arc<Self>,
         database: &Database,
     ) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let (sender, receiver) = bounded(limits::COLD_READS_MAX);
-        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         let start = |index| {
-            let (serve, database, jobs) = (Arc::clone(self), database.clone(), receiver.clone());
+            let (serve, database) = (Arc::clone(self), database.clone());
             let builder = std::thread::Builder::new().name(format!("reader-{index}"));
             builder
-                .spawn(move || serve.work(&database, &jobs))
+                .spawn(move || serve.work(&database))
                 .map_err(StartError::Threads)
         };
         (0..limits::READER_THREADS).map(start).collect()
@@ -192,11 +118,37 @@ impl Serve {
 
     /// Lets the reader threads end once the queue is empty.
     pub(crate) fn stop_readers(&self) {
-        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.jobs.close();
+    }
+
+    /// Cold reads that wait, of the participant that has most.
+    pub(crate) fn waiting_most(&self) -> usize {
+        self.jobs.longest(|_| true)
+    }
+
+    /// Bytes of bundles, and of audits, that one participant may have under way.
+    pub(crate) fn answer_shares(&self) -> AnswerLoad {
+        AnswerLoad {
+            bundle_bytes: self.cache.answers().share(),
+            audit_bytes: self.audits.answers().share(),
+        }
+    }
+
+    /// The most that one participant has of either.
+    pub(crate) fn answers_most(&self) -> AnswerLoad {
+        AnswerLoad {
+            bundle_bytes: self.cache.answers().most(),
+            audit_bytes: self.audits.answers().most(),
+        }
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// What of the log cannot be served.
+    pub(crate) fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     /// Publishes new download batches, which are in the database; their bundles are warm if this
@@ -211,60 +163,145 @@ impl Serve {
         }
         for batch in batches {
             if let Some(bundle) = self.fresh.take(batch) {
-                self.cache.insert(batch.ordinal, &Arc::new(bundle));
+                self.cache.insert(batch.ordinal, bundle.format, bundle);
             }
         }
         self.catalog.append(batches);
+        if !batches.is_empty() {
+            self.newest_cut_at(Some(self.clock.now()));
+        }
         Ok(())
+    }
+
+    /// Notes when the newest download batch was cut, for the metric.
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "milliseconds are far below 2^53"
+    )]
+    pub(crate) fn newest_cut_at(&self, at: Option<UnixMillis>) {
+        let seconds = at.map_or(0.0, |at| at.0 as f64 / 1000.0);
+        metrics::gauge!("efgs_newest_download_batch_timestamp_seconds").set(seconds);
     }
 
     /// Reads the download batches after the newest known one, if the database still has that.
     pub(crate) fn refresh(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
-        if !self.continuity.holds_batches(store)? {
+        if !self.continuity.still_has_batches(store)? {
             return Ok(());
         }
-        let known = self.catalog.newest().map_or(0, |batch| batch.ordinal);
-        let batches = self.read_batches(known, store, today)?;
-        self.adopt(&batches)
+        let newest = self.catalog.newest().map(|batch| batch.row());
+        match self.read_batches(newest.as_ref(), store, today)? {
+            Some(batches) => self.adopt(&batches),
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves out the keys of uploads that operators have withdrawn since the last time; a fault if
+    /// the withdrawals are not as they were written. For one thread at a time.
+    pub(crate) fn take_withdrawals(&self, store: &mut Store) -> Result<(), WithdrawalError> {
+        let known = *self.withdrawn_to();
+        let (key, accepted) = (self.continuity.chain(), self.continuity.accepted());
+        let (newer, to) = store.read_withdrawals(key, accepted, known)?;
+        for row in &newer {
+            let (seq, country, tag) = (row.seq.0, row.country, row.tag.as_str());
+            tracing::info!(stage = "serve", seq, %country, batchTag = tag, "upload withdrawn");
+        }
+        self.catalog.withdraw(newer.iter().map(|row| row.seq));
+        // Where this fails, whatever is answered from now on tries again before it is.
+        let _ = self.continuity.remember_withdrawal(to.number);
+        *self.withdrawn_to() = to;
+        Ok(())
+    }
+
+    /// The same while the gateway runs: a fault stops it.
+    pub(crate) fn follow_withdrawals(&self, store: &mut Store) -> Result<(), SqlError> {
+        match self.take_withdrawals(store) {
+            Err(WithdrawalError::Fault(fault)) => {
+                self.continuity
+                    .report_changed_row(&fault.place, &fault.misfit);
+                Ok(())
+            }
+            Err(WithdrawalError::Database(error)) => Err(error),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn withdrawn_to(&self) -> MutexGuard<'_, WithdrawalMark> {
+        self.withdrawn_to.lock_ignoring_poison()
     }
 
     /// Reads all download batches that can be requested, including those that were dropped as too
     /// old.
     pub(crate) fn read_again(&self, store: &mut Store, today: Day) -> Result<(), SqlError> {
-        let batches = self.read_batches(0, store, today)?;
-        self.catalog.replace(batches);
+        if !self.continuity.still_matches(store)? {
+            return Ok(());
+        }
+        if let Some(batches) = self.read_batches(None, store, today)? {
+            self.catalog.replace(&batches);
+        }
         Ok(())
     }
 
-    /// The download batches after an ordinal that are young enough to be requested.
+    /// The download batches behind one that are young enough to be requested; nothing if one of
+    /// them is not what a gateway has cut.
     fn read_batches(
         &self,
-        after_ordinal: u64,
+        behind: Option<&DownloadBatchRow>,
         store: &mut Store,
         today: Day,
-    ) -> Result<Vec<Arc<DownloadBatch>>, SqlError> {
+    ) -> Result<Option<Vec<Arc<DownloadBatch>>>, SqlError> {
+        let after_ordinal = behind.map_or(0, |batch| batch.columns.ordinal);
         let rows = store.read_download_batches(after_ordinal, self.oldest_day(today))?;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         };
-        let seqs = *first.seqs.start()..=*last.seqs.end();
+        let seqs = *first.columns.seqs.start()..=*last.columns.seqs.end();
         store.make_reads_durable()?;
         let uploads = store.read_upload_range(&seqs)?;
+        // What was deleted until now may have been there above, but not the other way round.
+        let forgotten_to = store.forgotten(self.continuity.chain())?.to.0;
+        let mut walk = self.continuity.batch_walk(behind);
+        if behind.is_none() && first.digest.is_some() {
+            let is_first = store.first_ordinal()? == first.columns.ordinal;
+            walk = walk.beginning_at(is_first.then_some(forgotten_to + 1));
+        }
         let mut uploads = uploads.into_iter().peekable();
-        let with_members = |row: DownloadBatchRow| {
-            let (start, end) = (*row.seqs.start(), *row.seqs.end());
+        let mut batches = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (start, end) = (*row.columns.seqs.start(), *row.columns.seqs.end());
             let members = std::iter::from_fn(|| uploads.next_if(|upload| upload.seq.0 <= end));
             let members: Vec<_> = members.filter(|upload| upload.seq.0 >= start).collect();
-            Arc::new(DownloadBatch::new(row, members))
-        };
-        Ok(rows.into_iter().map(with_members).collect())
+            let found = found_uploads(&row, &members, forgotten_to);
+            if let Err(broken) = walk.step(&row.columns, row.digest.as_ref(), found.as_ref()) {
+                self.continuity.report_changed_row(&row, &broken.misfit);
+                return Ok(None);
+            }
+            batches.push(Arc::new(DownloadBatch::new(row, members)));
+        }
+        Ok(Some(batches))
     }
 
     /// Drops download batches that are too old to be requested.
     pub(crate) fn expire(&self, today: Day) {
         if let Some(last_ordinal) = self.catalog.expire(self.oldest_day(today)) {
             self.cache.expire(last_ordinal);
+            self.audits.expire(last_ordinal);
         }
+    }
+
+    /// Drops download batches whose key data retention has deleted up to a position of the log,
+    /// whatever their age: this gateway, or another with other settings.
+    pub(crate) fn forget_gone(&self, emptied_to: u64) {
+        if let Some(last_ordinal) = self.catalog.drop_through(emptied_to) {
+            self.cache.expire(last_ordinal);
+            self.audits.expire(last_ordinal);
+        }
+    }
+
+    /// Whether a download batch is gone; then others that are gone are dropped with it.
+    fn is_gone(&self, batch: &DownloadBatch, store: &mut Store) -> Result<bool, SqlError> {
+        let emptied_to = store.emptied_to()?.0;
+        self.forget_gone(emptied_to);
+        Ok(*batch.seqs.start() <= emptied_to)
     }
 
     /// The oldest day that can be requested (wire §14.4).
@@ -283,14 +320,14 @@ impl Serve {
 
     /// Answers a download, immediately if it is warm.
     pub(crate) fn download(&self, request: DownloadRequest, reply: DownloadReply) {
-        if self.continuity.is_lost() {
+        if self.continuity.has_gone_back() {
             return reply.refuse(Failure::DatabaseWentBack.into());
         }
         if let Err(refusal) = self.check_age(request.date) {
             return reply.refuse(refusal.into());
         }
         match self.catalog.find(request.date, request.tag.as_deref()) {
-            Ok(found) => self.give(found, &request, reply),
+            Ok(found) => self.answer(found, &request, reply),
             Err(refusal) if is_final(refusal, request.tag.as_deref()) => {
                 reply.refuse(refusal.into());
             }
@@ -299,298 +336,137 @@ impl Serve {
         }
     }
 
-    /// Answers an audit, from a reader thread.
-    pub(crate) fn audit(&self, country: Country, date: Day, tag: &str, reply: AuditReply) {
-        if self.continuity.is_lost() {
-            return reply(Err(Failure::DatabaseWentBack.into()));
+    /// Answers an audit, immediately if it is warm.
+    pub(crate) fn audit(&self, date: Day, tag: &str, request: AuditRequest) {
+        if self.continuity.has_gone_back() {
+            return (request.reply)(Err(Failure::DatabaseWentBack.into()));
         }
         if let Err(refusal) = self.check_age(date) {
-            return reply(Err(refusal.into()));
+            return (request.reply)(Err(refusal.into()));
         }
         match self.catalog.find_exact(date, tag) {
-            Ok(batch) => self.submit(Job::Audit {
-                country,
-                batch,
-                reply,
-            }),
-            Err(refusal) if is_final(refusal, Some(tag)) => reply(Err(refusal.into())),
+            Ok(batch) => match self.find_audit(&batch, &request.trust) {
+                Some(entries) => self.answer_audit(entries, request),
+                None => self.submit(Job::Audit { batch, request }),
+            },
+            Err(refusal) if is_final(refusal, Some(tag)) => (request.reply)(Err(refusal.into())),
             Err(_) => self.submit(Job::RefreshAudit {
-                country,
                 date,
                 tag: tag.into(),
-                reply,
+                request,
             }),
         }
     }
 
+    fn find_audit(&self, batch: &DownloadBatch, trust: &Arc<Trust>) -> Option<Arc<AuditEntries>> {
+        self.audits.find(batch.ordinal, self.audit_version(trust))
+    }
+
+    fn audit_version(&self, trust: &Arc<Trust>) -> AuditVersion {
+        AuditVersion {
+            certificate_list: self.lists.number(trust),
+            newest_withdrawal: self.withdrawn_to().number,
+        }
+    }
+
+    /// Returns an audit, if the reader's share of bytes allows it.
+    fn answer_audit(&self, entries: Arc<AuditEntries>, request: AuditRequest) {
+        let permit = self.audits.admit(request.country, &entries);
+        let audit = permit.map(|permit| Audit::new(entries, request.country, permit));
+        (request.reply)(audit.map_err(Into::into));
+    }
+
     /// Returns as much as is wanted of a batch that exists.
-    fn give(&self, found: Found, request: &DownloadRequest, reply: DownloadReply) {
-        let (reader, format) = (request.country, request.format);
+    fn answer(&self, found: Found, request: &DownloadRequest, reply: DownloadReply) {
         match reply {
-            DownloadReply::Keys(reply) => self.give_keys(found, reader, format, reply),
-            DownloadReply::Head(reply) => {
-                let bundle = self.cache.find(found.batch.ordinal, format);
-                reply(Ok(DownloadHead::new(
-                    found.batch,
-                    found.next,
-                    bundle,
-                    reader,
-                )));
-            }
+            DownloadReply::Keys(reply) => self.answer_with_keys(found, request, reply),
+            DownloadReply::Head(reply) => self.answer_head(found, request, reply),
+        }
+    }
+
+    /// Returns the head of a batch: warm at once; cold when it is known that the batch is still
+    /// there, which another gateway may have deleted.
+    fn answer_head(&self, found: Found, request: &DownloadRequest, reply: HeadReply) {
+        match self.cache.find(found.batch.ordinal, request.format) {
+            Some(bundle) => reply(Ok(DownloadHead::new(
+                found.batch,
+                found.next,
+                Some(bundle),
+                request.country,
+            ))),
+            None => self.submit(Job::Head(found, request.clone(), reply)),
         }
     }
 
     /// Returns the keys of a batch: warm at once, cold when they have been read.
-    fn give_keys(&self, found: Found, reader: Country, format: Format, reply: KeysReply) {
-        if let Some(bundle) = self.cache.find(found.batch.ordinal, format) {
-            return reply(Ok(self.answer(found, bundle, reader)));
+    fn answer_with_keys(&self, found: Found, request: &DownloadRequest, reply: KeysReply) {
+        let (reader, format) = (request.country, request.format);
+        if let Some(bundle) = self.find_bundle(found.batch.ordinal, format) {
+            return reply(self.counted_answer(found, bundle, reader, format));
         }
-        let batch = Arc::clone(&found.batch);
-        let waiter = Waiter {
+        self.submit(Job::Read(Waiter {
             found,
-            reader,
+            request: request.clone(),
             reply,
-        };
-        let key = (batch.ordinal, format);
-        // Single flight: under the lock exactly one waiter of a bundle is the first, and only that
-        // one submits a read; `hand_out` takes all waiters at once, under the same lock. Whoever
-        // comes after that finds the bundle in the cache, which `read` fills before; or, if it
-        // looked before and joins now, is the first of the next read, which finds the cache warm.
-        // The lock ends with this statement: no reply runs under it.
-        let wait = self.lock_waiting().add(key, waiter);
-        match wait {
-            Wait::First => self.submit(Job::Read { batch, format }),
-            Wait::Joined => {}
-            Wait::Full(waiter) => {
-                (waiter.reply)(Err(Overload::at(OverloadBound::ColdReads).into()));
-            }
-        }
+        }));
     }
 
-    /// An answer, counted.
-    fn answer(&self, found: Found, bundle: Arc<Bundle>, reader: Country) -> Download {
+    /// The bundle that a format is sent from, if it is cached.
+    fn find_bundle(&self, ordinal: u64, format: Format) -> Option<Arc<Bundle>> {
+        let same = self.cache.find(ordinal, format);
+        if same.is_some() || format == Format::Protobuf {
+            return same;
+        }
+        let protobuf = self.cache.find(ordinal, Format::Protobuf);
+        protobuf.filter(|bundle| bundle.is_too_large_for_json())
+    }
+
+    /// An answer, counted, if the reader's share of bytes allows it.
+    fn counted_answer(
+        &self,
+        found: Found,
+        bundle: Arc<Bundle>,
+        reader: Country,
+        format: Format,
+    ) -> Result<Download, DownloadError> {
+        let permit = self.cache.admit(reader, &bundle)?;
         let download = Download::new(found.batch, found.next, bundle, reader);
+        let download = download.in_format(format).with_permit(permit);
         let place = DownloadPlace {
             country: download.reader,
             day: self.clock.now().day(),
             batch: download.batch.tag,
         };
         self.counts.count(place, download.key_count());
-        download
+        Ok(download)
     }
 
-    /// Submits a job to the reader threads, or refuses it at once.
+    /// Submits a job to the reader threads, or refuses it at once, or another in its favour.
     fn submit(&self, job: Job) {
-        let sent = match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(jobs) => jobs.try_send(job),
-            None => Err(TrySendError::Disconnected(job)),
-        };
-        match sent {
-            Ok(()) => {}
-            Err(TrySendError::Full(job)) => {
-                self.refuse(job, || Overload::at(OverloadBound::ColdReads).into());
-            }
-            Err(TrySendError::Disconnected(job)) => {
-                self.refuse(job, || Failure::ShuttingDown.into());
-            }
+        match self.jobs.send(job.country(), job) {
+            Sent::Queued => {}
+            Sent::Refused(job) => job.refuse(Overload::at(OverloadBound::ColdReads).into()),
+            Sent::Closed(job) => job.refuse(Failure::ShuttingDown.into()),
         }
     }
+}
 
-    fn refuse(&self, job: Job, error: impl Fn() -> DownloadError) {
-        match job {
-            Job::Refresh(_, reply) => reply.refuse(error()),
-            Job::RefreshAudit { reply, .. } | Job::Audit { reply, .. } => reply(Err(error())),
-            Job::Read { batch, format } => {
-                for waiter in self.take_waiters(batch.ordinal, format) {
-                    (waiter.reply)(Err(error()));
-                }
-            }
-        }
-    }
-
-    fn lock_waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take_waiters(&self, ordinal: u64, format: Format) -> Vec<Waiter> {
-        self.lock_waiting().take((ordinal, format))
-    }
-
-    /// A reader thread.
-    fn work(&self, database: &Database, jobs: &Receiver<Job>) {
-        let mut connection = CachedStore::new(database.clone());
-        for job in jobs {
-            let store = match connection.store() {
-                Ok(store) => store,
-                Err(error) => {
-                    // Queued jobs would wait for the same failure.
-                    self.refuse_unconnected(std::iter::once(job).chain(jobs.try_iter()), &error);
-                    continue;
-                }
-            };
-            let reading = job.reading();
-            match catch_unwind(AssertUnwindSafe(|| self.run(job, store))) {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(_) => self.fail_waiters(reading),
-            }
-            // A connection on which something failed is not reused.
-            connection.close();
-        }
-    }
-
-    fn refuse_unconnected(&self, jobs: impl Iterator<Item = Job>, error: &SqlError) {
-        tracing::warn!(stage = "serve", error = %error, "database is not available");
-        for job in jobs {
-            self.refuse(job, || {
-                let source = "not connected".into();
-                let doing = "connecting for a download";
-                Failure::Database(DatabaseError { doing, source }).into()
-            });
-        }
-    }
-
-    /// After a panic: answers the waiters for the bundle. An audit's reply was dropped with the
-    /// job.
-    fn fail_waiters(&self, reading: Option<BundleKey>) {
-        metrics::counter!("efgs_panics_total").increment(1);
-        let Some((ordinal, format)) = reading else {
-            return;
-        };
-        for waiter in self.take_waiters(ordinal, format) {
-            (waiter.reply)(Err(Failure::Panicked.into()));
-        }
-    }
-
-    /// Does a job; false if the connection failed.
-    fn run(&self, job: Job, store: &mut Store) -> bool {
-        match job {
-            Job::Refresh(request, reply) => self.refresh_and_give(request, reply, store),
-            Job::RefreshAudit {
-                country,
-                date,
-                tag,
-                reply,
-            } => match self.find_after_refresh(store, |catalog| catalog.find_exact(date, &tag)) {
-                Ok(batch) => read_audit(country, &batch, reply, store),
-                Err(error) => answer_error(reply, error),
-            },
-            Job::Audit {
-                country,
-                batch,
-                reply,
-            } => read_audit(country, &batch, reply, store),
-            Job::Read { batch, format } => {
-                let bundle = timed("serve", || self.read(&batch, format, store));
-                let intact = !matches!(bundle, Err(Failure::Database(_)));
-                self.hand_out(&batch, format, bundle);
-                intact
-            }
-        }
-    }
-
-    fn refresh_and_give(
-        &self,
-        request: DownloadRequest,
-        reply: DownloadReply,
-        store: &mut Store,
-    ) -> bool {
-        let tag = request.tag.as_deref();
-        match self.find_after_refresh(store, |catalog| catalog.find(request.date, tag)) {
-            Ok(found) => {
-                self.give(found, &request, reply);
-                true
-            }
-            Err(error) => {
-                let intact = is_intact(&error);
-                reply.refuse(error);
-                intact
-            }
-        }
-    }
-
-    fn find_after_refresh<T>(
-        &self,
-        store: &mut Store,
-        find: impl FnOnce(&Catalog) -> Result<T, DownloadRefusal>,
-    ) -> Result<T, DownloadError> {
-        let refreshed = self.refresh(store, self.clock.now().day());
-        refreshed.map_err(|error| failure(error, "looking for download batches"))?;
-        if self.continuity.is_lost() {
-            return Err(Failure::DatabaseWentBack.into());
-        }
-        Ok(find(&self.catalog)?)
-    }
-
-    /// Reads a bundle back: from its sealed uploads, or from the warm bundle of the other format.
-    fn read(
-        &self,
-        batch: &DownloadBatch,
-        format: Format,
-        store: &mut Store,
-    ) -> Result<Arc<Bundle>, Failure> {
-        if let Some(warm) = self.cache.find(batch.ordinal, format) {
-            return Ok(warm);
-        }
-        let bundle = match format {
-            Format::Protobuf => self.read_segments(batch, store)?,
-            Format::Json => self.read(batch, Format::Protobuf, store)?.to_json(),
-        };
-        let bundle = Arc::new(bundle);
-        self.cache.insert(batch.ordinal, &bundle);
-        Ok(bundle)
-    }
-
-    fn read_segments(&self, batch: &DownloadBatch, store: &mut Store) -> Result<Bundle, Failure> {
-        metrics::counter!("efgs_cold_bundles_total").increment(1);
-        let rows = store.read_sealed(&batch.seqs);
-        let rows = rows.map_err(|error| Failure::Database(error.doing("reading a bundle")))?;
-        let mut segments = Vec::with_capacity(batch.uploads.len());
-        for row in rows {
-            if batch
-                .uploads
-                .get(segments.len())
-                .is_some_and(|upload| upload.seq == row.seq)
-            {
-                let context = seal_context(row.country, &row.tag);
-                segments.push(Bytes::from(self.keys.unseal(row.sealed, &context)?));
-            }
-        }
-        if segments.len() != batch.uploads.len() {
-            let source = format!(
-                "{} of its uploads are gone",
-                batch.uploads.len() - segments.len()
-            );
-            let doing = "reading a bundle";
-            let source = source.into();
-            return Err(Failure::Database(DatabaseError { doing, source }));
-        }
-        Ok(Bundle {
-            format: Format::Protobuf,
-            segments: segments.into(),
-        })
-    }
-
-    fn hand_out(
-        &self,
-        batch: &DownloadBatch,
-        format: Format,
-        bundle: Result<Arc<Bundle>, Failure>,
-    ) {
-        if let Err(error) = &bundle {
-            tracing::error!(stage = "serve", batchTag = %batch.tag, error = %chain(error), "cannot read a bundle");
-        }
-        for waiter in self.take_waiters(batch.ordinal, format) {
-            (waiter.reply)(match &bundle {
-                Ok(bundle) => Ok(self.answer(waiter.found, Arc::clone(bundle), waiter.reader)),
-                Err(Failure::Unseal(error)) => Err(Failure::Unseal(*error).into()),
-                Err(error) => {
-                    let (doing, source) = ("reading a bundle", chain(error).into());
-                    Err(Failure::Database(DatabaseError { doing, source }).into())
-                }
-            });
-        }
-    }
+/// What the log says of the uploads of a download batch; nothing if retention has deleted the last
+/// of them.
+fn found_uploads(
+    row: &DownloadBatchRow,
+    members: &[UploadMeta],
+    forgotten_to: u64,
+) -> Option<BatchUploads> {
+    let seqs = &row.columns.seqs;
+    let key_counts = members.iter().map(|upload| u64::from(upload.key_count));
+    (*seqs.end() > forgotten_to).then(|| BatchUploads {
+        key_count: (*seqs.start() > forgotten_to).then(|| key_counts.sum()),
+        last: members
+            .last()
+            .and_then(|upload| upload.link)
+            .map(|link| link.digest),
+    })
 }
 
 /// Whether a lookup in the database cannot change a refusal: the batch is known, or no gateway
@@ -606,130 +482,5 @@ fn is_final(refusal: DownloadRefusal, tag: Option<&str>) -> bool {
     }
 }
 
-fn failure(error: SqlError, doing: &'static str) -> DownloadError {
-    Failure::Database(error.doing(doing)).into()
-}
-
-/// Whether a connection still works after an error.
-const fn is_intact(error: &DownloadError) -> bool {
-    !matches!(error, DownloadError::Failure(_))
-}
-
-/// Answers with an error; false if it means that the connection failed.
-fn answer_error<T>(
-    reply: Box<dyn FnOnce(Result<T, DownloadError>) + Send>,
-    error: DownloadError,
-) -> bool {
-    let intact = is_intact(&error);
-    reply(Err(error));
-    intact
-}
-
-/// Lists a batch's uploads: in order, the caller's own last (FI slices the whole list without
-/// skipping its own, wire §15).
-fn read_audit(
-    country: Country,
-    batch: &DownloadBatch,
-    reply: AuditReply,
-    store: &mut Store,
-) -> bool {
-    match store.read_audit(&batch.seqs) {
-        Ok(entries) if entries.is_empty() => {
-            reply(Err(DownloadRefusal::NoEntries.into()));
-            true
-        }
-        Ok(mut entries) => {
-            entries.sort_by_key(|entry| entry.country == country);
-            reply(Ok(entries));
-            true
-        }
-        Err(error) => answer_error(reply, failure(error, "reading an audit")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bundle::BundledUpload;
-    use crate::clock::ManualClock;
-    use crate::domain::{Seq, UnixMillis};
-    use crate::settings::DatabaseUrl;
-    use crate::store::migrate;
-
-    const TAG: &str = "20201006-1";
-
-    /// One batch that stays cold, because no reader processes the jobs.
-    fn cold() -> (Serve, Receiver<Job>, tempfile::TempDir) {
-        let clock = ManualClock::new(UnixMillis(1_601_942_400_000));
-        let keys = Keys::parse(&Keys::generate_text()).unwrap();
-        let fresh = Arc::new(FreshSegments::new(0));
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
-        migrate(&database).unwrap();
-        let mut store = Store::open(&database).unwrap();
-        let continuity = Arc::new(Continuity::start(&database, None, &mut store).unwrap());
-        let clock = Arc::new(clock);
-        let serve = Serve::new(keys, clock, continuity, fresh, 0, 2, Arc::default());
-        let (jobs, queue) = bounded(limits::COLD_READS_MAX);
-        *serve.jobs.lock().unwrap() = Some(jobs);
-        let upload = BundledUpload {
-            seq: Seq(1),
-            country: Country::parse("IT").unwrap(),
-            key_count: 1,
-        };
-        let batch = DownloadBatch {
-            ordinal: 1,
-            tag: BatchTag::parse(TAG).unwrap(),
-            seqs: 1..=1,
-            uploads: vec![upload],
-        };
-        serve.adopt(&[Arc::new(batch)]).unwrap();
-        (serve, queue, folder)
-    }
-
-    fn request() -> DownloadRequest {
-        DownloadRequest {
-            country: Country::parse("DE").unwrap(),
-            date: BatchTag::parse(TAG).unwrap().day,
-            tag: None,
-            format: Format::Protobuf,
-        }
-    }
-
-    #[test]
-    fn gives_the_head_of_a_cold_bundle_without_reading_it() {
-        let (serve, queue, _folder) = cold();
-        let (sender, answers) = bounded(1);
-        let reply = Box::new(move |head| sender.send(head).unwrap());
-        serve.download(request(), DownloadReply::Head(reply));
-        let head = answers.try_recv().expect("it is given at once").unwrap();
-        assert_eq!(head.tag.to_string(), TAG);
-        assert_eq!((head.next, head.body_bytes), (None, None));
-        assert!(queue.is_empty(), "nothing is read");
-        assert_eq!(serve.lock_waiting().count, 0);
-    }
-
-    #[test]
-    fn refuses_who_would_wait_beyond_the_bound() {
-        let (serve, queue, _folder) = cold();
-        let (sender, answers) = bounded(2 * limits::COLD_READS_MAX);
-        let ask = || {
-            let sender = sender.clone();
-            let reply = Box::new(move |answer| sender.send(answer).unwrap());
-            serve.download(request(), DownloadReply::Keys(reply));
-        };
-        (0..limits::COLD_READS_MAX).for_each(|_| ask());
-        assert!(answers.is_empty(), "all of them wait");
-        ask();
-        let Ok(Err(DownloadError::Overload(overload))) = answers.try_recv() else {
-            panic!("the next one is refused");
-        };
-        assert_eq!(overload.bound, OverloadBound::ColdReads);
-        assert_eq!(queue.len(), 1, "it is read once");
-        let job = queue.recv().unwrap();
-        serve.refuse(job, || Failure::ShuttingDown.into());
-        assert_eq!(answers.len(), limits::COLD_READS_MAX);
-        ask();
-        assert_eq!((answers.len(), queue.len()), (limits::COLD_READS_MAX, 1));
-    }
-}
+mod tests;

@@ -1,15 +1,17 @@
 //! What a gateway remembers outside the database, as a small text file that is replaced whole.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard};
 
 use crate::database::SqlError;
 use crate::domain::{BatchTag, RowDigest, Seq, UnixMillis};
 use crate::failure::StartError;
+use crate::locks::LockIgnoringPoison;
 use crate::store::{DownloadBatchRow, Epoch, LogMark, Store};
 
 const HEADING: &str = "efgs state file 1";
@@ -38,6 +40,75 @@ pub(crate) struct State {
     pub(crate) batch: Option<RememberedBatch>,
     /// The newest that was sent to be cut, whether it was or not.
     pub(crate) cutting: Option<BatchTag>,
+    /// Number of the newest withdrawal, from 1.
+    pub(crate) withdrawals: u64,
+    /// Counter of the newest certificate list that was in force; 0 for none.
+    pub(crate) certificates: u64,
+}
+
+/// The state file of this gateway, which no other uses.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    path: PathBuf,
+    /// What was written last. Locked while the disk is waited for, so that states are written in
+    /// order; what a gateway knows has another lock.
+    written: Mutex<Option<State>>,
+    /// Held while this is there: the file itself is replaced at each write.
+    _lock: File,
+}
+
+impl StateFile {
+    pub(super) fn open(path: &Path) -> Result<Self, StartError> {
+        let lock = lock_beside(path).map_err(|error| error.at_start(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            written: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn read(&self) -> Result<Option<State>, StartError> {
+        State::read(&self.path).map_err(|error| error.at_start(&self.path))
+    }
+
+    /// Writes the state as of when the file is free, unless it was written; nothing then.
+    pub(super) fn write_unless_written(&self, state: impl Fn() -> State) -> Option<io::Result<()>> {
+        let mut written = self.lock();
+        let state = state();
+        if *written == Some(state) {
+            return None;
+        }
+        let done = state.write(&self.path);
+        *written = done.is_ok().then_some(state);
+        Some(done)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.written.lock_ignoring_poison()
+    }
+
+    /// As a disk that does not answer, until the guard is dropped.
+    #[cfg(test)]
+    pub(super) fn hang(&self) -> MutexGuard<'_, Option<State>> {
+        self.lock()
+    }
+}
+
+fn lock_beside(path: &Path) -> Result<File, StateFileError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let lock = options.open(path.with_file_name(name))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StateFileError::InUse),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
 }
 
 /// Why a state file cannot be used.
@@ -47,6 +118,8 @@ pub(crate) enum StateFileError {
     Io(#[from] io::Error),
     #[error("it is no state file of efgs")]
     Malformed,
+    #[error("another gateway uses it, and each needs its own")]
+    InUse,
 }
 
 impl StateFileError {
@@ -73,9 +146,9 @@ impl From<&LogMark> for RememberedRow {
 impl From<&DownloadBatchRow> for RememberedBatch {
     fn from(batch: &DownloadBatchRow) -> Self {
         Self {
-            ordinal: batch.ordinal,
-            tag: batch.tag,
-            digest: batch.digest(),
+            ordinal: batch.columns.ordinal,
+            tag: batch.columns.tag,
+            digest: batch.identity(),
         }
     }
 }
@@ -87,7 +160,7 @@ impl State {
             epoch,
             row: row.map(Into::into),
             batch: batch.map(Into::into),
-            cutting: None,
+            ..Self::default()
         }
     }
 
@@ -127,6 +200,9 @@ impl State {
         {
             return Ok(Some(format!("its download batch {}", batch.tag)));
         }
+        if store.newest_withdrawal()? < self.withdrawals {
+            return Ok(Some(format!("its withdrawal {}", self.withdrawals)));
+        }
         Ok(None)
     }
 
@@ -161,7 +237,7 @@ impl State {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         if lines.next()? != HEADING {
             return None;
@@ -188,6 +264,8 @@ impl State {
                     });
                 }
                 ("cutting", [tag]) => state.cutting = Some(BatchTag::parse(tag).ok()?),
+                ("withdrawals", [number]) => state.withdrawals = number.parse().ok()?,
+                ("certificates", [counter]) => state.certificates = counter.parse().ok()?,
                 _ => return None,
             }
         }
@@ -209,10 +287,18 @@ impl fmt::Display for State {
         if let Some(batch) = &self.batch {
             writeln!(f, "batch {} {} {}", batch.ordinal, batch.tag, batch.digest)?;
         }
-        match self.cutting {
-            Some(tag) => writeln!(f, "cutting {tag}"),
-            None => Ok(()),
+        if let Some(tag) = self.cutting {
+            writeln!(f, "cutting {tag}")?;
         }
+        for (name, number) in [
+            ("withdrawals", self.withdrawals),
+            ("certificates", self.certificates),
+        ] {
+            if number > 0 {
+                writeln!(f, "{name} {number}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -229,7 +315,7 @@ impl RememberedRow {
 impl RememberedBatch {
     fn is_in(&self, store: &mut Store) -> Result<bool, SqlError> {
         match store.recall(self.ordinal)?.batch {
-            Some(found) => Ok(found.digest() == self.digest),
+            Some(found) => Ok(found.identity() == self.digest),
             None => Ok(store.first_ordinal()? > self.ordinal),
         }
     }
@@ -253,6 +339,8 @@ mod tests {
                 digest: RowDigest([8; 32]),
             }),
             cutting: Some(BatchTag::parse("20201007-4").unwrap()),
+            withdrawals: 2,
+            certificates: 1_602_028_800_001,
         }
     }
 
@@ -278,6 +366,8 @@ mod tests {
             ("row 931", "row x"),
             ("20201007-3", "20201007"),
             ("cutting", "other"),
+            ("withdrawals 2", "withdrawals -"),
+            ("certificates 1", "certificates x"),
             ("0707", "07"),
         ] {
             let broken = whole.replacen(text, changed, 1);

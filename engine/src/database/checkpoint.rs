@@ -23,7 +23,7 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Gives what connections request checkpoints with, too.
+    /// Returns what connections request checkpoints with, too.
     pub(super) fn new(path: PathBuf) -> (Self, Sender<()>) {
         let (wake, due) = bounded(1);
         (Self { path, due }, wake)
@@ -39,7 +39,7 @@ impl Checkpoints {
             }
             if let Err(error) = self.checkpoint(&mut connection) {
                 // Nothing is lost: the writing connection makes the checkpoint at the second bound.
-                tracing::warn!(stage = "persist", error = %error, "checkpoint did not go through");
+                tracing::warn!(stage = "persist", error = %error, "checkpoint failed");
                 connection = None;
             }
         }

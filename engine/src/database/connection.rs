@@ -1,8 +1,11 @@
 //! One connection to a database, with just as much SQL as both databases share.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::cluster::Cluster;
 use crate::failure::DatabaseError;
+use crate::limits;
 
 /// A value in or out. Text travels as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +92,18 @@ impl SqlError {
 }
 
 impl SqlError {
+    /// The same with the beginning of the statement, which names the table: what refuses a value names
+    /// its column at most.
+    pub(super) fn of_statement(self, sql: &str) -> Self {
+        match self {
+            Self::Refused(source) => {
+                let start: String = sql.chars().take(100).collect();
+                Self::Refused(format!("{source}, in {start:?}").into())
+            }
+            other => other,
+        }
+    }
+
     fn into_source(self) -> Source {
         match self {
             Self::Duplicate(index) => format!("a row with the same {index:?} exists").into(),
@@ -126,6 +141,15 @@ pub(crate) struct UnreadableRow {
     pub(crate) problem: &'static str,
 }
 
+/// The answer of a query that names no row (a count, a sum, a maximum) is not what it can be of rows
+/// that gateways have written.
+#[derive(Debug, thiserror::Error)]
+#[error("column {} of {query:?} {}", bad.column, bad.problem)]
+pub(crate) struct UnreadableAnswer {
+    pub(crate) query: Box<str>,
+    pub(crate) bad: BadColumn,
+}
+
 /// Of a query that names no row: a count, a sum, a maximum.
 impl From<BadColumn> for SqlError {
     fn from(bad: BadColumn) -> Self {
@@ -133,12 +157,34 @@ impl From<BadColumn> for SqlError {
     }
 }
 
-/// A row, its columns in the order of the select list. Whatever can write to the database may have
-/// written it: reading a column can fail.
+/// A row, its columns in the order of the select list, and the query that gave it. Whatever can write
+/// to the database may have written it: reading a column can fail.
 #[derive(Debug)]
-pub(crate) struct Row(pub(crate) Vec<Value>);
+pub(crate) struct Row(pub(crate) Vec<Value>, pub(crate) Arc<str>);
 
 impl Row {
+    /// A number of a query that names no row: the error names the query, and so its table.
+    pub(crate) fn counted(&self, column: usize) -> Result<u64, SqlError> {
+        self.number(column).map_err(|bad| {
+            let query = self.1.chars().take(200).collect::<String>().into();
+            SqlError::Refused(Box::new(UnreadableAnswer { query, bad }))
+        })
+    }
+
+    fn bytes_in_memory(&self) -> usize {
+        let bytes = |value: &Value| match value {
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Null | Value::Number(_) | Value::Other => 0,
+        };
+        size_of_val(&*self.0) + self.0.iter().map(bytes).sum::<usize>()
+    }
+
+    /// The rest of the answer is not read: the connection ends.
+    fn beyond(&self, bytes_max: usize) -> SqlError {
+        let query: String = self.1.chars().take(200).collect();
+        SqlError::Lost(format!("more than {bytes_max} bytes of rows for {query}").into())
+    }
+
     /// A column that is a number and not null.
     pub(crate) fn number(&self, column: usize) -> Result<u64, BadColumn> {
         match self.0[column] {
@@ -208,6 +254,9 @@ const fn bad(column: usize, problem: &'static str) -> BadColumn {
     BadColumn { column, problem }
 }
 
+/// As much as is shown of a value.
+const SHOWN_BYTES: usize = 128;
+
 /// As people read it in errors; not for columns that may hold secrets.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,15 +264,17 @@ impl fmt::Display for Value {
             Self::Null => f.write_str("null"),
             Self::Number(number) => number.fmt(f),
             Self::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) if text.len() > SHOWN_BYTES => {
+                    let start: String = text.chars().take(SHOWN_BYTES / 4).collect();
+                    write!(f, "{start:?}…")
+                }
                 Ok(text) => write!(f, "{text:?}"),
-                Err(_) => write!(
-                    f,
-                    "x'{}'",
-                    bytes
-                        .iter()
-                        .map(|byte| format!("{byte:02x}"))
-                        .collect::<String>()
-                ),
+                Err(_) => {
+                    let start = bytes.iter().take(SHOWN_BYTES);
+                    let start: String = start.map(|byte| format!("{byte:02x}")).collect();
+                    let more = if bytes.len() > SHOWN_BYTES { "…" } else { "" };
+                    write!(f, "x'{start}{more}'")
+                }
             },
             Self::Other => f.write_str("a value of another type"),
         }
@@ -242,7 +293,7 @@ pub(crate) enum Timeouts {
 
 /// One connection. Statements are prepared once and kept.
 pub(crate) trait Connection: Send + fmt::Debug {
-    /// Runs a statement; gives the number of rows that it changed.
+    /// Runs a statement; returns the number of rows that it changed.
     fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError>;
 
     /// Runs a query; `on_row` gets each row as it arrives, up to the first that it cannot read.
@@ -271,16 +322,23 @@ pub(crate) trait Connection: Send + fmt::Debug {
     /// if the query says [`Dialect::and_lock`].
     fn begin_locking(&mut self) -> Result<(), SqlError>;
 
+    /// Writes what the open transaction has changed to where a commit would put it, as far as the
+    /// database has not done so by itself: whether the disk takes it.
+    fn write_out(&mut self) -> Result<(), SqlError>;
+
+    /// Whether it is a server, not a file.
+    fn is_server(&self) -> bool;
+
     /// The database's differences in SQL.
     fn dialect(&self) -> &'static Dialect;
 
-    /// Waits for the lock under which migrations run.
-    fn lock_migrations(&mut self) -> Result<(), SqlError>;
+    /// The cluster that the server belongs to.
+    fn cluster(&self) -> Option<Cluster>;
 
-    /// Gives the lock back; until then, and if the connection ends before, it is held.
-    fn unlock_migrations(&mut self) -> Result<(), SqlError>;
+    /// Whether connections go to another host by now.
+    fn is_outdated(&self) -> bool;
 
-    /// Validates the server's settings; gives what is wrong with them, if anything.
+    /// Validates the server's settings; returns what is wrong with them, if anything.
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError>;
 
     /// What to change so that the server keeps what it has confirmed, if it may lose it.
@@ -288,14 +346,20 @@ pub(crate) trait Connection: Send + fmt::Debug {
 }
 
 /// Where SQL differs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dialect {
+    /// In capitals, as migrations name it.
+    pub(crate) name: &'static str,
     /// Finds a table of the database by its name, the only parameter.
     pub(crate) find_table: &'static str,
+    /// Finds a column by the names of its table and its own.
+    pub(crate) find_column: &'static str,
     /// Type of a log position that is a primary key.
     pub(crate) position: &'static str,
     /// Options of a table.
     pub(crate) table_options: &'static str,
+    /// Makes room for the number of a tag's use in the log.
+    pub(crate) widen_upload_tag: &'static str,
     /// Ends a query that locks what it reads, and the end of the table if it comes so far.
     pub(crate) and_lock: &'static str,
     /// Stands for no table, in a query that has a condition all the same.
@@ -315,11 +379,39 @@ impl dyn Connection + '_ {
         mut map: impl FnMut(Row) -> Result<T, SqlError>,
     ) -> Result<Vec<T>, SqlError> {
         let mut rows = Vec::new();
-        self.query(sql, params, &mut |row| {
+        self.each(sql, params, &mut |row| {
             rows.push(map(row)?);
             Ok(())
         })?;
         Ok(rows)
+    }
+
+    /// Each row of a query whose rows are kept: an answer without an end is an error that names the
+    /// query.
+    pub(crate) fn each(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        on_row: &mut dyn FnMut(Row) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        self.each_within(limits::DATABASE_ANSWER_BYTES_MAX, sql, params, on_row)
+    }
+
+    pub(super) fn each_within(
+        &mut self,
+        bytes_max: usize,
+        sql: &str,
+        params: &[Param<'_>],
+        on_row: &mut dyn FnMut(Row) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        let mut bytes = 0;
+        self.query(sql, params, &mut |row| {
+            bytes += row.bytes_in_memory();
+            match bytes > bytes_max {
+                true => Err(row.beyond(bytes_max)),
+                false => on_row(row),
+            }
+        })
     }
 
     /// The first row of a query.
@@ -352,6 +444,26 @@ impl dyn Connection + '_ {
                 // Something may be unread on it: this connection is not to be used again.
                 Err(second) => Err(SqlError::Lost(second.into_source())),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_no_number_for_another_one() {
+        let largest = u64::from(u32::MAX);
+        let row = |value| Row(vec![value], "".into());
+        assert_eq!(row(Value::Number(largest)).number_32(0).unwrap(), u32::MAX);
+        for value in [
+            Value::Number(largest + 1),
+            Value::Number(1 << 40),
+            Value::Null,
+            Value::Other,
+        ] {
+            assert!(row(value).number_32(0).is_err());
         }
     }
 }

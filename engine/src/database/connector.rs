@@ -1,14 +1,19 @@
 //! Where connections come from.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam::channel::Sender;
 
 use super::checkpoint::Checkpoints;
-use super::connection::{BadColumn, Connection, SqlError, Timeouts, UnreadableRow};
+use super::cluster::Cluster;
+use super::connection::{
+    BadColumn, Connection, SqlError, Timeouts, UnreadableAnswer, UnreadableRow,
+};
 use super::file_identity::FileIdentity;
-use super::mysql::MysqlConnection;
+use super::hosts::Hosts;
+use super::outage::Outage;
+use super::remedy::remedy;
 use super::sqlite::{MissingFile, SqliteConnection};
 use crate::failure::StartError;
 use crate::settings::DatabaseUrl;
@@ -20,21 +25,44 @@ pub(crate) struct Database {
     /// With SQLite.
     file: Option<Arc<FileIdentity>>,
     checkpoints: Option<Sender<()>>,
-    #[cfg(test)]
+    place: Place,
+    /// What the database is known to be.
+    cluster: Arc<OnceLock<Cluster>>,
+    outage: Arc<Outage>,
+    #[cfg(any(test, debug_assertions))]
     pub(super) faults: Option<super::faulty::Faults>,
+}
+
+/// What connections lead to.
+#[derive(Debug, Clone)]
+enum Place {
+    File(PathBuf),
+    /// Clones share what is known of the hosts.
+    Server(Arc<Hosts>),
+}
+
+/// An empty SQLite database in memory.
+pub(crate) fn in_memory() -> Result<Box<dyn Connection>, SqlError> {
+    Ok(Box::new(SqliteConnection::in_memory()?))
 }
 
 impl Database {
     pub(crate) fn new(url: DatabaseUrl) -> Self {
-        let file = match &url {
-            DatabaseUrl::Sqlite(path) => Some(Arc::new(FileIdentity::of(path.clone()))),
-            DatabaseUrl::Mysql(_) => None,
+        let (file, place) = match &url {
+            DatabaseUrl::Sqlite(path) => {
+                let file = FileIdentity::of(path.clone());
+                (Some(Arc::new(file)), Place::File(path.clone()))
+            }
+            DatabaseUrl::Mysql(server) => (None, Place::Server(Arc::new(Hosts::of(server)))),
         };
         Self {
             url,
             file,
             checkpoints: None,
-            #[cfg(test)]
+            place,
+            cluster: Arc::default(),
+            outage: Arc::default(),
+            #[cfg(any(test, debug_assertions))]
             faults: None,
         }
     }
@@ -52,19 +80,30 @@ impl Database {
 
     /// Opens a connection.
     pub(crate) fn connect(&self, timeouts: Timeouts) -> Result<Box<dyn Connection>, SqlError> {
-        #[cfg(test)]
+        #[cfg(any(test, debug_assertions))]
         if let Some(faults) = &self.faults {
             faults.connect()?;
         }
-        let connection: Box<dyn Connection> = match &self.url {
-            DatabaseUrl::Sqlite(path) => Box::new(self.open_file(path)?),
-            DatabaseUrl::Mysql(url) => Box::new(MysqlConnection::open(url, timeouts)?),
+        let connection: Box<dyn Connection> = match &self.place {
+            Place::File(path) => Box::new(self.open_file(path)?),
+            Place::Server(hosts) => Box::new(hosts.connect(timeouts, self.cluster.get().copied())?),
         };
-        #[cfg(test)]
+        self.outage.connected();
+        #[cfg(any(test, debug_assertions))]
         if let Some(faults) = &self.faults {
             return Ok(Box::new(faults.wrap(connection)));
         }
         Ok(connection)
+    }
+
+    /// Logs an error of a statement or connection, as far as it is news.
+    pub(crate) fn log_error(&self, stage: &'static str, error: &SqlError, message: &'static str) {
+        self.outage.log(stage, error, message);
+    }
+
+    /// From now on only members of this cluster are connected to.
+    pub(crate) fn remember_cluster(&self, cluster: Cluster) {
+        self.cluster.get_or_init(|| cluster);
     }
 
     /// A file that was there once is not created again: it would be an empty database.
@@ -91,17 +130,23 @@ impl Database {
         let database = self.url.to_string();
         match error {
             SqlError::Refused(ref source)
-                if source.is::<UnreadableRow>() || source.is::<BadColumn>() =>
+                if source.is::<UnreadableRow>()
+                    || source.is::<UnreadableAnswer>()
+                    || source.is::<BadColumn>() =>
             {
                 StartError::UnreadableRow {
                     database,
                     source: error.doing("reading it"),
                 }
             }
-            _ => StartError::Unreachable {
-                database,
-                source: error.doing("opening it"),
-            },
+            _ => {
+                let source = error.doing("opening it");
+                StartError::Unreachable {
+                    database,
+                    remedy: remedy(&self.url, &source.source.to_string()),
+                    source,
+                }
+            }
         }
     }
 }

@@ -1,16 +1,18 @@
-//! A connection that fails when a test says so.
+//! A connection that fails when a test says so. It is not in release programs.
 
 use std::fmt;
 use std::sync::Arc;
 
+use super::cluster::Cluster;
 use super::connection::{Connection, Dialect, Param, Row, SqlError};
 use super::connector::Database;
 
 /// A step at which a connection may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step<'a> {
+pub enum Step<'a> {
     /// The insertion of the upload with this tag. Alone in its group, it is the commit, too.
     Insert(&'a str),
+    /// A transaction is committed.
     Commit,
     /// The log is locked.
     LockLog,
@@ -20,9 +22,12 @@ pub(crate) enum Step<'a> {
 
 /// How it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
+    /// Another transaction was faster: nothing was done, and it may be tried again.
     Conflict,
+    /// The database refuses the statement.
     Refused,
+    /// The connection breaks before the database has the statement.
     Lost,
     /// Executed, but the answer is lost.
     LostAfterwards,
@@ -32,7 +37,7 @@ type Plan = dyn Fn(Step<'_>) -> Option<Fault> + Send + Sync;
 
 /// When connections fail, and how.
 #[derive(Clone)]
-pub(crate) struct Faults(Arc<Plan>);
+pub struct Faults(Arc<Plan>);
 
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +46,11 @@ impl fmt::Debug for Faults {
 }
 
 impl Faults {
+    /// Faults as a plan says, which is asked before each step. It may also take its time.
+    pub fn new(plan: impl Fn(Step<'_>) -> Option<Fault> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(plan))
+    }
+
     /// Whether a connection can be opened.
     pub(super) fn connect(&self) -> Result<(), SqlError> {
         match (self.0)(Step::Connect) {
@@ -57,13 +67,18 @@ impl Faults {
 
 impl Database {
     /// The same database, with connections that fail.
+    #[cfg(test)]
     pub(crate) fn failing(
         &self,
         plan: impl Fn(Step<'_>) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
-        let mut failing = self.clone();
-        failing.faults = Some(Faults(Arc::new(plan)));
-        failing
+        self.clone().with_faults(Faults::new(plan))
+    }
+
+    /// This database, with connections that fail.
+    pub(crate) fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = Some(faults);
+        self
     }
 }
 
@@ -135,16 +150,24 @@ impl Connection for Faulty {
         self.at(Step::LockLog, |inner| inner.begin_locking())
     }
 
+    fn write_out(&mut self) -> Result<(), SqlError> {
+        self.inner.write_out()
+    }
+
+    fn is_server(&self) -> bool {
+        self.inner.is_server()
+    }
+
     fn dialect(&self) -> &'static Dialect {
         self.inner.dialect()
     }
 
-    fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        self.inner.lock_migrations()
+    fn cluster(&self) -> Option<Cluster> {
+        self.inner.cluster()
     }
 
-    fn unlock_migrations(&mut self) -> Result<(), SqlError> {
-        self.inner.unlock_migrations()
+    fn is_outdated(&self) -> bool {
+        self.inner.is_outdated()
     }
 
     fn check_server(&mut self, packet_bytes: usize) -> Result<Option<String>, SqlError> {

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_another_file_and_none_from_the_first() {
+    fn distinguishes_another_file_and_no_file_from_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("db"), folder.path().join("other"));
         let identity = FileIdentity::of(path.clone());

@@ -1,24 +1,33 @@
 //! The only access to SQLite, the embedded default: WAL, `synchronous=FULL`.
 
+pub(crate) mod backup;
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Error, ErrorCode, OpenFlags, ToSql};
 
+use super::cluster::Cluster;
 use super::connection::{Connection, Dialect, Param, Row, SqlError, UniqueIndex, Value};
+use super::server_message::ServerMessage;
 use super::uncheckpointed::Uncheckpointed;
 use crate::limits;
 
 const DIALECT: Dialect = Dialect {
+    name: "SQLITE",
     // Names are text there, parameters are blobs.
     find_table: "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = CAST(? AS TEXT)",
+    find_column: "SELECT 1 FROM pragma_table_info(CAST(? AS TEXT)) WHERE name = CAST(? AS TEXT)",
     // Only this exact type makes the column the row id itself.
     position: "INTEGER",
     table_options: "",
+    // The length is only said.
+    widen_upload_tag: "",
     and_lock: "",
     from_nothing: "",
     now_ms: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
@@ -30,9 +39,10 @@ const DIALECT: Dialect = Dialect {
 /// How long to wait for another connection of this or another process to finish writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pages of 16 KiB suit blobs of some hundred KiB.
+/// Pages of 16 KiB suit blobs of some hundred KiB. What a schema that another program has written may
+/// do is as little as possible.
 const PRAGMAS: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
-     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
+     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF";
 
 #[derive(Debug)]
 pub(crate) struct SqliteConnection {
@@ -90,6 +100,15 @@ impl SqliteConnection {
         })
     }
 
+    /// An empty database that nobody else sees.
+    pub(super) fn in_memory() -> Result<Self, SqlError> {
+        let connection = rusqlite::Connection::open_in_memory().map_err(classify_error)?;
+        Ok(Self {
+            inner: connection,
+            uncheckpointed: None,
+        })
+    }
+
     /// A checkpoint that nobody waits for: it leaves what others still read or write.
     pub(super) fn checkpoint(&self) -> Result<CheckpointProgress, SqlError> {
         let sql = "PRAGMA wal_checkpoint(PASSIVE)";
@@ -104,7 +123,7 @@ impl SqliteConnection {
     }
 }
 
-/// Creates the file if there is none, for its owner alone, whatever the umask. Whoever could read it
+/// Creates the file if there is none, for its owner alone, whatever the umask. Anyone who could read it
 /// could also stop every write by a lock. SQLite gives its log and shared memory the same mode.
 fn create_private(path: &Path) {
     let mut options = OpenOptions::new();
@@ -124,10 +143,11 @@ impl Connection for SqliteConnection {
         if let Some(uncheckpointed) = &mut self.uncheckpointed {
             uncheckpointed.add(params.iter().map(Param::stored_bytes).sum());
         }
-        let mut statement = self.inner.prepare_cached(sql).map_err(classify_error)?;
+        let named = |error| naming(sql, error);
+        let mut statement = self.inner.prepare_cached(sql).map_err(named)?;
         let changed = statement
             .execute(rusqlite::params_from_iter(params))
-            .map_err(classify_error)?;
+            .map_err(named)?;
         Ok(changed as u64)
     }
 
@@ -139,12 +159,14 @@ impl Connection for SqliteConnection {
     ) -> Result<(), SqlError> {
         let mut statement = self.inner.prepare_cached(sql).map_err(classify_error)?;
         let columns = statement.column_count();
+        let origin: Arc<str> = sql.into();
         let mut rows = statement
             .query(rusqlite::params_from_iter(params))
-            .map_err(classify_error)?;
-        while let Some(row) = rows.next().map_err(classify_error)? {
+            .map_err(|error| naming(sql, error))?;
+        while let Some(row) = rows.next().map_err(|error| naming(sql, error))? {
             let column = |at| row.get_ref(at).map(from_sqlite).map_err(classify_error);
-            on_row(Row((0..columns).map(column).collect::<Result<_, _>>()?))?;
+            let values = (0..columns).map(column).collect::<Result<_, _>>()?;
+            on_row(Row(values, Arc::clone(&origin)))?;
         }
         Ok(())
     }
@@ -176,18 +198,25 @@ impl Connection for SqliteConnection {
         self.begin()
     }
 
+    /// Into the WAL, after the last commit.
+    fn write_out(&mut self) -> Result<(), SqlError> {
+        self.inner.cache_flush().map_err(classify_error)
+    }
+
+    fn is_server(&self) -> bool {
+        false
+    }
+
     fn dialect(&self) -> &'static Dialect {
         &DIALECT
     }
 
-    /// There is one writer at a time, and tables are made in transactions as well: all migrations
-    /// are one.
-    fn lock_migrations(&mut self) -> Result<(), SqlError> {
-        self.begin()
+    fn cluster(&self) -> Option<Cluster> {
+        None
     }
 
-    fn unlock_migrations(&mut self) -> Result<(), SqlError> {
-        self.script("COMMIT")
+    fn is_outdated(&self) -> bool {
+        false
     }
 
     fn check_server(&mut self, _packet_bytes: usize) -> Result<Option<String>, SqlError> {
@@ -223,11 +252,16 @@ fn from_sqlite(value: ValueRef<'_>) -> Value {
     }
 }
 
+/// An error of a statement: SQLite's own text of an overflow names no table.
+fn naming(sql: &str, error: Error) -> SqlError {
+    classify_error(error).of_statement(sql)
+}
+
 /// Classifies an error: conflict or permanent. A local file cannot lose its connection: a statement that
 /// failed has had no effect.
 fn classify_error(error: Error) -> SqlError {
     let Error::SqliteFailure(failure, message) = &error else {
-        return SqlError::Refused(error.into());
+        return SqlError::Refused(ServerMessage::new(&error.to_string()).into());
     };
     match (failure.code, failure.extended_code) {
         (
@@ -247,6 +281,6 @@ fn classify_error(error: Error) -> SqlError {
         (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => {
             SqlError::Conflict(error.into())
         }
-        _ => SqlError::Refused(error.into()),
+        _ => SqlError::Refused(ServerMessage::new(&error.to_string()).into()),
     }
 }

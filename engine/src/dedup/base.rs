@@ -9,6 +9,6 @@ pub(super) use arc_swap::ArcSwap;
 pub(super) const SHARDS: usize = 256;
 /// Slots that share a cache line: a probe of an identity that is not there, as nearly all are,
 /// seldom looks further than into its home.
-pub(super) const SLOTS_A_BUCKET: usize = 4;
+pub(super) const SLOTS_PER_BUCKET: usize = 4;
 /// Buckets of the smallest shard: 256 shards take 1.3 MiB when empty.
 pub(super) const BUCKETS_MIN: usize = 64;

@@ -2,7 +2,7 @@
 //! to clear, and for a full group still small enough for a core's cache.
 //!
 //! And which keys came in with the newest uploads of the log: what a CPU job has looked up in the set
-//! a moment ago needs to be held against these only.
+//! a moment ago needs to be compared with these only.
 //!
 //! May take one key for another, once in 2^64 pairs; an upload then waits for the next group in
 //! vain. Weighed against a `HashSet` of identities: three times the time and memory.
@@ -95,7 +95,7 @@ impl Fingerprints {
     }
 }
 
-/// The identities of the newest uploads of the log: of all behind a position.
+/// The identities of the newest uploads of the log: of all after a position.
 #[derive(Debug, Default)]
 pub(crate) struct RecentIdentities {
     /// Of all uploads behind `newer_behind`.

@@ -16,11 +16,12 @@ mod set;
 mod tags;
 
 pub(crate) use fingerprints::{Fingerprints, RecentIdentities};
+pub use probe::Duplicates;
 pub(crate) use probe::Probe;
 pub use set::{IdentitySet, IdentitySetWriter};
 pub use tags::{TagIndex, TagState};
 
-use crate::domain::KeyIdentity;
+use crate::domain::{KeyIdentity, Seq};
 use crate::seal::Keys;
 use crate::verify::{CanonicalBytes, VerifiedBatch};
 
@@ -37,19 +38,35 @@ impl<'a> UniqueBatch<'a> {
     pub(crate) fn into_parts(self) -> (VerifiedBatch<'a>, Probe) {
         (self.batch, self.probe)
     }
+
+    /// What the writer needs to name the duplicates of a batch that is not to be stored: none yet,
+    /// unless it was left to the writer to find them.
+    pub(crate) fn into_rehearsed(self) -> Duplicates {
+        let Probe {
+            identities,
+            at,
+            repeats,
+        } = self.probe;
+        Duplicates {
+            positions: repeats,
+            identities,
+            // Position 0 is that of the empty log, in which nothing is known.
+            at: at.unwrap_or(Seq(0)),
+        }
+    }
 }
 
 /// Looks for repeats within the batch and for known keys.
 ///
 /// # Errors
-/// The positions in the request of all duplicates, ascending: of a key that occurs twice, the
-/// later one (wire §12). Where they may not be all, the batch goes on to the writer.
+/// All duplicates by their positions in the request: of a key that occurs twice, the later one
+/// (wire §12). Where they may not be all that this gateway knows, the batch is handed to the writer.
 pub fn dedup<'a>(
     batch: VerifiedBatch<'a>,
     canonical: &CanonicalBytes,
     keys: &Keys,
     set: &IdentitySet,
-) -> Result<UniqueBatch<'a>, Vec<u32>> {
+) -> Result<UniqueBatch<'a>, Duplicates> {
     let identities = identify(canonical, keys);
     let repeats = find_repeats(&identities, canonical.order());
     let probe = Probe::look_up(identities, repeats, set)?;

@@ -1,6 +1,7 @@
 //! Calendar days in UTC.
 
 use std::fmt;
+use std::str::FromStr;
 
 use time::{Date, Duration, OffsetDateTime};
 
@@ -14,6 +15,9 @@ pub struct Day(Date);
 pub struct DayError;
 
 impl Day {
+    /// Milliseconds of a day.
+    pub const MILLIS: u64 = 86_400_000;
+
     /// The day of an instant, given in seconds since the Unix epoch.
     ///
     /// Instants beyond the year 9999 give its last day.
@@ -29,6 +33,11 @@ impl Day {
     /// Days before 1970 give 0.
     pub fn start_unix_seconds(self) -> u64 {
         u64::try_from(self.0.midnight().assume_utc().unix_timestamp()).unwrap_or(0)
+    }
+
+    /// How many days later another day is; 0 if it is earlier.
+    pub fn days_until(self, later: Self) -> u32 {
+        u32::try_from((later.0 - self.0).whole_days()).unwrap_or(0)
     }
 
     /// Reads `yyyy-MM-dd`; an offset suffix (`Z`, `+02:00`) is tolerated and ignored, as the
@@ -109,6 +118,14 @@ fn is_offset(text: &str) -> bool {
         [] | [b'Z'] => true,
         [b'+' | b'-', h1, h2, b':', m1, m2] => [h1, h2, m1, m2].into_iter().all(u8::is_ascii_digit),
         _ => false,
+    }
+}
+
+impl FromStr for Day {
+    type Err = DayError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse_iso(text)
     }
 }
 

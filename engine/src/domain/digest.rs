@@ -21,6 +21,14 @@ pub struct KeyIdentity(pub [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RowDigest(pub [u8; 32]);
 
+impl ContentDigest {
+    /// 64 lower-case hexadecimal digits, for the uploader itself: not `Display`, which would bring
+    /// it into log lines.
+    pub fn to_hex(&self) -> String {
+        Thumbprint(self.0).to_string()
+    }
+}
+
 impl RowDigest {
     /// A digest as SHA-256 gives it.
     pub(crate) fn of(sha256: &[u8]) -> Self {

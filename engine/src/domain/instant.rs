@@ -6,6 +6,13 @@ use super::day::Day;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnixMillis(pub u64);
 
+impl Day {
+    /// Midnight UTC at which the day begins; the epoch for days before 1970.
+    pub fn start(self) -> UnixMillis {
+        UnixMillis(self.start_unix_seconds() * 1000)
+    }
+}
+
 impl UnixMillis {
     /// Whole seconds since the Unix epoch.
     pub const fn seconds(self) -> u64 {

@@ -16,6 +16,7 @@ pub use certificate::{CertificateKind, CertificateRow};
 pub use country::{Country, CountryError};
 pub use day::{Day, DayError};
 pub use digest::{ContentDigest, KeyIdentity, RowDigest, Thumbprint, ThumbprintError};
+pub(crate) use format::FORMAT_VERSION;
 pub use format::Format;
 pub use instant::UnixMillis;
 pub use report_type::REPORT_TYPES;

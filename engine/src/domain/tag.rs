@@ -1,13 +1,25 @@
 //! Two kinds of tags: the participant's own for an upload, and ours for a download batch.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::day::Day;
 
 /// A participant's own name for an upload: 1 to 64 visible ASCII characters, compared as exact
 /// bytes, unique per country (decisions 3 and 14).
+///
+/// In the log, an upload under a tag that was used before and freed since ([decision 33]) has the
+/// number of its use behind the tag, as `TAG 2`: no participant can send that.
+///
+/// [decision 33]: ../../../docs/protocol/decisions.md
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadTag(Box<str>);
+
+/// Stands between a tag and the number of its use.
+const USE: char = ' ';
+
+/// With this many, the column holds the longest tag.
+const USES_MAX: u32 = 999_999;
 
 /// The text is no upload tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,9 +42,57 @@ impl UploadTag {
         Ok(Self(text.into()))
     }
 
-    /// The tag as sent.
+    /// Checks and takes a tag as the log has it.
+    ///
+    /// # Errors
+    /// When it is neither a tag nor one with the number of its use.
+    pub(crate) fn parse_logged(text: &str) -> Result<Self, UploadTagError> {
+        let Some((tag, number)) = text.split_once(USE) else {
+            return Self::parse(text);
+        };
+        let tag = Self::parse(tag)?;
+        match number.parse() {
+            Ok(use_number @ 2..=USES_MAX) => Some(tag.in_use(use_number)),
+            _ => None,
+        }
+        .filter(|logged| *logged.0 == *text)
+        .ok_or(UploadTagError)
+    }
+
+    /// The tag as in the log, or as sent: then it is the same.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The tag as it was sent.
+    pub(crate) fn as_sent(&self) -> Self {
+        match self.0.split_once(USE) {
+            None => self.clone(),
+            Some((tag, _)) => Self(tag.into()),
+        }
+    }
+
+    /// Which use of the tag this is, from 1.
+    pub(crate) fn use_number(&self) -> u32 {
+        let number = self.0.split_once(USE);
+        number.map_or(1, |(_, number)| number.parse().unwrap_or(1))
+    }
+
+    /// The same tag in another use.
+    pub(crate) fn in_use(&self, number: u32) -> Self {
+        let sent = self.as_sent();
+        match number {
+            0 | 1 => sent,
+            _ => Self(format!("{sent}{USE}{}", number.min(USES_MAX)).into()),
+        }
+    }
+}
+
+impl FromStr for UploadTag {
+    type Err = UploadTagError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
     }
 }
 
@@ -57,7 +117,7 @@ pub struct BatchTag {
 pub struct BatchTagError;
 
 impl BatchTag {
-    /// Reads the exact spelling that we give; anything else is the name of no batch.
+    /// Parses exactly the form that we write; anything else names no batch.
     ///
     /// # Errors
     /// When the text is spelled otherwise.
@@ -72,6 +132,14 @@ impl BatchTag {
             day: Day::parse_compact(day).map_err(|_| BatchTagError)?,
             number,
         })
+    }
+}
+
+impl FromStr for BatchTag {
+    type Err = BatchTagError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
     }
 }
 
@@ -97,7 +165,27 @@ mod tests {
     }
 
     #[test]
-    fn reads_only_the_spelling_that_it_writes() {
+    fn has_the_number_of_its_use_in_the_log_only() {
+        let longest = "x".repeat(64);
+        for sent in ["1", longest.as_str()] {
+            let tag = UploadTag::parse(sent).unwrap();
+            assert_eq!((tag.use_number(), tag.as_sent()), (1, tag.clone()));
+            let again = tag.in_use(2);
+            assert_eq!(again.as_str(), format!("{sent} 2"));
+            assert_eq!((again.use_number(), again.as_sent()), (2, tag.clone()));
+            assert_eq!(again.in_use(17).as_str(), format!("{sent} 17"));
+            assert_eq!(again.in_use(1), tag);
+            assert_eq!(UploadTag::parse_logged(again.as_str()), Ok(again.clone()));
+            assert!(again.in_use(u32::MAX).as_str().len() <= 72);
+            assert_eq!(UploadTag::parse(again.as_str()), Err(UploadTagError));
+        }
+        for text in ["a blank", "a 1", "a 02", "a 2 2", " 2", "a ", "a 1000000"] {
+            assert_eq!(UploadTag::parse_logged(text), Err(UploadTagError), "{text}");
+        }
+    }
+
+    #[test]
+    fn parses_only_the_form_that_it_writes() {
         let tag = BatchTag::parse("20201006-17").unwrap();
         assert_eq!(
             (tag.day.to_string().as_str(), tag.number),

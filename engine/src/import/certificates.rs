@@ -9,7 +9,7 @@ use crate::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
 use crate::pki::Certificate;
 use crate::pki::algorithm::KeyError;
 use crate::store::ReferenceCertificate;
-use crate::trust::{CertificateRow, Trust, TrustAnchor};
+use crate::trust::{CertificateRow, Trust, TrustAnchors};
 
 impl Run<'_> {
     /// The rows to import. What cannot be used is left out; what the operator should see to is
@@ -17,11 +17,11 @@ impl Run<'_> {
     pub(super) fn read_certificates(
         &mut self,
         now: UnixMillis,
-        anchor: &TrustAnchor,
+        anchors: &TrustAnchors,
     ) -> Result<Vec<CertificateRow>, ImportError> {
         let mut rows = Vec::new();
         for found in self.reference.certificates().map_err(reading)? {
-            match certificate(&found, anchor, now) {
+            match certificate(&found, anchors, now) {
                 Ok(row) => rows.push(row),
                 Err(why) => {
                     self.imported.left_out_certificates += 1;
@@ -44,7 +44,7 @@ impl Run<'_> {
                 self.note(problem);
             }
         }
-        self.trust = trust_when_uploaded(&rows, anchor);
+        self.trust = trust_when_uploaded(&rows, anchors);
         let revoked = rows.iter().filter(|row| row.revoked_at.is_some());
         self.imported.revoked_certificates = revoked.count() as u64;
         self.imported.certificates = rows.len() as u64;
@@ -54,24 +54,24 @@ impl Run<'_> {
 
 /// The list that uploads are verified against. It ignores revocations: the reference does not say
 /// when a certificate was revoked, and it took these uploads while theirs was not.
-fn trust_when_uploaded(rows: &[CertificateRow], anchor: &TrustAnchor) -> Trust {
+fn trust_when_uploaded(rows: &[CertificateRow], anchors: &TrustAnchors) -> Trust {
     let unrevoked = rows.iter().map(|row| CertificateRow {
         revoked_at: None,
         ..row.clone()
     });
-    Trust::load(unrevoked, anchor, None)
+    Trust::load(unrevoked, anchors, None)
 }
 
 /// A row as `efgs cert add` would list it, or why it would not.
 fn certificate(
     found: &ReferenceCertificate,
-    anchor: &TrustAnchor,
+    anchors: &TrustAnchors,
     now: UnixMillis,
 ) -> Result<CertificateRow, String> {
     let country = Country::parse(&found.country).map_err(|_| "it has no country of two letters")?;
     let kind = CertificateKind::from_name(&found.kind);
     let kind = kind.ok_or_else(|| format!("{:?} is no kind of certificate", found.kind))?;
-    let checked = check_certificate(anchor, country, &found.pem, &found.signature);
+    let checked = check_certificate(anchors, country, &found.pem, &found.signature);
     let checked = checked.map_err(|error| error.to_string())?;
     if thumbprint(&found.thumbprint) != Some(checked) {
         return Err("its thumbprint is another".to_owned());

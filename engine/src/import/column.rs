@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// Compiled into the reference.
-const VECTOR: &[u8; 16] = b"WnU2IQhlAAN@bK~L";
+pub(super) const VECTOR: &[u8; 16] = b"WnU2IQhlAAN@bK~L";
 
 /// Opens encrypted columns.
 pub(super) struct Columns(PaddedBlockDecryptingKey);

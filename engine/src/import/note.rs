@@ -1,4 +1,4 @@
-//! What an import tells beside its counts.
+//! What an import reports beside its counts.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 //! Callback subscriptions of the reference: those that the API would take, each with what it has
-//! been told so far.
+//! been notified so far.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,8 +13,8 @@ use crate::store::{ImportedSubscription, ReferenceSubscription};
 impl Run<'_> {
     /// The subscriptions to import. What is still to be delivered is delivered by the gateway.
     ///
-    /// Two rows with one id (the reference allows them, and answers 500 then) are one wish: the
-    /// later one counts.
+    /// Two rows with one id (the reference allows them, and answers 500 then) count as one: the
+    /// later.
     pub(super) fn read_subscriptions(
         &mut self,
         chain: &[ChainBatch],
@@ -41,7 +41,7 @@ impl Run<'_> {
         Ok(taken)
     }
 
-    /// Of each subscription, the first download batch that it was not told of.
+    /// Of each subscription, the first download batch that was not announced to it.
     fn oldest_waiting(&mut self) -> Result<HashMap<u64, BatchTag>, ImportError> {
         let mut oldest: HashMap<u64, BatchTag> = HashMap::new();
         for (subscription, name) in self.reference.waiting_callbacks().map_err(reading)? {
@@ -104,7 +104,7 @@ fn subscription(
     })
 }
 
-/// The position in the chain up to which a subscriber was told: all of it, unless something waits.
+/// The position in the chain up to which a subscriber was notified: all of it, unless something waits.
 fn delivered_before(chain: &[ChainBatch], oldest_waiting: Option<&BatchTag>) -> u64 {
     let told = oldest_waiting.map_or(chain.len(), |oldest| {
         chain.partition_point(|batch| batch.tag < *oldest)

@@ -90,7 +90,7 @@ pub(super) struct ReadUpload {
     pub(super) identities: Vec<KeyIdentity>,
     /// Encoded as they will be served, in their order.
     pub(super) segment: Vec<u8>,
-    /// Who signed just these keys; else why nobody did.
+    /// Who signed just these keys; otherwise why nobody did.
     pub(super) signer: Result<Thumbprint, VerifyError>,
 }
 
@@ -136,7 +136,7 @@ pub(super) fn read_upload(
     let context = VerifyContext {
         country: context.country,
         batch_signature: context.batch_signature,
-        // The operator is told which settings a country will need.
+        // The operator is shown which settings a country will need.
         exceptions: Exceptions {
             sha1: true,
             pss: true,

@@ -1,12 +1,13 @@
-//! Uploads of a download batch, or those that wait for one: read, judged and written one after the
+//! Uploads of a download batch, or those that wait for one: read, checked and written one after the
 //! other.
 
-use super::gathered::SealedUpload;
 use super::upload::{ReadUpload, UploadFault, VerificationContext, read_upload};
+use super::write_buffer::SealedUpload;
 use super::{ImportError, Note, Run, reading, thumbprint, writing};
 use crate::domain::{Country, Seq, Thumbprint, UploadTag};
 use crate::limits;
-use crate::seal::seal_context;
+use crate::log_chain::LogColumns;
+use crate::seal::SealedRow;
 use crate::store::{KeysOf, ReferenceKey, ReferenceUpload, UploadPlace};
 
 /// What was written of a download batch.
@@ -26,6 +27,26 @@ struct Accepted {
     signer: Thumbprint,
 }
 
+/// Why an upload is not read.
+enum ReadError {
+    /// It is left out; the import continues.
+    Upload(UploadFault),
+    /// The import ends.
+    Import(ImportError),
+}
+
+impl From<UploadFault> for ReadError {
+    fn from(fault: UploadFault) -> Self {
+        Self::Upload(fault)
+    }
+}
+
+impl From<ImportError> for ReadError {
+    fn from(error: ImportError) -> Self {
+        Self::Import(error)
+    }
+}
+
 impl Run<'_> {
     /// Writes uploads from the next position on, and leaves out those that are refused.
     pub(super) fn import_uploads(&mut self, of: KeysOf<'_>) -> Result<Written, ImportError> {
@@ -34,56 +55,52 @@ impl Run<'_> {
         for place in self.reference.uploads(of).map_err(reading)? {
             written.interleaved |= place.first_id < last_id;
             last_id = last_id.max(place.last_id);
-            match self.read_one(of, &place)? {
+            match self.read_one(of, &place) {
                 Ok(accepted) => {
                     written.uploads += 1;
                     written.keys += u64::from(accepted.read.key_count);
-                    self.gather(&place, accepted)?;
+                    self.buffer(&place, accepted)?;
                 }
-                Err(fault) => self.leave_out(&place, fault),
+                Err(ReadError::Upload(fault)) => self.leave_out(&place, fault),
+                Err(ReadError::Import(error)) => return Err(error),
             }
         }
-        self.write_gathered()?;
+        self.write_buffer()?;
         Ok(written)
     }
 
-    /// Reads and judges the keys of an upload.
-    fn read_one(
-        &mut self,
-        of: KeysOf<'_>,
-        place: &UploadPlace,
-    ) -> Result<Result<Accepted, UploadFault>, ImportError> {
+    /// Reads and checks the keys of an upload.
+    fn read_one(&mut self, of: KeysOf<'_>, place: &UploadPlace) -> Result<Accepted, ReadError> {
         let Ok(country) = Country::parse(&place.name.country) else {
-            return Ok(Err(UploadFault::NoCountry));
+            return Err(UploadFault::NoCountry.into());
         };
         let Some(keys) = self.read_keys(of, place)? else {
-            return Ok(Err(UploadFault::TooManyKeys));
+            return Err(UploadFault::TooManyKeys.into());
         };
         let shared = self.reference.upload_of_key(place.first_id);
         let Some(shared) = shared.map_err(reading)? else {
-            return Err(ImportError::Changed);
+            return Err(ImportError::Changed.into());
         };
         let read = match self.verdict(country, &shared, &keys) {
-            // Else every single key would be unreadable.
+            // Otherwise, every single key would be unreadable.
             Err(UploadFault::Unreadable { id, column }) if !self.opened_one => {
-                return Err(ImportError::Key { id, column });
+                return Err(ImportError::Key { id, column }.into());
             }
-            Err(fault) => return Ok(Err(fault)),
-            Ok(read) => read,
+            read => read?,
         };
         self.opened_one = true;
         let signer = match read.signer {
             Err(_) if read.may_be_a_part() => {
                 self.signer_of_whole(country, &shared, place, &read)?
             }
-            signer => signer.map_err(UploadFault::Signature),
+            signer => signer.map_err(UploadFault::Signature)?,
         };
-        Ok(signer.map(|signer| Accepted {
+        Ok(Accepted {
             country,
             read,
             shared,
             signer,
-        }))
+        })
     }
 
     /// The keys of an upload; nothing if it has more than an upload may.
@@ -123,9 +140,9 @@ impl Run<'_> {
         shared: &ReferenceUpload,
         place: &UploadPlace,
         part: &ReadUpload,
-    ) -> Result<Result<Thumbprint, UploadFault>, ImportError> {
+    ) -> Result<Thumbprint, ReadError> {
         if let Some(known) = self.parts.get(&place.name) {
-            return Ok(*known);
+            return Ok((*known)?);
         }
         let keys_max = limits::UPLOAD_KEYS_MAX as usize;
         let all = self.reference.keys(KeysOf::All, &place.name, keys_max);
@@ -140,7 +157,7 @@ impl Run<'_> {
             }
         };
         self.parts.insert(place.name.clone(), signer);
-        Ok(signer)
+        Ok(signer?)
     }
 
     fn leave_out(&mut self, place: &UploadPlace, fault: UploadFault) {
@@ -158,7 +175,7 @@ impl Run<'_> {
     }
 
     /// Gives an upload the next position.
-    fn gather(&mut self, place: &UploadPlace, accepted: Accepted) -> Result<(), ImportError> {
+    fn buffer(&mut self, place: &UploadPlace, accepted: Accepted) -> Result<(), ImportError> {
         let Accepted {
             country,
             read,
@@ -178,23 +195,47 @@ impl Run<'_> {
         let Some(target) = &mut self.target else {
             return Ok(());
         };
+        let uploader = uploader.unwrap_or(Thumbprint([0; 32]));
+        let columns = self.keys.chain().columns(&LogColumns {
+            created_at: read.created_at,
+            country,
+            tag: &tag,
+            key_count: read.key_count,
+            format_version: shared.format_version(),
+            uploader: &uploader,
+            signer: &signer,
+            content: &read.content,
+            batch_signature: &shared.batch_signature,
+            identities: &read.identities,
+        });
+        let row = SealedRow {
+            country,
+            tag: &tag,
+            content: &read.content,
+            signer: &signer,
+            key_count: read.key_count,
+            columns: Some(columns),
+        };
+        let link = self.keys.chain().link(self.last_link, seq, columns);
+        self.last_link = Some(link.digest);
         let upload = SealedUpload {
             seq,
             country,
-            sealed: self.keys.seal(&read.segment, &seal_context(country, &tag)),
+            link,
+            sealed: self.keys.seal(&read.segment, &row.seal_context()),
             tag,
             read,
             shared,
-            uploader: uploader.unwrap_or(Thumbprint([0; 32])),
+            uploader,
             signer,
         };
-        self.gathered.push(upload, target).map_err(writing)
+        self.buffer.push(upload, target).map_err(writing)
     }
 
-    fn write_gathered(&mut self) -> Result<(), ImportError> {
-        let gathered = std::mem::take(&mut self.gathered);
+    fn write_buffer(&mut self) -> Result<(), ImportError> {
+        let buffer = std::mem::take(&mut self.buffer);
         match &mut self.target {
-            Some(target) => gathered.write(target).map_err(writing),
+            Some(target) => buffer.write(target).map_err(writing),
             None => Ok(()),
         }
     }

@@ -11,9 +11,10 @@ use super::submission::Submission;
 use crate::continuity::Continuity;
 use crate::database::SqlError;
 use crate::dedup::Fingerprints;
-use crate::domain::{Country, Seq, UploadTag};
+use crate::domain::{Country, FORMAT_VERSION, Seq, UploadTag};
 use crate::limits;
-use crate::store::{Appended, FORMAT_VERSION, LogMark, Store, UploadRow};
+use crate::log_chain::{Link, LinkDigest};
+use crate::store::{Appended, LogMark, Store, UploadRow};
 use crate::upload::SealedBatch;
 
 /// Tags and keys of the uploads of a group. No two of them, and none of the next group, may share
@@ -60,6 +61,8 @@ pub(super) struct Job {
     pub(super) first: Seq,
     /// The row before them.
     pub(super) behind: Option<LogMark>,
+    /// Its link.
+    pub(super) last: Option<LinkDigest>,
     pub(super) continuity: Arc<Continuity>,
     /// Whether the tail of the log is locked.
     pub(super) log_is_locked: bool,
@@ -113,10 +116,11 @@ impl Committer {
 impl Job {
     fn write(mut self) -> Written {
         let started = Instant::now();
-        let outcome = self.append();
+        let links = self.links();
+        let outcome = self.append(&links);
         let took = started.elapsed();
-        let newest = (self.first.0..).zip(&self.group).last();
-        let newest = newest.map(|(seq, submission)| mark(seq, &submission.batch));
+        let newest = (self.first.0..).zip(&self.group).zip(&links).last();
+        let newest = newest.map(|((seq, submission), link)| mark(seq, *link, &submission.batch));
         let is_stored = matches!(outcome, Ok(Appended::Stored));
         Written {
             is_remembered: !is_stored || self.remember(newest.as_ref()),
@@ -128,14 +132,28 @@ impl Job {
         }
     }
 
-    fn append(&mut self) -> Result<Appended, SqlError> {
+    /// What the rows carry of the chain: only now is it known what they follow.
+    fn links(&self) -> Vec<Link> {
+        let (chain, mut last) = (self.continuity.chain(), self.last);
+        let numbered = (self.first.0..).zip(&self.group);
+        numbered
+            .map(|(seq, submission)| {
+                let link = chain.link(last, Seq(seq), submission.batch.columns);
+                last = Some(link.digest);
+                link
+            })
+            .collect()
+    }
+
+    fn append(&mut self, links: &[Link]) -> Result<Appended, SqlError> {
         let append = match self.log_is_locked {
             true => Store::append_locked,
             false => Store::append,
         };
         let rows: Vec<_> = (self.first.0..)
             .zip(&self.group)
-            .map(|(seq, submission)| row(seq, &submission.batch))
+            .zip(links)
+            .map(|((seq, submission), link)| row(seq, *link, &submission.batch))
             .collect();
         if !self.continuity.is_same_file() {
             return Ok(Appended::NotBehind);
@@ -153,7 +171,7 @@ impl Job {
     }
 }
 
-fn mark(seq: u64, batch: &SealedBatch) -> LogMark {
+fn mark(seq: u64, link: Link, batch: &SealedBatch) -> LogMark {
     LogMark {
         seq: Seq(seq),
         created_at: batch.created_at,
@@ -161,10 +179,11 @@ fn mark(seq: u64, batch: &SealedBatch) -> LogMark {
         tag: batch.tag.clone(),
         key_count: batch.key_count,
         content: batch.content,
+        link: Some(link),
     }
 }
 
-pub(super) fn row(seq: u64, batch: &SealedBatch) -> UploadRow<'_> {
+pub(super) fn row(seq: u64, link: Link, batch: &SealedBatch) -> UploadRow<'_> {
     UploadRow {
         seq: Seq(seq),
         created_at: batch.created_at,
@@ -175,6 +194,7 @@ pub(super) fn row(seq: u64, batch: &SealedBatch) -> UploadRow<'_> {
         uploader: &batch.uploader,
         signer: &batch.signer,
         content: &batch.content,
+        link,
         batch_signature: &batch.batch_signature,
         identities: &batch.probe.identities,
         sealed: &batch.sealed,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::admission::Permit;
+use crate::dedup::{Duplicates, IdentitySet};
 use crate::failure::{DatabaseError, Failure};
 use crate::upload::{Receipt, Rejection, Reply, SealedBatch};
 
@@ -34,9 +35,55 @@ pub(crate) enum Incoming {
 /// An answer from memory, which is given once the database has confirmed that it still has what this
 /// gateway remembers.
 pub(crate) struct Unconfirmed {
-    pub(crate) answer: Result<Receipt, Rejection>,
+    pub(crate) answer: FromMemory,
     pub(crate) permit: Permit,
     pub(crate) reply: Reply,
+}
+
+/// What is found in memory.
+#[derive(Debug)]
+pub(crate) enum FromMemory {
+    /// Final: a replay, a taken tag.
+    Final(Result<Receipt, Rejection>),
+    /// Duplicates, perhaps with further ones in what other gateways have stored meanwhile.
+    Duplicates(Duplicates),
+    /// A dry run without duplicates, unless other gateways have stored some meanwhile.
+    Rehearsal(Duplicates),
+}
+
+impl FromMemory {
+    /// As the participant hears it, once the set has everything that is in the log.
+    fn complete(self, set: &IdentitySet) -> Result<Receipt, Rejection> {
+        match self {
+            Self::Final(answer) => answer,
+            Self::Duplicates(mut found) => {
+                found.complete(set);
+                Ok(refused(found))
+            }
+            Self::Rehearsal(mut found) => {
+                found.complete(set);
+                let key_count = key_count(&found);
+                Ok(match found.positions.is_empty() {
+                    true => Receipt::Stored {
+                        key_count,
+                        replayed: false,
+                    },
+                    false => refused(found),
+                })
+            }
+        }
+    }
+}
+
+fn key_count(found: &Duplicates) -> u32 {
+    u32::try_from(found.identities.len()).unwrap_or(u32::MAX)
+}
+
+fn refused(found: Duplicates) -> Receipt {
+    Receipt::Refused {
+        key_count: key_count(&found),
+        duplicates: found.positions,
+    }
 }
 
 impl fmt::Debug for Unconfirmed {
@@ -47,7 +94,7 @@ impl fmt::Debug for Unconfirmed {
 
 impl Unconfirmed {
     /// The answer to an upload that need not be stored.
-    pub(super) fn to(submission: Submission, answer: Result<Receipt, Rejection>) -> Self {
+    pub(super) fn to(submission: Submission, answer: FromMemory) -> Self {
         let Submission { batch, reply } = submission;
         Self {
             answer,
@@ -56,19 +103,21 @@ impl Unconfirmed {
         }
     }
 
-    /// Answers: the database has confirmed it, or there is a failure.
-    pub(super) fn give(self, failure: Option<Failure>) {
+    /// Answers: the database has confirmed it, and the set has what is in the log, or there is a
+    /// failure.
+    pub(super) fn give(self, set: &IdentitySet, failure: Option<Failure>) {
         let Self {
             answer,
             permit,
             reply,
         } = self;
+        let answer = match failure {
+            Some(failure) => Err(failure.into()),
+            None => answer.complete(set).map_err(Into::into),
+        };
         // The room is free before the participant hears of it and sends the next upload.
         drop(permit);
-        reply(match failure {
-            Some(failure) => Err(failure.into()),
-            None => answer.map_err(Into::into),
-        });
+        reply(answer);
     }
 }
 
@@ -81,10 +130,24 @@ impl Submission {
     }
 }
 
-/// The same failure once more: its cause as text.
-pub(super) fn repeat(failure: &DatabaseError) -> Failure {
-    Failure::Database(DatabaseError {
-        doing: failure.doing,
-        source: failure.source.to_string().into(),
-    })
+/// Why uploads cannot be stored.
+#[derive(Debug)]
+pub(super) struct StoreError {
+    pub(super) error: DatabaseError,
+    /// Whether the database answers, and refuses.
+    pub(super) is_reachable: bool,
+}
+
+impl StoreError {
+    /// As a participant's answer: the cause as text.
+    pub(super) fn failure(&self) -> Failure {
+        let error = DatabaseError {
+            doing: self.error.doing,
+            source: self.error.source.to_string().into(),
+        };
+        match self.is_reachable {
+            true => Failure::StorageRefused(error),
+            false => Failure::Database(error),
+        }
+    }
 }

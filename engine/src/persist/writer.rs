@@ -4,7 +4,7 @@
 //! waiting uploads go into one transaction, up to a limit in bytes: a slow disk makes groups grow.
 //!
 //! Commit and preparation overlap. While the commit thread waits for the database, the writer
-//! applies the group before to the set, and re-checks incoming uploads against the set and the keys
+//! applies the last group to the set, and re-checks incoming uploads against the set and the keys
 //! of the group that is being committed. An upload that shares a tag or a key with that group is
 //! deferred until its outcome is known. If the group is stored, the next one is committed as it is;
 //! if not, both are re-checked.
@@ -14,34 +14,43 @@
 //! like any replay, so both cases need no code of their own. A group that has lost S+1 too often
 //! locks the tail of the log, so that no other gateway can append before it.
 
+mod attempt;
 mod confirm;
 mod follow;
-
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-use crossbeam::channel::{Receiver, RecvTimeoutError, never, select};
+mod freed;
+mod probe;
+mod rebuild;
+mod recheck;
+mod retry;
 
 use super::access::LogAccess;
 use super::after_commit::AfterCommit;
-use super::group::{Committer, GroupKeys, Job, Written};
+use super::backoff::Backoff;
+use super::freed_uploads::FreedUploads;
+use super::group::{Committer, GroupKeys, Written};
+use super::probing::Probing;
+use super::progress::StartProgress;
 use super::state::WriterState;
-use super::submission::{Incoming, Submission, Unconfirmed, repeat};
+use super::submission::{Incoming, StoreError, Submission, Unconfirmed};
 use crate::continuity::Continuity;
-use crate::database::{Database, SqlError, UniqueIndex};
-use crate::dedup::{IdentitySetWriter, RecentIdentities, TagIndex, TagState};
+use crate::database::{Database, SqlError};
+use crate::dedup::{IdentitySetWriter, RecentIdentities};
 use crate::domain::{Day, KeyIdentity, Seq, UnixMillis};
-use crate::failure::{DatabaseError, Failure, StartError, chain};
+use crate::failure::{Failure, StartError, chain};
 use crate::fair_queue::FairQueue;
 use crate::limits;
-use crate::stage::took;
-use crate::store::{Appended, LogEntry, LogMark, Store};
-use crate::upload::{Receipt, Rejection};
+use crate::log_chain::LinkDigest;
+use crate::store::{LogMark, Store};
+use crate::upload::Receipt;
+use crossbeam::channel::{Receiver, RecvTimeoutError, never, select};
+use rebuild::RebuildError;
+use retry::{Attempt, RetryState, Tries};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-/// The writer thread's own.
+/// What only the writer thread owns.
 pub(crate) struct Writer {
     database: Database,
     store: Option<Store>,
@@ -52,6 +61,8 @@ pub(crate) struct Writer {
     position: Seq,
     /// The row at the position.
     newest: Option<LogMark>,
+    /// The link of the last row, which need not be at the position.
+    last_link: Option<LinkDigest>,
     continuity: Arc<Continuity>,
     /// Stored, but not applied to the set yet; in the order of the log, up to `position`.
     unapplied: Vec<Unapplied>,
@@ -63,13 +74,14 @@ pub(crate) struct Writer {
     /// The next group, re-checked as far as possible, and its keys.
     next_group: Vec<Submission>,
     next_keys: GroupKeys,
+    freed: FreedUploads,
     /// Everything before this day is forgotten.
     forgotten_before: Option<Day>,
-    /// Since when no connection can be opened.
-    unavailable_since: Option<Instant>,
-    /// How long to retry before a group fails.
-    retry_for: Duration,
-    /// Submissions that share a tag or a key with the group before or the next one; they are
+    retries: RetryState,
+    connecting_backoff: Backoff,
+    committing_backoff: Backoff,
+    probing: Probing,
+    /// Submissions that share a tag or a key with the committing group or the next; they are
     /// re-checked first, once that group's outcome is known.
     deferred: VecDeque<Submission>,
     /// Answers from memory, and whether the database has confirmed the memory since the newest.
@@ -85,19 +97,6 @@ struct Unapplied {
     identities: Vec<KeyIdentity>,
 }
 
-/// How an attempt to commit ended.
-enum Attempt {
-    Done,
-    /// Another gateway has appended at the position first.
-    LostRace,
-    /// Re-check: something has changed, or the outcome is unknown.
-    Again,
-    /// Trying again does not help.
-    Failed(DatabaseError),
-    /// The database is not the one that we know.
-    WentBack,
-}
-
 impl Writer {
     /// Rebuilds the set and the tags from the log, which it reads through `store`.
     pub(crate) fn start(
@@ -106,40 +105,34 @@ impl Writer {
         since: UnixMillis,
         after_commit: Box<dyn AfterCommit>,
         continuity: Arc<Continuity>,
+        progress: &StartProgress,
     ) -> Result<Self, StartError> {
         let reading = |error: SqlError| database.unreachable(error);
         let position = store.log_end().map_err(reading)?;
         let newest = store.log_mark(position).map_err(reading)?;
-        let expected = store.count_keys_since(since, position).map_err(reading)?;
-        let mut set = IdentitySetWriter::with_room_for(expected, Seq::ZERO);
-        let tags = Arc::new(TagIndex::default());
-        let mut on_entry = |entry: LogEntry| {
-            let day = entry.created_at.day();
-            set.insert(&entry.identities, day, entry.seq);
-            tags.insert(entry.country, entry.tag, entry.content, day);
-        };
-        store
-            .read_log_since(since, position, &mut on_entry)
-            .map_err(reading)?;
-        set.announce(position);
-        set.publish(position);
-        let own = Store::open(&database).map_err(reading)?;
-        let state = Arc::new(WriterState {
-            set: Arc::clone(set.shared()),
+        let memory = rebuild::rebuild(store, since, position, &continuity, progress);
+        let rebuild::Memory {
+            set,
             tags,
-            database_available: AtomicBool::new(true),
-            position: AtomicU64::new(position.0),
-            kept_since: Mutex::default(),
-        });
+            key_counts,
+            freed,
+            last_link,
+        } = memory.map_err(|error| match error {
+            RebuildError::Database(error) => reading(error),
+            RebuildError::Changed(row) => StartError::Changed(row),
+        })?;
+        let own = Store::open(&database).map_err(reading)?;
+        let state = WriterState::new(Arc::clone(set.shared()), tags, key_counts, position);
         Ok(Self {
             database,
             store: Some(own),
             set,
             recent: RecentIdentities::behind(position),
-            state,
+            state: Arc::new(state),
             after_commit,
             position,
             newest,
+            last_link,
             continuity,
             unapplied: Vec::new(),
             committer: Committer::start().map_err(StartError::Threads)?,
@@ -147,9 +140,12 @@ impl Writer {
             waiting: FairQueue::default(),
             next_group: Vec::new(),
             next_keys: GroupKeys::default(),
+            freed,
             forgotten_before: None,
-            unavailable_since: None,
-            retry_for: limits::DATABASE_RETRY_MAX,
+            retries: RetryState::none(),
+            connecting_backoff: Backoff::default(),
+            committing_backoff: Backoff::default(),
+            probing: Probing::new(),
             deferred: VecDeque::new(),
             unconfirmed: Vec::new(),
             is_confirmed: false,
@@ -166,10 +162,14 @@ impl Writer {
             match self.take_group(submissions) {
                 Ok(group) if group.is_empty() => self.follow(),
                 Ok(group) => self.commit_group(group, submissions),
-                Err(RecvTimeoutError::Timeout) => self.follow(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.follow();
+                    self.probe_if_due();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.answer_unconfirmed();
+            self.follow_withdrawals();
             self.forget();
         }
     }
@@ -183,6 +183,7 @@ impl Writer {
             return;
         }
         self.state.tags.forget_before(kept_since);
+        self.state.key_counts.forget_before(kept_since);
         let deadline = Instant::now() + limits::FORGET_SLICE;
         if self.set.forget_before(kept_since, deadline) {
             self.forgotten_before = Some(kept_since);
@@ -264,13 +265,12 @@ impl Writer {
 
     /// Commits a group, with retries up to a time limit, and answers each of its submissions.
     fn commit_group(&mut self, mut group: Vec<Submission>, submissions: &Receiver<Incoming>) {
-        let arrived = Instant::now();
-        let mut begun = arrived;
-        let mut lost_races = 0;
+        let mut tries = Tries::new();
         loop {
+            self.committing_backoff.wait();
             let position = self.position;
-            let access = self.acquire(lost_races);
-            if self.continuity.is_lost() {
+            let access = self.acquire(tries.lost_races);
+            if self.continuity.has_gone_back() {
                 return self.refuse_everything(group, submissions);
             }
             group = self.recheck(group);
@@ -280,48 +280,64 @@ impl Writer {
             let attempt = self.try_commit(&mut group, access, submissions);
             if self.position > position {
                 // Others have appended meanwhile: the database is well.
-                begun = Instant::now();
+                tries.begun = Instant::now();
+                self.committing_backoff.succeeded();
             }
-            lost_races += u32::from(matches!(attempt, Attempt::LostRace));
-            let failure = match attempt {
+            tries.lost_races += u32::from(matches!(attempt, Attempt::LostRace));
+            let attempt = match attempt {
                 Attempt::Done => return,
                 Attempt::WentBack => return self.refuse_everything(group, submissions),
-                Attempt::LostRace | Attempt::Again if self.may_retry(arrived, begun) => continue,
-                Attempt::LostRace | Attempt::Again => unavailable(),
+                Attempt::LostRace | Attempt::Again if self.retries.may_retry(tries) => continue,
                 // One of many may be what the database refuses: the others need not go with it.
-                Attempt::Failed(_) if group.len() > 1 => {
+                Attempt::Failed(_) if !self.refuses_everything(&group) && group.len() > 1 => {
                     return self.commit_each(group, submissions);
                 }
-                Attempt::Failed(error) => error,
+                last => last,
             };
             // A last look: a commit that did not answer may have gone through.
             if access != LogAccess::Unavailable && self.connected().is_some() {
                 group = self.recheck(group);
+                if matches!(attempt, Attempt::Again) && self.is_well_again(&group, tries) {
+                    continue;
+                }
             }
+            let failure = self.retries.failure_of(attempt);
             return self.fail_group(group, &failure, submissions);
         }
+    }
+
+    /// Whether to try a group again whose retries are used up: a probe shows that the database stores
+    /// uploads, and there is time left.
+    fn is_well_again(&mut self, group: &[Submission], tries: Tries) -> bool {
+        if self.refuses_everything(group) {
+            // It has been so since the group was tried first.
+            let since = self.retries.refusing_since.unwrap_or(tries.begun);
+            self.retries.refusing_since = Some(since.min(tries.begun));
+            return false;
+        }
+        tries.arrived.elapsed() < limits::CONTENTION_RETRY_MAX
     }
 
     fn commit_each(&mut self, group: Vec<Submission>, submissions: &Receiver<Incoming>) {
         let mut rest = group.into_iter();
         while let Some(one) = rest.next() {
             self.commit_group(vec![one], submissions);
-            if self.unavailable_since.is_some() {
-                let rest = self.recheck(rest.collect());
-                return self.fail_group(rest, &unavailable(), submissions);
+            if self.retries.stores_nothing() {
+                let (rest, failure) = (self.recheck(rest.collect()), self.retries.unavailable());
+                return self.fail_group(rest, &failure, submissions);
             }
         }
     }
 
-    /// Refuses a group. If the database is unavailable, everything queued behind the group is refused
-    /// with it: else a queue would add up the waits of its groups.
+    /// Refuses a group. If the database stores nothing, everything queued after the group is refused
+    /// with it: otherwise a queue would add up the waits of its groups.
     fn fail_group(
         &mut self,
         mut group: Vec<Submission>,
-        failure: &DatabaseError,
+        failure: &StoreError,
         submissions: &Receiver<Incoming>,
     ) {
-        if self.unavailable_since.is_some() {
+        if self.retries.stores_nothing() {
             self.next_keys.clear();
             let mut queue = std::mem::take(&mut self.next_group);
             queue.extend(self.deferred.drain(..));
@@ -335,150 +351,10 @@ impl Writer {
             return;
         }
         let uploads = group.len();
-        tracing::error!(stage = "persist", uploads, error = %chain(failure), "error inserting keys");
+        let error = chain(&failure.error);
+        tracing::error!(stage = "persist", uploads, error, "error inserting keys");
         for submission in group {
-            submission.fail(repeat(failure));
-        }
-    }
-
-    /// Whether to retry. What arrives while the database is unavailable waits no longer than what was
-    /// there when it became so.
-    fn may_retry(&self, arrived: Instant, begun: Instant) -> bool {
-        let since = self
-            .unavailable_since
-            .map_or(begun, |since| since.min(begun));
-        since.elapsed() < self.retry_for && arrived.elapsed() < limits::CONTENTION_RETRY_MAX
-    }
-
-    /// Finds what can be answered from memory: replays, taken tags, keys that came in behind the
-    /// probe. Gives back what is to be written.
-    fn recheck(&mut self, group: Vec<Submission>) -> Vec<Submission> {
-        group
-            .into_iter()
-            .filter_map(|submission| self.recheck_one(submission))
-            .collect()
-    }
-
-    fn recheck_one(&mut self, mut submission: Submission) -> Option<Submission> {
-        let batch = &mut submission.batch;
-        match self
-            .state
-            .tags
-            .state(batch.country, &batch.tag, &batch.content)
-        {
-            TagState::SameContent => {
-                let key_count = batch.key_count;
-                let replayed = true;
-                let receipt = Receipt::Stored {
-                    key_count,
-                    replayed,
-                };
-                self.answer_when_confirmed(Unconfirmed::to(submission, Ok(receipt)));
-                None
-            }
-            TagState::Taken => {
-                let key_count = batch.key_count;
-                let rejection = Rejection::UploadTagTaken { key_count };
-                self.answer_when_confirmed(Unconfirmed::to(submission, Err(rejection)));
-                None
-            }
-            TagState::Free if batch.probe.at == Some(self.position) => Some(submission),
-            TagState::Free => {
-                self.apply_stored();
-                let duplicates = if self.recent.rule_out(&batch.probe) {
-                    Vec::new()
-                } else {
-                    batch.probe.find_duplicates(&self.state.set)
-                };
-                if duplicates.is_empty() {
-                    batch.probe.at = Some(self.position);
-                    return Some(submission);
-                }
-                let receipt = Receipt::Refused {
-                    key_count: batch.key_count,
-                    duplicates,
-                };
-                self.answer_when_confirmed(Unconfirmed::to(submission, Ok(receipt)));
-                None
-            }
-        }
-    }
-
-    /// One attempt to commit a re-checked group at the next positions. Takes the answered ones out of
-    /// it. Does not connect: a group has to be re-checked against what a new connection reads.
-    fn try_commit(
-        &mut self,
-        group: &mut Vec<Submission>,
-        access: LogAccess,
-        submissions: &Receiver<Incoming>,
-    ) -> Attempt {
-        let Some(store) = self.store.take() else {
-            return Attempt::Again;
-        };
-        self.committer.begin(Job {
-            store,
-            group: std::mem::take(group),
-            first: self.position.next(),
-            behind: self.newest.clone(),
-            continuity: Arc::clone(&self.continuity),
-            log_is_locked: access == LogAccess::Exclusive,
-        });
-        // The overlap: from here until the commit thread reports back, the next group is prepared
-        // against the log as it was before this one. What is in it already was re-checked against
-        // an earlier position, and stays subject to a re-check when its turn comes.
-        let earlier = self.next_group.len();
-        let written = self.prepare_while_committing(submissions);
-        self.store = Some(written.store);
-        *group = written.group;
-        match written.outcome {
-            Ok(Appended::Stored) => {
-                metrics::histogram!("efgs_commit_seconds").record(written.took);
-                took("persist", written.took);
-                metrics::histogram!("efgs_commit_batches").record(group.len() as f64);
-                // The commit has found the row at our position, if we know one.
-                self.is_confirmed |= self.newest.is_some();
-                self.newest = written.newest;
-                self.stored(std::mem::take(group), written.is_remembered);
-                // What joined during the commit shares no key with the group (`add_or_defer`) and was
-                // re-checked up to the position before it: so it is unique at the new one, too, and
-                // is committed next without another probe. After a failure this is not said, and
-                // the group is re-checked.
-                for submission in &mut self.next_group[earlier..] {
-                    submission.batch.probe.at = Some(self.position);
-                }
-                Attempt::Done
-            }
-            Ok(Appended::NotBehind) => {
-                // Looks what is there instead.
-                self.catch_up_or_disconnect();
-                match self.continuity.is_lost() {
-                    true => Attempt::WentBack,
-                    false => Attempt::Again,
-                }
-            }
-            Err(SqlError::Duplicate(UniqueIndex::Primary)) => {
-                metrics::counter!("efgs_log_conflicts_total").increment(1);
-                self.catch_up_or_disconnect();
-                Attempt::LostRace
-            }
-            // Rows of the log have no other index: if the server does not say which, it is this.
-            Err(SqlError::Duplicate(UniqueIndex::UploadTag | UniqueIndex::Other)) => {
-                self.look_up_tags(group);
-                Attempt::Again
-            }
-            Err(SqlError::Refused(source)) => {
-                self.store = None;
-                Attempt::Failed(DatabaseError {
-                    doing: "storing uploads",
-                    source,
-                })
-            }
-            Err(error @ (SqlError::Conflict(_) | SqlError::Lost(_))) => {
-                tracing::warn!(stage = "persist", error = %error, "commit did not go through");
-                // A new connection, so that nothing of the old one lingers in this one's view.
-                self.store = None;
-                Attempt::Again
-            }
+            submission.fail(failure.failure());
         }
     }
 
@@ -502,7 +378,7 @@ impl Writer {
         }
     }
 
-    /// Everything is durable: tells the bundler, then answers. The keys go into the set later, during
+    /// Everything is durable: notifies the bundler, then answers. The keys go into the set later, during
     /// the next commit, but before anything else is re-checked.
     fn stored(&mut self, group: Vec<Submission>, is_remembered: bool) {
         let mut replies = Vec::with_capacity(group.len());
@@ -511,9 +387,12 @@ impl Writer {
             let (seq, day) = (self.position, batch.created_at.day());
             // The tag before the keys: a CPU job that finds the keys in the set and then looks the
             // tag up must see that this is a replay.
-            self.state
-                .tags
-                .insert(batch.country, batch.tag, batch.content, day);
+            self.state.remember(
+                (batch.country, batch.tag),
+                batch.content,
+                day,
+                batch.key_count,
+            );
             let identities = batch.probe.identities;
             self.unapplied.push(Unapplied {
                 seq,
@@ -558,40 +437,6 @@ impl Writer {
             .position
             .store(self.position.0, Ordering::Release);
         self.after_commit.log_grown();
-    }
-
-    /// A tag that the index does not know is in the database: its row is older than what the index
-    /// was rebuilt from. Adds it to the index; then the group is re-checked.
-    fn look_up_tags(&mut self, group: &[Submission]) {
-        let Some(store) = self.store.as_mut() else {
-            return;
-        };
-        let mut found = Vec::new();
-        for Submission { batch, .. } in group {
-            match store.find_content(batch.country, &batch.tag) {
-                Ok(Some((content, created_at))) => {
-                    found.push((batch.country, batch.tag.clone(), content, created_at.day()));
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    self.store = None;
-                    tracing::warn!(stage = "persist", error = %error, "cannot look up an upload tag");
-                    return;
-                }
-            }
-        }
-        for (country, tag, content, day) in found {
-            self.state.tags.insert(country, tag, content, day);
-        }
-        self.catch_up_or_disconnect();
-    }
-}
-
-fn unavailable() -> DatabaseError {
-    let source = format!("no answer within {:?}", limits::DATABASE_RETRY_MAX).into();
-    DatabaseError {
-        doing: "storing uploads",
-        source,
     }
 }
 

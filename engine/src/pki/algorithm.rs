@@ -345,7 +345,7 @@ impl PublicKey {
                 parameters.verify_digest_sig(key, digest, signature)
             }
             (Self::Ec { curve, point }, Scheme::Ecdsa) => {
-                verify_ecdsa(*curve, point, hash, digest, signature)?
+                return verify_ecdsa(*curve, point, hash, digest, signature);
             }
             _ => return Err(KeyError::Unsupported),
         };
@@ -398,7 +398,8 @@ fn verify_ecdsa(
     hash: Hash,
     digest: &Digest,
     signature: &[u8],
-) -> Result<Result<(), aws_lc_rs::error::Unspecified>, KeyError> {
+) -> Result<(), KeyError> {
+    let wrong = |_| KeyError::Wrong;
     let algorithm = match (curve, hash) {
         (_, Hash::Md5) => return Err(KeyError::Unsupported),
         (Curve::P256, Hash::Sha1) => &signature::ECDSA_P256_SHA1_ASN1,
@@ -408,7 +409,8 @@ fn verify_ecdsa(
         (Curve::P384, Hash::Sha1) => {
             let padded = left_padded_to_48_bytes(digest)?;
             let algorithm = &signature::ECDSA_P384_SHA384_ASN1;
-            return Ok(algorithm.verify_digest_sig(point, &padded, signature));
+            let verified = algorithm.verify_digest_sig(point, &padded, signature);
+            return verified.map_err(wrong);
         }
         (Curve::P384, Hash::Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
         (Curve::P384, Hash::Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
@@ -418,7 +420,8 @@ fn verify_ecdsa(
         (Curve::P521, Hash::Sha384) => &signature::ECDSA_P521_SHA384_ASN1,
         (Curve::P521, Hash::Sha512) => &signature::ECDSA_P521_SHA512_ASN1,
     };
-    Ok(algorithm.verify_digest_sig(point, digest, signature))
+    let verified = algorithm.verify_digest_sig(point, digest, signature);
+    verified.map_err(wrong)
 }
 
 /// aws-lc-rs pairs P-384 with all hashes but SHA-1. ECDSA takes a digest no longer than the group

@@ -81,6 +81,18 @@ impl<'a> Certificate<'a> {
         }
     }
 
+    /// The DER of each certificate of a PEM text, of which there is one at least.
+    ///
+    /// # Errors
+    /// [`NotACertificate`] when the text has none, or something else than certificates.
+    pub fn ders_of_pem(pem: &str) -> Result<Vec<Vec<u8>>, NotACertificate> {
+        let blocks = pem::parse_many(pem).map_err(|_| NotACertificate)?;
+        if blocks.is_empty() || blocks.iter().any(|block| block.tag() != "CERTIFICATE") {
+            return Err(NotACertificate);
+        }
+        Ok(blocks.into_iter().map(Pem::into_contents).collect())
+    }
+
     /// The PEM of a certificate's DER as BouncyCastle's and OpenSSL's writers write it: 64 columns,
     /// LF, a final LF, nothing around it.
     pub fn canonical_pem(der: Vec<u8>) -> String {
@@ -117,6 +129,17 @@ impl<'a> Certificate<'a> {
             Ok(country) if country.as_str() == text => Ok(country),
             _ => Err(CountryCountError),
         }
+    }
+
+    /// The subject as a text, for people.
+    pub fn subject(&self) -> String {
+        self.x509.subject().to_string()
+    }
+
+    /// Whether the subject names this organization.
+    pub fn is_of_organization(&self, name: &str) -> bool {
+        let mut organizations = self.x509.subject().iter_organization();
+        organizations.any(|organization| organization.as_str() == Ok(name))
     }
 
     /// The key of the subject, of whatever kind; nothing if it has a fraction of a byte.

@@ -192,7 +192,7 @@ impl<'a> CertificateIdentity<'a> {
     }
 
     /// Whether this is the certificate with that issuer and serial number (contents of the
-    /// INTEGER). It only tells which certificate is meant; nothing is trusted for it.
+    /// INTEGER). It only says which certificate is meant; nothing is trusted for it.
     pub(super) fn is_issued(&self, issuer: &Name<'_>, serial: &[u8]) -> bool {
         self.serial == serial && self.issuer.matches(issuer)
     }
@@ -219,7 +219,7 @@ fn check_validity(validity: &Value<'_>) -> Result<(), NotBer> {
     times.end()
 }
 
-/// Reads all extensions; gives the subject key identifier.
+/// Reads all extensions; returns the subject key identifier.
 fn read_extensions<'a>(tagged: &Value<'a>) -> Result<Option<&'a [u8]>, NotBer> {
     let mut tagged = tagged.values();
     let mut extensions = tagged.take(SEQUENCE)?.values();

@@ -27,10 +27,9 @@ impl CachedStore {
     /// # Errors
     /// When a connection cannot be opened: nothing was done.
     pub(crate) fn store(&mut self) -> Result<&mut Store, SqlError> {
-        let fresh = self
-            .cached
-            .take()
-            .filter(|(_, used)| used.elapsed() < limits::CONNECTION_IDLE_MAX);
+        let fresh = self.cached.take().filter(|(store, used)| {
+            used.elapsed() < limits::CONNECTION_IDLE_MAX && !store.is_outdated()
+        });
         let store = match fresh {
             Some((store, _)) => store,
             None => Store::open(&self.database)?,
@@ -75,7 +74,7 @@ mod tests {
         ] {
             before(&mut connection);
             let store = connection.store().unwrap();
-            // A temporary table is there as long as its connection is.
+            // A temporary table is there while its connection is.
             seen.push(store.0.script("CREATE TEMP TABLE mark (x INTEGER)").is_ok());
         }
         assert_eq!(

@@ -1,7 +1,8 @@
 //! Rows of our tables as domain values.
 
 use crate::database::{BadColumn, Row, SqlError, UnreadableRow};
-use crate::domain::{BatchTag, CallbackId, Country, Day, UploadTag};
+use crate::domain::{BatchTag, CallbackId, Country, Day, KeyIdentity, UploadTag};
+use crate::log_chain::{BatchDigest, Link};
 
 /// A select list over a table, so that errors can name the row and the column.
 #[derive(Debug)]
@@ -42,11 +43,41 @@ pub(super) fn country(row: &Row, column: usize) -> Result<Country, BadColumn> {
 }
 
 pub(super) fn upload_tag(row: &Row, column: usize) -> Result<UploadTag, BadColumn> {
-    row.parse(column, UploadTag::parse, "is no upload tag")
+    row.parse(column, UploadTag::parse_logged, "is no upload tag")
 }
 
 pub(super) fn callback_id(row: &Row, column: usize) -> Result<CallbackId, BadColumn> {
     row.parse(column, CallbackId::parse, "is no callback id")
+}
+
+/// What a row carries of the chain; nothing in a row from before it.
+pub(super) fn link(row: &Row, column: usize) -> Result<Option<Link>, BadColumn> {
+    match row.bytes(column)? {
+        [] => Ok(None),
+        bytes => Link::from_bytes(bytes).map(Some).ok_or(BadColumn {
+            column,
+            problem: "is no link of the chain",
+        }),
+    }
+}
+
+/// The digest of a download batch; nothing in one from before the chain.
+pub(super) fn batch_digest(row: &Row, column: usize) -> Result<Option<BatchDigest>, BadColumn> {
+    match row.bytes(column)? {
+        [] => Ok(None),
+        _ => Ok(Some(BatchDigest(row.array(column)?))),
+    }
+}
+
+pub(super) fn identities(row: &Row, column: usize) -> Result<Vec<KeyIdentity>, BadColumn> {
+    let (identities, rest) = row.bytes(column)?.as_chunks();
+    match rest {
+        [] => Ok(identities.iter().copied().map(KeyIdentity).collect()),
+        _ => Err(BadColumn {
+            column,
+            problem: "is no list of identities of 16 bytes",
+        }),
+    }
 }
 
 pub(super) fn day(row: &Row, column: usize) -> Result<Day, BadColumn> {
@@ -66,5 +97,5 @@ pub(super) fn batch_tag(row: &Row, column: usize) -> Result<BatchTag, BadColumn>
 
 /// A number that a query gives alone; 0 if it gives no row.
 pub(super) fn number_or_0(row: Option<&Row>, column: usize) -> Result<u64, SqlError> {
-    row.map_or(Ok(0), |row| Ok(row.number(column)?))
+    row.map_or(Ok(0), |row| row.counted(column))
 }

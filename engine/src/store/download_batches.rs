@@ -1,45 +1,37 @@
 //! Download batches: ranges of the log, numbered without gaps.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::columns::{Rows, batch_tag, number_or_0};
+use super::columns::{Rows, batch_digest, batch_tag, number_or_0};
 use super::epoch::{EPOCH, Epoch, epoch_or_first, read_epoch};
 use super::leases::{Lease, LeaseToken, fence};
 use super::log::{UploadMeta, read_upload};
 use super::log_mark::read_log_mark;
 use super::session::Store;
-use crate::database::{Connection, Row, SqlError};
-use crate::domain::{BatchTag, Day, RowDigest, Seq, UnixMillis};
+use crate::database::{BadColumn, Connection, Row, SqlError};
+use crate::domain::{Day, RowDigest, Seq, UnixMillis};
+use crate::log_chain::{BatchColumns, BatchDigest};
 
-/// A download batch that is about to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NewDownloadBatch {
-    pub(crate) tag: BatchTag,
-    pub(crate) seqs: RangeInclusive<u64>,
-    pub(crate) key_count: u64,
-}
-
-/// A download batch that is.
+/// A download batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DownloadBatchRow {
-    pub(crate) ordinal: u64,
-    pub(crate) tag: BatchTag,
-    pub(crate) seqs: RangeInclusive<u64>,
+    pub(crate) columns: BatchColumns,
+    /// None in one from before the chain.
+    pub(crate) digest: Option<BatchDigest>,
 }
 
 impl DownloadBatchRow {
-    /// SHA-256 over all of it.
-    pub(crate) fn digest(&self) -> RowDigest {
+    /// SHA-256 over what identifies it.
+    pub(crate) fn identity(&self) -> RowDigest {
         let mut sha256 = Context::new(&SHA256);
         for number in [
-            self.ordinal,
-            u64::from(self.tag.day.compact_number()),
-            u64::from(self.tag.number),
-            *self.seqs.start(),
-            *self.seqs.end(),
+            self.columns.ordinal,
+            u64::from(self.columns.tag.day.compact_number()),
+            u64::from(self.columns.tag.number),
+            *self.columns.seqs.start(),
+            *self.columns.seqs.end(),
         ] {
             sha256.update(&number.to_be_bytes());
         }
@@ -53,9 +45,9 @@ impl fmt::Display for DownloadBatchRow {
         write!(
             f,
             "download batch {} of positions {} to {}",
-            self.tag,
-            self.seqs.start(),
-            self.seqs.end()
+            self.columns.tag,
+            self.columns.seqs.start(),
+            self.columns.seqs.end()
         )
     }
 }
@@ -78,7 +70,7 @@ pub(crate) struct Cut<'a> {
     pub(crate) last_upload: &'a UploadMeta,
     /// The row at the gateway's position of the log.
     pub(crate) newest_row: Option<(Seq, RowDigest)>,
-    pub(crate) batches: &'a [NewDownloadBatch],
+    pub(crate) batches: &'a [DownloadBatchRow],
     pub(crate) budget: u64,
     pub(crate) now: UnixMillis,
 }
@@ -99,14 +91,24 @@ impl Store {
         newest(&mut *self.0)
     }
 
-    /// Download batches behind an ordinal, cut on a day or later, in order.
+    /// When the newest download batch was cut, by the clock of the gateway that did.
+    pub(crate) fn newest_cut_at(&mut self) -> Result<Option<UnixMillis>, SqlError> {
+        let sql = "SELECT ordinal, created_at_ms FROM download_batch ORDER BY ordinal DESC LIMIT 1";
+        let row = self.0.first(sql, &[])?;
+        let number = |row: &mut Row| Ok(UnixMillis(row.number(1)?));
+        row.map(|row| CUT_AT.read(row, number)).transpose()
+    }
+
+    /// Download batches behind an ordinal, cut on a day or later, in order. Without those whose key
+    /// data was deleted, if only in part: they begin up to where retention has come.
     pub(crate) fn read_download_batches(
         &mut self,
         after_ordinal: u64,
         from: Day,
     ) -> Result<Vec<DownloadBatchRow>, SqlError> {
-        let sql = "SELECT ordinal, day, number, first_seq, last_seq FROM download_batch \
-             WHERE ordinal > ? AND day >= ? ORDER BY ordinal";
+        let sql = "SELECT ordinal, day, number, first_seq, last_seq, key_count, digest \
+             FROM download_batch WHERE ordinal > ? AND day >= ? AND first_seq > \
+             (SELECT COALESCE(MAX(emptied_to), 0) FROM cleanup_statistics) ORDER BY ordinal";
         let params = [
             after_ordinal.into(),
             u64::from(from.compact_number()).into(),
@@ -125,7 +127,7 @@ impl Store {
     /// The epoch and the download batch with an ordinal, in one round trip.
     pub(crate) fn recall(&mut self, ordinal: u64) -> Result<Recalled, SqlError> {
         let sql = "SELECT (SELECT value FROM installation WHERE name = ?), \
-             ordinal, day, number, first_seq, last_seq \
+             ordinal, day, number, first_seq, last_seq, key_count, digest \
              FROM (SELECT 1 AS one) AS always LEFT JOIN download_batch ON ordinal = ?";
         let row = self.0.first(sql, &[EPOCH.into(), ordinal.into()])?;
         let row = row.ok_or_else(|| SqlError::Lost("a query without an answer".into()))?;
@@ -135,11 +137,7 @@ impl Store {
                 epoch: epoch_or_first(row, 0)?,
                 batch: match ordinal {
                     None => None,
-                    Some(ordinal) => Some(DownloadBatchRow {
-                        ordinal,
-                        tag: batch_tag(row, 2)?,
-                        seqs: row.number(4)?..=row.number(5)?,
-                    }),
+                    Some(_) => Some(batch_columns(row, 1)?),
                 },
             })
         })
@@ -162,9 +160,8 @@ impl Store {
             if !is_as_known(c, cut)? {
                 return Ok(CutOutcome::NotAsKnown);
             }
-            let after_ordinal = cut.newest.map_or(0, |batch| batch.ordinal);
-            for (ordinal, batch) in (after_ordinal + 1..).zip(cut.batches) {
-                insert_download_batch(c, ordinal, batch, cut.now)?;
+            for batch in cut.batches {
+                insert_download_batch(c, batch, cut.now)?;
             }
             write_cut_budget(c, cut.budget)?;
             Ok(CutOutcome::Done)
@@ -186,7 +183,7 @@ fn is_as_known(c: &mut dyn Connection, cut: &Cut<'_>) -> Result<bool, SqlError> 
 }
 
 /// The uploads may have been read after the database went back, when their encoded keys in memory
-/// are still those from before: the row at our position tells.
+/// are still those from before: the row at our position says so.
 fn has_row(c: &mut dyn Connection, row: Option<(Seq, RowDigest)>) -> Result<bool, SqlError> {
     let Some((seq, digest)) = row else {
         return Ok(true);
@@ -195,8 +192,8 @@ fn has_row(c: &mut dyn Connection, row: Option<(Seq, RowDigest)>) -> Result<bool
 }
 
 fn newest(c: &mut dyn Connection) -> Result<Option<DownloadBatchRow>, SqlError> {
-    let sql = "SELECT ordinal, day, number, first_seq, last_seq FROM download_batch \
-         ORDER BY ordinal DESC LIMIT 1";
+    let sql = "SELECT ordinal, day, number, first_seq, last_seq, key_count, digest \
+         FROM download_batch ORDER BY ordinal DESC LIMIT 1";
     c.first(sql, &[])?.map(download_batch).transpose()
 }
 
@@ -227,23 +224,31 @@ fn write_cut_budget(c: &mut dyn Connection, budget: u64) -> Result<(), SqlError>
 
 pub(super) fn insert_download_batch(
     c: &mut dyn Connection,
-    ordinal: u64,
-    batch: &NewDownloadBatch,
+    batch: &DownloadBatchRow,
     now: UnixMillis,
 ) -> Result<(), SqlError> {
     let sql = "INSERT INTO download_batch (ordinal, day, number, first_seq, last_seq, key_count, \
-         created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)";
+         created_at_ms, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let columns = &batch.columns;
+    let digest = batch.digest.as_ref();
     let params = [
-        ordinal.into(),
-        u64::from(batch.tag.day.compact_number()).into(),
-        u64::from(batch.tag.number).into(),
-        (*batch.seqs.start()).into(),
-        (*batch.seqs.end()).into(),
-        batch.key_count.into(),
+        columns.ordinal.into(),
+        u64::from(columns.tag.day.compact_number()).into(),
+        u64::from(columns.tag.number).into(),
+        (*columns.seqs.start()).into(),
+        (*columns.seqs.end()).into(),
+        columns.key_count.into(),
         now.0.into(),
+        digest.map_or(&[][..], |digest| &digest.0).into(),
     ];
     c.execute(sql, &params).map(|_| ())
 }
+
+const CUT_AT: Rows = Rows {
+    table: "download_batch",
+    columns: &["ordinal", "created_at_ms"],
+    key: &[0],
+};
 
 const RECALLED: Rows = Rows {
     table: "download_batch",
@@ -254,49 +259,72 @@ const RECALLED: Rows = Rows {
         "number",
         "first_seq",
         "last_seq",
+        "key_count",
+        "digest",
     ],
     key: &[1],
 };
 
 const DOWNLOAD_BATCHES: Rows = Rows {
     table: "download_batch",
-    columns: &["ordinal", "day", "number", "first_seq", "last_seq"],
+    columns: &[
+        "ordinal",
+        "day",
+        "number",
+        "first_seq",
+        "last_seq",
+        "key_count",
+        "digest",
+    ],
     key: &[0],
 };
 
-fn download_batch(row: Row) -> Result<DownloadBatchRow, SqlError> {
-    DOWNLOAD_BATCHES.read(row, |row| {
-        Ok(DownloadBatchRow {
-            ordinal: row.number(0)?,
-            tag: batch_tag(row, 1)?,
-            seqs: row.number(3)?..=row.number(4)?,
-        })
+pub(super) fn download_batch(row: Row) -> Result<DownloadBatchRow, SqlError> {
+    DOWNLOAD_BATCHES.read(row, |row| batch_columns(row, 0))
+}
+
+/// A download batch from a column on.
+fn batch_columns(row: &Row, first: usize) -> Result<DownloadBatchRow, BadColumn> {
+    Ok(DownloadBatchRow {
+        columns: BatchColumns {
+            ordinal: row.number(first)?,
+            tag: batch_tag(row, first + 1)?,
+            seqs: row.number(first + 3)?..=row.number(first + 4)?,
+            key_count: row.number(first + 5)?,
+        },
+        digest: batch_digest(row, first + 6)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use super::*;
     use crate::database::Database;
-    use crate::domain::{ContentDigest, Country};
+    use crate::domain::{BatchTag, ContentDigest, Country};
     use crate::settings::DatabaseUrl;
     use crate::store::migrate;
 
     const CUTTER: &str = "us";
 
-    fn batch(number: u32, seqs: RangeInclusive<u64>) -> NewDownloadBatch {
-        NewDownloadBatch {
-            tag: BatchTag {
-                day: Day::parse_iso("2020-10-07").unwrap(),
-                number,
+    fn batch(number: u32, seqs: RangeInclusive<u64>) -> DownloadBatchRow {
+        DownloadBatchRow {
+            columns: BatchColumns {
+                ordinal: number.into(),
+                tag: BatchTag {
+                    day: Day::parse_iso("2020-10-07").unwrap(),
+                    number,
+                },
+                seqs,
+                key_count: 1,
             },
-            seqs,
-            key_count: 1,
+            digest: None,
         }
     }
 
-    /// Three uploads and a download batch of the first; then somebody runs a statement, and the second
-    /// is cut. Gives what became of it, and how many download batches there are.
+    /// Three uploads and a download batch of the first; then a statement is run, and the second
+    /// is cut. Returns what became of it, and how many download batches there are.
     fn cut_after(statement: &str) -> (CutOutcome, usize) {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::new(DatabaseUrl::Sqlite(folder.path().join("db")));
@@ -304,13 +332,13 @@ mod tests {
         let mut store = Store::open(&database).unwrap();
         for seq in 1_u64..=3 {
             let sql = "INSERT INTO upload_log VALUES \
-                 (?, 0, CAST('DE' AS BLOB), ?, 1, 256, '', '', ?, '', '', '')";
+                 (?, 0, CAST('DE' AS BLOB), ?, 1, 256, '', '', ?, '', '', '', '')";
             let content = [1; 32];
             let tag = seq.to_string();
             let params = [seq.into(), tag.as_str().into(), content[..].into()];
             store.0.execute(sql, &params).unwrap();
         }
-        insert_download_batch(&mut *store.0, 1, &batch(1, 1..=1), UnixMillis(0)).unwrap();
+        insert_download_batch(&mut *store.0, &batch(1, 1..=1), UnixMillis(0)).unwrap();
         let newest = store.newest_download_batch().unwrap();
         let newest_row = store.log_mark(Seq(3)).unwrap().unwrap();
         let token = store.hold_lease(Lease::Bundle, CUTTER, 60_000).unwrap();
@@ -325,6 +353,7 @@ mod tests {
                 key_count: 1,
                 created_at: UnixMillis(0),
                 content: ContentDigest([1; 32]),
+                link: None,
             },
             newest_row: Some((newest_row.seq, newest_row.digest())),
             batches: &[batch(2, 2..=2)],

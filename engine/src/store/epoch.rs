@@ -3,7 +3,7 @@
 
 use super::columns::Rows;
 use super::leases::revoke_leases;
-use super::session::Store;
+use super::session::{CLUSTER, Store};
 use crate::database::{BadColumn, Connection, Row, SqlError, Value};
 use crate::domain::BatchTag;
 
@@ -12,11 +12,11 @@ use crate::domain::BatchTag;
 pub(crate) struct Epoch {
     /// 0 until an operator begins the first.
     pub(crate) number: u64,
-    /// Download batches are numbered behind this one.
+    /// Download batches are numbered after this one.
     pub(crate) skipped_to: Option<BatchTag>,
 }
 
-/// The row of `installation` with the epoch: its number, and the tag behind which numbers begin.
+/// The row of `installation` with the epoch: its number, and the tag after which numbers begin.
 pub(super) const EPOCH: &str = "epoch";
 
 impl Epoch {
@@ -47,7 +47,7 @@ impl Store {
     }
 
     /// Begins an epoch, if the one before it is still `before`, and takes all leases away. False
-    /// if somebody else has begun one.
+    /// if another has been begun.
     pub(crate) fn begin_epoch(&mut self, before: &Epoch, new: &Epoch) -> Result<bool, SqlError> {
         let begun = self.0.transaction(|c| {
             revoke_leases(c)?;
@@ -57,6 +57,8 @@ impl Store {
             }
             let delete = "DELETE FROM installation WHERE name = ?";
             c.execute(delete, &[EPOCH.into()])?;
+            // What was restored may be a single server: the next start looks again.
+            c.execute(delete, &[CLUSTER.into()])?;
             let insert = "INSERT INTO installation (name, value) VALUES (?, ?)";
             c.execute(insert, &[EPOCH.into(), text.as_str().into()])?;
             Ok(true)

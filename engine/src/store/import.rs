@@ -1,15 +1,16 @@
-//! What an import writes: uploads, some at a time, each download batch behind its own, the
+//! What an import writes: uploads, some at a time, each download batch after its own, the
 //! certificates and callback subscriptions last. A mark says that an import has begun, so that an
 //! incomplete one is never served.
 
 use super::callbacks::{ImportedSubscription, insert_subscription};
-use super::certificates::{bump_certificate_revision, insert_certificate};
-use super::download_batches::{DownloadBatchRow, NewDownloadBatch, insert_download_batch};
+use super::certificates::{bump_certificate_revision, insert_certificate, relist};
+use super::download_batches::{DownloadBatchRow, insert_download_batch};
 use super::log::{UploadRow, insert_row};
 use super::session::Store;
 use crate::database::SqlError;
 use crate::domain::{CertificateRow, UnixMillis};
 use crate::limits;
+use crate::seal::MacKey;
 
 const IMPORT: &str = "import";
 const BEGUN: &str = "begun";
@@ -80,21 +81,16 @@ impl Store {
     pub(crate) fn import_download_batch(
         &mut self,
         row: &DownloadBatchRow,
-        key_count: u64,
         created_at: UnixMillis,
     ) -> Result<(), SqlError> {
-        let new = NewDownloadBatch {
-            tag: row.tag,
-            seqs: row.seqs.clone(),
-            key_count,
-        };
         self.0
-            .transaction(|c| insert_download_batch(c, row.ordinal, &new, created_at))
+            .transaction(|c| insert_download_batch(c, row, created_at))
     }
 
     /// Lists the certificates and the callback subscriptions, and marks the import as done.
     pub(crate) fn finish_import(
         &mut self,
+        list_key: &MacKey,
         certificates: &[CertificateRow],
         subscriptions: &[ImportedSubscription],
         now: UnixMillis,
@@ -105,6 +101,7 @@ impl Store {
                 .iter()
                 .try_for_each(|row| insert_certificate(c, row, now))?;
             bump_certificate_revision(c)?;
+            relist(c, list_key, certificates, now)?;
             subscriptions
                 .iter()
                 .try_for_each(|row| insert_subscription(c, row, now))?;

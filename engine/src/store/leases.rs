@@ -29,30 +29,40 @@ pub(crate) struct LeaseToken {
     pub(crate) holder: Box<str>,
 }
 
+/// The next value of a counter that only has to differ from the last, whatever was written
+/// there: at the end of its range, or beside it, it would stop all gateways.
+const NEXT_FENCE: &str = "fence % 1000000000 + 1";
+const NEXT_TOKEN: &str = "CASE WHEN token BETWEEN 0 AND 4000000000000000000 \
+     AND ROUND(token) = token THEN token + 1 ELSE 1 END";
+/// A lease without it is not renewed, but taken again once it has expired.
+const HAS_TOKEN: &str = "token BETWEEN 0 AND 4000000000000000000 AND ROUND(token) = token";
+
 /// Begins a guarded transaction: true if the lease still has this token. Another gateway that
-/// takes the lease waits for the transaction, or the transaction fails behind it.
+/// takes the lease waits for the transaction, or the transaction fails after it.
 pub(super) fn fence(
     c: &mut dyn Connection,
     lease: Lease,
     token: &LeaseToken,
 ) -> Result<bool, SqlError> {
-    let sql = "UPDATE lease SET fence = fence + 1 WHERE name = ? AND token = ? AND holder = ?";
+    let sql = format!(
+        "UPDATE lease SET fence = {NEXT_FENCE} WHERE name = ? AND token = ? AND holder = ?"
+    );
     let params = [
         lease.name().into(),
         token.number.into(),
         (&*token.holder).into(),
     ];
-    Ok(c.execute(sql, &params)? == 1)
+    Ok(c.execute(&sql, &params)? == 1)
 }
 
-/// Takes all leases from whoever holds them.
+/// Takes all leases from their holders.
 pub(super) fn revoke_leases(c: &mut dyn Connection) -> Result<(), SqlError> {
-    let sql = "UPDATE lease SET expires_at_ms = 0, holder = '', token = token + 1";
-    c.execute(sql, &[]).map(|_| ())
+    let sql = format!("UPDATE lease SET expires_at_ms = 0, holder = '', token = {NEXT_TOKEN}");
+    c.execute(&sql, &[]).map(|_| ())
 }
 
 impl Store {
-    /// Takes or renews a lease; gives its token, or nothing while another gateway holds it. Time is
+    /// Takes or renews a lease; returns its token, or nothing while another gateway holds it. Time is
     /// the database's own.
     pub(crate) fn hold_lease(
         &mut self,
@@ -63,8 +73,8 @@ impl Store {
         let now_ms = self.0.dialect().now_ms;
         let own = [lease.name().into(), holder.into()];
         let renew = format!(
-            "UPDATE lease SET expires_at_ms = {now_ms} + ?, fence = fence + 1 \
-             WHERE name = ? AND holder = ?"
+            "UPDATE lease SET expires_at_ms = {now_ms} + ?, fence = {NEXT_FENCE} \
+             WHERE name = ? AND holder = ? AND {HAS_TOKEN}"
         );
         let renewed = self.0.execute(&renew, &[ttl_ms.into(), own[0], own[1]])?;
         if renewed != 1 && !self.take_lease(lease, holder, ttl_ms, now_ms)? {
@@ -72,7 +82,7 @@ impl Store {
         }
         let token = "SELECT token FROM lease WHERE name = ? AND holder = ?";
         let row = self.0.first(token, &own)?;
-        let number = row.map(|row| row.number(0)).transpose()?;
+        let number = row.map(|row| row.counted(0)).transpose()?;
         Ok(number.map(|number| LeaseToken {
             number,
             holder: holder.into(),
@@ -90,7 +100,7 @@ impl Store {
     ) -> Result<bool, SqlError> {
         let name = Param::from(lease.name());
         let take = format!(
-            "UPDATE lease SET holder = ?, token = token + 1, fence = fence + 1, \
+            "UPDATE lease SET holder = ?, token = {NEXT_TOKEN}, fence = {NEXT_FENCE}, \
              expires_at_ms = {now_ms} + ? WHERE name = ? \
              AND (expires_at_ms < {now_ms} OR expires_at_ms > {now_ms} + ?)"
         );
@@ -123,10 +133,12 @@ impl Store {
 
     /// Gives a lease back, so that another gateway need not wait for it to expire.
     pub(crate) fn release_lease(&mut self, lease: Lease, holder: &str) -> Result<(), SqlError> {
-        let release = "UPDATE lease SET expires_at_ms = 0, holder = '', token = token + 1 \
-             WHERE name = ? AND holder = ?";
+        let release = format!(
+            "UPDATE lease SET expires_at_ms = 0, holder = '', token = {NEXT_TOKEN} \
+             WHERE name = ? AND holder = ?"
+        );
         self.0
-            .execute(release, &[lease.name().into(), holder.into()])
+            .execute(&release, &[lease.name().into(), holder.into()])
             .map(|_| ())
     }
 }

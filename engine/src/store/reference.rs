@@ -89,6 +89,13 @@ pub(crate) struct ReferenceUpload {
     pub(crate) format_minor: u64,
 }
 
+impl ReferenceUpload {
+    /// As the log has it.
+    pub(crate) const fn format_version(&self) -> u64 {
+        self.format_major * 256 + self.format_minor
+    }
+}
+
 /// The encrypted columns.
 pub(crate) const PAYLOAD: [&str; 8] = [
     "payload_key_data",

@@ -1,15 +1,17 @@
 //! What retention asks of the database: small transactions, each guarded by its lease.
 //!
 //! A transaction moves a mark (`emptied_to`, `forgotten_to`) together with what it deletes, so a
-//! crash between two of them leaves nothing half done, and the next gateway goes on at the mark.
+//! crash between two of them leaves nothing half done, and the next gateway continues at the mark.
 
-use super::columns::{Rows, country, day as day_of, number_or_0};
+use super::chain::{Forgotten, move_mark};
+use super::columns::{Rows, country, day as day_of, link, number_or_0};
 use super::leases::{Lease, LeaseToken, fence};
 use super::session::Store;
 use super::statistics::add_uploads;
 use crate::database::{Connection, Row, SqlError};
-use crate::domain::{Country, Day, UnixMillis};
+use crate::domain::{Country, Day, Seq, UnixMillis};
 use crate::limits;
+use crate::log_chain::{ChainKey, LinkDigest};
 
 /// What became of one small transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +39,12 @@ impl Store {
         number_or_0(row.as_ref(), 0).map(UnixMillis)
     }
 
-    /// The newest day of retention.
-    pub(crate) fn newest_cleanup_day(&mut self) -> Result<Option<Day>, SqlError> {
-        let sql = "SELECT day FROM cleanup_statistics ORDER BY day DESC LIMIT 1";
-        let row = self.0.first(sql, &[])?;
+    /// The newest day of retention up to `today`. A clock that was wrong may have left later ones.
+    pub(crate) fn newest_cleanup_day(&mut self, today: Day) -> Result<Option<Day>, SqlError> {
+        let sql = "SELECT day FROM cleanup_statistics WHERE day <= ? ORDER BY day DESC LIMIT 1";
+        let row = self
+            .0
+            .first(sql, &[u64::from(today.compact_number()).into()])?;
         let day = row.map(|row| CLEANUPS.read(row, |row| day_of(row, 0)));
         day.transpose()
     }
@@ -94,45 +98,54 @@ impl Store {
     }
 
     /// Deletes the next uploads that were stored before `oldest`, and cut as well. The last row of
-    /// the log stays, and so does everything that is not cut or not emptied. What is deleted is
-    /// counted in the same transaction.
+    /// the log stays, and so does everything that is not cut or not emptied. A row from the future,
+    /// by a clock that was wrong, stays until its day has come and gone, because its keys may come
+    /// again; it holds no other up. What is deleted is counted in the same transaction.
     pub(crate) fn forget_uploads(
         &mut self,
         token: &LeaseToken,
         day: Day,
         oldest: Day,
+        chain: &ChainKey,
     ) -> Result<Step, SqlError> {
         self.guarded(token, |c| {
             let marks = marks(c)?;
             let last = c.first("SELECT COALESCE(MAX(seq), 0) FROM upload_log", &[])?;
             let last = number_or_0(last.as_ref(), 0)?;
+            // Download batches of what a pass before has left may be deleted.
             let end = end_of_batches_before(c, oldest)?
+                .max(marks.forgotten_to)
                 .min(marks.emptied_to)
                 .min(last.saturating_sub(1));
-            let sql = "SELECT seq, country, key_count, created_at_ms FROM upload_log \
-                 WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
-            let params = [marks.forgotten_to, end, limits::RETENTION_ROWS].map(Into::into);
+            let before = oldest.start().0;
+            // From the beginning of the log: what a pass before has left is found again.
+            let sql = "SELECT seq, country, key_count, created_at_ms, chain FROM upload_log \
+                 WHERE seq <= ? AND created_at_ms < ? ORDER BY seq LIMIT ?";
+            let params = [end, before, limits::RETENTION_ROWS].map(Into::into);
             let rows = c.rows(sql, &params, old_upload)?;
             let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
                 return Ok(Step::Done);
             };
-            // A row from the future, by a clock that was wrong, stays: its keys may come again.
-            let before = UnixMillis(oldest.start_unix_seconds() * 1000);
             let delete = "DELETE FROM upload_log WHERE seq BETWEEN ? AND ? AND created_at_ms < ?";
-            c.execute(delete, &[first.seq, last.seq, before.0].map(Into::into))?;
-            let deleted = rows.iter().filter(|row| row.created_at < before);
+            c.execute(delete, &[first.seq, last.seq, before].map(Into::into))?;
+            let deleted = rows.iter();
             add_uploads(deleted.map(|row| (row.created_at.day(), row.country, row.key_count)))
                 .into_iter()
                 .try_for_each(|((day, country), count)| count_uploads(c, day, country, count))?;
             let sql = "UPDATE cleanup_statistics SET forgotten_to = ? WHERE day = ?";
             let day = u64::from(day.compact_number());
-            c.execute(sql, &[last.seq, day].map(Into::into))?;
+            // What a pass before has left does not move the mark.
+            if last.seq > marks.forgotten_to {
+                c.execute(sql, &[last.seq, day].map(Into::into))?;
+                let (to, last) = (Seq(last.seq), last.link);
+                move_mark(c, chain, Forgotten { to, last })?;
+            }
             Ok(Step::More)
         })
     }
 
     /// Deletes the next download batches that were cut before `oldest` and all whose uploads are
-    /// deleted, but never the newest: the chain goes on from it.
+    /// deleted, but never the newest: the chain continues from it.
     pub(crate) fn forget_download_batches(
         &mut self,
         token: &LeaseToken,
@@ -186,8 +199,10 @@ fn count_emptied(
     let row = c.first(sql, &[day.into()])?;
     let number = |column| number_or_0(row.as_ref(), column);
     let (before, deleted, after) = (number(0)?, number(1)?, number(2)?);
-    let (deleted, after) = (deleted + keys, after.saturating_sub(keys));
-    let before = before.max(deleted + after);
+    let (deleted, after) = (deleted.saturating_add(keys), after.saturating_sub(keys));
+    let before = before.max(deleted.saturating_add(after));
+    let [before, deleted, after] =
+        [before, deleted, after].map(|keys| keys.min(i64::MAX.unsigned_abs()));
     let sql = "UPDATE cleanup_statistics SET cleaned_at_ms = ?, keys_before = ?, \
          keys_deleted = ?, keys_after = ?, emptied_to = ? WHERE day = ?";
     let params = [now.0, before, deleted, after, emptied_to, day].map(Into::into);
@@ -200,11 +215,12 @@ struct OldUpload {
     country: Country,
     key_count: u64,
     created_at: UnixMillis,
+    link: Option<LinkDigest>,
 }
 
 const OLD_UPLOADS: Rows = Rows {
     table: "upload_log",
-    columns: &["seq", "country", "key_count", "created_at_ms"],
+    columns: &["seq", "country", "key_count", "created_at_ms", "chain"],
     key: &[0],
 };
 
@@ -221,6 +237,7 @@ fn old_upload(row: Row) -> Result<OldUpload, SqlError> {
             country: country(row, 1)?,
             key_count: u64::from(row.number_32(2)?),
             created_at: UnixMillis(row.number(3)?),
+            link: link(row, 4)?.map(|link| link.digest),
         })
     })
 }
@@ -253,10 +270,11 @@ fn keys_held(c: &mut dyn Connection, emptied_to: u64) -> Result<u64, SqlError> {
     let sql = "SELECT first_seq FROM download_batch WHERE first_seq <= ? AND last_seq > ?";
     let begun = c.first(sql, &[emptied_to.into(), emptied_to.into()])?;
     let gone = match begun {
-        Some(row) => sum_keys(c, row.number(0)?, emptied_to)?,
+        Some(row) => sum_keys(c, row.counted(0)?, emptied_to)?,
         None => 0,
     };
-    Ok(keys.saturating_sub(gone))
+    // A count that nobody has written does not stop retention.
+    Ok(keys.saturating_sub(gone).min(i64::MAX.unsigned_abs()))
 }
 
 fn sum_keys(c: &mut dyn Connection, first: u64, last: u64) -> Result<u64, SqlError> {
@@ -309,15 +327,14 @@ mod tests {
     fn add_batch(store: &mut Store, ordinal: u64, day: &str) {
         let first = ordinal * 3 - 2;
         for seq in first..first + 3 {
-            let sql =
-                "INSERT INTO upload_log VALUES (?, 0, 'DE', ?, 1, 256, '', '', '', '', '', 'x')";
+            let sql = "INSERT INTO upload_log VALUES (?, 0, 'DE', ?, 1, 256, '', '', '', '', '', '', 'x')";
             let tag = seq.to_string();
             store
                 .0
                 .execute(sql, &[seq.into(), tag.as_str().into()])
                 .unwrap();
         }
-        let sql = "INSERT INTO download_batch VALUES (?, ?, ?, ?, ?, 3, 0)";
+        let sql = "INSERT INTO download_batch VALUES (?, ?, ?, ?, ?, 3, 0, '')";
         let day = u64::from(Day::parse_iso(day).unwrap().compact_number());
         let params = [ordinal, day, ordinal, first, first + 2].map(Into::into);
         store.0.execute(sql, &params).unwrap();
@@ -360,7 +377,7 @@ mod tests {
         for other in [later, of_another] {
             let lost = store.begin_cleanup(&other, today, NOW).unwrap();
             assert_eq!(lost, Step::LeaseLost);
-            assert_eq!(store.newest_cleanup_day().unwrap(), None);
+            assert_eq!(store.newest_cleanup_day(today).unwrap(), None);
             let lost = store.empty_sealed(&other, today, today, NOW).unwrap();
             assert_eq!(lost, Step::LeaseLost);
         }
@@ -409,16 +426,18 @@ mod tests {
             row.unwrap().unwrap().number(0).unwrap()
         };
         // Nothing is emptied yet.
-        let step = store.forget_uploads(&token, today, today).unwrap();
+        let key = ChainKey::new(&[1; 32], &[2; 32]);
+        let step = store.forget_uploads(&token, today, today, &key).unwrap();
         assert_eq!((step, count(&mut store, "upload_log")), (Step::Done, 6));
         store.empty_sealed(&token, today, today, NOW).unwrap();
-        store.forget_uploads(&token, today, today).unwrap();
-        store.forget_uploads(&token, today, today).unwrap();
+        store.forget_uploads(&token, today, today, &key).unwrap();
+        store.forget_uploads(&token, today, today, &key).unwrap();
         assert_eq!(count(&mut store, "upload_log"), 1);
         store.forget_download_batches(&token, today).unwrap();
         assert_eq!(count(&mut store, "download_batch"), 1);
         assert_eq!(store.log_end().unwrap().0, 6);
         let newest = store.newest_download_batch().unwrap().unwrap();
-        assert_eq!((newest.ordinal, newest.tag.number), (2, 2));
+        let columns = newest.columns;
+        assert_eq!((columns.ordinal, columns.tag.number), (2, 2));
     }
 }

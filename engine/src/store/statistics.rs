@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::columns::{Rows, country, day as day_of};
+use super::columns::{Rows, batch_tag, country, day as day_of};
 use super::session::Store;
 use crate::database::{Param, SqlError};
 use crate::domain::{BatchTag, Country, Day, UnixMillis};
@@ -79,8 +79,6 @@ pub(crate) struct DownloadCount {
     pub(crate) keys: u64,
 }
 
-const MILLIS_PER_DAY: u64 = 86_400_000;
-
 impl Store {
     /// Adds counted downloads, all or none: one statement per country, more if there are very many.
     pub(crate) fn add_downloads(
@@ -104,6 +102,20 @@ impl Store {
         })
     }
 
+    /// The newest download batch of each day of batches that each participant has downloaded from
+    /// `from` on.
+    pub(crate) fn newest_downloads(
+        &mut self,
+        from: Day,
+    ) -> Result<Vec<(Country, BatchTag)>, SqlError> {
+        let sql = "SELECT country, batch_day, MAX(batch_number) FROM download_statistics \
+             WHERE day >= ? GROUP BY country, batch_day";
+        let from = u64::from(from.compact_number()).into();
+        self.0.rows(sql, &[from], |row| {
+            NEWEST.read(row, |row| Ok((country(row, 0)?, batch_tag(row, 1)?)))
+        })
+    }
+
     /// Everything that was counted on days from `from` to `to`.
     pub(crate) fn statistics(&mut self, from: Day, to: Day) -> Result<Statistics, SqlError> {
         let mut days = BTreeMap::new();
@@ -123,18 +135,19 @@ impl Store {
         to: Day,
         days: &mut CountryDays,
     ) -> Result<(), SqlError> {
+        let millis = Day::MILLIS;
         let sql = format!(
-            "SELECT 0, created_at_ms - created_at_ms % {MILLIS_PER_DAY}, country, COUNT(*), \
+            "SELECT 0, created_at_ms - created_at_ms % {millis}, country, COUNT(*), \
              CAST(SUM(key_count) AS UNSIGNED) FROM upload_log \
              WHERE created_at_ms >= ? AND created_at_ms < ? \
-             GROUP BY created_at_ms - created_at_ms % {MILLIS_PER_DAY}, country \
+             GROUP BY created_at_ms - created_at_ms % {millis}, country \
              UNION ALL SELECT 1, day, country, upload_count, CAST(key_count AS UNSIGNED) \
              FROM upload_statistics WHERE day BETWEEN ? AND ?"
         );
         let [first, last] = compact(from, to);
         let params = [
-            (from.start_unix_seconds() * 1000).into(),
-            (to.next().start_unix_seconds() * 1000).into(),
+            from.start().0.into(),
+            to.next().start().0.into(),
             first,
             last,
         ];
@@ -145,14 +158,14 @@ impl Store {
                     _ => day_of(row, 1)?,
                 };
                 let place = of(days, day, country(row, 2)?);
-                place.uploads += row.number(3)?;
-                place.uploaded_keys += row.number(4)?;
+                place.uploads = place.uploads.saturating_add(row.number(3)?);
+                place.uploaded_keys = place.uploaded_keys.saturating_add(row.number(4)?);
                 Ok(())
             })
         })
     }
 
-    fn add_downloads_of(
+    pub(super) fn add_downloads_of(
         &mut self,
         from: Day,
         to: Day,
@@ -182,7 +195,7 @@ impl Store {
     ) -> Result<(), SqlError> {
         let sql = "SELECT seq, country, batch_signature, key_count FROM upload_log \
              WHERE created_at_ms >= ? AND created_at_ms < ? AND key_count > 0";
-        let params = [from, to.next()].map(|day| (day.start_unix_seconds() * 1000).into());
+        let params = [from, to.next()].map(|day| day.start().0.into());
         self.0.query(sql, &params, &mut |row| {
             SIGNATURES.read(row, |row| {
                 on_upload(country(row, 1)?, row.text(2)?, row.number(3)?);
@@ -208,7 +221,7 @@ impl Store {
     }
 }
 
-type CountryDays = BTreeMap<(Day, Country), CountryDay>;
+pub(super) type CountryDays = BTreeMap<(Day, Country), CountryDay>;
 
 fn of(days: &mut CountryDays, day: Day, country: Country) -> &mut CountryDay {
     days.entry((day, country))
@@ -248,6 +261,12 @@ const DOWNLOADS: Rows = Rows {
     key: &[0, 1],
 };
 
+const NEWEST: Rows = Rows {
+    table: "download_statistics",
+    columns: &["country", "batch_day", "batch_number"],
+    key: &[0, 1],
+};
+
 const CLEANUPS: Rows = Rows {
     table: "cleanup_statistics",
     columns: &[
@@ -268,7 +287,7 @@ pub(super) fn add_uploads(
     for (day, country, keys) in uploads {
         let count: &mut (u64, u64) = counts.entry((day, country)).or_default();
         count.0 += 1;
-        count.1 += keys;
+        count.1 = count.1.saturating_add(keys);
     }
     counts
 }

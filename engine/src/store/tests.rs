@@ -1,6 +1,7 @@
 //! What only a real MariaDB shows: locks, and how long is waited for them.
 
 mod corrupted;
+mod hostile_values;
 
 use std::thread;
 use std::time::Duration;
@@ -10,8 +11,12 @@ use testkit::poll::holds_within;
 
 use super::*;
 use crate::database::{Database, SqlError, Timeouts, UniqueIndex};
-use crate::domain::{ContentDigest, Country, Seq, Thumbprint, UnixMillis, UploadTag};
+use crate::domain::{
+    ContentDigest, Country, FORMAT_VERSION, Seq, Thumbprint, UnixMillis, UploadTag,
+};
 use crate::limits;
+use crate::log_chain::Link;
+use crate::settings::DatabaseUrl;
 
 const THUMBPRINT: Thumbprint = Thumbprint([1; 32]);
 const CONTENT: ContentDigest = ContentDigest([3; 32]);
@@ -34,6 +39,7 @@ fn row(seq: u64, tag: &UploadTag) -> UploadRow<'_> {
         uploader: &THUMBPRINT,
         signer: &THUMBPRINT,
         content: &CONTENT,
+        link: Link::from_bytes(&[4; 64]).unwrap(),
         batch_signature: "",
         identities: &[],
         sealed: &[],
@@ -53,6 +59,24 @@ fn wait_until_positive(database: &Database, query: &str) {
     let mut connection = database.connect(Timeouts::Short).unwrap();
     let mut number = || connection.first(query, &[]).unwrap().unwrap().number(0);
     assert!(holds_within(TIMEOUT, || number().unwrap() > 0), "{query}");
+}
+
+#[test]
+fn a_probe_finds_a_full_database_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = DatabaseUrl::Sqlite(folder.path().join("efgs.db"));
+    let database = Database::new(url);
+    migrate(&database).unwrap();
+    let mut store = Store::open(&database).unwrap();
+    store.0.script("PRAGMA max_page_count = 60").unwrap();
+    store.probe_append(64 << 10).unwrap();
+    for _ in 0..2 {
+        let refused = store.probe_append(4 << 20).unwrap_err();
+        assert!(matches!(refused, SqlError::Refused(_)), "{refused}");
+        assert!(refused.to_string().contains("full"), "{refused}");
+    }
+    append(&mut store, 1, "1").unwrap();
+    assert_eq!(store.log_end().unwrap(), Seq(1));
 }
 
 #[test]
@@ -91,6 +115,7 @@ fn blocks_other_appends_while_the_log_is_locked() {
         ours.unlock_log().unwrap();
         racing.join().unwrap().unwrap();
     });
+    ours.probe_append(100_000).unwrap();
     let tags = ours.read_log(Seq::ZERO, 32).unwrap().newer.into_iter();
     let tags: Vec<_> = tags.map(|entry| entry.tag.to_string()).collect();
     assert_eq!(tags, ["1", "ours", "theirs"]);
@@ -118,23 +143,35 @@ fn distinguishes_indexes_whatever_the_language_of_the_server() {
 }
 
 #[test]
-fn waits_for_another_migration_longer_than_the_short_timeout() {
+fn waits_while_another_gateway_migrates() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
     let database = Database::new(server.url("efgs").parse().unwrap());
+    migrate(&database).unwrap();
     let mut other = database.connect(Timeouts::Short).unwrap();
-    other.lock_migrations().unwrap();
+    other.execute("DELETE FROM schema_version", &[]).unwrap();
+    let take = format!(
+        "UPDATE lease SET holder = 'other', expires_at_ms = {} + {} WHERE name = 'migrate'",
+        other.dialect().now_ms,
+        limits::MIGRATION_LEASE.as_millis()
+    );
+    other.begin().unwrap();
+    assert_eq!(other.execute(&take, &[]).unwrap(), 1);
     thread::scope(|scope| {
         let migrating = scope.spawn(|| migrate(&database));
-        let waited_longer = format!(
-            "SELECT COUNT(*) FROM information_schema.processlist \
-             WHERE state = 'User lock' AND time_ms > {}",
-            limits::ANSWER_TIMEOUT.as_millis() + 500
-        );
-        wait_until_positive(&database, &waited_longer);
+        // It asks whose turn it is, and finds that it is the other's; then it asks again.
+        for _ in 0..2 {
+            wait_for_a_lock_wait(&database);
+            other.script("COMMIT").unwrap();
+            other.begin().unwrap();
+            assert_eq!(other.execute(&take, &[]).unwrap(), 1);
+        }
+        wait_for_a_lock_wait(&database);
         assert!(!migrating.is_finished(), "it still waits");
-        other.unlock_migrations().unwrap();
+        let give_back = "UPDATE lease SET expires_at_ms = 0 WHERE name = 'migrate'";
+        other.execute(give_back, &[]).unwrap();
+        other.script("COMMIT").unwrap();
         assert_eq!(migrating.join().unwrap().unwrap(), 0);
     });
 }

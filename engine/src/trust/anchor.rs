@@ -1,4 +1,4 @@
-//! The trust anchor: the operator's key, which signs every listed certificate.
+//! The trust anchors: the operators' keys, of which one has signed each listed certificate.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, RsaKeyPair};
@@ -9,22 +9,35 @@ use crate::domain::Thumbprint;
 use crate::pki::algorithm::{Hash, PublicKey, Scheme};
 use crate::pki::{Certificate, NotACertificate};
 
-/// The certificate of the trust anchor, with its key.
+/// How many trust anchors there may be: two while one is replaced by another, and room for more
+/// operators. A row that none has signed costs a verification with each when it is loaded.
+pub const TRUST_ANCHORS_MAX: usize = 8;
+
+/// The certificates of the trust anchors. Each of their keys may have signed a listed certificate:
+/// there are several while one anchor takes the place of another (design: trust can be renewed).
 #[derive(Debug, Clone)]
-pub struct TrustAnchor {
+pub struct TrustAnchors(Vec<TrustAnchor>);
+
+#[derive(Debug, Clone)]
+struct TrustAnchor {
     thumbprint: Thumbprint,
     key: PublicKey,
 }
 
-/// Why a certificate cannot be the trust anchor.
+/// Why certificates cannot be trust anchors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TrustAnchorError {
-    /// The text is not the PEM of one certificate.
-    #[error("the trust anchor is not the PEM of one X.509 certificate")]
+    /// The text is not the PEM of certificates.
+    #[error("the trust anchor is not the PEM of X.509 certificates")]
     NotACertificate,
-    /// The key is no RSA key of 2048 to 8192 bits and on none of the curves P-256, P-384, P-521.
+    /// A key is no RSA key of 2048 to 8192 bits and on none of the curves P-256, P-384, P-521.
     #[error("the trust anchor's key is neither RSA of 2048 to 8192 bits nor P-256, P-384 or P-521")]
     Key,
+    /// There are more than [`TRUST_ANCHORS_MAX`].
+    #[error(
+        "there are more than {TRUST_ANCHORS_MAX} trust anchors: remove those that are no longer used"
+    )]
+    TooMany,
 }
 
 impl From<NotACertificate> for TrustAnchorError {
@@ -33,38 +46,51 @@ impl From<NotACertificate> for TrustAnchorError {
     }
 }
 
-impl TrustAnchor {
-    /// Reads the trust anchor's certificate. Its validity and its own signature do not matter.
+impl TrustAnchors {
+    /// Reads the certificates of a PEM text, one after another. Their validity and their own
+    /// signatures do not matter.
     ///
     /// # Errors
     /// [`TrustAnchorError`].
     pub fn from_pem(pem: &str) -> Result<Self, TrustAnchorError> {
-        let der = Certificate::der_of_pem(pem)?;
-        let certificate = Certificate::from_der(&der)?;
-        Ok(Self {
-            thumbprint: certificate.thumbprint(),
-            key: certificate
-                .public_key()
-                .map_err(|_| TrustAnchorError::Key)?,
-        })
+        let ders = Certificate::ders_of_pem(pem)?;
+        if ders.len() > TRUST_ANCHORS_MAX {
+            return Err(TrustAnchorError::TooMany);
+        }
+        let anchors = ders.iter().map(|der| TrustAnchor::from_der(der));
+        anchors.collect::<Result<_, _>>().map(Self)
     }
 
-    /// SHA-256 of the certificate's DER.
-    pub const fn thumbprint(&self) -> Thumbprint {
-        self.thumbprint
+    /// SHA-256 of each certificate's DER, in the order of the text.
+    pub fn thumbprints(&self) -> impl Iterator<Item = Thumbprint> + '_ {
+        self.0.iter().map(|anchor| anchor.thumbprint)
     }
 
     /// Whether `operator_signature` (standard base64, white space around it ignored) is the
-    /// anchor's signature over exactly these bytes.
-    ///
-    /// The algorithm follows from the anchor's key, not from how the anchor itself was signed
-    /// (defect A-2 of the reference): PKCS#1 v1.5 or ECDSA with SHA-256, which all tools use,
-    /// else SHA-384 or SHA-512.
+    /// signature of one of the anchors over exactly these bytes.
     #[must_use]
     pub fn verify(&self, pem: &[u8], operator_signature: &str) -> bool {
         let Ok(signature) = STANDARD.decode(operator_signature.trim_ascii()) else {
             return false;
         };
+        self.0.iter().any(|anchor| anchor.verify(pem, &signature))
+    }
+}
+
+impl TrustAnchor {
+    fn from_der(der: &[u8]) -> Result<Self, TrustAnchorError> {
+        let certificate = Certificate::from_der(der)?;
+        let key = certificate.public_key();
+        Ok(Self {
+            thumbprint: certificate.thumbprint(),
+            key: key.map_err(|_| TrustAnchorError::Key)?,
+        })
+    }
+
+    /// The algorithm follows from the anchor's key, not from how the anchor itself was signed
+    /// (defect A-2 of the reference): PKCS#1 v1.5 or ECDSA with SHA-256, which all tools use,
+    /// else SHA-384 or SHA-512.
+    fn verify(&self, pem: &[u8], signature: &[u8]) -> bool {
         let scheme = match self.key {
             PublicKey::Rsa { .. } => Scheme::Pkcs1,
             PublicKey::Ec { .. } => Scheme::Ecdsa,
@@ -73,9 +99,8 @@ impl TrustAnchor {
             .into_iter()
             .any(|hash| {
                 let digest = hash.digest(pem);
-                digest.is_some_and(|digest| {
-                    self.key.verify(scheme, hash, &digest, &signature).is_ok()
-                })
+                digest
+                    .is_some_and(|digest| self.key.verify(scheme, hash, &digest, signature).is_ok())
             })
     }
 }
@@ -92,7 +117,7 @@ pub enum SignError {
 }
 
 /// Signs the exact bytes of a certificate's PEM with the trust anchor's private key: PKCS#1 v1.5
-/// or ECDSA, with SHA-256. Gives standard base64 in one line.
+/// or ECDSA, with SHA-256. Returns standard base64 in one line.
 ///
 /// # Errors
 /// [`SignError`].

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::anchor::TrustAnchor;
+use super::anchor::TrustAnchors;
 use crate::domain::{CertificateKind, CertificateRow, Thumbprint, UnixMillis};
 use crate::pki::Certificate;
 
@@ -30,12 +30,12 @@ pub enum RowFault {
     #[error("thumbprint of another certificate")]
     Thumbprint,
     /// The certificate's subject does not name the row's country, or names several. The trust
-    /// anchor signs the certificate alone: without this check, whoever can write the database could
+    /// anchor signs the certificate alone: without this check, anyone who can write the database could
     /// turn one participant into another.
     #[error("certificate of another country")]
     Country,
-    /// The trust anchor's signature over the PEM does not hold.
-    #[error("not signed by the trust anchor")]
+    /// No trust anchor's signature over the PEM holds.
+    #[error("not signed by a trust anchor")]
     OperatorSignature,
 }
 
@@ -44,7 +44,7 @@ impl RowFault {
     fn of(
         row: &CertificateRow,
         certificate: Option<&Certificate<'_>>,
-        anchor: &TrustAnchor,
+        anchors: &TrustAnchors,
     ) -> Option<Self> {
         let Some(certificate) = certificate else {
             return Some(Self::NotACertificate);
@@ -53,7 +53,7 @@ impl RowFault {
             Some(Self::Thumbprint)
         } else if certificate.country() != Ok(row.country) {
             Some(Self::Country)
-        } else if !anchor.verify(row.pem.as_bytes(), &row.operator_signature) {
+        } else if !anchors.verify(row.pem.as_bytes(), &row.operator_signature) {
             Some(Self::OperatorSignature)
         } else {
             None
@@ -63,7 +63,7 @@ impl RowFault {
 
 impl ListedCertificate {
     /// Reads and checks a row.
-    fn of(row: CertificateRow, anchor: &TrustAnchor) -> Self {
+    fn of(row: CertificateRow, anchors: &TrustAnchors) -> Self {
         let der = Certificate::der_of_pem(&row.pem);
         let certificate = der
             .as_ref()
@@ -76,7 +76,7 @@ impl ListedCertificate {
             (*validity.start(), *validity.end())
         });
         Self {
-            fault: RowFault::of(&row, certificate.as_ref(), anchor),
+            fault: RowFault::of(&row, certificate.as_ref(), anchors),
             row,
             not_before: millis(not_before),
             not_after: millis(not_after),
@@ -119,35 +119,36 @@ impl ListedCertificate {
 #[derive(Debug, Default)]
 pub struct Trust {
     certificates: HashMap<(Thumbprint, CertificateKind), Arc<ListedCertificate>>,
-    /// Which anchor the rows were checked with.
-    anchor: Option<Thumbprint>,
+    /// Which anchors the rows were checked with.
+    anchors: Vec<Thumbprint>,
 }
 
 impl Trust {
     /// Checks every row; takes over what `previous` found out about unchanged rows, if it was
-    /// checked with the same anchor.
+    /// checked with the same anchors.
     ///
     /// Of rows with the same thumbprint and kind (the database allows none), the last counts.
     #[must_use]
     pub fn load(
         rows: impl IntoIterator<Item = CertificateRow>,
-        anchor: &TrustAnchor,
+        anchors: &TrustAnchors,
         previous: Option<&Self>,
     ) -> Self {
-        let previous = previous.filter(|trust| trust.anchor == Some(anchor.thumbprint()));
+        let thumbprints: Vec<_> = anchors.thumbprints().collect();
+        let previous = previous.filter(|trust| trust.anchors == thumbprints);
         let load = |row: CertificateRow| {
             let known = previous.and_then(|trust| trust.find(&row.thumbprint, row.kind));
             match known.filter(|known| known.covers(&row)) {
                 Some(known) if known.row == row => Arc::clone(known),
                 Some(known) => Arc::new(known.with_row(row)),
-                None => Arc::new(ListedCertificate::of(row, anchor)),
+                None => Arc::new(ListedCertificate::of(row, anchors)),
             }
         };
         let keyed =
             |listed: Arc<ListedCertificate>| ((listed.row.thumbprint, listed.row.kind), listed);
         Self {
             certificates: rows.into_iter().map(load).map(keyed).collect(),
-            anchor: Some(anchor.thumbprint()),
+            anchors: thumbprints,
         }
     }
 

@@ -10,8 +10,8 @@ const DE_SIGNATURE: &str = include_str!("../../tests/fixtures/vectors/pki/DE/DE-
 const DE_THUMBPRINT: &str = include_str!("../../tests/fixtures/vectors/pki/DE/DE-signing.sha256");
 const ES: &str = include_str!("../../tests/fixtures/vectors/pki/ES/ES-signing.pem");
 
-fn anchor() -> TrustAnchor {
-    TrustAnchor::from_pem(ANCHOR).unwrap()
+fn anchor() -> TrustAnchors {
+    TrustAnchors::from_pem(ANCHOR).unwrap()
 }
 
 fn row() -> CertificateRow {
@@ -31,7 +31,7 @@ fn find(trust: &Trust) -> &Arc<ListedCertificate> {
         .unwrap()
 }
 
-/// Loads the row with a change; tells its fault.
+/// Loads the row with a change; returns its fault.
 fn fault(change: impl FnOnce(&mut CertificateRow)) -> Option<RowFault> {
     let mut row = row();
     change(&mut row);
@@ -77,7 +77,7 @@ fn does_not_trust_a_row_that_was_tampered_with() {
         let change = |row: &mut CertificateRow| row.operator_signature = Arc::from(signature);
         assert_eq!(fault(change), not_signed);
     }
-    let rogue = TrustAnchor::from_pem(ROGUE).unwrap();
+    let rogue = TrustAnchors::from_pem(ROGUE).unwrap();
     let trust = Trust::load([row()], &rogue, None);
     assert_eq!(find(&trust).fault, not_signed);
 }
@@ -86,7 +86,7 @@ fn does_not_trust_a_row_that_was_tampered_with() {
 fn does_not_trust_a_row_that_makes_one_country_another() {
     let change = |row: &mut CertificateRow| row.country = Country::parse("FR").unwrap();
     assert_eq!(fault(change), Some(RowFault::Country));
-    // It was trusted before somebody changed its country.
+    // It was trusted before its country was changed.
     let mut changed = row();
     change(&mut changed);
     let before = Trust::load([row()], &anchor(), None);
@@ -99,7 +99,7 @@ fn checks_unchanged_rows_once() {
     let first = Trust::load([row()], &anchor(), None);
     let second = Trust::load([row()], &anchor(), Some(&first));
     assert!(Arc::ptr_eq(find(&first), find(&second)));
-    let other_anchor = TrustAnchor::from_pem(ROGUE).unwrap();
+    let other_anchor = TrustAnchors::from_pem(ROGUE).unwrap();
     let third = Trust::load([row()], &other_anchor, Some(&second));
     assert!(!find(&third).is_intact());
 }
@@ -125,7 +125,7 @@ fn signs_what_the_anchor_verifies() {
     assert_eq!(sign(rsa, DE).as_deref(), Ok(DE_SIGNATURE));
     let p256 = include_str!("../../tests/fixtures/vectors/keys/TEST-ONLY-ES-signing.key.pem");
     let signature = sign(p256, DE).unwrap();
-    let p256_anchor = TrustAnchor::from_pem(ES).unwrap();
+    let p256_anchor = TrustAnchors::from_pem(ES).unwrap();
     assert!(p256_anchor.verify(DE.as_bytes(), &signature));
     assert!(p256_anchor.verify(DE.as_bytes(), &format!("{signature}\n")));
     assert!(!p256_anchor.verify(ES.as_bytes(), &signature));
@@ -141,9 +141,9 @@ fn refuses_keys_that_cannot_sign_or_be_an_anchor() {
     }
     let weak = include_str!("../../tests/fixtures/vectors/pki/special/DE-rsa1024.pem");
     assert_eq!(
-        TrustAnchor::from_pem(weak).unwrap_err(),
+        TrustAnchors::from_pem(weak).unwrap_err(),
         TrustAnchorError::Key
     );
-    let not = TrustAnchor::from_pem("").unwrap_err();
+    let not = TrustAnchors::from_pem("").unwrap_err();
     assert_eq!(not, TrustAnchorError::NotACertificate);
 }

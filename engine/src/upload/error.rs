@@ -1,10 +1,10 @@
 //! Why an upload was not stored, grouped by fault. Each stage defines its own error; this file
-//! gathers them.
+//! collects them.
 
 use crate::failure::Failure;
 use crate::overload::Overload;
 use crate::validate::{InvalidKey, KeyRule, OriginMismatch};
-use crate::verify::{SignatureError, VerifyError};
+use crate::verify::{ContentSummary, SignatureError, VerifyError};
 use crate::wire::{BodyError, MalformedBatch};
 
 /// Why an upload was not stored.
@@ -13,6 +13,14 @@ pub enum UploadError {
     /// The participant's doing; never retried unchanged.
     #[error(transparent)]
     Rejection(#[from] Rejection),
+    /// The participant's doing: its signature is not over these keys.
+    #[error("{error}")]
+    ContentMismatch {
+        /// [`SignatureError::DigestMismatch`] or [`SignatureError::Wrong`].
+        error: SignatureError,
+        /// What a signature would have to cover. Not for logs.
+        content: Box<ContentSummary>,
+    },
     /// Ours and passing; nothing was done.
     #[error("the gateway is at its limit")]
     Overload(#[from] Overload),

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_why_a_signature_cannot_be_read() {
+    fn reports_why_a_signature_cannot_be_read() {
         for (signature, code) in [("", "bad_base64"), ("AAAA", "malformed_cms")] {
             let form = SignatureForm::of(signature);
             assert_eq!(

@@ -17,6 +17,8 @@ pub use signature::{
     Exceptions, SignatureCheck, SignatureError, Signer, ValiditySeconds, check_signature,
 };
 
+use std::fmt;
+
 use crate::domain::{ContentDigest, Country, Thumbprint, UnixMillis};
 use crate::trust::Trust;
 use crate::validate::{OriginMismatch, ValidBatch, check_origins};
@@ -42,6 +44,42 @@ impl SignedContent {
     /// SHA-256 over the signed bytes: the content that an upload tag stands for.
     pub fn digest(&self) -> &ContentDigest {
         &self.digest
+    }
+
+    /// For the participant that signed something else.
+    pub(crate) fn summary(&self) -> ContentSummary {
+        let canonical = &self.canonical;
+        let text = |index: &u32| String::from_utf8_lossy(canonical.key(*index as usize)).into();
+        ContentSummary {
+            sha256: self.digest,
+            key_count: canonical.key_count(),
+            first_text: canonical.order().first().map(text),
+            last_text: canonical.order().last().map(text),
+        }
+    }
+}
+
+/// What the gateway computed from the keys of an upload whose signature covers something else, so
+/// that the participant can compare it with what it signed.
+///
+/// Only for the uploader itself: the texts hold key data, so that `Debug` leaves them out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ContentSummary {
+    /// SHA-256 over the canonical texts in signing order.
+    pub sha256: ContentDigest,
+    /// How many keys the upload had.
+    pub key_count: usize,
+    /// The canonical text of the key that comes first in signing order; none without keys.
+    pub first_text: Option<Box<str>>,
+    /// The canonical text of the key that comes last in signing order; none without keys.
+    pub last_text: Option<Box<str>>,
+}
+
+impl fmt::Debug for ContentSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContentSummary")
+            .field("key_count", &self.key_count)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,6 +168,13 @@ pub fn verify<'a>(
         exceptions: context.exceptions,
         trust: context.trust,
         now: context.now,
+    })
+    .map_err(|error| match error {
+        // The keys may well be the uploader's own: then the certificate is the wrong one.
+        SignatureError::ForeignOrigin { signer, .. } if signer.country != context.country => {
+            SignatureError::OtherCountry(signer.thumbprint)
+        }
+        error => error,
     })?;
     check_origins(batch.keys(), context.country)?;
     // An upload without keys has no origins that would tell.

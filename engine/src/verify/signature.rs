@@ -70,6 +70,8 @@ pub enum SignatureError {
     ForeignOrigin {
         /// Zero-based position in the request.
         index: u32,
+        /// The certificate that signed.
+        signer: Signer,
     },
     /// A signature or digest algorithm, or a kind of key, outside decision 8.
     #[error("the signature algorithm is not supported")]
@@ -199,7 +201,7 @@ pub struct SignatureCheck<'a> {
     pub now: UnixMillis,
 }
 
-/// Checks a batch signature; gives the signer.
+/// Checks a batch signature; returns the signer.
 ///
 /// # Errors
 /// [`SignatureError`]: the first thing that is wrong.
@@ -213,15 +215,16 @@ pub fn check_signature(check: &SignatureCheck<'_>) -> Result<Signer, SignatureEr
     let country = certificate
         .country()
         .map_err(|_| SignatureError::NoCountry)?;
-    let thumbprint = check_listed(&certificate, country, check.trust)?;
+    let signer = Signer {
+        thumbprint: check_listed(&certificate, country, check.trust)?,
+        country,
+    };
     check_origins(check.keys, country).map_err(|mismatch| SignatureError::ForeignOrigin {
         index: mismatch.index,
+        signer,
     })?;
     check_cryptography(check, &message, &certificate)?;
-    Ok(Signer {
-        thumbprint,
-        country,
-    })
+    Ok(signer)
 }
 
 /// Standard base64, its padding whole or left out: `java.util.Base64`, which the reference decodes
@@ -276,7 +279,7 @@ fn check_listed(
 /// The algorithms are good enough, and the signature is the certificate's over the content.
 ///
 /// As BouncyCastle does it, two hashes may be involved. Over signed attributes the signature is made
-/// with the hash that `signatureAlgorithm` names, else with that of `digestAlgorithm`, which is the
+/// with the hash that `signatureAlgorithm` names, otherwise with that of `digestAlgorithm`, which is the
 /// hash of the content; IE's client names two different ones. Over the content itself
 /// `digestAlgorithm` decides, whatever `signatureAlgorithm` names. PSS names one hash for everything.
 fn check_cryptography(

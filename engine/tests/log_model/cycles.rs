@@ -1,4 +1,4 @@
-//! Whether a run can go on forever: then "resolved when quiescent" would promise nothing.
+//! Whether a run can continue forever: then "resolved when quiescent" would promise nothing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -361,7 +361,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// The rows of a download batch: of the own memory, as far as that goes, else read now.
+    /// The rows of a download batch: of the own memory, as far as that goes, otherwise read now.
     fn content(&self, batch: Batch) -> Log {
         let log = &self.state.database.log;
         let own = &self.state.gateways[usize::from(self.name)].log;

@@ -23,7 +23,7 @@
 //! from memory and the check before it are one step: between them the database can always go back.
 //!
 //! What no protocol can promise is not promised: a gateway that had not yet followed what the
-//! database lost cannot know that it was there. It goes on, and may give the number of a lost
+//! database lost cannot know that it was there. It continues, and may give the number of a lost
 //! download batch again. The promise is that no gateway does so that knows, or could from its
 //! file; and that a gateway that knows stops and reports it.
 //!

@@ -48,9 +48,9 @@ pub(crate) enum Rule {
     CutBehindNewest,
     /// A cut checks that its rows are those that the cutter knows. Without: takes them for granted.
     CutChecksRows,
-    /// A cut checks the epoch. Without: goes on with the numbers that the cutter had in mind.
+    /// A cut checks the epoch. Without: continues with the numbers that the cutter had in mind.
     CutChecksEpoch,
-    /// A new epoch skips the numbers that anybody's file remembers. Without: goes on behind those
+    /// A new epoch skips the numbers that anybody's file remembers. Without: continues after those
     /// of the database.
     RecoveredSkips,
 }

@@ -101,6 +101,7 @@ const ALL: &[&str] = &[
     "engine/src",
     "api/src",
     "loadgen/src",
+    "loadgen/backend/src",
     "loadgen/client/src",
     "loadgen/testkit/src",
 ];
@@ -122,14 +123,17 @@ const RULES: &[Rule] = &[
     },
     Rule {
         within: &["engine/src"],
-        except: &["engine/src/database/mysql.rs"],
+        except: &["engine/src/database/mysql.rs", "engine/src/database/mysql"],
         texts: &["mysql::"],
         why: "the mysql crate has one wrapper",
         offence: ("engine/src/persist/writer.rs", "use mysql::Conn;"),
     },
     Rule {
         within: &["engine/src"],
-        except: &["engine/src/database/sqlite.rs"],
+        except: &[
+            "engine/src/database/sqlite.rs",
+            "engine/src/database/sqlite",
+        ],
         texts: &["rusqlite::"],
         why: "rusqlite has one wrapper",
         offence: (
@@ -223,8 +227,9 @@ impl Rule {
             .filter(|source| source.is_in(self.within) && !source.is_in(self.except));
         let mut offences = Vec::new();
         for Source { path, code } in concerned {
-            // The wrapper's own type is not a use of the wrapped crate.
+            // The wrapper's own types are not a use of the wrapped crate.
             let code = code.replace("mysql::MysqlConnection", "");
+            let code = code.replace("mysql::{Login, MysqlConnection}", "");
             // An LRU order is not a queue; the cache is bounded by its bytes.
             let code = code.replace("LruCache::unbounded(", "");
             for text in self.texts.iter().filter(|text| has_word(&code, text)) {

@@ -238,12 +238,15 @@ fn is_compiled(item: &syn::Item) -> bool {
     !is_for_tests(attributes)
 }
 
+/// Conditions under which nothing is in a release program.
+const FOR_TESTS: [&str; 2] = ["test", "any (test , debug_assertions)"];
+
 fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
             && attribute
-                .parse_args::<syn::Ident>()
-                .is_ok_and(|condition| condition == "test")
+                .parse_args::<TokenStream>()
+                .is_ok_and(|condition| FOR_TESTS.contains(&&*condition.to_string()))
     })
 }
 

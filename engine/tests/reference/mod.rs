@@ -16,8 +16,8 @@ use engine::settings::DatabaseUrl;
 use engine::upload::UploadRequest;
 use engine::verify::CanonicalBytes;
 use engine::wire::protobuf::{KeyMessages, read_key};
+use mysql::Conn;
 use mysql::prelude::Queryable as _;
-use mysql::{Conn, Opts};
 use testkit::local::MariaDb;
 
 use crate::support::{Installation, NOON, Participant, participants, vector_pki};
@@ -26,35 +26,8 @@ use crate::support::{Installation, NOON, Participant, participants, vector_pki};
 pub(crate) const PASSWORD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 pub(crate) const DAY_MS: u64 = 86_400_000;
 
-/// The schema after all migrations, as far as it is documented, with what Liquibase makes of the
-/// types on MySQL.
-pub(crate) const SCHEMA: &str = "
-CREATE TABLE certificate (id BIGINT AUTO_INCREMENT PRIMARY KEY, created_at DATETIME(2) NOT NULL,
-  thumbprint VARCHAR(64) NOT NULL UNIQUE, country VARCHAR(2) NOT NULL, type VARCHAR(14) NOT NULL,
-  revoked BIT(1) NULL, host VARCHAR(256) NULL, signature VARCHAR(690) NULL,
-  raw_data VARCHAR(10240) NULL);
-CREATE TABLE callback_subscription (id BIGINT AUTO_INCREMENT PRIMARY KEY,
-  created_at DATETIME(2) NOT NULL, callback_id VARCHAR(32), url VARCHAR(256), country VARCHAR(2));
-CREATE TABLE callback_task (id BIGINT AUTO_INCREMENT PRIMARY KEY,
-  created_at DATETIME(2) NOT NULL, execution_lock DATETIME(2) NULL, last_try DATETIME(2) NULL,
-  retries INT NOT NULL, not_before_id BIGINT NULL, batch_id BIGINT NOT NULL,
-  subscription_id BIGINT NOT NULL);
-CREATE TABLE diagnosiskeybatch (id BIGINT AUTO_INCREMENT PRIMARY KEY,
-  created_at DATETIME(2) NOT NULL, batchname VARCHAR(64), batchlink VARCHAR(64),
-  number_of_keys INT NULL);
-CREATE TABLE diagnosiskey (id BIGINT AUTO_INCREMENT PRIMARY KEY, created_at DATETIME(2) NOT NULL,
-  batch_tag VARCHAR(64) NULL, payload_hash VARCHAR(64) NOT NULL UNIQUE,
-  payload_key_data VARCHAR(255), payload_rolling_start_interval_number VARCHAR(255),
-  payload_rolling_period VARCHAR(255), payload_transmission_risk_level VARCHAR(255),
-  payload_report_type VARCHAR(255), payload_days_since_onset_of_symptoms VARCHAR(255),
-  payload_visited_countries VARCHAR(400), payload_origin VARCHAR(64),
-  format_format VARCHAR(64) NULL, format_major_version INT, format_minor_version INT,
-  uploader_information_batch_tag VARCHAR(64), uploader_information_batch_signature VARCHAR(8000),
-  uploader_information_thumbprint VARCHAR(64),
-  uploader_information_signing_cert_thumbprint VARCHAR(64),
-  uploader_information_country VARCHAR(2),
-  INDEX (batch_tag), INDEX (uploader_information_batch_tag), INDEX (created_at))
-";
+/// The reference's schema. Comments hold no semicolon.
+pub(crate) const SCHEMA: &str = include_str!("schema.sql");
 
 /// A reference server's database, and what is in it.
 pub(crate) struct ReferenceServer {
@@ -67,8 +40,9 @@ impl ReferenceServer {
     pub(crate) fn new(server: &MariaDb, name: &str) -> Self {
         server.create_database(name).unwrap();
         let url = server.url(name);
-        let mut connection = Conn::new(Opts::from_url(&url).unwrap()).unwrap();
-        for statement in SCHEMA.split(';') {
+        let mut connection = server.connect(name).unwrap();
+        let statements = SCHEMA.split(';').map(str::trim);
+        for statement in statements.filter(|statement| !statement.is_empty()) {
             connection.query_drop(statement).unwrap();
         }
         let mut built = Self {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use engine::admin::Admin;
+use engine::admin::{Admin, NewCertificate};
 use engine::bundle::{Download, DownloadError, DownloadRequest};
 use engine::domain::{CertificateKind, Country, Day, Format, Thumbprint, UnixMillis, UploadTag};
 use engine::seal::Keys;
@@ -79,6 +79,7 @@ impl Participant {
                 .into(),
             body: body.into(),
             format: Format::Protobuf,
+            dry_run: false,
         }
     }
 
@@ -114,6 +115,8 @@ pub(crate) fn participants() -> Vec<Participant> {
 pub(crate) struct Installation {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<ManualClock>,
+    /// The installation's keys, as a key file has them.
+    pub(crate) keys: String,
     _folder: Option<TempDir>,
 }
 
@@ -145,27 +148,32 @@ impl Installation {
     }
 
     fn onboard(database: DatabaseUrl, folder: Option<TempDir>) -> Self {
-        let trust_anchor_pem = read("pki/trust-anchor/trust-anchor.pem");
         Admin::migrate(&database).unwrap();
         let mut admin = Admin::open(&database).unwrap();
+        let onboarded = Self::configure(database, folder);
+        let settings = &onboarded.settings;
         for code in ["DE", "IT", "ES"] {
             for kind in [CertificateKind::Authentication, CertificateKind::Signing] {
                 let name = format!("pki/{code}/{code}-{}", kind.name());
                 let (pem, signature) = (read(&format!("{name}.pem")), read(&format!("{name}.sig")));
-                let country = Country::parse(code).unwrap();
-                let anchor = &trust_anchor_pem;
-                admin
-                    .add_certificate(anchor, country, kind, &pem, &signature)
-                    .unwrap();
+                let new = NewCertificate {
+                    country: Country::parse(code).unwrap(),
+                    kind,
+                    pem: &pem,
+                    operator_signature: &signature,
+                };
+                let anchor = &settings.trust_anchor_pem;
+                admin.add_certificate(&settings.keys, anchor, &new).unwrap();
             }
         }
-        Self::configure(database, folder)
+        onboarded
     }
 
     fn configure(database: DatabaseUrl, folder: Option<TempDir>) -> Self {
+        let keys = Keys::generate_text();
         let settings = Settings {
             database,
-            keys: Keys::parse(&Keys::generate_text()).unwrap(),
+            keys: Keys::parse(&keys).unwrap(),
             trust_anchor_pem: read("pki/trust-anchor/trust-anchor.pem"),
             upload: UploadSettings {
                 keys_max: 30,
@@ -184,10 +192,13 @@ impl Installation {
             pss: Vec::new(),
             cpu_threads: 2,
             continuity: ContinuitySettings::default(),
+            quota: Default::default(),
+            memory: Default::default(),
         };
         Self {
             settings,
             clock: Arc::new(ManualClock::new(NOON)),
+            keys,
             _folder: folder,
         }
     }

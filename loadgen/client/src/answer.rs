@@ -37,6 +37,11 @@ impl Answer {
     }
 }
 
+/// Seconds since 1970.
+pub(crate) fn now_seconds() -> u64 {
+    engine::SystemClock.now().seconds()
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

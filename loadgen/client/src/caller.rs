@@ -1,12 +1,14 @@
 //! The caller's identity: certificates for mutual TLS, or the headers of a proxy that terminates
 //! TLS.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use engine::domain::{Country, Thumbprint};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use testkit::digest::sha256;
 use testkit::participants::{Identity, Participant};
 
@@ -50,6 +52,27 @@ impl Caller {
         )
     }
 
+    /// A client with PEM files: the authentication certificate (and its chain), its key, and the
+    /// certificates of the authorities that may have issued the gateway's.
+    ///
+    /// # Errors
+    /// [`SetupError`] when a file cannot be read or rustls refuses its content.
+    pub fn from_files(
+        country: &str,
+        certificate: &Path,
+        private_key: &Path,
+        server_ca: &Path,
+        protocol: Protocol,
+    ) -> Result<Self, SetupError> {
+        let no_country = |_| SetupError::Country(country.to_owned());
+        let identity = Identity {
+            chain: read_certificates(certificate)?,
+            key: PrivateKeyDer::from_pem_file(private_key).map_err(pem_error(private_key))?,
+        };
+        let country = Country::parse(country).map_err(no_country)?;
+        Self::trusting(country, &identity, &read_certificates(server_ca)?, protocol)
+    }
+
     /// A client that authenticates with any certificate, of the right kind or not.
     ///
     /// # Errors
@@ -60,8 +83,20 @@ impl Caller {
         server_ca: &CertificateDer<'static>,
         protocol: Protocol,
     ) -> Result<Self, SetupError> {
+        let authorities = std::slice::from_ref(server_ca);
+        Self::trusting(country, identity, authorities, protocol)
+    }
+
+    fn trusting(
+        country: Country,
+        identity: &Identity,
+        authorities: &[CertificateDer<'static>],
+        protocol: Protocol,
+    ) -> Result<Self, SetupError> {
         let mut roots = RootCertStore::empty();
-        roots.add(server_ca.clone())?;
+        for authority in authorities {
+            roots.add(authority.clone())?;
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -77,6 +112,24 @@ impl Caller {
             tls: Arc::new(tls),
             identity: identity_headers(country, identity),
         })
+    }
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .and_then(|found| match found.is_empty() {
+            true => Err(pem::Error::NoItemsFound),
+            false => Ok(found),
+        })
+        .map_err(pem_error(path))
+}
+
+fn pem_error(path: &Path) -> impl Fn(pem::Error) -> SetupError {
+    let path = path.to_owned();
+    move |source| SetupError::Pem {
+        path: path.clone(),
+        source,
     }
 }
 

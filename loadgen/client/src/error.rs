@@ -1,7 +1,9 @@
 //! Why a request failed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls_pki_types::pem;
 use testkit::target::Target;
 
 /// Why a request got no response.
@@ -32,4 +34,15 @@ pub enum SetupError {
     /// rustls refuses the certificates.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// A PEM file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// Not two letters.
+    #[error("{0:?} is no country of two letters")]
+    Country(String),
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
 use loadgen::client::{Caller, Protocol, Target};
 use loadgen::config::Config;
+use loadgen::local::LocalDatabase;
 use loadgen::participants::{self, Participant};
 
 /// Where the gateway and the participants are.
@@ -33,6 +34,24 @@ pub(super) struct ConnectionArgs {
 pub(super) enum DatabaseArg {
     Sqlite,
     Mysql,
+}
+
+/// The database of a private gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LocalArg {
+    Sqlite,
+    Mysql,
+    Galera,
+}
+
+impl From<LocalArg> for LocalDatabase {
+    fn from(database: LocalArg) -> Self {
+        match database {
+            LocalArg::Sqlite => Self::Sqlite,
+            LocalArg::Mysql => Self::MariaDb,
+            LocalArg::Galera => Self::Galera,
+        }
+    }
 }
 
 /// Participants and gateways, ready.

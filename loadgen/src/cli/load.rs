@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use engine::clock::{Clock, SystemClock};
 use loadgen::client::{Protocol, Target};
 use loadgen::config::Config;
 use loadgen::find_limit::{FindLimitOptions, Objective, Search};
 use loadgen::load::{Experiment, LoadOptions, MEMORY_BYTES_MIN, Participants, Watch};
-use loadgen::local::{Installation, LocalDatabase};
+use loadgen::local::Installation;
 use loadgen::profiles::Distribution;
 use loadgen::results::{self, Authentication, Http, Machine, Run, Summary, Transport};
 use loadgen::scenario::Scenario;
@@ -21,7 +21,9 @@ use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
-use super::connection::{ConnectionArgs, beside_this_program, check_program, parse_targets};
+use super::connection::{
+    ConnectionArgs, LocalArg, beside_this_program, check_program, parse_targets,
+};
 
 /// Participants of a private gateway that has more than `efgs init` makes by itself: the European
 /// Union and its neighbours, 60 in all, the headroom of sizing §1.
@@ -59,12 +61,6 @@ pub(super) struct MeasuringArgs {
     /// Memory for uploads prepared ahead [default: half of the machine's].
     #[arg(long, value_name = "N")]
     memory_mib: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LocalArg {
-    Sqlite,
-    Mysql,
 }
 
 fn parse_watch(text: &str) -> Result<(String, u32), String> {
@@ -125,12 +121,14 @@ impl MeasuringArgs {
         } else {
             names
         };
-        let (kind, label) = match database {
-            LocalArg::Sqlite => (LocalDatabase::Sqlite, "SQLite"),
-            LocalArg::Mysql => (LocalDatabase::MariaDb, "MariaDB"),
+        let label = match database {
+            LocalArg::Sqlite => "SQLite",
+            LocalArg::Mysql => "MariaDB",
+            LocalArg::Galera => "Galera",
         };
         let keep = self.keep.as_deref();
-        let installation = block_in_place(|| Installation::start(&program, kind, keep, names))?;
+        let installation =
+            block_in_place(|| Installation::start(&program, database.into(), keep, names))?;
         Ok(Environment {
             pki: installation.pki(),
             targets: vec![installation.gateway().target()],

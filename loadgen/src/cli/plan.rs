@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use loadgen::demo::Database;
 use loadgen::plan::assumptions::Assumptions;
 use loadgen::plan::check::Check;
 use loadgen::plan::costs::{DatabaseKind, UnitCosts};
-use loadgen::plan::measure::{MeasureOptions, measure};
+use loadgen::plan::measure::{Database, MeasureOptions, measure};
 use loadgen::plan::{Plan, html, read_costs, text};
 use loadgen::profiles::Profiles;
 use loadgen::results::Results;

@@ -69,6 +69,20 @@ impl Participants {
         }
     }
 
+    /// The participant of one country alone.
+    pub(crate) fn only(self, country: &str) -> Self {
+        let is_it = |caller: &&Arc<Caller>| caller.country.as_str() == country;
+        let is_its = |someone: &Participant| someone.country.as_str() == country;
+        // Nobody else has them yet.
+        let identities = Arc::into_inner(self.identities).unwrap_or_default();
+        Self {
+            callers: self.callers.iter().filter(is_it).cloned().collect(),
+            wrong_callers: Vec::new(),
+            weights: vec![1],
+            identities: Arc::new(identities.into_iter().filter(is_its).collect()),
+        }
+    }
+
     /// Number of participants.
     pub fn len(&self) -> usize {
         self.callers.len()

@@ -104,7 +104,7 @@ impl RunningStream {
 
     /// Waits until the phase stops.
     pub(super) async fn stopping(&self) {
-        // The sender lives as long as the phase: once it is dropped, the phase is over.
+        // The sender lives while the phase does: once it is dropped, the phase is over.
         self.stop.clone().wait_for(|stop| *stop).await.ok();
     }
 

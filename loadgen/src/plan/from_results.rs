@@ -1,4 +1,4 @@
-//! Unit costs out of the results of a run: as far as its phases tell them apart.
+//! Unit costs out of the results of a run: as far as its phases distinguish them.
 
 use std::path::Path;
 
@@ -64,7 +64,7 @@ fn source(path: &Path, results: &Results) -> CostSource {
     }
 }
 
-/// What uploads and downloads cost, where phases tell them apart; else gives what they cost when
+/// What uploads and downloads cost, where phases distinguish them; otherwise gives what they cost when
 /// their sum is divided as the shipped costs do.
 #[allow(
     clippy::cast_precision_loss,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Colours follow the reader's choice of light or dark; a print is light. The colours of series are
-/// Okabe and Ito's, which people with any kind of colour vision tell apart; drawings name them by
+/// Okabe and Ito's, which people with any kind of colour vision distinguish; drawings name them by
 /// their light value, and the style replaces that in the dark.
 const STYLE: &str = include_str!("style.css");
 

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::signature::{Content, SignatureError, SigningCertificate, content_digest};
+use crate::client::signature::{Content, SignatureError, SigningCertificate, content_digest};
 use crate::protocol::{self, signed_bytes};
 use testkit::digest::sha256;
 

@@ -2,8 +2,8 @@
 
 use engine::domain::{Country, Day, UploadTag};
 
-use super::signature::CertificateError;
 use crate::client::ClientError;
+use crate::client::signature::CertificateError;
 
 /// Why a verification ended early.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use crate::record::{Outcome, Record, RecordedUpload};
 use crate::workload::Workload;
 use testkit::digest::sha256;
 
-/// Hash of a key's content: 128 bits, so that two keys that differ are told apart.
+/// Hash of a key's content: 128 bits, so that two keys that differ are distinguished.
 pub(super) type KeyHash = u128;
 
 /// One upload that was, or may have been, stored.

@@ -11,7 +11,6 @@ mod download;
 mod error;
 mod expected;
 mod options;
-mod signature;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -21,13 +20,13 @@ use std::time::{Duration, Instant};
 use engine::domain::{BatchTag, Country};
 use tokio::task::JoinSet;
 
+pub use crate::client::signature::{CertificateError, Content, SignatureError, SigningCertificate};
 use crate::client::{Caller, Connection, Target};
 pub use audit::{Auditor, CertificateFailure, ProofFailure, Role};
 pub use delivery::{Delivery, Findings, Received};
 pub use error::VerifyError;
 pub use expected::{Expected, ExpectedUpload};
 pub use options::VerifyOptions;
-pub use signature::{CertificateError, Content, SignatureError, SigningCertificate};
 
 use delivery::Delivered;
 

@@ -10,6 +10,8 @@ pub(crate) mod tag {
     pub(crate) const SEQUENCE: u8 = 0x30;
     pub(crate) const SET: u8 = 0x31;
     pub(crate) const CONTEXT_0: u8 = 0xa0;
+    pub(crate) const CONTEXT_1: u8 = 0xa1;
+    pub(crate) const CONTEXT_2: u8 = 0xa2;
 }
 
 /// Object identifiers, as the content of their DER.
@@ -30,6 +32,10 @@ pub(crate) mod oid {
     /// 1.2.840.113549.1.1.1, which is what BouncyCastle and OpenSSL name in a `SignerInfo`.
     pub(crate) const RSA_ENCRYPTION: &[u8] =
         &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+    /// 1.2.840.113549.1.1.10
+    pub(crate) const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+    /// 1.2.840.113549.1.1.8
+    pub(crate) const MGF1: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08];
     /// 1.2.840.10045.4.3.2
     pub(crate) const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 }

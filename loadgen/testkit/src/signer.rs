@@ -6,7 +6,8 @@ use std::fmt;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+    RsaEncoding, RsaKeyPair,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,9 +25,12 @@ pub enum SignerError {
     /// The certificate is not an X.509 certificate.
     #[error("the signing certificate is not X.509 in DER")]
     Certificate,
-    /// The key is neither RSA (2048 bits or more) nor P-256 in PKCS#8.
-    #[error("the signing key is neither RSA (2048 bits or more) nor P-256 in PKCS#8")]
+    /// The key is neither RSA (2048 bits or more) nor P-256.
+    #[error("the signing key is neither RSA (2048 bits or more) nor P-256")]
     Key,
+    /// RSA-PSS with another kind of key.
+    #[error("only an RSA key signs with RSA-PSS")]
+    NotRsa,
 }
 
 /// How the `SignedData` is written.
@@ -41,6 +45,7 @@ pub enum Encoding {
 
 enum SigningKey {
     Rsa(RsaKeyPair),
+    RsaPss(RsaKeyPair),
     EcdsaP256(EcdsaKeyPair),
 }
 
@@ -52,19 +57,41 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Takes a certificate in DER and its private key in PKCS#8.
+    /// Takes a certificate in DER and its private key in PKCS#8, PKCS#1 or SEC 1.
     ///
     /// # Errors
     /// [`SignerError`] when either is something else. Whether they belong together is not checked.
-    pub fn new(certificate: &[u8], pkcs8: &[u8]) -> Result<Self, SignerError> {
+    pub fn new(certificate: &[u8], private_key: &[u8]) -> Result<Self, SignerError> {
         let (_, parsed) =
             X509Certificate::from_der(certificate).map_err(|_| SignerError::Certificate)?;
         let serial = element(tag::INTEGER, &[parsed.raw_serial()]);
         Ok(Self {
-            key: read_key(pkcs8)?,
+            key: read_key(private_key)?,
             certificate: certificate.to_vec(),
             issuer_and_serial: element(tag::SEQUENCE, &[parsed.issuer().as_raw(), &serial]),
         })
+    }
+
+    /// Signs with RSA-PSS (SHA-256, MGF1 of the same, a salt of 32 bytes) from now on.
+    ///
+    /// # Errors
+    /// [`SignerError::NotRsa`].
+    pub fn with_pss(self) -> Result<Self, SignerError> {
+        let key = match self.key {
+            SigningKey::Rsa(key) | SigningKey::RsaPss(key) => SigningKey::RsaPss(key),
+            SigningKey::EcdsaP256(_) => return Err(SignerError::NotRsa),
+        };
+        Ok(Self { key, ..self })
+    }
+
+    /// Whether the certificate is that of the key.
+    pub fn is_consistent(&self) -> bool {
+        let own = match &self.key {
+            SigningKey::Rsa(key) | SigningKey::RsaPss(key) => key.public_key().as_ref(),
+            SigningKey::EcdsaP256(key) => key.public_key().as_ref(),
+        };
+        let parsed = X509Certificate::from_der(&self.certificate);
+        parsed.is_ok_and(|(_, parsed)| &*parsed.public_key().subject_public_key.data == own)
     }
 
     /// The signing certificate, in DER.
@@ -125,19 +152,22 @@ impl Signer {
     fn signature_algorithm(&self) -> Vec<u8> {
         match self.key {
             SigningKey::Rsa(_) => algorithm(oid::RSA_ENCRYPTION, NULL),
+            SigningKey::RsaPss(_) => algorithm(oid::RSA_PSS, &pss_parameters()),
             SigningKey::EcdsaP256(_) => algorithm(oid::ECDSA_WITH_SHA256, &[]),
         }
     }
 
     fn raw_signature(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
+        let rsa = |key: &RsaKeyPair, padding: &'static dyn RsaEncoding| {
+            let mut signature = vec![0; key.public_modulus_len()];
+            key.sign(padding, &random, message, &mut signature)
+                .expect("a parsed RSA key signs");
+            signature
+        };
         match &self.key {
-            SigningKey::Rsa(key) => {
-                let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .expect("a parsed RSA key signs");
-                signature
-            }
+            SigningKey::Rsa(key) => rsa(key, &RSA_PKCS1_SHA256),
+            SigningKey::RsaPss(key) => rsa(key, &RSA_PSS_SHA256),
             SigningKey::EcdsaP256(key) => {
                 let signature = key.sign(&random, message);
                 signature
@@ -154,6 +184,7 @@ impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = match self.key {
             SigningKey::Rsa(_) => "RSA",
+            SigningKey::RsaPss(_) => "RSA-PSS",
             SigningKey::EcdsaP256(_) => "P-256",
         };
         f.debug_struct("Signer")
@@ -162,11 +193,13 @@ impl fmt::Debug for Signer {
     }
 }
 
-fn read_key(pkcs8: &[u8]) -> Result<SigningKey, SignerError> {
-    if let Ok(key) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8) {
+fn read_key(der: &[u8]) -> Result<SigningKey, SignerError> {
+    let p256 = &ECDSA_P256_SHA256_ASN1_SIGNING;
+    if let Ok(key) = EcdsaKeyPair::from_private_key_der(p256, der) {
         return Ok(SigningKey::EcdsaP256(key));
     }
-    RsaKeyPair::from_pkcs8(pkcs8)
+    RsaKeyPair::from_pkcs8(der)
+        .or_else(|_| RsaKeyPair::from_der(der))
         .map(SigningKey::Rsa)
         .map_err(|_| SignerError::Key)
 }
@@ -174,6 +207,19 @@ fn read_key(pkcs8: &[u8]) -> Result<SigningKey, SignerError> {
 fn algorithm(identifier: &[u8], parameters: &[u8]) -> Vec<u8> {
     let identifier = element(tag::OBJECT_IDENTIFIER, &[identifier]);
     element(tag::SEQUENCE, &[&identifier, parameters])
+}
+
+/// RFC 4055 §3.1: SHA-256, MGF1 with SHA-256, a salt as long as the hash.
+fn pss_parameters() -> Vec<u8> {
+    let mask = algorithm(oid::MGF1, &digest_algorithm());
+    element(
+        tag::SEQUENCE,
+        &[
+            &element(tag::CONTEXT_0, &[&digest_algorithm()]),
+            &element(tag::CONTEXT_1, &[&mask]),
+            &element(tag::CONTEXT_2, &[&[tag::INTEGER, 1, 32]]),
+        ],
+    )
 }
 
 fn digest_algorithm() -> Vec<u8> {

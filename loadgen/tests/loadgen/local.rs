@@ -13,7 +13,7 @@ fn keeps_what_mariadb_committed_through_sigkill_and_leaves_nothing() {
     let mut server = MariaDb::start(folder.path()).unwrap();
     server.create_database("efgs").unwrap();
     let url = server.url("efgs");
-    let mut connection = mysql::Conn::new(url.as_str()).unwrap();
+    let mut connection = server.connect("efgs").unwrap();
     connection
         .query_drop("CREATE TABLE t (n INT PRIMARY KEY) ENGINE=InnoDB")
         .unwrap();
@@ -25,7 +25,7 @@ fn keeps_what_mariadb_committed_through_sigkill_and_leaves_nothing() {
     );
     server.restart().unwrap();
     assert_eq!(server.url("efgs"), url, "on the same port");
-    let mut connection = mysql::Conn::new(url.as_str()).unwrap();
+    let mut connection = server.connect("efgs").unwrap();
     assert_eq!(connection.query_first("SELECT n FROM t").unwrap(), Some(42));
     let durable: Option<(String, String)> = connection
         .query_first("SHOW VARIABLES LIKE 'innodb_flush_log_at_trx_commit'")

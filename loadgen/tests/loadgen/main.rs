@@ -6,6 +6,7 @@
     reason = "helpers of tests are tests, which clippy does not see here"
 )]
 
+mod backend;
 mod client;
 mod load;
 mod local;

@@ -103,7 +103,7 @@ pub(super) fn downloads_by_following_links(databases: &Databases, kind: Kind) {
 
     let mut client = Client::connect(&world, "DE");
     let accept = "application/protobuf; version=1.0";
-    // A date without batches is logged, and the run goes on.
+    // A date without batches is logged, and the run continues.
     client
         .de_get("/diagnosiskeys/download/2021-06-02", accept, None)
         .expect(404);

@@ -126,7 +126,7 @@ pub(super) fn verifies_every_upload_through_the_audit(databases: &Databases, kin
         next.clone_from(&found["nextBatchTag"]);
     };
     assert_eq!(counts, [13, 0, 3]);
-    // The link led into the next day, whose audit has another date: it goes on with that day.
+    // The link led into the next day, whose audit has another date: it continues with that day.
     audit.expect_error(404, "Given date does not match the requested batch");
     let answer = client.it_download("2021-06-02", "20210602-1").expect(200);
     assert_eq!(headers(&answer)["nextBatchTag"], "null");

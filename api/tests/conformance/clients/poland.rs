@@ -79,7 +79,7 @@ pub(super) fn uploads_and_takes_a_taken_tag_for_success(databases: &Databases, k
     let mut client = Client::connect(&world, "PL");
     let keys = fresh_keys("PL", world.now(), 8);
     client.pl_upload("a8Fk20XbQ1", &keys).expect(201);
-    // Any 2xx or 409 is success; else it is stored for another try.
+    // Any 2xx or 409 is success; otherwise it is stored for another try.
     client
         .pl_upload("a8Fk20XbQ1", &fresh_keys("PL", world.now(), 1))
         .expect(409);

@@ -135,6 +135,29 @@ const ROWS: &[Row] = &[
         },
     ),
     differs(
+        "§1.0.12",
+        "description",
+        [
+            "Swagger's page and document, open to anyone",
+            "`GET /diagnosiskeys/docs`, `/openapi.json` and `/Efgs.proto` beside it, for participants; \
+             404 with `[api] shown_to_participants = false`",
+            "who builds a client reads what this gateway does",
+        ],
+        |world| {
+            for (file, starts) in [
+                ("docs", "<!doctype html>"),
+                ("openapi.json", "{"),
+                ("Efgs.proto", "syntax = \"proto3\";"),
+            ] {
+                let request = Request::get(&format!("/diagnosiskeys/{file}"));
+                ask(world, &request).expect(403);
+                let answer = ask(world, &identify(request, "IT")).expect(200);
+                let text = String::from_utf8_lossy(&answer.body).into_owned();
+                assert!(text.contains(starts), "{file}");
+            }
+        },
+    ),
+    differs(
         "§1.0.10",
         "head",
         [

@@ -43,7 +43,7 @@ const ROWS: &[Row] = &[
         [
             "path, method, `Content-Type`, `Accept` are looked at before authentication",
             "path and method, then authentication, then media types",
-            "unauthenticated requests learn nothing about the service; no client depends on the order",
+            "unauthenticated callers are told nothing about the service; no client depends on the order",
         ],
         |world| {
             ask(world, &Request::get("/nothing")).expect(404);

@@ -125,7 +125,7 @@ const ROWS: &[Row] = &[
     }),
     differs(
         "§5.1.6",
-        "spellings",
+        "forms",
         [
             "other parameters, any letter case, blanks around `;`: taken; a quoted version: 400; \
              blanks around `/` or `=`: 415",
@@ -150,7 +150,7 @@ const ROWS: &[Row] = &[
         [
             "`Content-Encoding` is not looked at: 400, because the body cannot be parsed",
             "415, with an `Accept-Encoding` header that lists what is supported",
-            "the sender learns what is wrong (RFC 9110 §15.5.16)",
+            "the sender is told what is wrong (RFC 9110 §15.5.16)",
         ],
         |world| {
             let upload = Upload::fresh(world, "DE", 1);

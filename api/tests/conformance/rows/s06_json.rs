@@ -195,7 +195,7 @@ const ROWS: &[Row] = &[
         "camel_case",
         [
             "`daysSinceOnsetOfSymptoms` is passed over: the value is 0; so is `KeyData`",
-            "both spellings of the last member are read; `KeyData` is passed over",
+            "both names of the last member are read; `KeyData` is passed over",
             "the standard mapping of protobuf writes camelCase",
         ],
         |world| {

@@ -2,13 +2,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 
 use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, fresh_tag};
 use crate::support::batch::{Key, canonical_text, signed_bytes};
 use crate::support::cms::SERVICE;
-use crate::support::pki::member;
+use crate::support::pki::{member, sha256};
 use crate::support::raw::Answer;
 
 pub(super) const SECTION: Section = Section {
@@ -17,6 +18,10 @@ pub(super) const SECTION: Section = Section {
     rows: ROWS,
     prepare: World::new,
 };
+
+fn sha256_hex(content: &[u8]) -> String {
+    sha256(content).map(|byte| format!("{byte:02x}")).concat()
+}
 
 /// Uploads keys with a signature over other content.
 fn send_signed(world: &World, keys: Vec<Key>, content: &[u8]) -> Answer {
@@ -130,7 +135,19 @@ const ROWS: &[Row] = &[
             let right = signed_bytes(&keys);
             assert_ne!(as_they_are, right);
             let refused = send_signed(world, keys.clone(), &as_they_are).expect(400);
-            assert_eq!(refused.json()["reason"], "digest_mismatch");
+            let refused = refused.json();
+            assert_eq!(refused["reason"], "digest_mismatch");
+            // Tells the uploader what its signature would have to cover.
+            texts.sort_by_cached_key(|text| STANDARD.encode(text));
+            assert_eq!(
+                refused["computed"],
+                json!({
+                    "sha256": sha256_hex(&right),
+                    "keyCount": 40,
+                    "firstText": texts[0],
+                    "lastText": texts[39],
+                })
+            );
             send_signed(world, keys, &right).expect(201);
         },
     ),
@@ -151,7 +168,10 @@ const ROWS: &[Row] = &[
         "a batch without keys: zero bytes are signed",
         |world| {
             send_signed(world, Vec::new(), b"").expect(201);
-            send_signed(world, Vec::new(), b"x").expect_error(400, "Invalid signature");
+            let refused = send_signed(world, Vec::new(), b"x");
+            let refused = refused.expect_error(400, "Invalid signature").json();
+            let computed = json!({"sha256": sha256_hex(b""), "keyCount": 0});
+            assert_eq!(refused["computed"], computed);
         },
     ),
     differs(

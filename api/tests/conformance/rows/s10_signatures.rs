@@ -1,6 +1,8 @@
 //! §10: batch signatures. Those that BouncyCastle and OpenSSL made are uploaded unchanged, with the
 //! certificate list that they were made for.
 
+use serde_json::Value;
+
 use super::{Difference, Row, Section, covered_by, differs, same};
 use crate::World;
 use crate::support::backend::{Upload, ask};
@@ -10,7 +12,7 @@ use crate::support::cms::{
 };
 use crate::support::pki::{Identity, member};
 use crate::support::raw::Answer;
-use crate::support::vectors::{self, accepts, refuses};
+use crate::support::vectors::{self, Vector, accepts, refuses};
 
 pub(super) const SECTION: Section = Section {
     name: "s10_signatures",
@@ -126,7 +128,9 @@ const ROWS: &[Row] = &[
             "no participant uploads in another's name, not even an empty batch",
         ],
         |world| {
-            refuses(world, "origin_mismatch", &["620", "621", "623", "624"]);
+            refuses(world, "origin_mismatch", &["621", "623", "624"]);
+            // All keys are the uploader's own: the certificate is the wrong one.
+            refuses(world, "signer_country", &["620"]);
             accepts(world, &["227"]);
             let it = &member("IT").signing;
             let mut upload = Upload::fresh(world, "DE", 0);
@@ -135,6 +139,12 @@ const ROWS: &[Row] = &[
             upload.signature = SERVICE.sign_base64(it, &signed_bytes(&upload.keys), world.now());
             let refused = upload.send(world).expect(400).json();
             assert_eq!(refused["reason"], "signer_country");
+            // The keys are DE's own: the certificate is to blame, and no key.
+            upload = Upload::fresh(world, "DE", 3);
+            upload.signature = SERVICE.sign_base64(it, &signed_bytes(&upload.keys), world.now());
+            let refused = upload.send(world).expect(400).json();
+            assert_eq!(refused["reason"], "signer_country");
+            assert_eq!(refused["keyIndex"], Value::Null);
         },
     ),
     same(
@@ -219,6 +229,9 @@ const ROWS: &[Row] = &[
                 ],
             );
             refuses(world, "weak_digest", &["590", "591", "592", "593", "598"]);
+            let weak = Vector::read("590").send(world).expect(400);
+            let advice = weak.json()["advice"].to_string();
+            assert!(advice.contains("[signatures] legacy_sha1"), "{advice}");
             refuses(world, "weak_key", &["594"]);
             let it = &member("IT").signing;
             let refused = send_shaped(world, "IT", it, BOUNCY_CASTLE_PSS).expect(400);

@@ -408,4 +408,50 @@ const ROWS: &[Row] = &[
                 .expect(201);
         },
     ),
+    differs(
+        "§11.26",
+        "dry_run",
+        [
+            "parameters of the query are passed over: `?dryRun=true` stores",
+            "`?dryRun=true` answers as the upload would, with the header `Dry-Run: true`, and stores \
+             nothing; a value that is neither true nor false is 400",
+            "a signer can be tried against the gateway that it will serve (decision 34)",
+        ],
+        |world| {
+            let path = "/diagnosiskeys/upload?dryRun=true";
+            let rehearse = |upload: &Upload, status| {
+                let request = upload.request().path("POST", path);
+                let answer = ask(world, &request).expect(status);
+                assert_eq!(answer.header("Dry-Run"), Some("true"));
+                answer
+            };
+            let upload = Upload::fresh(world, "DE", 2);
+            let answer = rehearse(&upload, 201);
+            assert_eq!(answer.header("batchTag"), Some(upload.tag.as_str()));
+            // Neither the tag nor the keys are taken.
+            let other = Upload::fresh(world, "DE", 1).tagged(&upload.tag);
+            rehearse(&other, 201);
+            let upload = upload.store(world);
+            rehearse(&upload, 201);
+            let again = rehearse(&upload.clone().tagged("another"), 207);
+            assert_eq!(again.json()["409"], json!([0, 1]));
+            rehearse(&other, 409);
+            let mut broken = Upload::fresh(world, "DE", 1);
+            broken.signature = upload.signature;
+            let answer = rehearse(&broken, 400);
+            assert_eq!(answer.json()["reason"], "digest_mismatch");
+            let misspelled = other
+                .request()
+                .path("POST", "/diagnosiskeys/upload?dryrun=1");
+            assert_eq!(
+                ask(world, &misspelled).expect(400).code(),
+                "dry_run_invalid"
+            );
+            let stored = Upload::fresh(world, "DE", 1);
+            let real = stored
+                .request()
+                .path("POST", "/diagnosiskeys/upload?dryRun=false");
+            assert_eq!(ask(world, &real).expect(201).header("Dry-Run"), None);
+        },
+    ),
 ];

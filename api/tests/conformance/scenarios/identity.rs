@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use engine::domain::CertificateKind;
 use http::HeaderName;
 use rcgen::date_time_ymd;
@@ -74,6 +76,30 @@ pub(super) fn reads_identity_from_headers_of_other_names(databases: &Databases, 
         .with("X-Client-Hash", member("DE").authentication.hex())
         .with("X-Client-Name", "C=DE");
     ask(&world, &request).expect(404);
+    ask(&world, &download_request("DE", "2021-06-01")).expect(403);
+}
+
+pub(super) fn reads_the_certificate_itself_from_a_header(databases: &Databases, kind: Kind) {
+    let world = World::with(databases, kind, |options| {
+        let proxy = options.server.proxy.as_mut().unwrap();
+        proxy.certificate_header = Some(HeaderName::from_static("client-cert"));
+    });
+    let request = Request::get("/diagnosiskeys/download/2021-06-01");
+    let with = |value: &str| ask(&world, &request.clone().with("Client-Cert", value));
+    let base64 = BASE64_STANDARD.encode(&member("DE").authentication.certificate);
+    with(&base64).expect(404);
+    with(&format!(":{base64}:")).expect(404);
+    let escaped = member("DE").authentication.pem.replace('\n', "%0A");
+    with(&escaped).expect(404);
+    with(&format!("Hash=00;Cert=\"{escaped}\"")).expect(404);
+    let unlisted = authentication("DE", |_| {});
+    let answer = with(&BASE64_STANDARD.encode(&unlisted.certificate)).expect(403);
+    assert_eq!(answer.code(), "unknown_certificate");
+    for unreadable in ["x".repeat(16 * 1024 + 1), format!("{base64}, {base64}")] {
+        let answer = with(&unreadable).expect(403);
+        assert_eq!(answer.code(), "no_forwarded_identity");
+    }
+    // Not read any more.
     ask(&world, &download_request("DE", "2021-06-01")).expect(403);
 }
 

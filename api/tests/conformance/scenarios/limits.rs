@@ -52,6 +52,6 @@ pub(super) fn says_when_it_is_full(databases: &Databases, kind: Kind) {
     assert_eq!((held.len(), refused.status), (4, 503));
     let seconds: u64 = refused.header("Retry-After").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds));
-    // Downloads go on.
+    // Downloads continue.
     download(&world, "DE", "2021-06-01", None).expect(404);
 }

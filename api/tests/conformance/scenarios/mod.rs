@@ -25,6 +25,7 @@ pub(crate) const SCENARIOS: &[(&str, crate::Scenario)] = named![
     identity::reaches_an_open_connection_with_a_revocation,
     identity::knows_clients_by_their_certificate_alone,
     identity::reads_identity_from_headers_of_other_names,
+    identity::reads_the_certificate_itself_from_a_header,
     identity::trusts_identity_headers_of_configured_peers_only,
     history::keeps_everything_over_a_restart,
     history::numbers_batches_without_gaps_and_links_them_across_days,

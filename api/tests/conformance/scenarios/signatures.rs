@@ -28,7 +28,7 @@ pub(super) fn checks_the_validity_of_signers_at_the_time_of_the_upload(
         ("611", Some("signing_time_invalid")),
     ] {
         let vector = Vector::read(number);
-        world.clock.set(UnixMillis(vector.verification_time()));
+        world.move_to(UnixMillis(vector.verification_time()));
         match reason {
             None => accepts(&world, &[number]),
             Some(reason) => refuses(&world, reason, &[number]),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use api::server::{self, BoundAddresses, ServeError, ServerSettings, TlsSettings};
 use api::settings::ProxySettings;
-use engine::admin::Admin;
+use engine::admin::{Admin, NewCertificate};
 use engine::domain::{Country, UnixMillis};
 use engine::seal::Keys;
 use engine::settings::{BundleSettings, DatabaseUrl, DownloadSettings, Settings, UploadSettings};
@@ -82,7 +82,7 @@ impl Databases {
         match kind {
             Kind::Sqlite => DatabaseUrl::Sqlite(self.folder.path().join(name)),
             Kind::MariaDb => {
-                let start = || MariaDb::start(self.folder.path()).expect("MariaDB runs");
+                let start = || MariaDb::start_with_tls(self.folder.path()).expect("MariaDB runs");
                 let server = self.mariadb.get_or_init(start);
                 server.create_database(&name).unwrap();
                 server.url(&name).parse().unwrap()
@@ -221,6 +221,21 @@ impl World {
         self.clock.advance_millis(days * 86_400_000);
     }
 
+    /// Sets the clock to any time, which an operator confirms.
+    pub(crate) fn move_to(&self, now: UnixMillis) {
+        self.clock.set(now);
+        let mut admin = Admin::open(&self.engine_settings.database).unwrap();
+        admin.confirm_day(now.day(), false).unwrap();
+        let begun = Instant::now();
+        while self.engine().status().day.day != now.day() {
+            assert!(
+                begun.elapsed() < TIMEOUT,
+                "the gateway does not take it over"
+            );
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until the uploads are in a download batch; returns its tag.
     pub(crate) fn cut(&self) -> String {
         let before = self.engine().status().newest_batch;
@@ -281,7 +296,10 @@ impl World {
     /// As the operator's command line does.
     pub(crate) fn revoke(&self, identity: &Identity) {
         let mut admin = Admin::open(&self.engine_settings.database).unwrap();
-        admin.revoke_certificate(&identity.thumbprint()).unwrap();
+        let keys = &self.engine_settings.keys;
+        admin
+            .revoke_certificate(keys, &identity.thumbprint())
+            .unwrap();
     }
 }
 
@@ -295,6 +313,7 @@ impl Drop for World {
 
 fn onboard(options: &Options) {
     let database = &options.engine.database;
+    let keys = &options.engine.keys;
     Admin::migrate(database).unwrap();
     let mut admin = Admin::open(database).unwrap();
     for Listed {
@@ -304,16 +323,16 @@ fn onboard(options: &Options) {
         anchor,
     } in &options.listed
     {
-        let added = admin.add_certificate(
-            anchor,
-            identity.country,
-            *kind,
-            &identity.pem,
-            &identity.operator_signature,
-        );
-        let thumbprint = added.unwrap_or_else(|error| panic!("{error}: {}", identity.pem));
+        let new = NewCertificate {
+            country: identity.country,
+            kind: *kind,
+            pem: &identity.pem,
+            operator_signature: &identity.operator_signature,
+        };
+        let added = admin.add_certificate(keys, anchor, &new);
+        let added = added.unwrap_or_else(|error| panic!("{error}: {}", identity.pem));
         if *revoked {
-            admin.revoke_certificate(&thumbprint).unwrap();
+            admin.revoke_certificate(keys, &added.thumbprint).unwrap();
         }
     }
 }
@@ -339,6 +358,8 @@ fn engine_settings(database: DatabaseUrl) -> Settings {
             .into(),
         cpu_threads: 2,
         continuity: Default::default(),
+        quota: Default::default(),
+        memory: Default::default(),
     }
 }
 
@@ -348,10 +369,13 @@ fn server_settings(tls: TlsSettings) -> ServerSettings {
         public_listen: Some(free),
         tls: Some(tls),
         proxy: Some(ProxySettings {
-            listen: free,
+            listen: Some(free),
+            socket: None,
+            secret: None,
             trusted_peers: Vec::new(),
             thumbprint_header: HeaderName::from_static("x-ssl-client-sha256"),
             distinguished_name_header: HeaderName::from_static("x-ssl-client-dn"),
+            certificate_header: None,
         }),
         ..ServerSettings::default()
     }

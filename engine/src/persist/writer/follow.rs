@@ -2,20 +2,23 @@
 //! position, reconnects when the connection is lost, and locks the tail of the log when other
 //! gateways have appended first too often.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Writer;
 use crate::database::SqlError;
 use crate::domain::Seq;
 use crate::limits;
+use crate::log_chain::WithdrawalMark;
 use crate::persist::access::LogAccess;
+use crate::persist::freed_uploads::{Freed, read_freed};
 use crate::store::{LogEntry, LogTail, Store};
+use crate::text::excerpt;
 
 impl Writer {
     /// Between uploads: reads what other gateways have written.
     pub(super) fn follow(&mut self) {
-        if self.continuity.is_lost() {
+        if self.continuity.has_gone_back() {
             self.store = None;
         } else if self.connected().is_some() {
             self.catch_up_or_disconnect();
@@ -23,22 +26,41 @@ impl Writer {
     }
 
     pub(super) fn catch_up_or_disconnect(&mut self) {
-        if let Err(error) = self.catch_up() {
-            tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
-            self.store = None;
+        let mut caught_up = self.catch_up();
+        if let Err(error @ SqlError::Conflict(_)) = &caught_up {
+            // Another gateway has written at the same time: what was read is read again.
+            self.database
+                .log_error("persist", error, "cannot follow the log");
+            caught_up = self.catch_up();
+        }
+        if let Err(error) = caught_up {
+            self.lose_connection(&error, "cannot follow the log");
         }
     }
 
-    /// Holds the database against what we know, and reads the log behind our position.
+    /// Closes the connection, on which something has failed.
+    fn lose_connection(&mut self, error: &SqlError, message: &'static str) {
+        self.retries.last_error = excerpt(&error.to_string());
+        self.database.log_error("persist", error, message);
+        self.store = None;
+    }
+
+    /// Holds the database against what we know, and reads the log after our position.
     fn catch_up(&mut self) -> Result<(), SqlError> {
-        self.read_log_with(Store::read_log, Store::make_reads_durable)?;
+        let continuity = Arc::clone(&self.continuity);
+        self.read_log_with(Store::read_log, |store, applied_to| {
+            let freed = read_freed(store, &continuity, applied_to)?;
+            store.make_reads_durable()?;
+            Ok(freed)
+        })?;
         self.confirm_batches()
     }
 
+    /// `complete` reads what was freed after a number, after the rows, and makes both durable.
     fn read_log_with(
         &mut self,
         read: fn(&mut Store, Seq, u64) -> Result<LogTail, SqlError>,
-        mut make_durable: impl FnMut(&mut Store) -> Result<(), SqlError>,
+        mut complete: impl FnMut(&mut Store, WithdrawalMark) -> Result<Option<Freed>, SqlError>,
     ) -> Result<(), SqlError> {
         self.apply_stored();
         loop {
@@ -46,15 +68,32 @@ impl Writer {
                 return Ok(());
             };
             let tail = read(store, self.position, limits::FOLLOW_ROWS)?;
+            self.state.health.note_answer();
             let continuity = &self.continuity;
             let (known, found) = (self.newest.as_ref(), tail.at_position.as_ref());
-            if !continuity.is_same_file() || !continuity.holds_row(known, found, store)? {
+            if !continuity.is_same_file() || !continuity.still_has_row(known, found, store)? {
+                self.store = None;
+                return Ok(());
+            }
+            let mut walk = continuity.log_walk(self.last_link);
+            if known.is_some() && found.is_none() {
+                // A gateway that was away for weeks continues where retention has stopped.
+                let forgotten = store.forgotten(continuity.chain())?;
+                walk = continuity.log_walk(forgotten.last);
+                walk = walk.with_forgotten_to(forgotten.to);
+            }
+            if !continuity.follows_chain(&mut walk, &tail.newer) {
                 self.store = None;
                 return Ok(());
             }
             let read = tail.newer.len() as u64;
             if read > 0 {
-                make_durable(store)?;
+                let Some(freed) = complete(store, self.freed.applied_to)? else {
+                    self.store = None;
+                    return Ok(());
+                };
+                self.last_link = walk.last();
+                self.apply_freed(freed);
                 self.take_over(tail.newer);
             }
             if read < limits::FOLLOW_ROWS {
@@ -63,15 +102,19 @@ impl Writer {
         }
     }
 
-    /// Applies rows behind our position that are durable.
+    /// Applies rows after our position that are durable.
     fn take_over(&mut self, entries: Vec<LogEntry>) {
         self.newest = entries.last().map(LogEntry::mark);
         for entry in entries {
             let day = entry.created_at.day();
+            let name = (entry.country, entry.tag);
             self.state
-                .tags
-                .insert(entry.country, entry.tag, entry.content, day);
-            self.apply(&entry.identities, day, entry.seq);
+                .remember(name, entry.content, day, entry.key_count);
+            let identities = match self.freed.contain(entry.seq) {
+                true => &[][..],
+                false => &entry.identities,
+            };
+            self.apply(identities, day, entry.seq);
             self.position = entry.seq;
         }
         self.publish_position();
@@ -85,7 +128,7 @@ impl Writer {
         let Some(store) = self.store.as_mut() else {
             return Ok(());
         };
-        if self.continuity.holds_batches(store)? {
+        if self.continuity.still_has_batches(store)? {
             self.is_confirmed = true;
         } else {
             self.store = None;
@@ -95,7 +138,10 @@ impl Writer {
 
     /// The connection; a new one has read the log to its end before it is used.
     pub(super) fn connected(&mut self) -> Option<&mut Store> {
-        if self.store.is_none() && !self.continuity.is_lost() {
+        if self.store.as_ref().is_some_and(Store::is_outdated) {
+            self.store = None;
+        }
+        if self.store.is_none() && !self.continuity.has_gone_back() {
             self.reconnect();
         }
         self.store.as_mut()
@@ -106,27 +152,23 @@ impl Writer {
             return;
         }
         let begun = Instant::now();
+        self.connecting_backoff.wait();
         match Store::open(&self.database) {
             Ok(store) => {
                 self.store = Some(store);
-                if let Err(error) = self.catch_up() {
-                    tracing::warn!(stage = "persist", error = %error, "cannot follow the log");
-                    self.store = None;
-                }
+                self.catch_up_or_disconnect();
             }
-            Err(error) => {
-                tracing::warn!(stage = "persist", error = %error, "database is not available");
-                std::thread::sleep(limits::RECONNECT_INTERVAL);
-            }
+            Err(error) => self.lose_connection(&error, "database is not available"),
         }
         let available = self.store.is_some();
-        self.unavailable_since = match available {
-            true => None,
-            false => self.unavailable_since.or(Some(begun)),
-        };
-        self.state
-            .database_available
-            .store(available, Ordering::Release);
+        if available {
+            self.connecting_backoff.succeeded();
+            self.retries.unavailable_since = None;
+        } else {
+            self.connecting_backoff.failed();
+            self.retries.unavailable_since = self.retries.unavailable_since.or(Some(begun));
+        }
+        self.state.health.set_connected(available);
     }
 
     /// Connects if need be, and locks the tail of the log after too many lost races. Comes before
@@ -138,12 +180,12 @@ impl Writer {
         if lost_races < limits::LOST_RACES_MAX {
             return LogAccess::Shared;
         }
-        metrics::counter!("efgs_log_claims_total").increment(1);
+        metrics::counter!("efgs_log_tail_locks_total").increment(1);
         match self.lock_log() {
             Ok(()) => LogAccess::Exclusive,
             Err(error) => {
-                tracing::warn!(stage = "persist", error = %error, "cannot lock the log");
-                self.store = None;
+                self.lose_connection(&error, "cannot lock the log");
+                self.committing_backoff.failed();
                 LogAccess::Unavailable
             }
         }
@@ -156,7 +198,12 @@ impl Writer {
         // The lock is a transaction: the commit that makes reads durable has to be outside of it. Nor
         // are download batches confirmed inside, whose view may be older than a cut that is known.
         let mut outside = Store::open(&self.database)?;
-        self.read_log_with(Store::read_locked_log, |_| outside.make_reads_durable())
+        let continuity = Arc::clone(&self.continuity);
+        self.read_log_with(Store::read_locked_log, |_, applied_to| {
+            let freed = read_freed(&mut outside, &continuity, applied_to)?;
+            outside.make_reads_durable()?;
+            Ok(freed)
+        })
     }
 
     /// Unlocks the log if it is locked and not needed.

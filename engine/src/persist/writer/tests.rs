@@ -1,30 +1,34 @@
 //! Uploads that meet: in flight, batched during its commit, deferred, and in the log of another gateway,
 //! while commits fail in every way. On real databases, with connections that fail when told.
 
-use std::collections::HashSet;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-use std::sync::atomic::AtomicU64;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
-
-use bytes::Bytes;
-use crossbeam::channel::{Sender, bounded};
-
 use super::*;
 use crate::admission::Admission;
 use crate::database::faulty::{Fault, Step};
-use crate::dedup::Probe;
-use crate::domain::{ContentDigest, Country, Thumbprint, UploadTag};
+use crate::dedup::{Probe, TagState};
+use crate::domain::{ContentDigest, Country, FORMAT_VERSION, Thumbprint, UploadTag};
 use crate::failure::Failure;
+use crate::log_chain::{ChainKey, LogColumns};
 use crate::persist::group::row;
-use crate::store::migrate;
-use crate::upload::{SealedBatch, UploadError};
+use crate::persist::submission::FromMemory;
+use crate::store::{LogEntry, migrate};
+use crate::upload::{Rejection, SealedBatch, UploadError};
+use bytes::Bytes;
+use crossbeam::channel::{Sender, bounded};
+use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-mod crowd;
+mod concurrent_uploads;
 mod groups;
+mod outages;
 
-const DAY_MS: u64 = 86_400_000;
+/// The key of all gateways.
+fn chain() -> ChainKey {
+    ChainKey::new(&[1; 32], &[2; 32])
+}
 
 /// What a participant hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +48,7 @@ fn heard(answer: Result<Receipt, UploadError>) -> Answer {
         Ok(Receipt::Stored { .. }) => Stored,
         Ok(Receipt::Refused { duplicates, .. }) => Refused(duplicates),
         Err(UploadError::Rejection(Rejection::UploadTagTaken { .. })) => Taken,
-        Err(UploadError::Failure(Failure::Database(_))) => Failed,
+        Err(UploadError::Failure(Failure::Database(_) | Failure::StorageRefused(_))) => Failed,
         Err(other) => panic!("{other}"),
     }
 }
@@ -115,15 +119,31 @@ impl Upload {
     }
 
     fn sealed(&self, probe: Probe, permit: crate::admission::Permit) -> SealedBatch {
+        let key_count = u32::try_from(self.keys.len()).unwrap();
+        let created_at = UnixMillis(self.day * Day::MILLIS);
+        let (uploader, signer) = (Thumbprint([1; 32]), Thumbprint([2; 32]));
+        let columns = chain().columns(&LogColumns {
+            created_at,
+            country: self.country,
+            tag: &self.tag(),
+            key_count,
+            format_version: FORMAT_VERSION,
+            uploader: &uploader,
+            signer: &signer,
+            content: &self.content(),
+            batch_signature: "",
+            identities: &probe.identities,
+        });
         SealedBatch {
             country: self.country,
             tag: self.tag(),
-            uploader: Thumbprint([1; 32]),
-            signer: Thumbprint([2; 32]),
+            uploader,
+            signer,
             content: self.content(),
             batch_signature: "".into(),
-            key_count: u32::try_from(self.keys.len()).unwrap(),
-            created_at: UnixMillis(self.day * DAY_MS),
+            key_count,
+            created_at,
+            columns,
             probe,
             segment: Bytes::new(),
             sealed: vec![0; self.bytes],
@@ -139,7 +159,9 @@ impl Upload {
             repeats: Vec::new(),
         };
         let batch = self.sealed(probe, Admission::default().admit(self.country, 0).unwrap());
-        store.append(None, &[row(at, &batch)]).unwrap();
+        let before = store.link_before(Seq(at), &chain()).unwrap();
+        let link = chain().link(before, Seq(at), batch.columns);
+        store.append(None, &[row(at, link, &batch)]).unwrap();
     }
 }
 
@@ -169,16 +191,18 @@ impl Gateway {
     fn start_with(database: &Database, since: UnixMillis, retry_for: Duration) -> Self {
         let mut store = Store::open(database).unwrap();
         let after_commit = Box::new(NothingToDo);
-        let continuity = Arc::new(Continuity::start(database, None, &mut store).unwrap());
+        let continuity = Continuity::start(database, None, &chain(), &mut store).unwrap();
+        let continuity = Arc::new(continuity);
         let mut writer = Writer::start(
             database.clone(),
             &mut store,
             since,
             after_commit,
             continuity,
+            &StartProgress::default(),
         )
         .unwrap();
-        writer.retry_for = retry_for;
+        writer.retries.retry_for = retry_for;
         let state = Arc::clone(writer.state());
         // Who has sent something knows that the writer has it.
         let (submissions, queue) = bounded(0);
@@ -212,7 +236,7 @@ impl Gateway {
                 self.submissions.send(incoming).unwrap();
             }
             Err(_) if tag_state() == TagState::SameContent => reply(Replayed),
-            Err(duplicates) => reply(Refused(duplicates)),
+            Err(duplicates) => reply(Refused(duplicates.positions)),
         }
     }
 
@@ -246,7 +270,7 @@ fn log(database: &Database) -> Vec<LogEntry> {
 }
 
 #[test]
-fn who_is_acknowledged_is_counted_among_the_duplicates_of_who_comes_next() {
+fn reports_an_acknowledged_upload_as_duplicate_to_the_next_one() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(&on_sqlite(&folder), UnixMillis(0));
     assert_eq!(gateway.send(&upload("a", &[1])).recv(), Ok(Stored));
@@ -260,7 +284,7 @@ fn who_is_acknowledged_is_counted_among_the_duplicates_of_who_comes_next() {
             .unwrap();
     });
     match looked_up.recv().unwrap() {
-        Err(duplicates) => assert_eq!(duplicates, [0, 2]),
+        Err(duplicates) => assert_eq!(duplicates.positions, [0, 2]),
         Ok(probe) => assert_eq!(probe.at, None, "the writer finds out"),
     }
     assert_eq!(
@@ -287,7 +311,7 @@ fn gated(
 }
 
 /// Sends upload `a`, others while it is being written, and lets each attempt to write it end as
-/// said, after another gateway has written what it has to. Gives the answers.
+/// said, after another gateway has written what it has to. Returns the answers.
 fn check(attempts: &[(Option<Fault>, Option<Upload>)], expected: [Answer; 6]) {
     let folder = tempfile::tempdir().unwrap();
     let database = on_sqlite(&folder);
@@ -387,62 +411,59 @@ fn rechecks_what_came_during_a_commit_when_another_gateway_was_faster() {
 }
 
 #[test]
-fn who_shares_with_what_the_database_refuses_goes_on_without_it() {
-    let dup = |at: &[u32]| Refused(at.to_vec());
-    check(
-        &[(Some(Fault::Refused), None)],
-        [Failed, Stored, Stored, Taken, Stored, dup(&[1])],
-    );
+fn names_the_duplicates_that_another_gateway_has_just_stored_too() {
     let folder = tempfile::tempdir().unwrap();
     let database = on_sqlite(&folder);
-    let mut other = Store::open(&database).unwrap();
-    let (arrived, arrivals) = bounded(0);
-    let (go_on, may_go_on) = bounded(0);
-    let failing = database.failing(move |step| match step {
-        Step::Insert("bad") => Some(Fault::Refused),
-        Step::Insert("z" | "a") => {
-            arrived.send(()).unwrap();
-            may_go_on.recv().unwrap();
-            None
+    let gateway = Gateway::start(&database, UnixMillis(0));
+    assert_eq!(gateway.send(&upload("a", &[1])).recv(), Ok(Stored));
+    // The set has the key soon after the answer.
+    let found = loop {
+        let identities = [1, 7, 8].map(identity).to_vec();
+        let looked_up = Probe::look_up(identities, Vec::new(), &gateway.state.set);
+        if let Err(found) = looked_up {
+            break found;
         }
-        _ => None,
-    });
-    let gateway = Gateway::start(&failing, UnixMillis(0));
-    let z = gateway.send(&upload("z", &[99]));
-    arrivals.recv().unwrap();
-    let a = gateway.send(&upload("a", &[1]));
-    let bad = gateway.send(&upload("bad", &[2]));
-    go_on.send(()).unwrap();
-    // Both in one group, whose second is refused.
-    arrivals.recv().unwrap();
-    let early = gateway.send(&upload("early", &[3, 4]));
-    go_on.send(()).unwrap();
-    // By itself.
-    arrivals.recv().unwrap();
-    let beside = gateway.send(&upload("beside", &[5, 6]));
-    let shares = gateway.send(&upload("shares", &[2]));
-    upload("faster", &[6, 3]).append(&mut other, 2);
-    go_on.send(()).unwrap();
-    // Again, behind the other gateway's.
-    arrivals.recv().unwrap();
-    let late = gateway.send(&upload("late", &[7, 1]));
-    let last = gateway.send(&upload("last", &[8, 6]));
-    go_on.send(()).unwrap();
-    let answers =
-        [z, a, bad, early, beside, shares, late, last].map(|answer| answer.recv().unwrap());
-    let expected = [
-        Stored,
-        Stored,
-        Failed,
-        dup(&[0]),
-        dup(&[1]),
-        Stored,
-        dup(&[1]),
-        dup(&[1]),
-    ];
-    assert_eq!(answers, expected);
+    };
+    assert_eq!(found.positions, [0], "as far as this gateway has followed");
+    let mut other = Store::open(&database).unwrap();
+    upload("b", &[8]).append(&mut other, 2);
+    let (answered, answer) = bounded(1);
+    let unconfirmed = Unconfirmed {
+        answer: FromMemory::Duplicates(found),
+        permit: gateway
+            .admission
+            .admit(upload("c", &[]).country, 0)
+            .unwrap(),
+        reply: Box::new(move |answer| answered.send(heard(answer)).unwrap()),
+    };
+    let sent = gateway.submissions.send(Incoming::Confirm(unconfirmed));
+    sent.unwrap();
+    assert_eq!(answer.recv(), Ok(Refused(vec![0, 2])));
     gateway.stop();
-    assert_eq!(log(&database).len(), 4);
+}
+
+#[test]
+fn tells_how_far_the_rebuild_has_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = on_sqlite(&folder);
+    let mut store = Store::open(&database).unwrap();
+    for number in 1..=3 {
+        upload(&number.to_string(), &[number, number + 10]).append(&mut store, number);
+    }
+    let progress = StartProgress::default();
+    let continuity = Continuity::start(&database, None, &chain(), &mut store).unwrap();
+    let continuity = Arc::new(continuity);
+    let after_commit = Box::new(NothingToDo);
+    let started = Writer::start(
+        database,
+        &mut store,
+        UnixMillis(0),
+        after_commit,
+        continuity,
+        &progress,
+    );
+    started.unwrap();
+    assert_eq!((progress.keys_read(), progress.keys_expected()), (6, 6));
 }
 
 #[test]
@@ -452,7 +473,7 @@ fn knows_a_tag_that_it_has_forgotten_from_the_database() {
     let mut other = Store::open(&database).unwrap();
     (0..2).for_each(|number| old_upload(number, true).append(&mut other, number + 1));
     let (failing, arrivals, verdicts) = gated(&database, "old-0");
-    let gateway = Gateway::start(&failing, UnixMillis(DAY_MS));
+    let gateway = Gateway::start(&failing, UnixMillis(Day::MILLIS));
     let replay = gateway.send(&old_upload(0, true));
     arrivals.recv().unwrap();
     let others = [
@@ -468,85 +489,6 @@ fn knows_a_tag_that_it_has_forgotten_from_the_database() {
         others.map(|answer| answer.recv().unwrap()),
         [Taken, Taken, Stored]
     );
-    gateway.stop();
-}
-
-#[test]
-fn who_is_queued_behind_a_database_that_is_away_is_refused_with_who_waited_for_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = on_sqlite(&folder);
-    let (arrived, arrivals) = bounded(0);
-    let (go_on, may_go_on) = bounded::<()>(0);
-    let is_away = Arc::new(AtomicBool::new(false));
-    let connects = Arc::new(AtomicU64::new(0));
-    let (away, counter) = (Arc::clone(&is_away), Arc::clone(&connects));
-    let failing = database.failing(move |step| match step {
-        Step::Insert("a") if !away.load(Ordering::SeqCst) => {
-            arrived.send(()).unwrap();
-            may_go_on.recv().ok()?;
-            away.store(true, Ordering::SeqCst);
-            Some(Fault::Lost)
-        }
-        Step::Connect if away.load(Ordering::SeqCst) => {
-            counter.fetch_add(1, Ordering::SeqCst);
-            Some(Fault::Lost)
-        }
-        _ => None,
-    });
-    let gateway = Gateway::start_with(&failing, UnixMillis(0), Duration::from_millis(100));
-    let (answered, answers) = bounded(100);
-    let send = |upload: &Upload| {
-        let (answered, connects) = (answered.clone(), Arc::clone(&connects));
-        gateway.send_to(upload, move |answer| {
-            let connects = connects.load(Ordering::SeqCst);
-            answered.send((answer, connects)).unwrap();
-        });
-    };
-    send(&upload("a", &[1]));
-    arrivals.recv().unwrap();
-    // Four groups, and one that is put off.
-    for number in 2..10 {
-        let mut large = upload(&number.to_string(), &[number]);
-        large.bytes = limits::GROUP_BYTES_MAX / 2;
-        send(&large);
-    }
-    send(&upload("shares", &[1, 20]));
-    go_on.send(()).unwrap();
-    let heard: Vec<_> = answers.iter().take(10).collect();
-    let at_once = heard[0].1;
-    assert_eq!(heard, vec![(Failed, at_once); 10]);
-    drop((go_on, arrivals));
-    is_away.store(false, Ordering::SeqCst);
-    // The writer's next attempt to connect may have failed just now.
-    let again = upload("2", &[2]);
-    while gateway.send(&again).recv().unwrap() == Failed {}
-    gateway.stop();
-    assert_eq!(log(&database).len(), 1);
-}
-
-#[test]
-fn does_not_lock_the_log_for_want_of_a_connection() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = on_sqlite(&folder);
-    let refused = AtomicU64::new(0);
-    let failing = database.failing(move |step| match step {
-        Step::Insert("a") if refused.load(Ordering::SeqCst) == 0 => {
-            refused.store(1, Ordering::SeqCst);
-            Some(Fault::Lost)
-        }
-        Step::Connect => {
-            let number = refused.load(Ordering::SeqCst);
-            let is_refused = (1..=u64::from(limits::LOST_RACES_MAX)).contains(&number);
-            is_refused.then(|| {
-                refused.fetch_add(1, Ordering::SeqCst);
-                Fault::Lost
-            })
-        }
-        Step::LockLog => panic!("nobody was faster"),
-        _ => None,
-    });
-    let gateway = Gateway::start(&failing, UnixMillis(0));
-    assert_eq!(gateway.send(&upload("a", &[1])).recv(), Ok(Stored));
     gateway.stop();
 }
 

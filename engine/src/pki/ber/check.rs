@@ -15,7 +15,7 @@ pub(in crate::pki) struct Bounds {
 /// Whether the universal types of the values are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pki) enum Types {
-    /// No: whoever reads a value checks its type.
+    /// No: the code that reads a value checks its type.
     Any,
     /// BouncyCastle, which participants verify with, reads a message as a tree before it looks
     /// for anything in it, and refuses it for one value anywhere that it cannot read.
@@ -72,7 +72,7 @@ pub(in crate::pki) fn check(bytes: &[u8], bounds: &Bounds, types: Types) -> Resu
     Err(NotBer)
 }
 
-/// Leaves every constructed value that ends here; gives what follows.
+/// Leaves every constructed value that ends here; returns what follows.
 fn close_ended<'a>(open: &mut Vec<Open>, mut rest: &'a [u8]) -> &'a [u8] {
     while let Some(innermost) = open.last() {
         let after = rest.strip_prefix(&END_OF_CONTENTS);

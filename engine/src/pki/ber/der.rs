@@ -25,7 +25,7 @@ pub(in crate::pki) fn set_of(mut members: Vec<Vec<u8>>) -> Vec<u8> {
     der
 }
 
-/// Appends the DER of the first value of `bytes`; gives what follows it. Recursion is bounded by
+/// Appends the DER of the first value of `bytes`; returns what follows it. Recursion is bounded by
 /// the depth that [`super::check::check()`] let pass.
 fn push_der<'a>(der: &mut Vec<u8>, bytes: &'a [u8]) -> Result<&'a [u8], NotBer> {
     let (header, rest) = read_header(bytes)?;

@@ -113,7 +113,7 @@ fn takes_absent_members_and_null_for_defaults() {
 }
 
 #[test]
-fn takes_either_spelling_of_the_last_member() {
+fn accepts_either_name_of_the_last_member() {
     for name in ["days_since_onset_of_symptoms", "daysSinceOnsetOfSymptoms"] {
         accepts(
             &format!(r#""{name}":-2147483648"#),

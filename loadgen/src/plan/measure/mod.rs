@@ -21,12 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
 pub use self::error::MeasureError;
+pub use self::test_bed::Database;
 use self::test_bed::TestBed;
 use super::costs::{CostSource, DatabaseKind, UnitCosts};
 use super::definitions::Costs;
 use super::fetch::fetch;
 use super::usage::{Usage, disk_bytes, metric, metrics};
-use crate::demo::Database;
 use crate::load::{RunOptions, RunReport, send_prepared};
 use crate::local::MariaDb;
 use crate::participants;

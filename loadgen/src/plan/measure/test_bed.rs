@@ -5,11 +5,19 @@ use std::sync::Arc;
 
 use super::error::MeasureError;
 use crate::client::{Caller, Protocol, Target};
-use crate::demo::Database;
 use crate::local::{Gateway, GatewayOptions, MariaDb, initialise};
 use crate::participants::{self, Participant};
 
 const DATABASE_NAME: &str = "efgs";
+
+/// Which database the gateway uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    /// The embedded one.
+    Sqlite,
+    /// A private MariaDB server.
+    Mysql,
+}
 
 /// The gateway and its clients.
 pub(super) struct TestBed {

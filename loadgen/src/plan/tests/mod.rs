@@ -279,7 +279,7 @@ fn plans_for_nothing_without_a_number_that_is_none() {
 }
 
 #[test]
-fn tells_small_days_at_least_an_upload_of_each_participant() {
+fn plans_at_least_one_upload_per_participant_on_small_days() {
     let load = plan_of("planning-2020", &[]).load;
     close(load.burst_keys, 6291.667);
     close(load.burst_uploads, 27.0);

@@ -136,7 +136,7 @@ impl Gateway {
     }
 
     /// Limits the size of files that it writes from now on, as a full disk would; `None` lifts the
-    /// limit. A write beyond it fails if the process ignores SIGXFSZ, else it ends the process.
+    /// limit. A write beyond it fails if the process ignores SIGXFSZ, otherwise it ends the process.
     ///
     /// # Errors
     /// When the process does not run, or the limit cannot be set.
@@ -206,6 +206,10 @@ impl Gateway {
             .env("EFGS__OPERATIONS__LISTEN", self.operations.to_string())
             // A day is simulated in seconds: with pacing, its download batches would take the day.
             .env("EFGS__BUNDLE__PACED", "false")
+            // No load balancer has to notice that it stops.
+            .env("EFGS__OPERATIONS__SHUTDOWN_DELAY_MS", "0")
+            // Nor is its day's quota to be reached.
+            .env("EFGS__QUOTA__KEYS_PER_DAY", "1000000000000")
             .envs(self.options.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::error::LocalError;
+use super::galera::Galera;
 use super::gateway::{Gateway, GatewayOptions, initialise_for};
 use super::mariadb::MariaDb;
 
@@ -22,6 +23,35 @@ pub enum LocalDatabase {
     Sqlite,
     /// A private MariaDB server.
     MariaDb,
+    /// A private Galera cluster of three MariaDB nodes.
+    Galera,
+}
+
+/// What a database runs on.
+#[derive(Debug)]
+enum Server {
+    Single(MariaDb),
+    Cluster(Galera),
+}
+
+impl Server {
+    /// The server, or the node that the gateway prefers.
+    fn first(&self) -> &MariaDb {
+        match self {
+            Self::Single(server) => server,
+            Self::Cluster(cluster) => cluster.node(0),
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Single(server) => server.url(DATABASE_NAME),
+            Self::Cluster(cluster) => {
+                let order: Vec<usize> = (0..cluster.len()).collect();
+                cluster.url(&order, DATABASE_NAME)
+            }
+        }
+    }
 }
 
 /// A running gateway with its database. Dropping it ends both; the folder goes unless it is kept.
@@ -29,7 +59,7 @@ pub enum LocalDatabase {
 pub struct Installation {
     // In this order, so that the gateway ends before its database, and the folder goes last.
     gateway: Gateway,
-    database: Option<MariaDb>,
+    database: Option<Server>,
     home: PathBuf,
     _temporary: Option<TempDir>,
 }
@@ -62,14 +92,14 @@ impl Installation {
         };
         let server = match database {
             LocalDatabase::Sqlite => None,
-            LocalDatabase::MariaDb => {
-                let server = MariaDb::start(&parent)?;
-                server.create_database(DATABASE_NAME)?;
-                Some(server)
-            }
+            LocalDatabase::MariaDb => Some(Server::Single(MariaDb::start(&parent)?)),
+            LocalDatabase::Galera => Some(Server::Cluster(Galera::start()?)),
         };
+        if let Some(server) = &server {
+            server.first().create_database(DATABASE_NAME)?;
+        }
         let home = parent.join("efgs");
-        let url = server.as_ref().map(|server| server.url(DATABASE_NAME));
+        let url = server.as_ref().map(Server::url);
         initialise_for(program, &home, url.as_deref(), participants)?;
         let gateway = Gateway::start(GatewayOptions::new(program, &home))?;
         Ok(Self {
@@ -90,14 +120,14 @@ impl Installation {
         self.home.join("pki")
     }
 
-    /// The database server, if there is one.
-    pub const fn database(&self) -> Option<&MariaDb> {
-        self.database.as_ref()
+    /// The database server, or the node of a cluster that the gateway prefers, if there is one.
+    pub fn database(&self) -> Option<&MariaDb> {
+        self.database.as_ref().map(Server::first)
     }
 
     /// The folder of the database's files, or the embedded database's file.
     pub fn database_files(&self) -> PathBuf {
-        let server = self.database.as_ref();
+        let server = self.database();
         let embedded = || self.home.join(EMBEDDED);
         server.map_or_else(embedded, |server| server.folder().to_owned())
     }

@@ -10,13 +10,29 @@ use super::protobuf::{DiagnosisKey, Malformed, keys};
 /// # Errors
 /// When the body is not a batch of diagnosis keys.
 pub fn signed_bytes(body: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let texts = in_signing_order(body)?;
+    Ok(texts.into_iter().flat_map(|text| text.bytes).collect())
+}
+
+/// The canonical texts of a body's keys, in signing order.
+///
+/// # Errors
+/// When the body is not a batch of diagnosis keys.
+pub fn canonical_texts(body: &[u8]) -> Result<Vec<String>, Malformed> {
+    let texts = in_signing_order(body)?.into_iter();
+    texts
+        .map(|text| String::from_utf8(text.bytes).map_err(|_| Malformed))
+        .collect()
+}
+
+fn in_signing_order(body: &[u8]) -> Result<Vec<Text>, Malformed> {
     let mut texts: Vec<_> = keys(body)?.iter().map(Text::of).collect();
     texts.sort_by(|a, b| {
         a.rank
             .cmp(&b.rank)
             .then_with(|| a.encoded().cmp(&b.encoded()))
     });
-    Ok(texts.into_iter().flat_map(|text| text.bytes).collect())
+    Ok(texts)
 }
 
 /// The text of a key, and its sort key.

@@ -6,5 +6,5 @@
 mod canonical;
 mod protobuf;
 
-pub use canonical::signed_bytes;
+pub use canonical::{canonical_texts, signed_bytes};
 pub use protobuf::{DiagnosisKey, Malformed, keys, messages};

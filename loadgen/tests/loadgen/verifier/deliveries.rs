@@ -246,7 +246,7 @@ fn finds_gaps_and_forks_in_the_chain_of_tags() {
     // Another batch than the announced one, and a chain that begins with number 2.
     assert_eq!(tags(&|batches| announce(&mut batches[0], "20210601-7")), 1);
     assert_eq!(tags(&|batches| batches.rotate_left(1)), 3);
-    // No announcement, and spellings that are none.
+    // No announcement, and malformed ones.
     assert_eq!(tags(&|batches| announce(&mut batches[0], "null")), 1);
     assert_eq!(tags(&|batches| announce(&mut batches[2], "")), 1);
     assert_eq!(tags(&|batches| rename(&mut batches[2], "20210601-03")), 1);

@@ -175,6 +175,15 @@ pub(super) const ROWS: &[Row] = &[
             assert_eq!(answer.code(), "subject_name_too_long");
         },
     ),
+    covered_by(
+        "§4.0.13",
+        "the certificate itself is in no header",
+        "api/tests/conformance/scenarios/identity.rs::reads_the_certificate_itself_from_a_header",
+        Some(Difference {
+            gateway: "it may be, in one that a setting names, and its SHA-256 is the thumbprint",
+            reason: "nginx can hand over a certificate, but not its SHA-256",
+        }),
+    ),
     same(
         "§4.1.1",
         "hex",
@@ -389,7 +398,7 @@ pub(super) const ROWS: &[Row] = &[
     covered_by(
         "§4.3.4",
         "no trust anchor in the key store: 500 on every request",
-        "api/src/settings/tests.rs::refuses_files_that_are_missing_or_something_else",
+        "api/src/settings/tests/refusals.rs::refuses_files_that_are_missing_or_something_else",
         Some(Difference {
             gateway: "the gateway does not start, and says which setting to correct",
             reason: "better before the first request than at each",

@@ -16,7 +16,7 @@ fn large(tag: &str, key: u64, bytes: usize) -> Upload {
     }
 }
 
-/// Stores an upload `a` of another country, and what has come while it was written. Gives the tags
+/// Stores an upload `a` of another country, and what has come while it was written. Returns the tags
 /// of each group that was written after it, in the order of the log.
 fn groups_of(queue: &[Upload]) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,252 @@
+//! `efgs check`: whether a gateway could start, and what would stop it later.
+
+use anyhow::bail;
+use api::server::{self, ServerSettings};
+use api::settings::{AdminSettings, Settings, environment};
+use clap::Args;
+use engine::admin::Admin;
+use engine::{Clock as _, SystemClock};
+use serde::Serialize;
+
+use super::config::ConfigArguments;
+use super::output::say;
+
+/// Check configuration, files, database, ports and limits, without starting anything
+///
+/// Reads everything that a gateway reads when it starts, and says in one sentence each what is wrong, with
+/// the name of the setting. Changes nothing. Ends with status 1 if a gateway would not start, or would
+/// start and serve no one. Ports that a running gateway of the same configuration holds are in use.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Print JSON: an object with `ok` and `findings`
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLE: &str = "\
+Examples:
+  efgs check --config demo/efgs.toml
+  efgs check --config demo/efgs.toml --json";
+
+/// Most that the clocks may differ before it is reported, in milliseconds.
+const CLOCKS_MS: u64 = 60_000;
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Whether nothing is wrong that keeps a gateway from serving.
+    ok: bool,
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// What was looked at.
+    check: &'static str,
+    severity: Severity,
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Severity {
+    Ok,
+    Warning,
+    Error,
+}
+
+pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<()> {
+    let findings = look(arguments)?;
+    let errors = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .count();
+    if arguments.json {
+        let report = Report {
+            ok: errors == 0,
+            findings,
+        };
+        say(serde_json::to_string_pretty(&report)?)?;
+    } else {
+        for finding in &findings {
+            let Finding { check, text, .. } = finding;
+            let severity = match finding.severity {
+                Severity::Ok => "ok",
+                Severity::Warning => "WARNING",
+                Severity::Error => "ERROR",
+            };
+            say(format_args!("{severity:<8} {check:<14} {text}"))?;
+        }
+    }
+    match errors {
+        0 => Ok(()),
+        1 => bail!("one error was found: a gateway would not start, or serve no one"),
+        errors => bail!("{errors} errors were found: a gateway would not start, or serve no one"),
+    }
+}
+
+/// Everything, in the order in which a gateway reads it.
+fn look(arguments: &CheckArguments) -> anyhow::Result<Vec<Finding>> {
+    let mut found = Found(Vec::new());
+    let file = &arguments.config.config;
+    match Settings::load(file, environment()) {
+        Ok(settings) => {
+            found.ok("configuration", format!("{} can be used", file.display()));
+            for warning in &settings.warnings {
+                found.add("configuration", Severity::Warning, warning.clone());
+            }
+            found.server(&ServerSettings::from(&settings))?;
+        }
+        Err(error) => found.error("configuration", engine::chain(&error)),
+    }
+    // Whatever else is wrong: the database and the list can be looked at.
+    if let Ok(settings) = AdminSettings::load(file, environment()) {
+        found.database(&settings);
+    }
+    Ok(found.0)
+}
+
+struct Found(Vec<Finding>);
+
+impl Found {
+    fn add(&mut self, check: &'static str, severity: Severity, text: String) {
+        self.0.push(Finding {
+            check,
+            severity,
+            text,
+        });
+    }
+
+    fn ok(&mut self, check: &'static str, text: String) {
+        self.add(check, Severity::Ok, text);
+    }
+
+    fn error(&mut self, check: &'static str, text: String) {
+        self.add(check, Severity::Error, text);
+    }
+
+    /// Certificates, ports and limits.
+    fn server(&mut self, settings: &ServerSettings) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let _inside = runtime.enter();
+        let obstacles = server::obstacles(settings);
+        if obstacles.is_empty() {
+            self.ok(
+                "server",
+                "certificates, ports and limits can be used".to_owned(),
+            );
+        }
+        for obstacle in obstacles {
+            self.error("server", engine::chain(&obstacle));
+        }
+        self.seen_to(server::own_findings(settings, &SystemClock));
+        Ok(())
+    }
+
+    fn database(&mut self, settings: &AdminSettings) {
+        let mut admin = match Admin::open(&settings.database) {
+            Ok(admin) => admin,
+            Err(error) => return self.error("database", engine::chain(&error)),
+        };
+        self.ok("database", format!("{} can be used", settings.database));
+        self.schema(&mut admin);
+        self.clock(&mut admin);
+        match admin.flushing_risk() {
+            Ok(None) => {}
+            Ok(Some(risk)) => {
+                let text = format!("the server may lose commits that it has confirmed: {risk}");
+                let severity = match settings.accepts_unflushed_commits() {
+                    true => Severity::Warning,
+                    false => Severity::Error,
+                };
+                self.add("database", severity, text);
+            }
+            Err(error) => self.error("database", engine::chain(&error)),
+        }
+        self.certificates(&mut admin, settings);
+    }
+
+    fn schema(&mut self, admin: &mut Admin) {
+        match admin.check_schema() {
+            Ok(faults) if faults.is_empty() => {
+                self.ok("schema", "as the migrations have made it".to_owned());
+            }
+            Ok(faults) => {
+                for fault in faults {
+                    let text = format!("the database has what no migration has made: {fault}");
+                    self.error("schema", text);
+                }
+            }
+            Err(error) => self.error("schema", engine::chain(&error)),
+        }
+    }
+
+    fn clock(&mut self, admin: &mut Admin) {
+        match admin.database_now() {
+            Ok(theirs) => {
+                let difference = SystemClock.now().0.abs_diff(theirs.0);
+                if difference > CLOCKS_MS {
+                    let text = format!(
+                        "this machine's clock is {} s off the database's: set the wrong one right",
+                        difference / 1000
+                    );
+                    self.add("clock", Severity::Warning, text);
+                }
+            }
+            Err(error) => self.error("clock", engine::chain(&error)),
+        }
+    }
+
+    /// The list, under the digest and the anchor.
+    fn certificates(&mut self, admin: &mut Admin, settings: &AdminSettings) {
+        // What is wrong with these files was reported above.
+        let (Ok(keys), Ok(anchor)) = (settings.keys(), settings.trust_anchor_pem()) else {
+            return;
+        };
+        let list = match admin.check_certificates(&keys, &anchor) {
+            Ok(list) => list,
+            Err(error) => return self.error("certificates", engine::chain(&error)),
+        };
+        if let Some(fault) = list.fault {
+            let text = format!(
+                "gateways do not use the certificate list: {fault}; look at it with efgs cert verify"
+            );
+            self.error("certificates", text);
+        }
+        let now = SystemClock.now();
+        let usable = list.certificates.iter().filter(|certificate| {
+            let listed = &certificate.listed;
+            listed.is_intact() && !listed.is_revoked() && listed.is_valid_at(now)
+        });
+        let usable = usable.count();
+        if usable == 0 {
+            let text =
+                "no valid certificate is listed: nobody can connect or sign; use efgs cert add";
+            self.error("certificates", text.to_owned());
+        } else {
+            self.ok(
+                "certificates",
+                format!("{usable} of {} are valid", list.certificates.len()),
+            );
+        }
+        let listed: Vec<_> = list.certificates.iter().map(|row| &row.listed).collect();
+        if !listed.is_empty() {
+            self.seen_to(server::list_findings(&listed, &SystemClock));
+        }
+    }
+
+    fn seen_to(&mut self, findings: Vec<server::Finding>) {
+        for finding in findings {
+            let severity = match finding.severity {
+                server::Severity::Error => Severity::Error,
+                server::Severity::Warning => Severity::Warning,
+            };
+            self.add("certificates", severity, finding.text);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One step of the exchange at a time.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use efgs_client::{
+    Cursor, Downloader, Journal, MemoryJournal, Pending, Read, Resolution, Settled,
+    UPLOAD_KEYS_MAX, Uploader, canonical_texts, encode, signed_bytes,
+};
+
+use crate::config::Config;
+use crate::files::{Sorted, read_keys, write_whole};
+
+/// How often one request is tried.
+const ATTEMPTS_MAX: u32 = 10;
+
+/// Print what is signed of a file of keys: their texts in signing order, one per line
+///
+/// Without line feeds they are the bytes that a signature covers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CanonicalArguments {
+    /// File of keys
+    file: PathBuf,
+    /// Print the bytes themselves, to be signed or hashed
+    #[arg(long)]
+    bytes: bool,
+}
+
+pub(crate) fn canonical(arguments: &CanonicalArguments) -> anyhow::Result<ExitCode> {
+    let body = encode(&read_keys(&arguments.file)?);
+    let out = match arguments.bytes {
+        true => signed_bytes(&body)?,
+        false => {
+            let texts = canonical_texts(&body)?.into_iter();
+            texts.flat_map(|text| (text + "\n").into_bytes()).collect()
+        }
+    };
+    print(&out)
+}
+
+/// Print the batch signature of a file of keys, as the header batchSignature carries it
+#[derive(Debug, clap::Args)]
+pub(crate) struct SignArguments {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "efgs-backend.toml")]
+    config: PathBuf,
+    /// File of keys
+    file: PathBuf,
+}
+
+pub(crate) fn sign(arguments: &SignArguments) -> anyhow::Result<ExitCode> {
+    let signer = Config::read(&arguments.config)?.signer()?;
+    let body = encode(&read_keys(&arguments.file)?);
+    let signature = signer.sign(&signed_bytes(&body)?)?;
+    print(format!("{signature}\n").as_bytes())
+}
+
+/// Upload files of keys, once
+///
+/// What is stored already is no error. Ends with 1 if some keys are refused for good.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UploadArguments {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "efgs-backend.toml")]
+    config: PathBuf,
+    /// Files of keys
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+pub(crate) async fn upload(arguments: &UploadArguments) -> anyhow::Result<ExitCode> {
+    let config = Config::read(&arguments.config)?;
+    let mut keys = Vec::new();
+    for file in &arguments.files {
+        let read = read_keys(file).with_context(|| file.display().to_string())?;
+        keys.extend(read);
+    }
+    let mut journal = ShownJournal(MemoryJournal {
+        pending: Pending::split(&config.country, keys, UPLOAD_KEYS_MAX),
+        ..MemoryJournal::default()
+    });
+    let (connection, signer) = (config.connection()?, config.signer()?);
+    let mut uploader = Uploader::new(connection, signer, &config.country);
+    uploader.drain(&mut journal, ATTEMPTS_MAX).await?;
+    let journal = journal.0;
+    let settled = journal.settled.iter();
+    let refused = settled.filter_map(|settled| match settled {
+        Settled::Stored(_) => None,
+        Settled::Refused { reason, .. } => Some(reason),
+    });
+    let refused: Vec<_> = refused.collect();
+    let stored = journal.settled.len() - refused.len();
+    let mut out = format!("{stored} keys stored, {} refused\n", refused.len());
+    for reason in &refused {
+        out += &format!("refused: {reason}\n");
+    }
+    print(out.as_bytes())?;
+    Ok(match refused.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Says on standard error why nothing happens for a while.
+struct ShownJournal(MemoryJournal);
+
+impl Journal for ShownJournal {
+    type Error = Infallible;
+
+    fn oldest(&mut self) -> Result<Option<Pending>, Infallible> {
+        self.0.oldest()
+    }
+
+    fn resolve(&mut self, done: &Pending, resolution: Resolution) -> Result<(), Infallible> {
+        self.0.resolve(done, resolution)
+    }
+
+    fn note_failure(&mut self, attempts: u32, reason: &str, wait: Duration) {
+        let seconds = wait.as_secs_f32();
+        eprintln!(
+            "efgs-backend: attempt {attempts} of {ATTEMPTS_MAX} failed: {reason}; again in {seconds:.1} s"
+        );
+    }
+}
+
+/// Download all batches since a day, one file per batch, and continue there the next time
+#[derive(Debug, clap::Args)]
+pub(crate) struct DownloadArguments {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "efgs-backend.toml")]
+    config: PathBuf,
+    /// First day, yyyy-MM-dd in UTC
+    #[arg(long, value_name = "DAY")]
+    since: String,
+    /// Folder for TAG.pb or TAG.jsonl; .cursor.json in it says how far it has come
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+pub(crate) async fn download(arguments: &DownloadArguments) -> anyhow::Result<ExitCode> {
+    let config = Config::read(&arguments.config)?;
+    let auditor = config.auditor()?;
+    let out = &arguments.out;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let place = out.join(".cursor.json");
+    let mut cursor = read_cursor(&place, &arguments.since)?;
+    let mut downloader = Downloader::new(config.connection()?);
+    loop {
+        match downloader.read(&cursor).await? {
+            Read::Batch(batch) => {
+                let audit = match &auditor {
+                    Some(auditor) => Some((auditor, downloader.audit(&batch.tag).await?)),
+                    None => None,
+                };
+                let audit = audit
+                    .as_ref()
+                    .map(|(auditor, audit)| (*auditor, &audit[..]));
+                let sorted = Sorted::new(batch.keys()?, audit)?;
+                sorted.write(out, &batch.tag, config.json)?;
+                let (proven, unproven) = (sorted.proven.len(), sorted.unproven.len());
+                let line = match auditor {
+                    Some(_) => format!("{}: {proven} keys, {unproven} not proven\n", batch.tag),
+                    None => format!(
+                        "{}: {proven} keys, NOT VERIFIED: the configuration names no trust_anchor\n",
+                        batch.tag
+                    ),
+                };
+                cursor = batch.cursor;
+                write_whole(&place, &serde_json::to_vec(&cursor)?)?;
+                print(line.as_bytes())?;
+            }
+            Read::Gap(later) => {
+                eprintln!(
+                    "efgs-backend: the gateway keeps no batches from before {}: some may be missing",
+                    later.since_day()
+                );
+                cursor = later;
+            }
+            Read::UpToDate => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn read_cursor(place: &Path, since: &str) -> anyhow::Result<Cursor> {
+    match std::fs::read(place) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(_) => Cursor::since(since).context("--since is no day: write yyyy-MM-dd"),
+    }
+}
+
+/// Verify a downloaded batch against its audit
+///
+/// Ends with 1 if some keys are not proven.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArguments {
+    /// Configuration file, which names the trust anchor
+    #[arg(long, value_name = "FILE", default_value = "efgs-backend.toml")]
+    config: PathBuf,
+    /// The batch in protobuf
+    batch: PathBuf,
+    /// Its audit in JSON
+    audit: PathBuf,
+}
+
+pub(crate) fn verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
+    let auditor = Config::read(&arguments.config)?.auditor()?;
+    let auditor = auditor.context("the configuration names no trust_anchor")?;
+    let audit = std::fs::read(&arguments.audit);
+    let audit = audit.with_context(|| format!("cannot read {}", arguments.audit.display()))?;
+    let audited = auditor.verify(&read_keys(&arguments.batch)?, &audit)?;
+    let mut out = String::new();
+    for upload in &audited.uploads {
+        let verdict = match upload.proof {
+            Ok(()) => "proven".to_owned(),
+            Err(why) => format!("NOT PROVEN: {why}"),
+        };
+        out += &format!("{} {} keys {verdict}\n", upload.country, upload.keys.len());
+    }
+    if !audited.unaccounted.is_empty() {
+        out += &format!("{} keys NOT ACCOUNTED for\n", audited.unaccounted.len());
+    }
+    print(out.as_bytes())?;
+    Ok(match audited.is_proven() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,138 @@
+//! The configuration file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use efgs_client::signature::SigningCertificate;
+use efgs_client::{Auditor, BatchSigner, Caller, Connection, Protocol, RsaScheme, Target};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::Deserialize;
+
+/// What a backend needs to know; relative paths start at the file's folder.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Two letters.
+    pub(crate) country: String,
+    /// `https://HOST:PORT`; several are tried in turn.
+    gateways: Vec<String>,
+    /// PEM of the authority that issued the gateway's certificate.
+    server_ca: PathBuf,
+    authentication_certificate: PathBuf,
+    authentication_key: PathBuf,
+    signing_certificate: Option<PathBuf>,
+    signing_key: Option<PathBuf>,
+    #[serde(default)]
+    rsa_scheme: Scheme,
+    /// In place of a key: a program and its arguments, canonical bytes to CMS.
+    #[serde(default)]
+    signing_command: Vec<String>,
+    /// PEM of the trust anchor; without it nothing that is downloaded is verified.
+    trust_anchor: Option<PathBuf>,
+    /// First day to download, `yyyy-MM-dd`; the day before the first start by default.
+    pub(crate) since: Option<String>,
+    /// Whether batches are written as JSON lines.
+    #[serde(default)]
+    pub(crate) json: bool,
+    /// Between looks at the outbox and for new batches, in milliseconds.
+    #[serde(default = "default_poll_ms")]
+    poll_ms: u64,
+    /// Where `/health` and `/metrics` are; nowhere by default.
+    pub(crate) status_listen: Option<SocketAddr>,
+    /// Where outbox, inbox, sent, refused and state.sqlite are.
+    #[serde(default)]
+    folder: PathBuf,
+    #[serde(skip)]
+    base: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scheme {
+    #[default]
+    Pkcs1,
+    Pss,
+}
+
+const fn default_poll_ms() -> u64 {
+    60_000
+}
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Config {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path);
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        if config.gateways.is_empty() {
+            bail!("{}: gateways names none", path.display());
+        }
+        let base = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
+        Ok(Self { base, ..config })
+    }
+
+    pub(crate) const fn poll(&self) -> Duration {
+        Duration::from_millis(self.poll_ms)
+    }
+
+    /// The folder of the exchange.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.base.join(&self.folder)
+    }
+
+    pub(crate) fn connection(&self) -> anyhow::Result<Connection> {
+        let caller = Caller::from_files(
+            &self.country,
+            &self.base.join(&self.authentication_certificate),
+            &self.base.join(&self.authentication_key),
+            &self.base.join(&self.server_ca),
+            Protocol::Http1,
+        )?;
+        let targets = self.gateways.iter().map(|gateway| Target::parse(gateway));
+        let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
+        Ok(Connection::new(
+            Arc::new(caller),
+            targets.into(),
+            0,
+            TIMEOUT,
+        ))
+    }
+
+    pub(crate) fn signer(&self) -> anyhow::Result<BatchSigner> {
+        if let Some((program, arguments)) = self.signing_command.split_first() {
+            return Ok(BatchSigner::Command {
+                program: program.into(),
+                arguments: arguments.to_vec(),
+            });
+        }
+        let (Some(certificate), Some(key)) = (&self.signing_certificate, &self.signing_key) else {
+            bail!("set signing_certificate and signing_key, or signing_command");
+        };
+        let scheme = match self.rsa_scheme {
+            Scheme::Pkcs1 => RsaScheme::Pkcs1,
+            Scheme::Pss => RsaScheme::Pss,
+        };
+        let (certificate, key) = (self.base.join(certificate), self.base.join(key));
+        Ok(BatchSigner::from_files(&certificate, &key, scheme)?)
+    }
+
+    /// Nothing without a trust anchor.
+    pub(crate) fn auditor(&self) -> anyhow::Result<Option<Auditor>> {
+        let Some(path) = &self.trust_anchor else {
+            return Ok(None);
+        };
+        let path = self.base.join(path);
+        let der = CertificateDer::from_pem_file(&path);
+        let der = der.with_context(|| format!("cannot read {}", path.display()))?;
+        let anchor = SigningCertificate::from_der(&der);
+        let anchor = anchor.with_context(|| path.display().to_string())?;
+        Ok(Some(Auditor::new(anchor, &self.country)))
+    }
+}
