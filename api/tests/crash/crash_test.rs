@@ -229,12 +229,21 @@ impl CrashTest {
     }
 
     /// Uploads that the gateway has admitted but not answered, if it answers.
-    pub(crate) fn in_flight(&self, gateway: usize) -> Option<usize> {
+    pub(crate) fn in_flight(&self, gateway: usize) -> Option<u64> {
+        self.metric(gateway, "efgs_admission_in_flight_batches")
+    }
+
+    /// Attempts to commit whose outcome the gateway had to look up, since it started, if it answers.
+    /// Log lines would not tell: one of several about a database that is away is written.
+    pub(crate) fn unresolved_commits(&self, gateway: usize) -> Option<u64> {
+        self.metric(gateway, "efgs_commits_unresolved_total")
+    }
+
+    /// A metric without labels.
+    fn metric(&self, gateway: usize, name: &str) -> Option<u64> {
         let (_, metrics) = self.get_operations(gateway, "/metrics")?;
-        let mut lines = metrics.lines();
-        let gauge =
-            lines.find_map(|line| line.strip_prefix("efgs_admission_in_flight_batches "))?;
-        gauge.parse().ok()
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        metrics.lines().find_map(value)
     }
 
     /// Status and body of a path of a gateway's operations port, if it answers.

@@ -40,7 +40,7 @@ fn answers_every_upload_that_is_in_flight() {
     let database = test.database.take().unwrap();
     let held = database.hold_writes("efgs.upload_log").unwrap();
     let (entered, waiting) = send_uploads(&test);
-    let all = Some(entered.len());
+    let all = u64::try_from(entered.len()).ok();
     assert!(holds_within(TIMEOUT, || test.in_flight(0) == all));
     let address = test.gateways[0].public();
     let mut gateway = test.gateways.remove(0);

@@ -29,7 +29,7 @@ fn answers_truthfully_and_recovers_by_itself() {
             test.wait_for_more("errors", 3, |counts| counts.errors);
             wait_until_ready_is(&test, 503);
         } else {
-            let waiting = test.random.random_range(1..=8);
+            let waiting = test.random.random_range(1..=8_u64);
             wait_for_waiting_uploads(&test, waiting);
         }
         database(&mut test).restart().unwrap();
@@ -40,7 +40,7 @@ fn answers_truthfully_and_recovers_by_itself() {
     assert_eq!(test.gateways[0].ended(), None);
     test.finish();
     let slowest = test.world.history.counts().slowest_error;
-    let unresolved = test.logged(0, "commit failed, or its outcome is unknown");
+    let unresolved = test.unresolved_commits(0).unwrap();
     println!(
         "MariaDB killed: {unresolved} commits with an unknown outcome, the slowest error took {slowest:.1?}"
     );
@@ -60,7 +60,7 @@ fn wait_until_ready_is(test: &CrashTest, expected: u16) {
 
 /// Waits until at least that many uploads are in flight, or their errors show that the gateway no
 /// longer waits for its database.
-fn wait_for_waiting_uploads(test: &CrashTest, count: usize) {
+fn wait_for_waiting_uploads(test: &CrashTest, count: u64) {
     let errors = test.world.history.counts().errors;
     let wait = || {
         let waiting = test.in_flight(0).is_some_and(|waiting| waiting >= count);

@@ -297,6 +297,12 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     metric(
         Kind::Counter,
+        "efgs_commits_unresolved_total",
+        Labels::None,
+        "Attempts to commit whose outcome was lost with the connection, and was looked up afterwards",
+    ),
+    metric(
+        Kind::Counter,
         "efgs_database_conflicts_total",
         Labels::None,
         "Statements beside commits of uploads that lost a race and were tried again: routine on a cluster",

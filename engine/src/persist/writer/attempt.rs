@@ -115,6 +115,7 @@ impl Writer {
                 Attempt::LostRace
             }
             SqlError::Lost(_) => {
+                metrics::counter!("efgs_commits_unresolved_total").increment(1);
                 self.note_failed_commit(&error);
                 // A new connection, so that nothing of the old one lingers in this one's view.
                 self.store = None;
