@@ -3,7 +3,7 @@
 //! - *In*: connections as they are accepted, and participants as they are authenticated.
 //! - *Out*: a [`Slot`] per connection, which says when the connection must close for another.
 //! - *Refuses*: nothing. A new connection always gets a slot; beyond a bound, the connection that has
-//!   been idle longest of the holder with most gives way. So one that opens all it can displaces itself.
+//!   been idle longest of the holder with most gives way. So a peer that opens as many as it can displaces its own.
 //!   On a full port the next connection waits until the one that gives way had time to ask: otherwise
 //!   anyone who opens connections faster than others can send a request would displace a probe.
 //! - *Assumes*: a task that drops its connection when [`Slot::displaced`] completes.

@@ -100,7 +100,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// Whom the ports are open to, beyond what they are made for.
+    /// Warnings about ports that are exposed more widely than intended.
     fn exposure(&self) -> Vec<String> {
         let public = self.public.as_ref();
         let proxy_listen = self.proxy.as_ref().and_then(|proxy| proxy.listen);
