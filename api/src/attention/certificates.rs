@@ -190,7 +190,7 @@ pub(crate) fn ends_of(trust: &Trust) -> Ends {
 fn longest_ends<'a>(all: impl IntoIterator<Item = &'a ListedCertificate>) -> Ends {
     let mut ends = Ends::new();
     for listed in all {
-        if listed.is_intact() && !listed.is_revoked() {
+        if listed.is_in_force() {
             let place = (listed.row.country, listed.row.kind);
             let end = ends.entry(place).or_insert(listed.not_after);
             *end = listed.not_after.max(*end);
@@ -217,8 +217,8 @@ pub(crate) fn list_findings(
         let text =
             format!("the certificate list is not used: {fault}; look at it with efgs cert verify");
         error("certificate list", text);
-    } else if all.is_empty() {
-        let text = "no certificate is listed: nobody can connect or sign; use efgs cert add";
+    } else if !all.iter().any(|listed| listed.is_in_force()) {
+        let text = "no certificate is in force: nobody can connect or sign; use efgs cert add";
         error("certificate list", text.to_owned());
     }
     for listed in all {
@@ -355,15 +355,22 @@ mod tests {
              for a new one, and list it with efgs cert add";
         assert_eq!(found, [expected]);
         assert!(texts(&trust(vec![ending, row("DE", 2030, true)])).is_empty());
+        let nobody = "no certificate is in force";
         let found = texts(&trust(vec![row("IT", 2030, false)]));
+        assert!(found[0].starts_with(nobody), "{found:?}");
         assert!(
-            found[0].contains("of IT is not trusted: not signed"),
+            found[1].contains("of IT is not trusted: not signed"),
             "{found:?}"
         );
-        let found = texts(&trust(Vec::new()));
-        assert!(
-            found[0].starts_with("no certificate is listed"),
-            "{found:?}"
-        );
+        // A revoked one is not trusted in any case, whoever has signed it.
+        let mut revoked = row("IT", 2030, false);
+        revoked.revoked_at = Some(now);
+        for rows in [Vec::new(), vec![revoked]] {
+            let found = texts(&trust(rows));
+            assert!(
+                found.len() == 1 && found[0].starts_with(nobody),
+                "{found:?}"
+            );
+        }
     }
 }

@@ -321,7 +321,7 @@ fn status() -> Value {
             "certificates": {
                 "type": "integer",
                 "minimum": 0,
-                "description": "Certificates in the list. Without any, the gateway is not ready.",
+                "description": "Listed certificates that are trusted and not revoked. Without any, the gateway is not ready.",
             },
             "certificateListFault": {
                 "type": ["string", "null"],

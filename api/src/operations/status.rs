@@ -43,7 +43,7 @@ pub(super) struct ShownStatus {
     pub(super) cuts: bool,
     /// How many more download batches may be cut for age at once, if this gateway cuts.
     pub(super) bundle_budget: Option<u32>,
-    /// Rows of the certificate list.
+    /// Listed certificates that are trusted and not revoked.
     pub(super) certificates: usize,
     /// Why the certificate list of the database is not the one in force, if so.
     pub(super) certificate_list_fault: Option<String>,
