@@ -119,7 +119,7 @@ plan: build ## write a capacity plan for PROFILE to plan.html (COSTS=FILE: your 
 
 # Dig ------------------------------------------------------------------------------------------
 
-.PHONY: attacks backend-kills conformance crash fuzz fuzz-minimise galera-fairness interleavings model sim
+.PHONY: attacks backend-kills conformance crash fuzz fuzz-check fuzz-minimise galera-fairness interleavings model sim
 attacks: ## attack a gateway for $(SECONDS) seconds in each way; prints the table of docs
 	cargo build --release --package efgs-api
 	EFGS_ATTACK_SECONDS=$(SECONDS) cargo test --release --package efgs-api --test hostile_http -- --nocapture attacks
@@ -140,6 +140,9 @@ fuzz: ## fuzz everything that reads hostile bytes for $(SECONDS) seconds each, g
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-engine --test hostile_bytes -- --nocapture
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-api --lib -- --nocapture fuzzing
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-api --test hostile_http -- --nocapture survives
+
+fuzz-check: ## whether the fuzz targets compile, without instrumentation
+	cargo check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz-check
 
 fuzz-minimise: ## take what the fuzzers have found into the committed corpora, minimised
 	.ci/fuzz minimise $(TARGETS)
