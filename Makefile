@@ -74,7 +74,7 @@ db: build ## show the schema version of the database of `make run`
 	$(RELEASE)/efgs db status --config $(DIR)/efgs.toml
 
 .PHONY: package
-package: build ## make the Debian package with both programs: target/package/*.deb
+package: build ## make the Debian package with the three programs: target/package/*.deb
 	deploy/debian/build $(RELEASE) target/package
 
 # Measure --------------------------------------------------------------------------------------
