@@ -162,7 +162,15 @@ impl Server {
         let (shutdown, receiver) = watch::channel(false);
         let lifecycle = Arc::new(Lifecycle::new(progress));
         let attention = Arc::new(attention(&settings));
+        let BoundAddresses {
+            operations,
+            public,
+            proxy,
+        } = services.addresses;
+        let name = settings.gateway_name.clone();
         let shown = Arc::new(operations::Shown {
+            gateway: name
+                .unwrap_or_else(|| operations::gateway_name(operations.or(public).or(proxy))),
             lifecycle: Arc::clone(&lifecycle),
             metrics: metrics.clone(),
             attention: Arc::clone(&attention),
@@ -170,12 +178,7 @@ impl Server {
             describes_api: settings.describes_api,
             warnings: settings.warnings.clone(),
         });
-        let BoundAddresses {
-            operations,
-            public,
-            proxy,
-        } = services.addresses;
-        let console = operations::Console::new(Arc::clone(&shown), operations, public.or(proxy));
+        let console = operations::Console::new(Arc::clone(&shown), operations);
         let console = Arc::new(console);
         if let Some(port) = ports.operations.take() {
             let hosts = operations::KnownHosts::new(&settings.operations_hosts);

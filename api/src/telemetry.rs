@@ -51,11 +51,16 @@ pub enum TelemetryError {
 /// Writes this process's log, including panics, to standard error. A slow reader blocks nothing:
 /// lines beyond a bound are dropped and counted.
 ///
+/// Lines name the gateway if it has been given a name; otherwise host and process tell them apart.
+///
 /// # Errors
 /// [`TelemetryError`].
-pub fn install(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
+pub fn install(
+    settings: &LogSettings,
+    gateway_name: Option<&str>,
+) -> Result<LogGuard, TelemetryError> {
     let (writer, guard) = output::standard_error();
-    let subscriber = subscriber(settings, writer)?;
+    let subscriber = subscriber(settings, gateway_name, writer)?;
     let installed = tracing::subscriber::set_global_default(subscriber);
     installed.map_err(|_| TelemetryError::Installed)?;
     std::panic::set_hook(Box::new(output::log_panic));
@@ -68,6 +73,7 @@ pub fn install(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
 /// [`TelemetryError::Filter`].
 pub fn subscriber<W>(
     settings: &LogSettings,
+    gateway_name: Option<&str>,
     writer: W,
 ) -> Result<impl Subscriber + Send + Sync + use<W>, TelemetryError>
 where
@@ -84,7 +90,7 @@ where
         // `format_event` suppresses a line by returning an error.
         .log_internal_errors(false)
         .fmt_fields(SpanFormat(settings.format))
-        .event_format(LineFormat::new(settings.format));
+        .event_format(LineFormat::new(settings.format, gateway_name));
     Ok(subscriber.finish())
 }
 
@@ -118,13 +124,16 @@ struct LineFormat {
 }
 
 impl LineFormat {
-    fn new(format: LogFormat) -> Self {
+    fn new(format: LogFormat, gateway_name: Option<&str>) -> Self {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname");
         let hostname =
             hostname.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned());
         let mut line = Line::new(format);
         line.text("hostname", &hostname);
         line.number("pid", &std::process::id().to_string());
+        if let Some(name) = gateway_name {
+            line.text("gateway", name);
+        }
         Self {
             format,
             origin: line.text,

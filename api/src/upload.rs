@@ -54,7 +54,7 @@ pub(crate) async fn answer(
     if dry_run {
         log_dry_run(&outcome, &participant, &tag);
         let answered = outcome.map(|receipt| response::receipt(&receipt, &tag));
-        let answered = answered.unwrap_or_else(|refusal| gateway.refuse(&refusal));
+        let answered = answered.unwrap_or_else(|refusal| gateway.refuse(parts, &refusal));
         return Ok(response::marked_as_dry_run(answered));
     }
     participant_counters::count_upload(participant.country, &outcome);

@@ -52,7 +52,7 @@ fn settings_help() -> String {
 pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     let settings = Settings::load(&arguments.config.config, environment())?;
     // Dropped last, on every way out.
-    let _log_end = telemetry::install(&settings.log)?;
+    let _log_end = telemetry::install(&settings.log, settings.gateway_name.as_deref())?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

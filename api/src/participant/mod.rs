@@ -82,6 +82,25 @@ pub(crate) fn authenticate(
     })
 }
 
+/// Whose listed certificate a request shows, whether or not it is authenticated with it: one that has
+/// expired or is revoked still tells whom to ask. Nothing for rows that no trust anchor vouches for.
+pub(crate) fn shown_country(
+    arrival: Arrival,
+    headers: &HeaderMap,
+    proxy_trust: Option<&ProxyTrust>,
+    trust: &Trust,
+) -> Option<Country> {
+    let thumbprint = match (arrival, proxy_trust) {
+        (Arrival::MutualTls(presented), _) => presented?,
+        (Arrival::Proxy(peer), Some(proxy_trust)) => {
+            proxy_trust.read(peer, headers).ok()?.thumbprint
+        }
+        (Arrival::Proxy(_) | Arrival::Operations, _) => return None,
+    };
+    let listed = trust.find(&thumbprint, CertificateKind::Authentication)?;
+    listed.is_intact().then_some(listed.row.country)
+}
+
 /// The reference's events (wire §18.3), with the identity that the peer claims.
 pub(crate) fn log(
     outcome: &Result<Participant, AuthenticationError>,

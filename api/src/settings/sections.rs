@@ -20,7 +20,7 @@ use super::callback::CallbackSettings;
 use super::connections::ConnectionSettings;
 use super::database::Database;
 use super::proxy::Proxy;
-use super::text::{self, LISTEN, Listen, Secret};
+use super::text::{self, GATEWAY_NAME, GatewayName, LISTEN, Listen, Secret};
 
 /// The configuration file.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +103,12 @@ pub(super) struct Operations {
     #[serde(with = "text::list")]
     #[schemars(with = "Vec<String>")]
     pub(super) hosts: Vec<String>,
+    /// This gateway's name, where the console, /status and the log tell the gateways of the installation
+    /// apart; "" for the name of the machine and the port of the operators, as in efgs1:9090. Each gateway
+    /// needs its own: where they share this file, set it in the environment.
+    #[serde(with = "text::one")]
+    #[schemars(with = "String", extend("allowed" = GATEWAY_NAME))]
+    pub(super) gateway_name: GatewayName,
     /// After SIGTERM, how long /ready answers 503 while everything is still served, in milliseconds:
     /// load balancers that look at it send new requests elsewhere meanwhile. As long as yours take to
     /// notice; a second signal ends the wait. Ctrl-C and SIGQUIT do not wait.

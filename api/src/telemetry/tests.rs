@@ -32,7 +32,7 @@ impl MakeWriter<'_> for Sink {
 fn written(format: LogFormat, log: impl FnOnce()) -> String {
     let sink = Sink::default();
     let level = "info".to_owned();
-    let subscriber = subscriber(&LogSettings { format, level }, sink.clone()).unwrap();
+    let subscriber = subscriber(&LogSettings { format, level }, None, sink.clone()).unwrap();
     tracing::subscriber::with_default(subscriber, log);
     let bytes = sink.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -124,6 +124,6 @@ fn refuses_an_invalid_filter() {
         format: LogFormat::Text,
         level: "api=loud".to_owned(),
     };
-    let error = install(&settings).unwrap_err();
+    let error = install(&settings, None).unwrap_err();
     assert!(error.to_string().contains("info,api=debug"), "{error}");
 }
