@@ -3,6 +3,7 @@
 //! line or begin a new pair.
 
 mod escape;
+mod level;
 mod output;
 mod rate_limit;
 mod trace;
@@ -14,10 +15,10 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::settings::{LogFormat, LogSettings};
@@ -25,6 +26,7 @@ use crate::settings::{LogFormat, LogSettings};
 use escape::{is_plain, push_escaped};
 use rate_limit::RateLimit;
 
+pub use level::LogLevel;
 pub use output::{LogGuard, print_final};
 pub(crate) use output::{level_names, update_metrics};
 pub(crate) use rate_limit::on_behalf_of;
@@ -58,13 +60,15 @@ pub enum TelemetryError {
 pub fn install(
     settings: &LogSettings,
     gateway_name: Option<&str>,
-) -> Result<LogGuard, TelemetryError> {
+) -> Result<(LogGuard, LogLevel), TelemetryError> {
+    let level = LogLevel::parse(&settings.level)?;
     let (writer, guard) = output::standard_error();
-    let subscriber = subscriber(settings, gateway_name, writer)?;
+    let lines = LineFormat::new(settings.format, gateway_name);
+    let subscriber = subscriber_of(lines, level.clone(), writer);
     let installed = tracing::subscriber::set_global_default(subscriber);
     installed.map_err(|_| TelemetryError::Installed)?;
     std::panic::set_hook(Box::new(output::log_panic));
-    Ok(guard)
+    Ok((guard, level))
 }
 
 /// A subscriber that formats events as lines for a writer.
@@ -73,25 +77,34 @@ pub fn install(
 /// [`TelemetryError::Filter`].
 pub fn subscriber<W>(
     settings: &LogSettings,
-    gateway_name: Option<&str>,
     writer: W,
 ) -> Result<impl Subscriber + Send + Sync + use<W>, TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&settings.level);
-    let filter = filter.map_err(|error| TelemetryError::Filter {
-        filter: settings.level.clone(),
-        reason: error.to_string(),
-    })?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = LineFormat::new(settings.format, None);
+    Ok(subscriber_of(
+        lines,
+        LogLevel::parse(&settings.level)?,
+        writer,
+    ))
+}
+
+fn subscriber_of<W>(
+    lines: LineFormat,
+    level: LogLevel,
+    writer: W,
+) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         // `format_event` suppresses a line by returning an error.
         .log_internal_errors(false)
-        .fmt_fields(SpanFormat(settings.format))
-        .event_format(LineFormat::new(settings.format, gateway_name));
-    Ok(subscriber.finish())
+        .fmt_fields(SpanFormat(lines.format))
+        .event_format(lines);
+    tracing_subscriber::registry().with(layer).with(level)
 }
 
 /// Seconds since the Unix epoch as ISO 8601; empty when they are out of range.

@@ -10,9 +10,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use cli_support::{Gateway, Installation, openssl, texts};
+use cli_support::{Backend, Gateway, Installation, openssl, succeeds, texts};
+use efgs_client::Answer;
 use testkit::poll::poll;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -155,6 +159,173 @@ fn renews_the_certificate_when_its_files_have_changed() {
     let is_shown = || (shown(public, &installation) == renewed).then_some(());
     poll(TIMEOUT, is_shown).expect("the renewed certificate");
     drop(gateway);
+}
+
+/// Sets the log level in the configuration file.
+fn set_level(installation: &Installation, original: &str, level: &str) {
+    let line = "# level = \"info\"";
+    assert!(original.contains(line));
+    let text = original.replace(line, &format!("level = \"{level}\""));
+    fs::write(installation.path("efgs.toml"), text).unwrap();
+}
+
+/// The line that only a level of DEBUG shows.
+const AT_DEBUG: &str = "message=\"Successful Authentication\"";
+
+#[test]
+fn changes_the_log_level_on_sighup_and_keeps_it_when_the_next_is_not_one() {
+    let installation = Installation::new("DE");
+    let original = installation.read("efgs.toml");
+    let (gateway, public) = start(&installation);
+    let backend = installation.backend("DE", public);
+    let count = |text: &str| installation.read("log").matches(text).count();
+    // Lines come in the order of the requests: those before a change are there when one after it is.
+    backend.download().unwrap();
+    set_level(&installation, &original, "info,api=debug");
+    gateway.signal("HUP");
+    wait_for_line(&installation, "from=info, to=\"info,api=debug\"");
+    backend.download().unwrap();
+    wait_for_line(&installation, AT_DEBUG);
+    assert_eq!(count(AT_DEBUG), 1);
+
+    set_level(&installation, &original, "loud");
+    make_server_certificate(&installation, "renewed");
+    copy(&installation, "renewed.key", "server.key");
+    copy(&installation, "renewed.pem", "server.pem");
+    gateway.signal("HUP");
+    wait_for_line(
+        &installation,
+        "cannot change the log level: the former one stays in force",
+    );
+    let log = installation.read("log");
+    let line = log
+        .lines()
+        .find(|line| line.contains("cannot change the log level"))
+        .unwrap();
+    assert!(
+        line.contains("level=WARN") && line.contains("[log] level in "),
+        "{line}"
+    );
+    // It stops nothing else, and what it was before is still in force.
+    let renewed = installation.read("pki/renewed.pem").trim().to_owned();
+    let is_shown = || (shown(public, &installation) == renewed).then_some(());
+    poll(TIMEOUT, is_shown).expect("the renewed certificate");
+    backend.download().unwrap();
+    poll(TIMEOUT, || (count(AT_DEBUG) == 2).then_some(())).expect("a line at DEBUG");
+    assert!(gateway.stop("TERM").status.success());
+}
+
+#[test]
+fn changes_the_log_level_when_the_configuration_file_has_changed() {
+    let installation = Installation::new("DE");
+    let original = installation.read("efgs.toml");
+    let (gateway, public) = start(&installation);
+    let backend = installation.backend("DE", public);
+    set_level(&installation, &original, "error");
+    wait_for_line(&installation, "from=info, to=error");
+    backend.upload().unwrap();
+    set_level(&installation, &original, "info");
+    wait_for_line(&installation, "from=error, to=info");
+    backend.upload().unwrap();
+    wait_for_line(&installation, "successfull batch upload");
+    let log = installation.read("log");
+    assert_eq!(log.matches("successfull batch upload").count(), 1, "{log}");
+    assert!(gateway.stop("TERM").status.success());
+}
+
+/// Makes a certificate for the gateway as its own was made, by the CA that participants trust.
+fn make_server_certificate(installation: &Installation, name: &str) {
+    let (key, certificate) = (format!("{name}.key"), format!("{name}.pem"));
+    let subject = format!("/CN={name}");
+    let mut arguments = vec!["req", "-x509", "-newkey", "ec"];
+    arguments.extend(["-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    arguments.extend([
+        "-CA",
+        "server-ca.pem",
+        "-CAkey",
+        "server-ca.key",
+        "-days",
+        "2",
+    ]);
+    arguments.extend(["-subj", &subject, "-addext", "subjectAltName=IP:127.0.0.1"]);
+    arguments.extend(["-keyout", &key, "-out", &certificate]);
+    openssl(&arguments, &installation.path("pki")).unwrap();
+}
+
+/// What two backends were answered while they sent one request after the other.
+#[derive(Default)]
+struct Answers {
+    stop: AtomicBool,
+    count: AtomicUsize,
+    failed: Mutex<Vec<String>>,
+}
+
+/// Ends the requests, also when an assertion fails meanwhile.
+struct StopAtEnd<'a>(&'a Answers);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Answers {
+    /// Uploads and downloads until it is stopped.
+    fn collect(&self, backend: &Backend) {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.note(backend.upload(), &[201]);
+            self.note(backend.download(), &[200, 404]);
+        }
+    }
+
+    fn note(&self, answer: Result<Answer, String>, expected: &[u16]) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let failure = match answer {
+            Ok(answer) if expected.contains(&answer.status) => return,
+            Ok(answer) => format!("{} {:?}", answer.status, answer.body),
+            Err(error) => error,
+        };
+        self.failed.lock().unwrap().push(failure);
+    }
+
+    /// Waits for this many more.
+    fn await_more(&self, more: usize) {
+        let wanted = self.count.load(Ordering::Relaxed) + more;
+        let is_there = || (self.count.load(Ordering::Relaxed) >= wanted).then_some(());
+        poll(TIMEOUT, is_there).expect("answers");
+    }
+}
+
+#[test]
+fn renews_certificate_and_sealing_keys_under_load_without_a_failed_request() {
+    let installation = Installation::new("DE,FR");
+    let (gateway, public) = start(&installation);
+    let answers = Answers::default();
+    let backends = ["DE", "FR"].map(|country| installation.backend(country, public));
+    thread::scope(|scope| {
+        let answers = &answers;
+        for backend in backends {
+            scope.spawn(move || answers.collect(&backend));
+        }
+        let _stop = StopAtEnd(answers);
+        for round in 2..6 {
+            answers.await_more(10);
+            let name = format!("renewed-{round}");
+            make_server_certificate(&installation, &name);
+            copy(&installation, &format!("{name}.key"), "server.key");
+            copy(&installation, &format!("{name}.pem"), "server.pem");
+            succeeds(&mut installation.efgs(&["key", "rotate"]));
+            gateway.signal("HUP");
+            wait_for_line(&installation, &format!("seals={round}"));
+            let renewed = installation.read(&format!("pki/{name}.pem"));
+            let is_shown = || (shown(public, &installation) == renewed.trim()).then_some(());
+            poll(TIMEOUT, is_shown).expect("the renewed certificate");
+        }
+        answers.await_more(10);
+    });
+    let failed = answers.failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{failed:?} of {:?}", answers.count);
+    assert!(gateway.stop("TERM").status.success());
 }
 
 #[test]

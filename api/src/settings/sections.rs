@@ -205,7 +205,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// `EnvFilter` would take a word that it does not know as the name of a module.
+/// `Targets` would take a word that it does not know as the name of a module.
 fn read_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let text = String::deserialize(deserializer)?;

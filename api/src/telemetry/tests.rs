@@ -32,7 +32,7 @@ impl MakeWriter<'_> for Sink {
 fn written(format: LogFormat, log: impl FnOnce()) -> String {
     let sink = Sink::default();
     let level = "info".to_owned();
-    let subscriber = subscriber(&LogSettings { format, level }, None, sink.clone()).unwrap();
+    let subscriber = subscriber(&LogSettings { format, level }, sink.clone()).unwrap();
     tracing::subscriber::with_default(subscriber, log);
     let bytes = sink.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()

@@ -50,7 +50,7 @@ impl LogSink {
         level: &str,
     ) -> impl Subscriber + Send + Sync + use<> {
         let level = level.to_owned();
-        telemetry::subscriber(&LogSettings { format, level }, None, self.clone()).unwrap()
+        telemetry::subscriber(&LogSettings { format, level }, self.clone()).unwrap()
     }
 
     /// All that was written.
