@@ -41,9 +41,17 @@ impl Gateway {
         let now = self.clock.now();
         let headers = &parts.headers;
         let outcome = participant::authenticate(arrival, headers, proxy_trust, &trust, now);
-        participant::log(&outcome, arrival, headers, proxy_trust);
-        if let Ok(participant) = &outcome {
-            note_participant(parts, arrival, participant);
+        match &outcome {
+            Ok(participant) => {
+                participant::log(participant, arrival, headers, proxy_trust);
+                note_participant(parts, arrival, participant);
+            }
+            Err(error) => {
+                let country = participant::shown_country(arrival, headers, proxy_trust, &trust);
+                let reason = response::code(&Refusal::Authentication(*error));
+                let why = (reason, country);
+                participant::log_failure(*error, why, arrival, headers, proxy_trust);
+            }
         }
         outcome
     }

@@ -1,4 +1,4 @@
-//! Logs: one event per line, `key=value` or JSON, the reference's fixed fields (wire
+//! Logs: one event per line, `key=value` (logfmt) or JSON, the reference's fixed fields (wire
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 
@@ -9,6 +9,7 @@ mod rate_limit;
 mod trace;
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use engine::{Clock, SystemClock};
 use time::OffsetDateTime;
@@ -64,10 +65,12 @@ pub fn install(
     let level = LogLevel::parse(&settings.level)?;
     let (writer, guard) = output::standard_error();
     let lines = LineFormat::new(settings.format, gateway_name);
+    let rate_limit = Arc::clone(&lines.rate_limit);
     let subscriber = subscriber_of(lines, level.clone(), writer);
     let installed = tracing::subscriber::set_global_default(subscriber);
     installed.map_err(|_| TelemetryError::Installed)?;
     std::panic::set_hook(Box::new(output::log_panic));
+    rate_limit::report_suppressed(rate_limit);
     Ok((guard, level))
 }
 
@@ -133,7 +136,7 @@ struct LineFormat {
     format: LogFormat,
     /// The fields of host and process, formatted once for every line.
     origin: String,
-    rate_limit: RateLimit,
+    rate_limit: Arc<RateLimit>,
 }
 
 impl LineFormat {
@@ -150,7 +153,7 @@ impl LineFormat {
         Self {
             format,
             origin: line.text,
-            rate_limit: RateLimit::default(),
+            rate_limit: Arc::default(),
         }
     }
 }
@@ -208,7 +211,7 @@ const fn level(level: Level) -> &'static str {
     }
 }
 
-/// `2020-10-06 09:12:33.120`, UTC. Formatted by hand: it is in every line, where the general
+/// `2020-10-06T09:12:33.120Z` (RFC 3339). Formatted by hand: it is in every line, where the general
 /// formatter takes a fifth of the time.
 fn timestamp(clock: &dyn Clock) -> String {
     let nanoseconds = i128::from(clock.now().0) * 1_000_000;
@@ -224,11 +227,11 @@ fn timestamp(clock: &dyn Clock) -> String {
     };
     push(time.year().unsigned_abs(), 4, "-");
     push(u8::from(time.month()).into(), 2, "-");
-    push(time.day().into(), 2, " ");
+    push(time.day().into(), 2, "T");
     push(hour.into(), 2, ":");
     push(minute.into(), 2, ":");
     push(second.into(), 2, ".");
-    push(millisecond.into(), 3, "");
+    push(millisecond.into(), 3, "Z");
     text
 }
 
@@ -390,7 +393,7 @@ impl Line {
         self.pairs_count += 1;
         match self.format {
             _ if self.pairs_count == 1 => {}
-            LogFormat::Text => self.text.push_str(", "),
+            LogFormat::Text => self.text.push(' '),
             LogFormat::Json => self.text.push(','),
         }
     }

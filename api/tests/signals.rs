@@ -10,13 +10,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cli_support::{Backend, Gateway, Installation, openssl, succeeds, texts};
-use efgs_client::Answer;
+use cli_support::{Gateway, Installation, Traffic, openssl, succeeds, texts};
 use testkit::poll::poll;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -183,7 +180,7 @@ fn changes_the_log_level_on_sighup_and_keeps_it_when_the_next_is_not_one() {
     backend.download().unwrap();
     set_level(&installation, &original, "info,api=debug");
     gateway.signal("HUP");
-    wait_for_line(&installation, "from=info, to=\"info,api=debug\"");
+    wait_for_line(&installation, "from=info to=\"info,api=debug\"");
     backend.download().unwrap();
     wait_for_line(&installation, AT_DEBUG);
     assert_eq!(count(AT_DEBUG), 1);
@@ -222,10 +219,10 @@ fn changes_the_log_level_when_the_configuration_file_has_changed() {
     let (gateway, public) = start(&installation);
     let backend = installation.backend("DE", public);
     set_level(&installation, &original, "error");
-    wait_for_line(&installation, "from=info, to=error");
+    wait_for_line(&installation, "from=info to=error");
     backend.upload().unwrap();
     set_level(&installation, &original, "info");
-    wait_for_line(&installation, "from=error, to=info");
+    wait_for_line(&installation, "from=error to=info");
     backend.upload().unwrap();
     wait_for_line(&installation, "successfull batch upload");
     let log = installation.read("log");
@@ -252,79 +249,30 @@ fn make_server_certificate(installation: &Installation, name: &str) {
     openssl(&arguments, &installation.path("pki")).unwrap();
 }
 
-/// What two backends were answered while they sent one request after the other.
-#[derive(Default)]
-struct Answers {
-    stop: AtomicBool,
-    count: AtomicUsize,
-    failed: Mutex<Vec<String>>,
-}
-
-/// Ends the requests, also when an assertion fails meanwhile.
-struct StopAtEnd<'a>(&'a Answers);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Answers {
-    /// Uploads and downloads until it is stopped.
-    fn collect(&self, backend: &Backend) {
-        while !self.stop.load(Ordering::Relaxed) {
-            self.note(backend.upload(), &[201]);
-            self.note(backend.download(), &[200, 404]);
-        }
-    }
-
-    fn note(&self, answer: Result<Answer, String>, expected: &[u16]) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let failure = match answer {
-            Ok(answer) if expected.contains(&answer.status) => return,
-            Ok(answer) => format!("{} {:?}", answer.status, answer.body),
-            Err(error) => error,
-        };
-        self.failed.lock().unwrap().push(failure);
-    }
-
-    /// Waits for this many more.
-    fn await_more(&self, more: usize) {
-        let wanted = self.count.load(Ordering::Relaxed) + more;
-        let is_there = || (self.count.load(Ordering::Relaxed) >= wanted).then_some(());
-        poll(TIMEOUT, is_there).expect("answers");
-    }
-}
-
 #[test]
 fn renews_certificate_and_sealing_keys_under_load_without_a_failed_request() {
     let installation = Installation::new("DE,FR");
     let (gateway, public) = start(&installation);
-    let answers = Answers::default();
     let backends = ["DE", "FR"].map(|country| installation.backend(country, public));
-    thread::scope(|scope| {
-        let answers = &answers;
-        for backend in backends {
-            scope.spawn(move || answers.collect(&backend));
-        }
-        let _stop = StopAtEnd(answers);
-        for round in 2..6 {
-            answers.await_more(10);
-            let name = format!("renewed-{round}");
-            make_server_certificate(&installation, &name);
-            copy(&installation, &format!("{name}.key"), "server.key");
-            copy(&installation, &format!("{name}.pem"), "server.pem");
-            succeeds(&mut installation.efgs(&["key", "rotate"]));
-            gateway.signal("HUP");
-            wait_for_line(&installation, &format!("seals={round}"));
-            let renewed = installation.read(&format!("pki/{name}.pem"));
-            let is_shown = || (shown(public, &installation) == renewed.trim()).then_some(());
-            poll(TIMEOUT, is_shown).expect("the renewed certificate");
-        }
-        answers.await_more(10);
-    });
-    let failed = answers.failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{failed:?} of {:?}", answers.count);
+    let traffic = backends.map(Traffic::start);
+    let await_more = || traffic.iter().for_each(|traffic| traffic.await_more(6));
+    for round in 2..6 {
+        await_more();
+        let name = format!("renewed-{round}");
+        make_server_certificate(&installation, &name);
+        copy(&installation, &format!("{name}.key"), "server.key");
+        copy(&installation, &format!("{name}.pem"), "server.pem");
+        succeeds(&mut installation.efgs(&["key", "rotate"]));
+        gateway.signal("HUP");
+        wait_for_line(&installation, &format!("seals={round}"));
+        let renewed = installation.read(&format!("pki/{name}.pem"));
+        let is_shown = || (shown(public, &installation) == renewed.trim()).then_some(());
+        poll(TIMEOUT, is_shown).expect("the renewed certificate");
+    }
+    await_more();
+    for traffic in traffic {
+        assert_eq!(traffic.stop(), [] as [String; 0]);
+    }
     assert!(gateway.stop("TERM").status.success());
 }
 

@@ -181,7 +181,7 @@ impl Quota {
 #[derive(Debug, Clone, SmartDefault, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LogSettings {
-    /// "text" for key=value pairs, or "json" for one JSON object per line.
+    /// "text" for key=value pairs (logfmt), or "json" for one JSON object per line.
     #[schemars(with = "String", extend("allowed" = "\"text\" or \"json\""))]
     pub format: LogFormat,
     /// Least severe level to log: "off", "error", "warn", "info", "debug" or "trace". Modules may

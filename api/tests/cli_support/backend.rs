@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use efgs_client::{
 };
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
+use testkit::poll::holds_within;
 use tokio::runtime::{Builder, Runtime};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -113,5 +116,69 @@ impl Backend {
             .runtime
             .block_on(connection.send(method, path, headers, body));
         answer.map_err(|error| error.to_string())
+    }
+}
+
+/// A backend that uploads and downloads, one request after the other, until it is stopped or dropped.
+pub(crate) struct Traffic {
+    state: Arc<State>,
+    thread: Option<JoinHandle<Vec<String>>>,
+}
+
+#[derive(Default)]
+struct State {
+    stop: AtomicBool,
+    answers: AtomicUsize,
+}
+
+impl Traffic {
+    pub(crate) fn start(backend: Backend) -> Self {
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let thread = thread::spawn(move || shared.collect_failures(&backend));
+        Self {
+            state,
+            thread: Some(thread),
+        }
+    }
+
+    /// Waits for this many more answers.
+    pub(crate) fn await_more(&self, more: usize) {
+        let answers = || self.state.answers.load(Ordering::Relaxed);
+        let wanted = answers() + more;
+        assert!(holds_within(TIMEOUT, || answers() >= wanted), "no answers");
+    }
+
+    /// Ends it; what was not answered as it should have been.
+    pub(crate) fn stop(mut self) -> Vec<String> {
+        self.state.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().unwrap();
+        thread.join().unwrap()
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.state.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn collect_failures(&self, backend: &Backend) -> Vec<String> {
+        let mut failures = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            failures.extend(failure(backend.upload(), &[201]));
+            failures.extend(failure(backend.download(), &[200, 404]));
+            self.answers.fetch_add(2, Ordering::Relaxed);
+        }
+        failures
+    }
+}
+
+fn failure(answer: Result<Answer, String>, expected: &[u16]) -> Option<String> {
+    match answer {
+        Ok(answer) if expected.contains(&answer.status) => None,
+        Ok(answer) => Some(format!("{} {:?}", answer.status, answer.body)),
+        Err(error) => Some(error),
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub(crate) use backend::Backend;
+pub(crate) use backend::{Backend, Traffic};
 
 /// The command with the given arguments and none of the surrounding settings.
 pub(crate) fn efgs(arguments: &[&str]) -> Command {
