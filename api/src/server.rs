@@ -86,6 +86,11 @@ pub fn list_findings(listed: &[&ListedCertificate], clock: &dyn Clock) -> Vec<Fi
     attention::list_findings(listed, None, clock.now())
 }
 
+/// What an operator should see to of the clock, in milliseconds ahead of the database's.
+pub fn clock_finding(ahead_ms: i64) -> Option<Finding> {
+    attention::clock_finding(ahead_ms)
+}
+
 /// Serves until `shutdown` completes, then finishes the requests in flight.
 ///
 /// `bound` is called once, when every port is open.

@@ -50,10 +50,11 @@ impl CertificateState {
     }
 
     fn of(listed: &ListedCertificate, now: UnixMillis) -> Self {
-        if !listed.is_intact() {
-            Self::NotTrusted
-        } else if listed.is_revoked() {
+        // After a change of the trust anchor, nobody vouches for those any more, and nobody has to.
+        if listed.is_revoked() {
             Self::Revoked
+        } else if !listed.is_intact() {
+            Self::NotTrusted
         } else if listed.is_valid_at(now) {
             Self::Valid
         } else if now < listed.not_before {
@@ -217,13 +218,18 @@ pub(crate) fn list_findings(
         let text =
             format!("the certificate list is not used: {fault}; look at it with efgs cert verify");
         error("certificate list", text);
-    } else if all.is_empty() {
-        let text = "no certificate is listed: nobody can connect or sign; use efgs cert add";
+    } else if !all
+        .iter()
+        .any(|listed| CertificateState::of(listed, now) == CertificateState::Valid)
+    {
+        let text = "no valid certificate is listed: nobody can connect or sign; use efgs cert add";
         error("certificate list", text.to_owned());
     }
     for listed in all {
         let row = &listed.row;
-        if let Some(fault) = listed.fault {
+        if let Some(fault) = listed.fault
+            && !listed.is_revoked()
+        {
             let (kind, country, thumbprint) = (row.kind.name(), row.country, row.thumbprint);
             let row = format!("the {kind} certificate {thumbprint} of {country}");
             let text = format!("{row} is not trusted: {fault}; look at it with efgs cert verify");
@@ -356,12 +362,24 @@ mod tests {
         assert!(texts(&trust(vec![ending, row("DE", 2030, true)])).is_empty());
         let found = texts(&trust(vec![row("IT", 2030, false)]));
         assert!(
-            found[0].contains("of IT is not trusted: not signed"),
+            found[0].starts_with("no valid certificate is listed"),
             "{found:?}"
+        );
+        assert!(
+            found[1].contains("of IT is not trusted: not signed"),
+            "{found:?}"
+        );
+        let revoked = engine::trust::CertificateRow {
+            revoked_at: Some(UnixMillis(now.0 - DAY)),
+            ..row("IT", 2030, false)
+        };
+        assert!(
+            texts(&trust(vec![row("IT", 2030, true), revoked])).is_empty(),
+            "nobody has to vouch for what is revoked"
         );
         let found = texts(&trust(Vec::new()));
         assert!(
-            found[0].starts_with("no certificate is listed"),
+            found[0].starts_with("no valid certificate is listed"),
             "{found:?}"
         );
     }

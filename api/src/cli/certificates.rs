@@ -288,9 +288,16 @@ fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
     let all = list.certificates.len();
     let certificates = list.certificates.iter();
     let broken = certificates.filter(|certificate| !certificate.listed.is_intact());
-    match broken.count() {
-        0 => say(format_args!(
+    // Those from before a change of the anchor are not signed again.
+    let (revoked, broken): (Vec<_>, Vec<_>) =
+        broken.partition(|certificate| certificate.listed.is_revoked());
+    match broken.len() {
+        0 if revoked.is_empty() => say(format_args!(
             "{all} certificates, all signed by the trust anchor"
+        )),
+        0 => say(format_args!(
+            "{all} certificates, all signed by the trust anchor but {}, revoked",
+            revoked.len()
         )),
         broken => bail!(
             "{broken} of {all} certificates are not as the operator listed them: revoke them, and list them again"
