@@ -59,11 +59,9 @@ pub fn collect_metrics() -> Result<(), ServeError> {
 /// Why a server would not start with these settings: each of the reasons. Takes the ports and gives them back;
 /// must be called on a runtime.
 pub fn obstacles(settings: &ServerSettings) -> Vec<ServeError> {
-    let callback = &settings.callback;
-    let callback_identity = callback.identity.as_ref().map(ServerCertificate::new);
     [
         public_certificate(settings).err(),
-        callback_identity.and_then(|checked| checked.err().map(ServeError::CallbackIdentity)),
+        check_callback_identity(settings).err(),
         settings
             .proxy
             .as_ref()
@@ -152,6 +150,7 @@ impl Server {
         progress: Arc<StartProgress>,
     ) -> Result<Self, ServeError> {
         let certificate = public_certificate(&settings)?;
+        check_callback_identity(&settings)?;
         let proxy_trust = settings.proxy.as_ref().map(proxy_trust).transpose()?;
         let mut ports = Ports::bind(&settings)?;
         let metrics = operations::Metrics::install().map_err(ServeError::Metrics)?;
@@ -481,8 +480,18 @@ fn public_certificate(
         (None, _, None) => Err(ServeError::NoListener),
         (None, _, Some(_)) => Ok(None),
         (Some(_), None, _) => Err(ServeError::NoTls),
-        (Some(_), Some(tls), _) => Ok(Some(Arc::new(ServerCertificate::new(tls)?))),
+        (Some(_), Some(tls), _) => {
+            let certificate = ServerCertificate::new(tls)?;
+            Ok(Some(Arc::new(certificate)))
+        }
     }
+}
+
+/// Before the engine starts, which may take minutes.
+fn check_callback_identity(settings: &ServerSettings) -> Result<(), ServeError> {
+    let identity = settings.callback.identity.as_ref();
+    let checked = identity.map(ServerCertificate::new).transpose();
+    checked.map(drop).map_err(ServeError::CallbackIdentity)
 }
 
 fn proxy_trust(settings: &ProxySettings) -> Result<ProxyTrust, ServeError> {

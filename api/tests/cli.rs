@@ -349,7 +349,28 @@ fn says_what_to_do_about_each_mistake_of_a_first_start() {
         (
             "EFGS__PUBLIC__PRIVATE_KEY",
             "pki/gateway-callback.key",
-            &["the TLS private key is not the key of the first certificate"],
+            &[
+                "[public] certificate and private_key",
+                "the TLS private key is not the key of the first certificate",
+            ],
+        ),
+        (
+            "EFGS__CALLBACK__PRIVATE_KEY",
+            "pki/server.key",
+            &[
+                "[callback] certificate and private_key",
+                "the TLS private key is not the key of the first certificate",
+            ],
+        ),
+        (
+            "EFGS__OPERATIONS__HOSTS",
+            "efgs.example.eu:9090",
+            &["[operations] hosts", "without scheme and port"],
+        ),
+        (
+            "EFGS__DATABASE__STATE_FILE",
+            "/nowhere/state",
+            &["state_file", "make its folder"],
         ),
         (
             "EFGS__PUBLIC__CERTIFICATE",

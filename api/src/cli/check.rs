@@ -1,11 +1,14 @@
 //! `efgs check`: whether a gateway could start, and what would stop it later.
 
+use std::path::Path;
+
 use anyhow::bail;
 use api::server::{self, ServerSettings};
 use api::settings::{AdminSettings, Settings, environment};
 use clap::Args;
 use engine::admin::Admin;
 use engine::{Clock as _, SystemClock};
+use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use super::config::ConfigArguments;
@@ -96,6 +99,9 @@ fn look(arguments: &CheckArguments) -> anyhow::Result<Vec<Finding>> {
                 found.add("configuration", Severity::Warning, warning.clone());
             }
             found.server(&ServerSettings::from(&settings))?;
+            if let Some(path) = &settings.engine.continuity.state_file {
+                found.state_file(path);
+            }
         }
         Err(error) => found.error("configuration", engine::chain(&error)),
     }
@@ -143,6 +149,27 @@ impl Found {
         }
         self.seen_to("certificates", server::own_findings(settings, &SystemClock));
         Ok(())
+    }
+
+    /// Whether it could be written; it is made at the first start.
+    fn state_file(&mut self, path: &Path) {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        let writable = |path: &Path| access(path, Access::WRITE_OK);
+        let checked = match path.exists() {
+            true => writable(path).and_then(|()| writable(folder)),
+            false => writable(folder),
+        };
+        if let Err(error) = checked {
+            let text = format!(
+                "[database] state_file = {} cannot be written: {error}; make its folder, and let the gateway's user \
+                 write there",
+                path.display()
+            );
+            self.error("state file", text);
+        }
     }
 
     fn database(&mut self, settings: &AdminSettings) {

@@ -16,7 +16,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use smart_default::SmartDefault;
 
-use super::callback::CallbackSettings;
+use super::callback::{CallbackSettings, read_hosts};
 use super::connections::ConnectionSettings;
 use super::database::Database;
 use super::proxy::Proxy;
@@ -100,8 +100,10 @@ pub(super) struct Operations {
     /// Names under which operators and Prometheus reach this port, as ["efgs.example.eu"], where they
     /// are not addresses, names without a dot or under .localhost: requests under any other name are
     /// refused, so that no web page can have an operator's browser read the port (DNS rebinding).
-    #[serde(with = "text::list")]
-    #[schemars(with = "Vec<String>")]
+    #[serde(deserialize_with = "read_hosts")]
+    #[schemars(extend(
+        "allowed" = "a list of whole host names without scheme and port, as in [\"efgs.example.eu\"]"
+    ))]
     pub(super) hosts: Vec<String>,
     /// This gateway's name, where the console, /status and the log tell the gateways of the installation
     /// apart; "" for the name of the machine and the port of the operators, as in efgs1:9090. Each gateway

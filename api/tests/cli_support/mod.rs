@@ -1,6 +1,6 @@
 //! Runs the real binary.
 
-#![allow(dead_code, reason = "each suite uses its part")]
+#![allow(dead_code, unused_imports, reason = "each suite uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
 mod backend;
