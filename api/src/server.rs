@@ -1,9 +1,11 @@
 //! The running server: its listeners, its state, its graceful shutdown.
 
 mod error;
+mod identity;
 mod listener;
 mod open_files;
 mod ports;
+mod proxy_protocol;
 mod settings;
 mod unix_socket;
 
@@ -28,15 +30,17 @@ use crate::lifecycle::{Lifecycle, Running};
 use crate::operations;
 use crate::participant::ProxyTrust;
 use crate::router::Routes;
-use crate::settings::{ConnectionSettings, ProxySettings};
+use crate::settings::ConnectionSettings;
 use crate::shares::ShareLimits;
 use crate::slots::{SlotLimits, Slots};
 use crate::timeouts::Timeouts;
 use crate::tls::{self, ServerCertificate};
 use crate::url_checks::UrlChecks;
 
+use identity::{check_callback_identity, proxy_trust, public_certificate};
 use listener::{Listener, Protocol, Socket};
 use ports::{Port, Ports};
+use proxy_protocol::Balancers;
 use unix_socket::UnixSocket;
 
 pub use crate::attention::{Finding, Severity};
@@ -257,6 +261,7 @@ impl Server {
             self.ports,
             participants,
             certificate,
+            Balancers::new(settings.proxy_protocol_from),
             &public_slots,
             &receiver,
         )?;
@@ -312,12 +317,13 @@ impl Services {
         ports: Ports,
         routes: Routes,
         certificate: Option<Arc<ServerCertificate>>,
+        balancers: Balancers,
         public_slots: &Arc<Slots>,
         shutdown: &watch::Receiver<bool>,
     ) -> Result<(), ServeError> {
         if let (Some(port), Some(certificate)) = (ports.public, certificate) {
             let tls = Arc::new(tls::server_config(certificate)?);
-            let protocol = Protocol::MutualTls(TlsAcceptor::from(tls));
+            let protocol = Protocol::MutualTls(TlsAcceptor::from(tls), balancers);
             let slots = Arc::clone(public_slots);
             let listener = self.listener(protocol, &routes, slots);
             spawn(listener, port.listen()?, shutdown);
@@ -471,43 +477,4 @@ fn show_bounds(connections: ConnectionSettings, ports_count: usize, deliveries_m
     let connections_max = ports_count * connections.per_port_max + connections.operations_max;
     metrics::gauge!("efgs_connections_max").set(connections_max as f64);
     metrics::gauge!("efgs_callback_deliveries_in_flight_max").set(deliveries_max as f64);
-}
-
-fn public_certificate(
-    settings: &ServerSettings,
-) -> Result<Option<Arc<ServerCertificate>>, ServeError> {
-    match (settings.public_listen, &settings.tls, &settings.proxy) {
-        (None, _, None) => Err(ServeError::NoListener),
-        (None, _, Some(_)) => Ok(None),
-        (Some(_), None, _) => Err(ServeError::NoTls),
-        (Some(_), Some(tls), _) => {
-            let certificate = ServerCertificate::new(tls)?;
-            Ok(Some(Arc::new(certificate)))
-        }
-    }
-}
-
-/// Before the engine starts, which may take minutes.
-fn check_callback_identity(settings: &ServerSettings) -> Result<(), ServeError> {
-    let identity = settings.callback.identity.as_ref();
-    let checked = identity.map(ServerCertificate::new).transpose();
-    checked.map(drop).map_err(ServeError::CallbackIdentity)
-}
-
-fn proxy_trust(settings: &ProxySettings) -> Result<ProxyTrust, ServeError> {
-    if let Some(listen) = settings.listen
-        && !listen.ip().is_loopback()
-        && settings.trusted_peers.is_empty()
-    {
-        return Err(ServeError::AnyoneTrusted(listen));
-    }
-    let socket = settings.socket.as_ref();
-    Ok(ProxyTrust {
-        trusted_peers: settings.trusted_peers.clone(),
-        trusted_users: socket.map_or_else(Vec::new, |socket| socket.users.clone()),
-        secret: settings.secret.clone(),
-        thumbprint_header: settings.thumbprint_header.clone(),
-        distinguished_name_header: settings.distinguished_name_header.clone(),
-        certificate_header: settings.certificate_header.clone(),
-    })
 }

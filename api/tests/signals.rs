@@ -10,11 +10,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use cli_support::{Gateway, Installation, Traffic, openssl, succeeds, texts};
 use testkit::poll::poll;
+use testkit::ports::free_port;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -293,9 +293,7 @@ fn answers_operators_while_it_starts_and_ends_on_sigterm_then() {
     let installation = Installation::new("DE");
     // A database that accepts connections and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let public = free.local_addr().unwrap();
-    drop(free);
+    let public = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
     let url = format!("mysql://efgs:x@{}/efgs", silent.local_addr().unwrap());
     let mut serve = installation.serve();
     serve.env("EFGS__DATABASE__URL", url);

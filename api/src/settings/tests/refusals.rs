@@ -204,6 +204,11 @@ fn refuses_a_proxy_mode_that_everybody_could_reach() {
             ),
             &["[proxy] trusted_peers", everybody, "everybody"],
         );
+        refuses_variable(
+            "EFGS__PUBLIC__PROXY_PROTOCOL_FROM",
+            everybody,
+            &["[public] proxy_protocol_from", everybody, "everybody"],
+        );
     }
     refuses_setting(
         "[proxy]\nlisten = \"127.0.0.1:1\"\nthumbprint_header = \"a b\"",
