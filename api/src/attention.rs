@@ -1,5 +1,6 @@
 //! What an operator has to see to before it stops the gateway: certificates near their end, rows of the
-//! certificate list that nobody vouches for, a database that may lose commits, a disk that fills up.
+//! certificate list that nobody vouches for, a database that may lose commits, clocks that differ, a disk that
+//! fills up.
 //!
 //! - *In*: the certificate list, the gateway's own certificates, the database's settings, its disk.
 //! - *Out*: [`Finding`]s, one sentence each: in the log at start, when they come up and then once a
@@ -7,6 +8,7 @@
 //! - *Runs on*: a tokio task; any thread that asks for `/ready` or the metrics.
 
 mod certificates;
+mod clock;
 mod disk;
 mod finding;
 
@@ -20,6 +22,7 @@ use engine::{Clock, Engine};
 use tokio::sync::watch;
 
 pub(crate) use certificates::{CertificateState, OwnCertificates, ends_of, list_findings};
+pub(crate) use clock::finding as clock_finding;
 pub use finding::{Finding, Severity};
 
 /// Between looks.
@@ -50,7 +53,8 @@ impl Attention {
     pub(crate) fn findings(&self, engine: &Engine, clock: &dyn Clock) -> Vec<Finding> {
         let now = clock.now();
         let mut findings = self.own.findings(now);
-        let fault = engine.status().certificate_list_fault;
+        let status = engine.status();
+        let fault = status.certificate_list_fault;
         let trust = engine.trust();
         let listed: Vec<_> = trust.certificates().map(|listed| &**listed).collect();
         findings.extend(list_findings(&listed, fault, now));
@@ -59,6 +63,7 @@ impl Attention {
             subject: "database".to_owned(),
             text: format!("the database server may lose commits that it has confirmed: {risk}"),
         }));
+        findings.extend(clock::finding(status.day.ahead_of_database_ms));
         let space = self.sqlite.as_deref().and_then(disk::space);
         findings.extend(space.and_then(disk::finding));
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

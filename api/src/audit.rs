@@ -35,7 +35,8 @@ pub(crate) async fn answer(
     tag: &str,
 ) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
-    let json_type = negotiate::json_answer(&parts.headers)?;
+    let json_type = negotiate::json_answer(&parts.headers)
+        .inspect_err(|error| negotiate::log(*error, &parts.headers, participant.country))?;
     let day = read_day(date)?;
     let outcome = ask(gateway, &participant, day, tag).await;
     log(&outcome, &participant, tag);

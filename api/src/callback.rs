@@ -32,7 +32,8 @@ const FORM_BYTES_MAX: usize = 8 << 10;
 /// Any [`Refusal`] but that of a route.
 pub(crate) async fn list(gateway: &Gateway, parts: &Parts) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
-    let json_type = negotiate::json_answer(&parts.headers)?;
+    let json_type = negotiate::json_answer(&parts.headers)
+        .inspect_err(|error| negotiate::log(*error, &parts.headers, participant.country))?;
     let subscriptions = ask(|reply| {
         let callbacks = gateway.engine.callbacks();
         callbacks.list(participant.country, reply);

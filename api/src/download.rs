@@ -40,7 +40,8 @@ pub(crate) async fn answer(
     date: &str,
 ) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
-    let format = negotiate::download_format(&parts.headers)?;
+    let format = negotiate::download_format(&parts.headers)
+        .inspect_err(|error| negotiate::log(*error, &parts.headers, participant.country))?;
     let request = DownloadRequest {
         country: participant.country,
         date: read_day(date)?,
@@ -105,7 +106,9 @@ fn log(
     let country = participant.country;
     match outcome {
         Ok((tag, keys)) => {
-            tracing::info!(%country, batchTag = %tag, numKeys = keys, "Successful Batch Download");
+            // Every participant asks every few minutes, on the busiest day every few seconds: counted by
+            // `efgs_downloads_total`, and in the log at DEBUG.
+            tracing::debug!(%country, batchTag = %tag, numKeys = keys, "Successful Batch Download");
         }
         Err(DownloadError::Refused(refusal)) => log_refusal(*refusal, participant, request),
         Err(DownloadError::Overload(overload)) => {

@@ -35,17 +35,23 @@ impl Gateway {
     /// # Errors
     /// [`AuthenticationError`].
     pub(crate) fn authenticate(&self, parts: &Parts) -> Result<Participant, AuthenticationError> {
-        let arrival = parts.extensions.get::<Arrival>().copied();
-        // A request that came through none of our listeners is unauthenticated.
-        let arrival = arrival.unwrap_or(Arrival::Operations);
+        let arrival = arrival(parts);
         let trust = self.engine.trust();
         let proxy_trust = self.proxy_trust.as_ref();
         let now = self.clock.now();
         let headers = &parts.headers;
         let outcome = participant::authenticate(arrival, headers, proxy_trust, &trust, now);
-        participant::log(&outcome, arrival, headers, proxy_trust);
-        if let Ok(participant) = &outcome {
-            note_participant(parts, arrival, participant);
+        match &outcome {
+            Ok(participant) => {
+                participant::log(participant, arrival, headers, proxy_trust);
+                note_participant(parts, arrival, participant);
+            }
+            Err(error) => {
+                let country = participant::shown_country(arrival, headers, proxy_trust, &trust);
+                let reason = response::code(&Refusal::Authentication(*error));
+                let why = (reason, country);
+                participant::log_failure(*error, why, arrival, headers, proxy_trust);
+            }
         }
         outcome
     }
@@ -69,10 +75,21 @@ impl Gateway {
         proxy_trust.is_some_and(|proxy_trust| proxy_trust.trusts(peer))
     }
 
-    /// The error response for a refusal.
-    pub(crate) fn refuse(&self, refusal: &Refusal) -> Response<Body> {
-        response::refuse(refusal, self.clock.now())
+    /// The error response for a refusal of a request; counts it, also for the participant whose
+    /// certificate the request shows.
+    pub(crate) fn refuse(&self, parts: &Parts, refusal: &Refusal) -> Response<Body> {
+        let trust = self.engine.trust();
+        let proxy_trust = self.proxy_trust.as_ref();
+        let country =
+            participant::shown_country(arrival(parts), &parts.headers, proxy_trust, &trust);
+        response::refuse(refusal, country, self.clock.now())
     }
+}
+
+/// How a request arrived. One that came through none of our listeners is unauthenticated.
+fn arrival(parts: &Parts) -> Arrival {
+    let arrival = parts.extensions.get::<Arrival>().copied();
+    arrival.unwrap_or(Arrival::Operations)
 }
 
 /// Applies the long keep-alive to the connection, and counts it against the participant's share. A

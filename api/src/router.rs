@@ -169,10 +169,10 @@ async fn answer(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
     let found = find(parts.uri.path());
     let found = found.filter(|(target, ..)| gateway.describes_api || !target.is_description());
     let Some((target, endpoint, parameters)) = found else {
-        return gateway.refuse(&Refusal::Route(RouteError::NotFound));
+        return gateway.refuse(&parts, &Refusal::Route(RouteError::NotFound));
     };
     let answered = dispatch(gateway, target, &endpoint, &parameters, &parts, body).await;
-    let mut response = answered.unwrap_or_else(|refusal| gateway.refuse(&refusal));
+    let mut response = answered.unwrap_or_else(|refusal| gateway.refuse(&parts, &refusal));
     if parts.method == Method::HEAD {
         omit_body(&mut response);
     }

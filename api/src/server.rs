@@ -1,6 +1,7 @@
 //! The running server: its listeners, its state, its graceful shutdown.
 
 mod error;
+mod identity;
 mod listener;
 mod open_files;
 mod ports;
@@ -29,13 +30,14 @@ use crate::lifecycle::{Lifecycle, Running};
 use crate::operations;
 use crate::participant::ProxyTrust;
 use crate::router::Routes;
-use crate::settings::{ConnectionSettings, ProxySettings};
+use crate::settings::ConnectionSettings;
 use crate::shares::ShareLimits;
 use crate::slots::{SlotLimits, Slots};
 use crate::timeouts::Timeouts;
 use crate::tls::{self, ServerCertificate};
 use crate::url_checks::UrlChecks;
 
+use identity::{check_callback_identity, proxy_trust, public_certificate};
 use listener::{Listener, Protocol, Socket};
 use ports::{Port, Ports};
 use proxy_protocol::Balancers;
@@ -61,11 +63,9 @@ pub fn collect_metrics() -> Result<(), ServeError> {
 /// Why a server would not start with these settings: each of the reasons. Takes the ports and gives them back;
 /// must be called on a runtime.
 pub fn obstacles(settings: &ServerSettings) -> Vec<ServeError> {
-    let callback = &settings.callback;
-    let callback_identity = callback.identity.as_ref().map(ServerCertificate::new);
     [
         public_certificate(settings).err(),
-        callback_identity.and_then(|checked| checked.err().map(ServeError::CallbackIdentity)),
+        check_callback_identity(settings).err(),
         settings
             .proxy
             .as_ref()
@@ -86,6 +86,11 @@ pub fn own_findings(settings: &ServerSettings, clock: &dyn Clock) -> Vec<Finding
 /// What an operator should see to of listed certificates.
 pub fn list_findings(listed: &[&ListedCertificate], clock: &dyn Clock) -> Vec<Finding> {
     attention::list_findings(listed, None, clock.now())
+}
+
+/// What an operator should see to of the clock, in milliseconds ahead of the database's.
+pub fn clock_finding(ahead_ms: i64) -> Option<Finding> {
+    attention::clock_finding(ahead_ms)
 }
 
 /// Serves until `shutdown` completes, then finishes the requests in flight.
@@ -149,6 +154,7 @@ impl Server {
         progress: Arc<StartProgress>,
     ) -> Result<Self, ServeError> {
         let certificate = public_certificate(&settings)?;
+        check_callback_identity(&settings)?;
         let proxy_trust = settings.proxy.as_ref().map(proxy_trust).transpose()?;
         let mut ports = Ports::bind(&settings)?;
         let metrics = operations::Metrics::install().map_err(ServeError::Metrics)?;
@@ -164,7 +170,15 @@ impl Server {
         let (shutdown, receiver) = watch::channel(false);
         let lifecycle = Arc::new(Lifecycle::new(progress));
         let attention = Arc::new(attention(&settings));
+        let BoundAddresses {
+            operations,
+            public,
+            proxy,
+        } = services.addresses;
+        let name = settings.gateway_name.clone();
         let shown = Arc::new(operations::Shown {
+            gateway: name
+                .unwrap_or_else(|| operations::gateway_name(operations.or(public).or(proxy))),
             lifecycle: Arc::clone(&lifecycle),
             metrics: metrics.clone(),
             attention: Arc::clone(&attention),
@@ -172,12 +186,7 @@ impl Server {
             describes_api: settings.describes_api,
             warnings: settings.warnings.clone(),
         });
-        let BoundAddresses {
-            operations,
-            public,
-            proxy,
-        } = services.addresses;
-        let console = operations::Console::new(Arc::clone(&shown), operations, public.or(proxy));
+        let console = operations::Console::new(Arc::clone(&shown), operations);
         let console = Arc::new(console);
         if let Some(port) = ports.operations.take() {
             let hosts = operations::KnownHosts::new(&settings.operations_hosts);
@@ -468,33 +477,4 @@ fn show_bounds(connections: ConnectionSettings, ports_count: usize, deliveries_m
     let connections_max = ports_count * connections.per_port_max + connections.operations_max;
     metrics::gauge!("efgs_connections_max").set(connections_max as f64);
     metrics::gauge!("efgs_callback_deliveries_in_flight_max").set(deliveries_max as f64);
-}
-
-fn public_certificate(
-    settings: &ServerSettings,
-) -> Result<Option<Arc<ServerCertificate>>, ServeError> {
-    match (settings.public_listen, &settings.tls, &settings.proxy) {
-        (None, _, None) => Err(ServeError::NoListener),
-        (None, _, Some(_)) => Ok(None),
-        (Some(_), None, _) => Err(ServeError::NoTls),
-        (Some(_), Some(tls), _) => Ok(Some(Arc::new(ServerCertificate::new(tls)?))),
-    }
-}
-
-fn proxy_trust(settings: &ProxySettings) -> Result<ProxyTrust, ServeError> {
-    if let Some(listen) = settings.listen
-        && !listen.ip().is_loopback()
-        && settings.trusted_peers.is_empty()
-    {
-        return Err(ServeError::AnyoneTrusted(listen));
-    }
-    let socket = settings.socket.as_ref();
-    Ok(ProxyTrust {
-        trusted_peers: settings.trusted_peers.clone(),
-        trusted_users: socket.map_or_else(Vec::new, |socket| socket.users.clone()),
-        secret: settings.secret.clone(),
-        thumbprint_header: settings.thumbprint_header.clone(),
-        distinguished_name_header: settings.distinguished_name_header.clone(),
-        certificate_header: settings.certificate_header.clone(),
-    })
 }

@@ -1,23 +1,25 @@
-//! Logs: one event per line, `key=value` or JSON, the reference's fixed fields (wire
+//! Logs: one event per line, `key=value` (logfmt) or JSON, the reference's fixed fields (wire
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 
 mod escape;
+mod level;
 mod output;
 mod rate_limit;
 mod trace;
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use engine::{Clock, SystemClock};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::settings::{LogFormat, LogSettings};
@@ -25,6 +27,7 @@ use crate::settings::{LogFormat, LogSettings};
 use escape::{is_plain, push_escaped};
 use rate_limit::RateLimit;
 
+pub use level::LogLevel;
 pub use output::{LogGuard, print_final};
 pub(crate) use output::{level_names, update_metrics};
 pub(crate) use rate_limit::on_behalf_of;
@@ -51,15 +54,24 @@ pub enum TelemetryError {
 /// Writes this process's log, including panics, to standard error. A slow reader blocks nothing:
 /// lines beyond a bound are dropped and counted.
 ///
+/// Lines name the gateway if it has been given a name; otherwise host and process tell them apart.
+///
 /// # Errors
 /// [`TelemetryError`].
-pub fn install(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
+pub fn install(
+    settings: &LogSettings,
+    gateway_name: Option<&str>,
+) -> Result<(LogGuard, LogLevel), TelemetryError> {
+    let level = LogLevel::parse(&settings.level)?;
     let (writer, guard) = output::standard_error();
-    let subscriber = subscriber(settings, writer)?;
+    let lines = LineFormat::new(settings.format, gateway_name);
+    let rate_limit = Arc::clone(&lines.rate_limit);
+    let subscriber = subscriber_of(lines, level.clone(), writer);
     let installed = tracing::subscriber::set_global_default(subscriber);
     installed.map_err(|_| TelemetryError::Installed)?;
     std::panic::set_hook(Box::new(output::log_panic));
-    Ok(guard)
+    rate_limit::report_suppressed(rate_limit);
+    Ok((guard, level))
 }
 
 /// A subscriber that formats events as lines for a writer.
@@ -73,19 +85,29 @@ pub fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&settings.level);
-    let filter = filter.map_err(|error| TelemetryError::Filter {
-        filter: settings.level.clone(),
-        reason: error.to_string(),
-    })?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = LineFormat::new(settings.format, None);
+    Ok(subscriber_of(
+        lines,
+        LogLevel::parse(&settings.level)?,
+        writer,
+    ))
+}
+
+fn subscriber_of<W>(
+    lines: LineFormat,
+    level: LogLevel,
+    writer: W,
+) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         // `format_event` suppresses a line by returning an error.
         .log_internal_errors(false)
-        .fmt_fields(SpanFormat(settings.format))
-        .event_format(LineFormat::new(settings.format));
-    Ok(subscriber.finish())
+        .fmt_fields(SpanFormat(lines.format))
+        .event_format(lines);
+    tracing_subscriber::registry().with(layer).with(level)
 }
 
 /// Seconds since the Unix epoch as ISO 8601; empty when they are out of range.
@@ -114,21 +136,24 @@ struct LineFormat {
     format: LogFormat,
     /// The fields of host and process, formatted once for every line.
     origin: String,
-    rate_limit: RateLimit,
+    rate_limit: Arc<RateLimit>,
 }
 
 impl LineFormat {
-    fn new(format: LogFormat) -> Self {
+    fn new(format: LogFormat, gateway_name: Option<&str>) -> Self {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname");
         let hostname =
             hostname.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned());
         let mut line = Line::new(format);
         line.text("hostname", &hostname);
         line.number("pid", &std::process::id().to_string());
+        if let Some(name) = gateway_name {
+            line.text("gateway", name);
+        }
         Self {
             format,
             origin: line.text,
-            rate_limit: RateLimit::default(),
+            rate_limit: Arc::default(),
         }
     }
 }
@@ -186,7 +211,7 @@ const fn level(level: Level) -> &'static str {
     }
 }
 
-/// `2020-10-06 09:12:33.120`, UTC. Formatted by hand: it is in every line, where the general
+/// `2020-10-06T09:12:33.120Z` (RFC 3339). Formatted by hand: it is in every line, where the general
 /// formatter takes a fifth of the time.
 fn timestamp(clock: &dyn Clock) -> String {
     let nanoseconds = i128::from(clock.now().0) * 1_000_000;
@@ -202,11 +227,11 @@ fn timestamp(clock: &dyn Clock) -> String {
     };
     push(time.year().unsigned_abs(), 4, "-");
     push(u8::from(time.month()).into(), 2, "-");
-    push(time.day().into(), 2, " ");
+    push(time.day().into(), 2, "T");
     push(hour.into(), 2, ":");
     push(minute.into(), 2, ":");
     push(second.into(), 2, ".");
-    push(millisecond.into(), 3, "");
+    push(millisecond.into(), 3, "Z");
     text
 }
 
@@ -368,7 +393,7 @@ impl Line {
         self.pairs_count += 1;
         match self.format {
             _ if self.pairs_count == 1 => {}
-            LogFormat::Text => self.text.push_str(", "),
+            LogFormat::Text => self.text.push(' '),
             LogFormat::Json => self.text.push(','),
         }
     }

@@ -69,7 +69,16 @@ pub enum TlsError {
     Mismatch,
     /// TLS does not support this kind of key.
     #[error("the TLS certificate and key cannot be used together")]
-    Unusable(#[from] Error),
+    Unusable(#[source] Error),
+}
+
+impl From<Error> for TlsError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InconsistentKeys(_) => Self::Mismatch,
+            error => Self::Unusable(error),
+        }
+    }
 }
 
 /// The gateway's certificate as handshakes use it. It can be renewed while the gateway runs:
@@ -103,10 +112,7 @@ impl ResolvesServerCert for ServerCertificate {
 fn certified_key(settings: &TlsSettings) -> Result<CertifiedKey, TlsError> {
     let (chain, key) = settings.parse()?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
-        Error::InconsistentKeys(_) => TlsError::Mismatch,
-        error => TlsError::Unusable(error),
-    })
+    Ok(CertifiedKey::from_der(chain, key, &provider)?)
 }
 
 /// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, a client certificate requested but not demanded.

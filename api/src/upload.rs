@@ -16,7 +16,7 @@ use engine::upload::{Receipt, UploadRequest};
 use engine::verify::{SignatureError, ValiditySeconds};
 use engine::{Failure, Rejection, UploadError};
 use http::request::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
@@ -36,11 +36,12 @@ pub(crate) async fn answer(
     body: Body,
 ) -> Result<Response<Body>, Refusal> {
     let participant = gateway.authenticate(parts)?;
-    let format = negotiate::upload_format(&parts.headers)?;
-    negotiate::json_answer(&parts.headers)?;
-    let tag = upload_tag(&parts.headers)?;
-    let batch_signature = batch_signature(&parts.headers)?;
-    let dry_run = dry_run(parts.uri.query())?;
+    let Head {
+        format,
+        tag,
+        batch_signature,
+        dry_run,
+    } = Head::read(parts).inspect_err(|refusal| log_head(refusal, &participant, parts))?;
     let request = |participant: Participant, body| UploadRequest {
         country: participant.country,
         uploader: participant.thumbprint,
@@ -54,12 +55,54 @@ pub(crate) async fn answer(
     if dry_run {
         log_dry_run(&outcome, &participant, &tag);
         let answered = outcome.map(|receipt| response::receipt(&receipt, &tag));
-        let answered = answered.unwrap_or_else(|refusal| gateway.refuse(&refusal));
+        let answered = answered.unwrap_or_else(|refusal| gateway.refuse(parts, &refusal));
         return Ok(response::marked_as_dry_run(answered));
     }
     participant_counters::count_upload(participant.country, &outcome);
     log(&outcome, &participant, &tag);
     Ok(response::receipt(&outcome?, &tag))
+}
+
+/// What a request says of an upload before its body.
+struct Head {
+    format: Format,
+    tag: UploadTag,
+    batch_signature: Box<str>,
+    dry_run: bool,
+}
+
+impl Head {
+    fn read(parts: &Parts) -> Result<Self, Refusal> {
+        let format = negotiate::upload_format(&parts.headers)?;
+        negotiate::json_answer(&parts.headers)?;
+        Ok(Self {
+            format,
+            tag: upload_tag(&parts.headers)?,
+            batch_signature: batch_signature(&parts.headers)?,
+            dry_run: dry_run(parts.uri.query())?,
+        })
+    }
+}
+
+/// An upload that is refused before its body is read: the tag is as it was sent, and may be none.
+fn log_head(refusal: &Refusal, participant: &Participant, parts: &Parts) {
+    let country = participant.country;
+    let sent = parts.headers.get(BATCH_TAG).map(HeaderValue::as_bytes);
+    let batch_tag = String::from_utf8_lossy(sent.unwrap_or_default());
+    let reason = response::code(refusal);
+    match refusal {
+        Refusal::Negotiation(error) => {
+            let (message, requested) = negotiate::event(*error, &parts.headers);
+            tracing::warn!(
+                %country,
+                batchTag = &*batch_tag,
+                reason,
+                requestedMediaType = requested,
+                "{message}"
+            );
+        }
+        _ => tracing::warn!(%country, batchTag = &*batch_tag, reason, "upload refused"),
+    }
 }
 
 /// Whether the query asks for a dry run. Anything but true and false is refused: a misspelled value
@@ -200,21 +243,22 @@ fn log(outcome: &Result<Receipt, Refusal>, participant: &Participant, tag: &Uplo
 
 fn log_rejection(rejection: Rejection, participant: &Participant, tag: &UploadTag) {
     let (country, batch_tag) = (participant.country, tag.as_str());
+    let reason = response::code(&Refusal::Upload(rejection.into()));
     match rejection {
         Rejection::TooManyKeys { max } => {
             // Decoding stops at the first key above the maximum.
             let keys = max.saturating_add(1);
             let message = "too many diagnosis keys";
-            tracing::warn!(%country, batchTag = batch_tag, numKeys = keys, maxKeys = max, "{message}");
+            tracing::warn!(%country, batchTag = batch_tag, reason, numKeys = keys, maxKeys = max, "{message}");
         }
         Rejection::UploadTagTaken { key_count } => {
             let message = "batchTag already exists";
-            tracing::warn!(%country, batchTag = batch_tag, numKeys = key_count, "{message}");
+            tracing::warn!(%country, batchTag = batch_tag, reason, numKeys = key_count, "{message}");
         }
         Rejection::OriginMismatch(mismatch) => {
             let (index, keys) = (mismatch.index, mismatch.key_count);
             let message = "invalid uploader country";
-            tracing::warn!(%country, batchTag = batch_tag, numKeys = keys, index, "{message}");
+            tracing::warn!(%country, batchTag = batch_tag, reason, numKeys = keys, index, "{message}");
         }
         Rejection::Signature(error) => log_signature(error, participant, tag),
         Rejection::InvalidKey { index, rule } => {
@@ -324,7 +368,6 @@ impl SignatureFacts {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http_body_util::BodyExt as _;
 
     use super::*;

@@ -346,7 +346,28 @@ fn says_what_to_do_about_each_mistake_of_a_first_start() {
         (
             "EFGS__PUBLIC__PRIVATE_KEY",
             "pki/gateway-callback.key",
-            &["the TLS private key is not the key of the first certificate"],
+            &[
+                "[public] certificate and private_key",
+                "the TLS private key is not the key of the first certificate",
+            ],
+        ),
+        (
+            "EFGS__CALLBACK__PRIVATE_KEY",
+            "pki/server.key",
+            &[
+                "[callback] certificate and private_key",
+                "the TLS private key is not the key of the first certificate",
+            ],
+        ),
+        (
+            "EFGS__OPERATIONS__HOSTS",
+            "efgs.example.eu:9090",
+            &["[operations] hosts", "without scheme and port"],
+        ),
+        (
+            "EFGS__DATABASE__STATE_FILE",
+            "/nowhere/state",
+            &["state_file", "make its folder"],
         ),
         (
             "EFGS__PUBLIC__CERTIFICATE",
@@ -407,15 +428,18 @@ fn says_what_to_do_about_each_mistake_of_a_first_start() {
     }
 }
 
-/// The blocks of a page between fences, with their language.
-fn fenced_blocks(page: &str) -> Vec<(&str, &str)> {
+/// The blocks of a page between fences, with their language; those within a list are indented.
+fn fenced_blocks(page: &str) -> Vec<(&str, String)> {
     let mut blocks = Vec::new();
-    let mut rest = page;
-    while let Some((_, opened)) = rest.split_once("\n```") {
-        let (language, body) = opened.split_once('\n').unwrap();
-        let (block, behind) = body.split_once("```\n").unwrap();
-        blocks.push((language, block));
-        rest = behind;
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(language) = line.trim_start().strip_prefix("```") else {
+            continue;
+        };
+        let indent = line.len() - line.trim_start().len();
+        let block = lines.by_ref().take_while(|line| line.trim() != "```");
+        let block = block.map(|line| line.get(indent..).unwrap_or_default().to_owned() + "\n");
+        blocks.push((language, block.collect()));
     }
     blocks
 }
@@ -435,13 +459,13 @@ fn the_page_for_national_backends_works_as_written() {
     for (language, block) in fenced_blocks(PAGE) {
         match language {
             "sh" => {
-                script += block;
+                script += &block;
                 script += "echo end of block\n";
                 expected += "end of block\n";
             }
             "output" => {
                 let at = expected.len() - "end of block\n".len();
-                expected.insert_str(at, block);
+                expected.insert_str(at, &block);
             }
             other => panic!("a block of {other:?} on the page"),
         }
@@ -494,7 +518,7 @@ fn the_operators_pages_work_as_written() {
         let mut script = "set -euo pipefail\n".to_owned();
         for (language, block) in fenced_blocks(page) {
             assert_eq!(language, "sh", "{name}");
-            script += block;
+            script += &block;
         }
         let folder = tempfile::tempdir().unwrap();
         let programs = Path::new(env!("CARGO_BIN_EXE_efgs")).parent().unwrap();

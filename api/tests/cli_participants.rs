@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use testkit::poll::holds_within;
 
-use cli_support::{Gateway, Installation, openssl, refuses, succeeds, texts};
+use cli_support::{Backend, Gateway, Installation, Traffic, openssl, refuses, succeeds, texts};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const ANCHOR: &str = "pki/trust-anchor.pem";
@@ -330,7 +330,87 @@ fn is_not_ready_when_all_participants_are_removed() {
     assert!(ready("\"certificates\":3") && ready("200"));
     succeeds(&mut ours.efgs(&["participant", "remove", "DE"]));
     assert!(holds_within(TIMEOUT, || ready("\"certificates\":0") && ready("503")));
-    assert!(ready("no certificate is in force"));
+    assert!(ready("no valid certificate is listed"));
+    assert!(gateway.stop("TERM").status.success());
+}
+
+/// The status of an upload, and the code of its refusal.
+fn uploaded(backend: &Backend) -> (u16, String) {
+    let answer = backend.upload().unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    (
+        answer.status,
+        body["code"].as_str().unwrap_or_default().to_owned(),
+    )
+}
+
+/// As docs/operate/rotate.md says: both certificates of a kind are valid while the country changes over.
+#[test]
+fn renews_certificates_of_a_country_without_a_refused_request() {
+    let parties = Parties::new();
+    let (gateway, public) = parties.start();
+    succeeds(&mut parties.add_with_key(&public.to_string()));
+    let renewed = Installation::new("FR");
+    // The backend with the old or the new certificate of either kind.
+    let backend = |authentication: &Installation, signing: &Installation| {
+        let certificates = [
+            authentication.path("pki/FR/authentication"),
+            signing.path("pki/FR/signing"),
+        ];
+        let server_ca = parties.ours.path("pki/server-ca.pem");
+        Backend::new(
+            "FR",
+            [&certificates[0], &certificates[1]],
+            &server_ca,
+            public,
+        )
+    };
+    let old = &parties.theirs;
+    let is_stored = |backend: &Backend| uploaded(backend) == (201, String::new());
+    assert!(holds_within(TIMEOUT, || is_stored(&backend(old, old))));
+    assert_eq!(
+        uploaded(&backend(&renewed, old)),
+        (403, "unknown_certificate".to_owned())
+    );
+    assert_eq!(
+        uploaded(&backend(old, &renewed)),
+        (400, "invalid_signature".to_owned())
+    );
+
+    let before = Traffic::start(backend(old, old));
+    for kind in ["authentication", "signing"] {
+        let mut add = parties
+            .ours
+            .efgs(&["cert", "add", "--country", "FR", "--kind", kind]);
+        add.arg("--certificate")
+            .arg(renewed.path(&format!("pki/FR/{kind}.pem")));
+        add.arg("--trust-anchor-key")
+            .arg(parties.ours.path(ANCHOR_KEY));
+        succeeds(&mut add);
+    }
+    let row = &parties.participants()[1];
+    assert_eq!([&row["authentication"], &row["signing"]], [2, 2]);
+    assert!(holds_within(TIMEOUT, || is_stored(&backend(
+        &renewed, &renewed
+    ))));
+    let after = Traffic::start(backend(&renewed, &renewed));
+    // In whichever order it changes over.
+    assert!(is_stored(&backend(&renewed, old)) && is_stored(&backend(old, &renewed)));
+    before.await_more(4);
+    assert_eq!(before.stop(), [] as [String; 0]);
+
+    for kind in ["authentication", "signing"] {
+        let thumbprint = fingerprint(&old.path(&format!("pki/FR/{kind}.pem")));
+        succeeds(&mut parties.ours.efgs(&["cert", "revoke", &thumbprint]));
+    }
+    let is_refused = |backend: &Backend, answer: (u16, &str)| {
+        let refused = || uploaded(backend) == (answer.0, answer.1.to_owned());
+        assert!(holds_within(TIMEOUT, refused), "{:?}", uploaded(backend));
+    };
+    is_refused(&backend(old, &renewed), (403, "certificate_revoked"));
+    is_refused(&backend(&renewed, old), (400, "invalid_signature"));
+    after.await_more(4);
+    assert_eq!(after.stop(), [] as [String; 0]);
     assert!(gateway.stop("TERM").status.success());
 }
 

@@ -111,7 +111,14 @@ async fn authentication(gateway: &mut LoggedGateway) {
         (
             format!("{hash}X-SSL-Client-DN: C=FR\r\n"),
             "Unknown client certificate",
-            json!({"dnString": "C=FR", "thumbprint": thumbprint("DE"), "level": "WARN"}),
+            json!({
+                "dnString": "C=FR",
+                "thumbprint": thumbprint("DE"),
+                "level": "WARN",
+                // That of the certificate, not what is said beside it.
+                "country": "DE",
+                "reason": "unknown_certificate",
+            }),
         ),
         (
             forwarded("DE"),
@@ -132,29 +139,54 @@ async fn negotiation(gateway: &mut LoggedGateway) {
     gateway.get(&download, accept, message, asked).await;
     let accept = "Accept: text/html\r\nAccept: image/png\r\n";
     let message = "Accepted Content-Type is not compatible";
-    let asked = json!({"requestedMediaType": "text/html, image/png"});
+    let asked = json!({"requestedMediaType": "text/html, image/png", "country": "DE"});
     gateway.get(&download, accept, message, asked).await;
 
     let upload = signed_upload("DE", 0..1);
     let good = "application/protobuf; version=1.0";
-    for (sent, message) in [
-        ("text/plain", "Content-Type is not compatible"),
+    for (sent, message, reason) in [
+        (
+            "text/plain",
+            "Content-Type is not compatible",
+            "unsupported_content_type",
+        ),
         (
             "application/json",
             "Version parameter of Content-Type is required",
+            "version_missing",
         ),
         (
             "application/json; version=1.1",
             "Deserialization: Protocol version is not compatible",
+            "version_incompatible",
         ),
     ] {
         let head = upload.head("DE", "t").replace(good, sent);
-        let asked = json!({"requestedMediaType": sent});
+        let asked = json!({
+            "requestedMediaType": sent,
+            "country": "DE",
+            "batchTag": "t",
+            "level": "WARN",
+            "reason": reason,
+        });
         gateway.check(&head, &upload.body, message, asked).await;
     }
 }
 
 async fn uploads(gateway: &mut LoggedGateway) {
+    let upload = signed_upload("DE", 0..1);
+    for (tag, reason) in [
+        ("x".repeat(65), "batch_tag_invalid"),
+        (String::new(), "batch_tag_invalid"),
+    ] {
+        let attributes =
+            json!({"country": "DE", "batchTag": tag, "reason": reason, "level": "WARN"});
+        let head = upload.head("DE", &tag);
+        let message = "upload refused";
+        gateway
+            .check(&head, &upload.body, message, attributes)
+            .await;
+    }
     let many = signed_upload("DE", 100..131);
     let attributes = json!({"batchTag": "tag-1", "maxKeys": 30, "numKeys": 31, "level": "WARN"});
     gateway
@@ -204,7 +236,13 @@ async fn uploads(gateway: &mut LoggedGateway) {
         .upload(&upload, "DE", "successfull batch upload", again)
         .await;
     let other = signed_upload("DE", 3..5);
-    let attributes = json!({"batchTag": "tag-1", "numKeys": 2, "level": "WARN"});
+    let attributes = json!({
+        "batchTag": "tag-1",
+        "numKeys": 2,
+        "level": "WARN",
+        "country": "DE",
+        "reason": "batch_tag_taken",
+    });
     gateway
         .upload(&other, "DE", "batchTag already exists", attributes)
         .await;
@@ -284,7 +322,7 @@ async fn downloads(gateway: &mut LoggedGateway) {
         tokio::task::yield_now().await;
     }
     // All keys are DE's own.
-    let found = json!({"batchTag": "20210601-1", "numKeys": 0, "country": "DE"});
+    let found = json!({"batchTag": "20210601-1", "numKeys": 0, "country": "DE", "level": "DEBUG"});
     gateway
         .get(&download, "", "Successful Batch Download", found)
         .await;
@@ -369,7 +407,13 @@ async fn revocations(gateway: &mut LoggedGateway) {
     }
     let request = get(&path, "ES", "");
     let head = request.strip_suffix("\r\n").unwrap();
-    let attributes = json!({"dnString": "C=ES", "thumbprint": thumbprint("ES")});
+    let attributes = json!({
+        "dnString": "C=ES",
+        "thumbprint": thumbprint("ES"),
+        "level": "WARN",
+        "country": "ES",
+        "reason": "certificate_revoked",
+    });
     gateway
         .check(head, b"", "Certificate is revoked", attributes)
         .await;
@@ -451,11 +495,11 @@ fn pairs(line: &str) -> Vec<(String, String)> {
                 });
                 end.unwrap_or_else(|| panic!("{line}")).0 + 2
             }
-            None => after.find(',').unwrap_or(after.len()),
+            None => after.find(' ').unwrap_or(after.len()),
         };
         let (value, after) = after.split_at(end);
         pairs.push((name.to_owned(), value.to_owned()));
-        match after.strip_prefix(", ") {
+        match after.strip_prefix(' ') {
             Some(next) => rest = next,
             None => {
                 assert_eq!(after, "", "{line}");

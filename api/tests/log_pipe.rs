@@ -136,6 +136,50 @@ fn counts_the_lines_that_cannot_be_written() {
     }
 }
 
+/// Whatever DE does wrong again and again is told in few lines, and how often it was in numbers that add up.
+#[test]
+fn tells_how_many_lines_were_suppressed_also_when_the_cause_has_ended() {
+    const REQUESTS: usize = 50;
+    const FAILED: &str = " message=\"Unknown client certificate\" ";
+    let installation = Installation::new("DE,IT");
+    let log = File::create(installation.path("log")).unwrap();
+    let (gateway, proxy, operations) = start_with_log(&installation, log);
+    let request = request_of_de(&installation).replace("C=DE", "C=IT");
+    ask(proxy, &request, REQUESTS);
+    let lines = || -> Vec<String> {
+        let log = installation.read("log");
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("Unknown client certificate"));
+        lines.map(str::to_owned).collect()
+    };
+    let told = || {
+        let lines = lines();
+        let suppressed = lines.iter().filter_map(|line| {
+            let (_, count) = line.split_once(" suppressedLines=")?;
+            count.parse::<usize>().ok()
+        });
+        let written = lines.iter().filter(|line| line.contains(FAILED)).count();
+        (written, suppressed.sum::<usize>())
+    };
+    let is_told = || {
+        let (written, suppressed) = told();
+        (written + suppressed == REQUESTS).then_some(())
+    };
+    poll(Duration::from_secs(60), is_told).unwrap_or_else(|| panic!("{:?}", lines()));
+    assert!(told().0 < REQUESTS, "{:?}", lines());
+    for line in lines() {
+        assert!(
+            line.contains(" level=WARN ") && line.contains(" country=DE "),
+            "{line}"
+        );
+    }
+    let counted = get(operations, "/metrics");
+    let line = format!("efgs_log_lines_suppressed_total {}", told().1);
+    assert!(counted.contains(&line), "{line}");
+    assert!(gateway.stop("TERM").status.success());
+}
+
 #[test]
 fn flushes_the_log_at_a_graceful_shutdown() {
     let installation = Installation::new("DE,IT");

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cli_support::{Gateway, Installation, openssl, texts};
+use cli_support::{Gateway, Installation, Traffic, openssl, succeeds, texts};
 use testkit::poll::poll;
 use testkit::ports::free_port;
 
@@ -156,6 +156,124 @@ fn renews_the_certificate_when_its_files_have_changed() {
     let is_shown = || (shown(public, &installation) == renewed).then_some(());
     poll(TIMEOUT, is_shown).expect("the renewed certificate");
     drop(gateway);
+}
+
+/// Sets the log level in the configuration file.
+fn set_level(installation: &Installation, original: &str, level: &str) {
+    let line = "# level = \"info\"";
+    assert!(original.contains(line));
+    let text = original.replace(line, &format!("level = \"{level}\""));
+    fs::write(installation.path("efgs.toml"), text).unwrap();
+}
+
+/// The line that only a level of DEBUG shows.
+const AT_DEBUG: &str = "message=\"Successful Authentication\"";
+
+#[test]
+fn changes_the_log_level_on_sighup_and_keeps_it_when_the_next_is_not_one() {
+    let installation = Installation::new("DE");
+    let original = installation.read("efgs.toml");
+    let (gateway, public) = start(&installation);
+    let backend = installation.backend("DE", public);
+    let count = |text: &str| installation.read("log").matches(text).count();
+    // Lines come in the order of the requests: those before a change are there when one after it is.
+    backend.download().unwrap();
+    set_level(&installation, &original, "info,api=debug");
+    gateway.signal("HUP");
+    wait_for_line(&installation, "from=info to=\"info,api=debug\"");
+    backend.download().unwrap();
+    wait_for_line(&installation, AT_DEBUG);
+    assert_eq!(count(AT_DEBUG), 1);
+
+    set_level(&installation, &original, "loud");
+    make_server_certificate(&installation, "renewed");
+    copy(&installation, "renewed.key", "server.key");
+    copy(&installation, "renewed.pem", "server.pem");
+    gateway.signal("HUP");
+    wait_for_line(
+        &installation,
+        "cannot change the log level: the former one stays in force",
+    );
+    let log = installation.read("log");
+    let line = log
+        .lines()
+        .find(|line| line.contains("cannot change the log level"))
+        .unwrap();
+    assert!(
+        line.contains("level=WARN") && line.contains("[log] level in "),
+        "{line}"
+    );
+    // It stops nothing else, and what it was before is still in force.
+    let renewed = installation.read("pki/renewed.pem").trim().to_owned();
+    let is_shown = || (shown(public, &installation) == renewed).then_some(());
+    poll(TIMEOUT, is_shown).expect("the renewed certificate");
+    backend.download().unwrap();
+    poll(TIMEOUT, || (count(AT_DEBUG) == 2).then_some(())).expect("a line at DEBUG");
+    assert!(gateway.stop("TERM").status.success());
+}
+
+#[test]
+fn changes_the_log_level_when_the_configuration_file_has_changed() {
+    let installation = Installation::new("DE");
+    let original = installation.read("efgs.toml");
+    let (gateway, public) = start(&installation);
+    let backend = installation.backend("DE", public);
+    set_level(&installation, &original, "error");
+    wait_for_line(&installation, "from=info to=error");
+    backend.upload().unwrap();
+    set_level(&installation, &original, "info");
+    wait_for_line(&installation, "from=error to=info");
+    backend.upload().unwrap();
+    wait_for_line(&installation, "successfull batch upload");
+    let log = installation.read("log");
+    assert_eq!(log.matches("successfull batch upload").count(), 1, "{log}");
+    assert!(gateway.stop("TERM").status.success());
+}
+
+/// Makes a certificate for the gateway as its own was made, by the CA that participants trust.
+fn make_server_certificate(installation: &Installation, name: &str) {
+    let (key, certificate) = (format!("{name}.key"), format!("{name}.pem"));
+    let subject = format!("/CN={name}");
+    let mut arguments = vec!["req", "-x509", "-newkey", "ec"];
+    arguments.extend(["-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    arguments.extend([
+        "-CA",
+        "server-ca.pem",
+        "-CAkey",
+        "server-ca.key",
+        "-days",
+        "2",
+    ]);
+    arguments.extend(["-subj", &subject, "-addext", "subjectAltName=IP:127.0.0.1"]);
+    arguments.extend(["-keyout", &key, "-out", &certificate]);
+    openssl(&arguments, &installation.path("pki")).unwrap();
+}
+
+#[test]
+fn renews_certificate_and_sealing_keys_under_load_without_a_failed_request() {
+    let installation = Installation::new("DE,FR");
+    let (gateway, public) = start(&installation);
+    let backends = ["DE", "FR"].map(|country| installation.backend(country, public));
+    let traffic = backends.map(Traffic::start);
+    let await_more = || traffic.iter().for_each(|traffic| traffic.await_more(6));
+    for round in 2..6 {
+        await_more();
+        let name = format!("renewed-{round}");
+        make_server_certificate(&installation, &name);
+        copy(&installation, &format!("{name}.key"), "server.key");
+        copy(&installation, &format!("{name}.pem"), "server.pem");
+        succeeds(&mut installation.efgs(&["key", "rotate"]));
+        gateway.signal("HUP");
+        wait_for_line(&installation, &format!("seals={round}"));
+        let renewed = installation.read(&format!("pki/{name}.pem"));
+        let is_shown = || (shown(public, &installation) == renewed.trim()).then_some(());
+        poll(TIMEOUT, is_shown).expect("the renewed certificate");
+    }
+    await_more();
+    for traffic in traffic {
+        assert_eq!(traffic.stop(), [] as [String; 0]);
+    }
+    assert!(gateway.stop("TERM").status.success());
 }
 
 #[test]

@@ -217,8 +217,11 @@ pub(crate) fn list_findings(
         let text =
             format!("the certificate list is not used: {fault}; look at it with efgs cert verify");
         error("certificate list", text);
-    } else if !all.iter().any(|listed| listed.is_in_force()) {
-        let text = "no certificate is in force: nobody can connect or sign; use efgs cert add";
+    } else if !all
+        .iter()
+        .any(|listed| CertificateState::of(listed, now) == CertificateState::Valid)
+    {
+        let text = "no valid certificate is listed: nobody can connect or sign; use efgs cert add";
         error("certificate list", text.to_owned());
     }
     for listed in all {
@@ -355,7 +358,7 @@ mod tests {
              for a new one, and list it with efgs cert add";
         assert_eq!(found, [expected]);
         assert!(texts(&trust(vec![ending, row("DE", 2030, true)])).is_empty());
-        let nobody = "no certificate is in force";
+        let nobody = "no valid certificate is listed";
         let found = texts(&trust(vec![row("IT", 2030, false)]));
         assert!(found[0].starts_with(nobody), "{found:?}");
         assert!(
@@ -363,8 +366,11 @@ mod tests {
             "{found:?}"
         );
         // A revoked one is not trusted in any case, whoever has signed it.
-        let mut revoked = row("IT", 2030, false);
-        revoked.revoked_at = Some(now);
+        let revoked = engine::trust::CertificateRow {
+            revoked_at: Some(UnixMillis(now.0 - DAY)),
+            ..row("IT", 2030, false)
+        };
+        assert!(texts(&trust(vec![row("IT", 2030, true), revoked.clone()])).is_empty());
         for rows in [Vec::new(), vec![revoked]] {
             let found = texts(&trust(rows));
             assert!(

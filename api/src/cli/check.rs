@@ -1,11 +1,14 @@
 //! `efgs check`: whether a gateway could start, and what would stop it later.
 
+use std::path::Path;
+
 use anyhow::bail;
 use api::server::{self, ServerSettings};
 use api::settings::{AdminSettings, Settings, environment};
 use clap::Args;
 use engine::admin::Admin;
 use engine::{Clock as _, SystemClock};
+use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use super::config::ConfigArguments;
@@ -30,9 +33,6 @@ const EXAMPLE: &str = "\
 Examples:
   efgs check --config demo/efgs.toml
   efgs check --config demo/efgs.toml --json";
-
-/// Most that the clocks may differ before it is reported, in milliseconds.
-const CLOCKS_MS: u64 = 60_000;
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -99,6 +99,9 @@ fn look(arguments: &CheckArguments) -> anyhow::Result<Vec<Finding>> {
                 found.add("configuration", Severity::Warning, warning.clone());
             }
             found.server(&ServerSettings::from(&settings))?;
+            if let Some(path) = &settings.engine.continuity.state_file {
+                found.state_file(path);
+            }
         }
         Err(error) => found.error("configuration", engine::chain(&error)),
     }
@@ -144,8 +147,29 @@ impl Found {
         for obstacle in obstacles {
             self.error("server", engine::chain(&obstacle));
         }
-        self.seen_to(server::own_findings(settings, &SystemClock));
+        self.seen_to("certificates", server::own_findings(settings, &SystemClock));
         Ok(())
+    }
+
+    /// Whether it could be written; it is made at the first start.
+    fn state_file(&mut self, path: &Path) {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        let writable = |path: &Path| access(path, Access::WRITE_OK);
+        let checked = match path.exists() {
+            true => writable(path).and_then(|()| writable(folder)),
+            false => writable(folder),
+        };
+        if let Err(error) = checked {
+            let text = format!(
+                "[database] state_file = {} cannot be written: {error}; make its folder, and let the gateway's user \
+                 write there",
+                path.display()
+            );
+            self.error("state file", text);
+        }
     }
 
     fn database(&mut self, settings: &AdminSettings) {
@@ -189,14 +213,9 @@ impl Found {
     fn clock(&mut self, admin: &mut Admin) {
         match admin.database_now() {
             Ok(theirs) => {
-                let difference = SystemClock.now().0.abs_diff(theirs.0);
-                if difference > CLOCKS_MS {
-                    let text = format!(
-                        "this machine's clock is {} s off the database's: set the wrong one right",
-                        difference / 1000
-                    );
-                    self.add("clock", Severity::Warning, text);
-                }
+                let ahead_ms = SystemClock.now().0.wrapping_sub(theirs.0).cast_signed();
+                let finding = server::clock_finding(ahead_ms);
+                self.seen_to("clock", finding.into_iter().collect());
             }
             Err(error) => self.error("clock", engine::chain(&error)),
         }
@@ -224,29 +243,23 @@ impl Found {
             listed.is_in_force() && listed.is_valid_at(now)
         });
         let usable = usable.count();
-        if usable == 0 {
-            let text =
-                "no valid certificate is listed: nobody can connect or sign; use efgs cert add";
-            self.error("certificates", text.to_owned());
-        } else {
+        if usable > 0 {
             self.ok(
                 "certificates",
                 format!("{usable} of {} are valid", list.certificates.len()),
             );
         }
         let listed: Vec<_> = list.certificates.iter().map(|row| &row.listed).collect();
-        if !listed.is_empty() {
-            self.seen_to(server::list_findings(&listed, &SystemClock));
-        }
+        self.seen_to("certificates", server::list_findings(&listed, &SystemClock));
     }
 
-    fn seen_to(&mut self, findings: Vec<server::Finding>) {
+    fn seen_to(&mut self, check: &'static str, findings: Vec<server::Finding>) {
         for finding in findings {
             let severity = match finding.severity {
                 server::Severity::Error => Severity::Error,
                 server::Severity::Warning => Severity::Warning,
             };
-            self.add("certificates", severity, finding.text);
+            self.add(check, severity, finding.text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Renews certificates, trust anchors and sealing keys of a running gateway.
+//! Renews certificates, trust anchors, sealing keys and the log level of a running gateway.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::server::TlsSettings;
-use api::settings::{Settings, environment};
+use api::settings::{Settings, SettingsError, environment};
 use api::signals::ReloadSignal;
+use api::telemetry::LogLevel;
 use engine::Engine;
 use engine::seal::Keys;
 use tokio::sync::watch;
@@ -16,6 +17,9 @@ use tokio::time::Instant;
 
 /// Between looks at the files.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The variable that overrides the log level.
+const LOG_LEVEL: &str = "EFGS__LOG__LEVEL";
 
 /// What distinguishes a file from what it was: inode, size and time of its last change. Of a symbolic link,
 /// as mounted secrets are, those of its target.
@@ -49,6 +53,7 @@ pub(super) struct Renewals {
     pub(super) engine: Arc<Engine>,
     /// As the engine has it.
     pub(super) trust_anchor_pem: Mutex<String>,
+    pub(super) log_level: LogLevel,
 }
 
 /// What was read again.
@@ -57,11 +62,14 @@ struct Renewed {
     callback_identity: Option<TlsSettings>,
     trust_anchor_pem: String,
     keys: Keys,
+    /// An unusable one stops nothing else.
+    log_level: Result<String, SettingsError>,
     stamps: Stamps,
 }
 
 /// Reads the configuration again on each SIGHUP, and within [`INTERVAL`] of a change of its files,
-/// and passes on certificates, trust anchors and sealing keys. What cannot be read or used changes nothing.
+/// and passes on certificates, trust anchors, sealing keys and the log level. What cannot be read or used
+/// changes nothing.
 pub(super) async fn run(
     config: PathBuf,
     files: Vec<PathBuf>,
@@ -98,6 +106,7 @@ pub(super) async fn run(
 
 async fn renew(config: PathBuf, renewals: &Renewals, asked: bool) -> anyhow::Result<Stamps> {
     let renewed = tokio::task::spawn_blocking(move || load(&config)).await??;
+    renew_log_level(&renewals.log_level, renewed.log_level);
     send(renewals.tls.as_ref(), renewed.tls, asked);
     send(
         renewals.callback_identity.as_ref(),
@@ -108,6 +117,15 @@ async fn renew(config: PathBuf, renewals: &Renewals, asked: bool) -> anyhow::Res
     let (engine, keys) = (Arc::clone(&renewals.engine), renewed.keys);
     tokio::task::spawn_blocking(move || renew_keys(&engine, &keys, asked)).await??;
     Ok(renewed.stamps)
+}
+
+fn renew_log_level(current: &LogLevel, read: Result<String, SettingsError>) {
+    let changed = read
+        .map_err(|error| error.to_string())
+        .and_then(|level| current.change(&level).map_err(|error| error.to_string()));
+    if let Err(error) = changed {
+        tracing::warn!(%error, "cannot change the log level: the former one stays in force");
+    }
 }
 
 /// On SIGHUP also what has not changed, so that the log answers.
@@ -147,16 +165,35 @@ fn renew_keys(engine: &Engine, keys: &Keys, asked: bool) -> anyhow::Result<()> {
 
 fn load(config: &Path) -> anyhow::Result<Renewed> {
     // Twice at the most: which files there are is known when they have been read.
-    let first = Settings::load(config, environment())?;
+    let (first, _) = load_settings(config)?;
     let stamps = Stamps::of(&first.files);
-    let settings = Settings::load(config, environment())?;
+    let (settings, log_level) = load_settings(config)?;
     Ok(Renewed {
+        log_level,
         tls: settings.public.map(|public| public.tls),
         callback_identity: settings.callback.identity,
         trust_anchor_pem: settings.engine.trust_anchor_pem,
         keys: settings.engine.keys,
         stamps,
     })
+}
+
+/// The settings, and the log level if it is one: settings that are good but for it are read with another.
+fn load_settings(
+    config: &Path,
+) -> Result<(Settings, Result<String, SettingsError>), SettingsError> {
+    match Settings::load(config, environment()) {
+        Ok(settings) => {
+            let level = settings.log.level.clone();
+            Ok((settings, Ok(level)))
+        }
+        Err(error) => {
+            let another = (LOG_LEVEL.into(), "info".into());
+            let loaded = Settings::load(config, environment().chain([another]));
+            let settings = loaded.map_err(|_| error.clone())?;
+            Ok((settings, Err(error)))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use anyhow::{anyhow, bail};
 use api::server::{self, BoundAddresses, Readiness, Server, ServerSettings, TlsSettings};
 use api::settings::{self, Settings, environment};
 use api::signals::{ReloadSignal, StopSignal, StopSignals};
-use api::telemetry;
+use api::telemetry::{self, LogLevel};
 use clap::Args;
 use engine::admin::Admin;
 use engine::settings::Settings as EngineSettings;
@@ -28,8 +28,8 @@ use super::service_manager;
 /// environment overrides the configuration file: `EFGS__PUBLIC__LISTEN` sets `[public] listen`, and
 /// so on for every setting. The operators' port answers at once; those of participants refuse
 /// connections until the log is read. On SIGHUP, and within 10 seconds of a change of their files, the
-/// certificates of the public port and of callbacks and the sealing keys are read again; if the new
-/// ones cannot be used, the former ones stay. After SIGTERM, /ready answers 503 for a while
+/// certificates of the public port and of callbacks, the sealing keys and the log level are read again;
+/// if the new ones cannot be used, the former ones stay. After SIGTERM, /ready answers 503 for a while
 /// (`[operations] shutdown_delay_ms`) before connections are refused and the last requests end.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE, after_long_help = settings_help())]
@@ -52,7 +52,8 @@ fn settings_help() -> String {
 pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
     let settings = Settings::load(&arguments.config.config, environment())?;
     // Dropped last, on every way out.
-    let _log_end = telemetry::install(&settings.log)?;
+    let (_log_end, log_level) =
+        telemetry::install(&settings.log, settings.gateway_name.as_deref())?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -61,14 +62,14 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .map_err(|error| anyhow!("cannot start threads: {error}; raise the limit on threads"))?;
-    let served = runtime.block_on(serve(arguments.config.config.clone(), settings));
+    let served = runtime.block_on(serve(arguments.config.config.clone(), settings, log_level));
     // A start that was broken off continues in its thread until the process ends.
     runtime.shutdown_background();
     served
 }
 
 /// Serves operators, starts the engine, serves participants, and stops when a signal comes.
-async fn serve(config: PathBuf, settings: Settings) -> anyhow::Result<()> {
+async fn serve(config: PathBuf, settings: Settings, log_level: LogLevel) -> anyhow::Result<()> {
     // First of all: no signal may end the gateway in the middle.
     let mut stop = StopSignals::new().map_err(no_signals)?;
     let reload = ReloadSignal::new().map_err(no_signals)?;
@@ -97,6 +98,7 @@ async fn serve(config: PathBuf, settings: Settings) -> anyhow::Result<()> {
         callback_identity,
         engine: Arc::clone(&engine),
         trust_anchor_pem: Mutex::new(trust_anchor_pem),
+        log_level,
     };
     tokio::spawn(super::reload::run(config, settings.files, reload, renewals));
     tokio::spawn(service_manager::answer_watchdog(Arc::clone(&engine)));

@@ -12,7 +12,7 @@ mod media_type;
 
 use std::cmp::Reverse;
 
-use engine::domain::Format;
+use engine::domain::{Country, Format};
 use http::{HeaderMap, header};
 
 use media_type::{MediaType, split_unquoted};
@@ -62,10 +62,6 @@ pub(crate) enum VersionError {
 /// # Errors
 /// In the reference's order: type, presence of a version, its shape, its value; then its encoding.
 pub(crate) fn upload_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
-    sent_format(headers).inspect_err(|error| log(*error, headers))
-}
-
-fn sent_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     let sent = headers.get(header::CONTENT_TYPE);
     let media_type = sent
         .and_then(|value| value.to_str().ok())
@@ -98,10 +94,6 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 /// # Errors
 /// When `Accept` does not allow JSON.
 pub(crate) fn json_answer(headers: &HeaderMap) -> Result<&'static str, NegotiationError> {
-    accepted_json(headers).inspect_err(|error| log(*error, headers))
-}
-
-fn accepted_json(headers: &HeaderMap) -> Result<&'static str, NegotiationError> {
     let ranges = accepted(headers);
     if ranges.is_empty() && accepts_anything(headers) {
         return Ok(PLAIN_JSON);
@@ -126,10 +118,6 @@ fn accepted_json(headers: &HeaderMap) -> Result<&'static str, NegotiationError> 
 /// # Errors
 /// When `Accept` allows neither format, or only other versions.
 pub(crate) fn download_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
-    accepted_format(headers).inspect_err(|error| log(*error, headers))
-}
-
-fn accepted_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     let ranges = accepted(headers);
     if ranges.is_empty() && accepts_anything(headers) {
         return Ok(Format::Protobuf);
@@ -154,8 +142,14 @@ fn accepted_format(headers: &HeaderMap) -> Result<Format, NegotiationError> {
     }
 }
 
-/// The reference's events, and their counterparts for `Content-Type`.
-fn log(error: NegotiationError, headers: &HeaderMap) {
+/// Logs the event of a request that is no upload.
+pub(crate) fn log(error: NegotiationError, headers: &HeaderMap, country: Country) {
+    let (message, requested) = event(error, headers);
+    tracing::info!(%country, requestedMediaType = requested, "{message}");
+}
+
+/// The reference's event, or its counterpart for `Content-Type`, and what was asked for.
+pub(crate) fn event(error: NegotiationError, headers: &HeaderMap) -> (&'static str, String) {
     let (header, message) = match error {
         NegotiationError::ContentType => (header::CONTENT_TYPE, "Content-Type is not compatible"),
         NegotiationError::ContentTypeVersion(VersionError::Missing) => (
@@ -183,8 +177,7 @@ fn log(error: NegotiationError, headers: &HeaderMap) {
     };
     let values = headers.get_all(header).iter();
     let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let requested = values.collect::<Vec<_>>().join(", ");
-    tracing::info!(requestedMediaType = requested, "{message}");
+    (message, values.collect::<Vec<_>>().join(", "))
 }
 
 /// The `Content-Type` of a body, exactly as the reference writes it (no blank).

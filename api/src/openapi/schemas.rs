@@ -252,6 +252,11 @@ fn status() -> Value {
     json!({
         "type": "object",
         "properties": {
+            "gateway": {
+                "type": "string",
+                "description": "This gateway's name: [operations] gateway_name, or the machine's name and a \
+                    port.",
+            },
             "ready": flag,
             "uploadsRefused": {
                 "type": ["string", "null"],

@@ -30,7 +30,7 @@ use console::page;
 pub(crate) use console::{Console, run as run_console};
 pub(crate) use metrics::Metrics;
 pub(crate) use safety::KnownHosts;
-pub(crate) use shown::Shown;
+pub(crate) use shown::{Shown, gateway_name};
 
 #[derive(Clone)]
 struct Operations {

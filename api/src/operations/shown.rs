@@ -1,5 +1,6 @@
 //! What the operations port shows: where it is looked up.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::metrics::gauge;
@@ -10,8 +11,22 @@ use crate::attention::{self, Attention};
 use crate::lifecycle::Lifecycle;
 use crate::participant_counters;
 
+/// The name of a gateway that was given none: that of the machine, and one of its ports, by which gateways of
+/// one machine are told apart.
+pub(crate) fn gateway_name(address: Option<SocketAddr>) -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let machine = machine.unwrap_or_else(|_| "gateway".to_owned());
+    let machine = machine.trim();
+    match address.map(|address| address.port()) {
+        Some(port) => format!("{machine}:{port}"),
+        None => machine.to_owned(),
+    }
+}
+
 /// What the port shows.
 pub(crate) struct Shown {
+    /// The gateway's name.
+    pub(crate) gateway: String,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) metrics: Metrics,
     pub(crate) attention: Arc<Attention>,
@@ -46,6 +61,7 @@ impl Shown {
         let (stopping, delivers) = (self.lifecycle.is_stopping(), self.delivers);
         let Some(running) = self.lifecycle.running() else {
             return ShownStatus {
+                gateway: self.gateway.clone(),
                 warnings,
                 ..ShownStatus::starting(self.lifecycle.progress(), stopping, delivers)
             };
@@ -56,6 +72,7 @@ impl Shown {
         let summary = engine.callbacks().summary();
         let callbacks = ShownCallbacks::new(&summary, delivers);
         ShownStatus {
+            gateway: self.gateway.clone(),
             warnings,
             ..ShownStatus::new(&engine.status(), stopping, callbacks)
         }

@@ -12,6 +12,8 @@ const MEMORY_USED_UP: &str =
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ShownStatus {
+    /// The gateway's name.
+    pub(super) gateway: String,
     pub(super) ready: bool,
     /// Why new keys are refused though everything else is served: on all gateways alike, since each
     /// has all that is stored in memory, so that to ask another one is of no use.
@@ -82,6 +84,7 @@ impl ShownStatus {
 
     pub(super) fn new(status: &Status, stopping: bool, callbacks: ShownCallbacks) -> Self {
         Self {
+            gateway: String::new(),
             ready: status.database_available
                 && status.database_refusal.is_none()
                 && status.went_back.is_none()

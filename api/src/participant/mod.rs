@@ -82,39 +82,64 @@ pub(crate) fn authenticate(
     })
 }
 
-/// The reference's events (wire §18.3), with the identity that the peer claims.
+/// Whose listed certificate a request shows, whether or not it is authenticated with it: one that has
+/// expired or is revoked still tells whom to ask. Nothing for rows that no trust anchor vouches for.
+pub(crate) fn shown_country(
+    arrival: Arrival,
+    headers: &HeaderMap,
+    proxy_trust: Option<&ProxyTrust>,
+    trust: &Trust,
+) -> Option<Country> {
+    let thumbprint = match (arrival, proxy_trust) {
+        (Arrival::MutualTls(presented), _) => presented?,
+        (Arrival::Proxy(peer), Some(proxy_trust)) => {
+            proxy_trust.read(peer, headers).ok()?.thumbprint
+        }
+        (Arrival::Proxy(_) | Arrival::Operations, _) => return None,
+    };
+    let listed = trust.find(&thumbprint, CertificateKind::Authentication)?;
+    listed.is_intact().then_some(listed.row.country)
+}
+
+/// The reference's event of a success (wire §18.3), with the identity that the peer claims.
 pub(crate) fn log(
-    outcome: &Result<Participant, AuthenticationError>,
+    participant: &Participant,
     arrival: Arrival,
     headers: &HeaderMap,
     proxy_trust: Option<&ProxyTrust>,
 ) {
-    match outcome {
-        // One per request is too much for the log of a busy gateway.
-        Ok(_) if !tracing::enabled!(tracing::Level::DEBUG) => {}
-        Ok(participant) => {
-            let country = participant.country;
-            let (name, thumbprint) = claimed_identity(arrival, headers, proxy_trust);
-            let message = "Successful Authentication";
-            tracing::debug!(%country, dnString = %name, thumbprint = %thumbprint, "{message}");
-        }
-        Err(error) => {
-            let (name, thumbprint) = claimed_identity(arrival, headers, proxy_trust);
-            let unreadable = *error == AuthenticationError::NoForwardedIdentity
-                && !name.is_empty()
-                && !thumbprint.is_empty();
-            let message = if unreadable {
-                "Could not normalize certificate hash."
-            } else {
-                error.event()
-            };
-            // A request without any identity comes from no participant: not worth a warning.
-            if name.is_empty() && thumbprint.is_empty() {
-                tracing::info!(dnString = "", thumbprint = "", "{message}");
-            } else {
-                tracing::warn!(dnString = %name, thumbprint = %thumbprint, "{message}");
-            }
-        }
+    // One per request is too much for the log of a busy gateway.
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let country = participant.country;
+        let (name, thumbprint) = claimed_identity(arrival, headers, proxy_trust);
+        let message = "Successful Authentication";
+        tracing::debug!(%country, dnString = %name, thumbprint = %thumbprint, "{message}");
+    }
+}
+
+/// The same of a failure: with the code of its response, and the country whose listed certificate was shown.
+pub(crate) fn log_failure(
+    error: AuthenticationError,
+    (reason, country): (&'static str, Option<Country>),
+    arrival: Arrival,
+    headers: &HeaderMap,
+    proxy_trust: Option<&ProxyTrust>,
+) {
+    let (name, thumbprint) = claimed_identity(arrival, headers, proxy_trust);
+    let unreadable = error == AuthenticationError::NoForwardedIdentity
+        && !name.is_empty()
+        && !thumbprint.is_empty();
+    let message = if unreadable {
+        "Could not normalize certificate hash."
+    } else {
+        error.event()
+    };
+    // A request without any identity comes from no participant: not worth a warning.
+    if name.is_empty() && thumbprint.is_empty() {
+        tracing::info!(reason, dnString = "", thumbprint = "", "{message}");
+    } else {
+        let country = country.map(tracing::field::display);
+        tracing::warn!(country, reason, dnString = %name, thumbprint = %thumbprint, "{message}");
     }
 }
 

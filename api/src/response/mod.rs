@@ -14,7 +14,7 @@ mod table;
 
 use axum::body::Body;
 use bytes::Bytes;
-use engine::domain::{BatchTag, Format, UnixMillis, UploadTag};
+use engine::domain::{BatchTag, Country, Format, UnixMillis, UploadTag};
 use engine::upload::Receipt;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -36,10 +36,19 @@ const PROTOBUF_MESSAGE: HeaderName = HeaderName::from_static("x-protobuf-message
 /// `batchSignature`.
 pub(crate) const BATCH_SIGNATURE: HeaderName = HeaderName::from_static("batchsignature");
 
-/// The error response for a refusal; counts it under its code.
-pub(crate) fn refuse(refusal: &Refusal, now: UnixMillis) -> Response<Body> {
+/// The error response for a refusal; counts it under its code, and for the participant if it is known.
+pub(crate) fn refuse(
+    refusal: &Refusal,
+    country: Option<Country>,
+    now: UnixMillis,
+) -> Response<Body> {
     let error = error_response(refusal);
-    metrics::counter!("efgs_refusals_total", "code" => error.body.code).increment(1);
+    let code = error.body.code;
+    metrics::counter!("efgs_refusals_total", "code" => code).increment(1);
+    if let Some(country) = country {
+        let labels = [("country", country.to_string()), ("code", code.to_owned())];
+        metrics::counter!("efgs_participant_refusals_total", &labels).increment(1);
+    }
     let mut response = json(error.status, negotiate::PLAIN_JSON, &error.body);
     if let Some((name, value)) = error.header.to_header(now) {
         response.headers_mut().insert(name, value);
@@ -50,13 +59,13 @@ pub(crate) fn refuse(refusal: &Refusal, now: UnixMillis) -> Response<Body> {
 /// The error response for a request that is not proper HTTP.
 pub(crate) fn not_http(error: MessageError) -> Response<Body> {
     // None of these responses has a header with a time.
-    refuse(&error.into(), UnixMillis(0))
+    refuse(&error.into(), None, UnixMillis(0))
 }
 
 /// The error response for an unknown path, or a method that the path does not support.
 pub(crate) fn no_route(error: RouteError) -> Response<Body> {
     // None of these responses has a header with a time.
-    refuse(&Refusal::Route(error), UnixMillis(0))
+    refuse(&Refusal::Route(error), None, UnixMillis(0))
 }
 
 /// The stable code of a refusal, for the log.

@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use engine::DatabaseError;
 use engine::bundle::{DownloadError, DownloadRefusal};
-use engine::domain::Country;
 use engine::validate::{KeyRule, OriginMismatch};
 use engine::verify::SignatureError;
 use engine::wire::MalformedBatch;
@@ -24,7 +23,7 @@ async fn body_of(response: Response<Body>) -> Value {
 
 async fn check(refusal: impl Into<Refusal>, status: u16, body: Value) {
     let refusal = refusal.into();
-    let response = refuse(&refusal, NOW);
+    let response = refuse(&refusal, None, NOW);
     assert_eq!(response.status().as_u16(), status, "{refusal:?}");
     assert_eq!(
         response.headers()["content-type"],
@@ -36,7 +35,7 @@ async fn check(refusal: impl Into<Refusal>, status: u16, body: Value) {
 }
 
 fn header(refusal: impl Into<Refusal>, name: &str) -> Option<String> {
-    let response = refuse(&refusal.into(), NOW);
+    let response = refuse(&refusal.into(), None, NOW);
     let value = response.headers().get(name)?;
     Some(value.to_str().unwrap().to_owned())
 }
@@ -325,10 +324,10 @@ async fn sets_retry_after() {
         overload
     };
     let batches = overload(OverloadBound::Batches);
-    assert_eq!(refuse(&batches.into(), NOW).status(), 503);
+    assert_eq!(refuse(&batches.into(), None, NOW).status(), 503);
     assert_eq!(header(batches, "retry-after").as_deref(), Some("2"));
     let share = overload(OverloadBound::ParticipantShare);
-    assert_eq!(refuse(&share.into(), NOW).status(), 429);
+    assert_eq!(refuse(&share.into(), None, NOW).status(), 429);
     assert_eq!(
         header(share, "retry-after").as_deref(),
         Some("Tue, 06 Oct 2020 16:00:02 GMT")
@@ -343,7 +342,7 @@ async fn hides_the_source_of_a_failure() {
         source,
     });
     let refusal = Refusal::Upload(failure.into());
-    let response = refuse(&refusal, NOW);
+    let response = refuse(&refusal, None, NOW);
     assert_eq!(response.status(), 503);
     assert!(!body_of(response).await.to_string().contains("s3cret"));
     let refusal = Refusal::Upload(Failure::Panicked.into());

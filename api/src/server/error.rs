@@ -17,7 +17,7 @@ pub enum ServeError {
     #[error("the public port needs a TLS certificate and key: set both under [public]")]
     NoTls,
     /// The certificate or key cannot be used.
-    #[error(transparent)]
+    #[error("[public] certificate and private_key cannot be used")]
     Tls(#[from] TlsError),
     /// The certificates for callbacks cannot be used.
     #[error(transparent)]

@@ -47,6 +47,8 @@ pub struct ServerSettings {
     pub describes_api: bool,
     /// Names under which operators reach their port, beside addresses and names without a dot.
     pub operations_hosts: Vec<String>,
+    /// The gateway's name; without one, that of the machine with a port.
+    pub gateway_name: Option<String>,
     /// The SQLite database, whose disk is watched.
     pub sqlite: Option<PathBuf>,
     /// What an operator should see to, as `/ready` and `/status` show it.
@@ -73,6 +75,7 @@ impl Default for ServerSettings {
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             describes_api: true,
             operations_hosts: Vec::new(),
+            gateway_name: None,
             sqlite: None,
             warnings: Vec::new(),
         }
@@ -94,6 +97,7 @@ impl From<&Settings> for ServerSettings {
             body_bytes_max: settings.engine.upload.body_bytes_max,
             describes_api: settings.describes_api,
             operations_hosts: settings.operations_hosts.clone(),
+            gateway_name: settings.gateway_name.clone(),
             sqlite: match &settings.engine.database {
                 DatabaseUrl::Sqlite(path) => Some(path.clone()),
                 DatabaseUrl::Mysql(_) => None,

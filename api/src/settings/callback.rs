@@ -159,7 +159,9 @@ impl fmt::Display for ProxyUrl {
     }
 }
 
-fn read_hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn read_hosts<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
     let hosts = Vec::<String>::deserialize(deserializer)?;
     let is_host = |text: &String| !text.is_empty() && !text.contains(['/', ':', '*', ' ']);
     match hosts.iter().all(is_host) {

@@ -36,6 +36,8 @@ pub struct Settings {
     pub operations_listen: Option<SocketAddr>,
     /// `[operations] hosts`
     pub operations_hosts: Vec<String>,
+    /// `[operations] gateway_name`, if there is one
+    pub gateway_name: Option<String>,
     /// `[operations] shutdown_delay_ms`
     pub shutdown_delay: Duration,
     /// `[api] shown_to_participants`
@@ -80,6 +82,7 @@ impl Settings {
             proxy: proxy_checks::read(&source, sections.proxy)?,
             operations_listen: sections.operations.listen.0,
             operations_hosts: sections.operations.hosts,
+            gateway_name: sections.operations.gateway_name.0,
             shutdown_delay: sections.operations.shutdown_delay,
             describes_api: sections.api.shown_to_participants,
             connections: sections.connections,

@@ -16,12 +16,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use smart_default::SmartDefault;
 
-use super::callback::CallbackSettings;
+use super::callback::{CallbackSettings, read_hosts};
 use super::connections::ConnectionSettings;
 use super::database::Database;
 use super::network::{NETWORKS, Network};
 use super::proxy::Proxy;
-use super::text::{self, LISTEN, Listen, Secret};
+use super::text::{self, GATEWAY_NAME, GatewayName, LISTEN, Listen, Secret};
 
 /// The configuration file.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -106,9 +106,17 @@ pub(super) struct Operations {
     /// Names under which operators and Prometheus reach this port, as ["efgs.example.eu"], where they
     /// are not addresses, names without a dot or under .localhost: requests under any other name are
     /// refused, so that no web page can have an operator's browser read the port (DNS rebinding).
-    #[serde(with = "text::list")]
-    #[schemars(with = "Vec<String>")]
+    #[serde(deserialize_with = "read_hosts")]
+    #[schemars(extend(
+        "allowed" = "a list of whole host names without scheme and port, as in [\"efgs.example.eu\"]"
+    ))]
     pub(super) hosts: Vec<String>,
+    /// This gateway's name, where the console, /status and the log tell the gateways of the installation
+    /// apart; "" for the name of the machine and the port of the operators, as in efgs1:9090. Each gateway
+    /// needs its own: where they share this file, set it in the environment.
+    #[serde(with = "text::one")]
+    #[schemars(with = "String", extend("allowed" = GATEWAY_NAME))]
+    pub(super) gateway_name: GatewayName,
     /// After SIGTERM, how long /ready answers 503 while everything is still served, in milliseconds:
     /// load balancers that look at it send new requests elsewhere meanwhile. As long as yours take to
     /// notice; a second signal ends the wait. Ctrl-C and SIGQUIT do not wait.
@@ -181,7 +189,7 @@ impl Quota {
 #[derive(Debug, Clone, SmartDefault, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LogSettings {
-    /// "text" for key=value pairs, or "json" for one JSON object per line.
+    /// "text" for key=value pairs (logfmt), or "json" for one JSON object per line.
     #[schemars(with = "String", extend("allowed" = "\"text\" or \"json\""))]
     pub format: LogFormat,
     /// Least severe level to log: "off", "error", "warn", "info", "debug" or "trace". Modules may
@@ -205,7 +213,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// `EnvFilter` would take a word that it does not know as the name of a module.
+/// `Targets` would take a word that it does not know as the name of a module.
 fn read_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let text = String::deserialize(deserializer)?;

@@ -295,6 +295,20 @@ fn leaves_the_variables_of_others_alone() {
 }
 
 #[test]
+fn takes_a_name_for_the_gateway_that_is_the_same_wherever_it_is_written() {
+    assert_eq!(accepts("", &[]).gateway_name, None);
+    let longest = "x".repeat(64);
+    for name in ["efgs-1.example:9090", "A_b", &longest] {
+        let settings = accepts("", &[("EFGS__OPERATIONS__GATEWAY_NAME", name)]);
+        assert_eq!(settings.gateway_name.as_deref(), Some(name));
+    }
+    for name in ["a b", "é", "a\"b", "a\nb", &"x".repeat(65)] {
+        let says = ["[operations] gateway_name", "1 to 64 letters", "efgs-1"];
+        refuses_variable("EFGS__OPERATIONS__GATEWAY_NAME", name, &says);
+    }
+}
+
+#[test]
 fn needs_no_peers_when_the_proxy_mode_is_on_loopback() {
     for listen in ["127.0.0.1:8080", "[::1]:8080"] {
         let settings = accepts(&format!("[proxy]\nlisten = \"{listen}\""), &[]);

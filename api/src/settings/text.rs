@@ -78,6 +78,34 @@ impl fmt::Display for Listen {
     }
 }
 
+/// The name of a gateway: none, or 1 to 64 letters, digits, `.`, `_`, `-` and `:`, so that it is the same
+/// in a log line, in JSON and in a table of the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct GatewayName(pub(super) Option<String>);
+
+/// What a [`GatewayName`] is, for errors.
+pub(super) const GATEWAY_NAME: &str = "1 to 64 letters (a to z, A to Z), digits or any of \".\", \"_\", \"-\" and \":\", as in \"efgs-1\"";
+
+impl FromStr for GatewayName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':');
+        match text.len() {
+            0 => Ok(Self(None)),
+            1..=64 if text.bytes().all(is_allowed) => Ok(Self(Some(text.to_owned()))),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for GatewayName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or_default())
+    }
+}
+
 /// A secret, which only the environment gives; never shown and never written.
 #[derive(Clone, Default, Deserialize)]
 #[serde(transparent)]

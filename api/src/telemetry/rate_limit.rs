@@ -1,5 +1,6 @@
 //! How many lines a participant or peer may cause, and how often a thread repeats a warning: beyond
-//! that, lines of one cause are suppressed, and the next one has their count.
+//! that, lines of one cause are suppressed, and the next one has their count. When no next one comes, a line of
+//! its own has it.
 //!
 //! - *In*: events of requests, with who sent them; warnings and errors of the gateway's own threads.
 //!   Their other events are not limited, and neither are those that only an operator's filter shows
@@ -10,7 +11,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::locks::LockIgnoringPoison;
@@ -37,7 +39,7 @@ struct Rate {
     interval: Duration,
 }
 
-/// For completed work: enough for one line per upload or download, even on the busiest day.
+/// For completed work: enough for one line per upload, even on the busiest day.
 const WORK: Rate = Rate {
     burst: WORK_LINES,
     interval: Duration::from_millis(5),
@@ -56,10 +58,9 @@ const REPEATED: Rate = Rate {
 };
 
 /// The events of work that was done; a full 207 is one, too.
-const WORK_MESSAGES: [&str; 4] = [
+const WORK_MESSAGES: [&str; 3] = [
     "successfull batch upload",
     "error inserting keys",
-    "Successful Batch Download",
     "Requested Audit Information",
 ];
 
@@ -80,6 +81,78 @@ struct Cause {
     paid_until: Instant,
     /// Events without a line since its last one.
     suppressed_count: u64,
+    /// What they say; set with the first of them.
+    repeated: Option<Box<Repeated>>,
+}
+
+/// What suppressed lines have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Repeated {
+    level: Level,
+    message: Box<str>,
+    country: Box<str>,
+}
+
+impl Repeated {
+    fn new(metadata: &Metadata<'_>, message: &str, country: &str) -> Self {
+        Self {
+            level: *metadata.level(),
+            message: message.into(),
+            country: country.into(),
+        }
+    }
+
+    fn log(&self, count: u64) {
+        let message = "lines of one cause were suppressed";
+        let Self {
+            level,
+            message: of,
+            country,
+        } = self;
+        let country = (!country.is_empty()).then_some(&**country);
+        match *level {
+            Level::ERROR => tracing::error!(
+                country,
+                suppressedMessage = &**of,
+                suppressedLines = count,
+                "{message}"
+            ),
+            Level::WARN => tracing::warn!(
+                country,
+                suppressedMessage = &**of,
+                suppressedLines = count,
+                "{message}"
+            ),
+            _ => tracing::info!(
+                country,
+                suppressedMessage = &**of,
+                suppressedLines = count,
+                "{message}"
+            ),
+        }
+    }
+}
+
+/// Between looks for suppressed lines that no line of their cause has followed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Logs how many lines were suppressed of causes that are quiet now, from time to time, on a thread of its own
+/// that ends with the process.
+pub(super) fn report_suppressed(limit: Arc<RateLimit>) {
+    let report = move || {
+        loop {
+            thread::sleep(REPORT_INTERVAL);
+            for (repeated, count) in limit.take_quiet(Instant::now()) {
+                repeated.log(count);
+            }
+        }
+    };
+    let spawned = thread::Builder::new()
+        .name("log-repeats".to_owned())
+        .spawn(report);
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "suppressed lines are only counted by efgs_log_lines_suppressed_total");
+    }
 }
 
 impl RateLimit {
@@ -98,7 +171,8 @@ impl RateLimit {
         let Ok(sender) = SENDER.try_with(|sender| *sender) else {
             return match (own, *metadata.level()) {
                 (Some(values), Level::WARN | Level::ERROR) => {
-                    self.count((metadata.callsite(), values), REPEATED)
+                    let repeated = || Repeated::new(metadata, message, country);
+                    self.count((metadata.callsite(), values), REPEATED, repeated)
                 }
                 _ => Some(0),
             };
@@ -111,18 +185,44 @@ impl RateLimit {
         } else {
             OTHER
         };
-        self.count(cause, rate)
+        let repeated = || Repeated::new(metadata, message, country);
+        self.count(cause, rate, repeated)
     }
 
-    fn count(&self, cause: impl Hash, rate: Rate) -> Option<u64> {
-        let admitted = self.admit_cause(self.hasher.hash_one(cause), rate, Instant::now());
+    fn count(
+        &self,
+        cause: impl Hash,
+        rate: Rate,
+        repeated: impl FnOnce() -> Repeated,
+    ) -> Option<u64> {
+        let cause = self.hasher.hash_one(cause);
+        let admitted = self.admit_cause(cause, rate, Instant::now(), repeated);
         if admitted.is_none() {
             metrics::counter!("efgs_log_lines_suppressed_total").increment(1);
         }
         admitted
     }
 
-    fn admit_cause(&self, cause: u64, rate: Rate, now: Instant) -> Option<u64> {
+    /// The causes whose burst is there again, with how many of their lines no line has told.
+    fn take_quiet(&self, now: Instant) -> Vec<(Repeated, u64)> {
+        let mut causes = self.causes.lock_ignoring_poison();
+        let quiet = causes
+            .values_mut()
+            .filter(|cause| cause.suppressed_count > 0 && cause.paid_until <= now);
+        let take = |cause: &mut Cause| {
+            let repeated = cause.repeated.take()?;
+            Some((*repeated, std::mem::take(&mut cause.suppressed_count)))
+        };
+        quiet.filter_map(take).collect()
+    }
+
+    fn admit_cause(
+        &self,
+        cause: u64,
+        rate: Rate,
+        now: Instant,
+        repeated: impl FnOnce() -> Repeated,
+    ) -> Option<u64> {
         let mut causes = self.causes.lock_ignoring_poison();
         if causes.len() >= CAUSES_MAX && !causes.contains_key(&cause) {
             // One whose lines are not limited any more is forgotten, and what was suppressed with it: the
@@ -137,24 +237,25 @@ impl RateLimit {
         let cause = causes.entry(cause).or_insert(Cause {
             paid_until: now,
             suppressed_count: 0,
+            repeated: None,
         });
         let paid_until = cause.paid_until.max(now);
         let credit = rate.interval * rate.burst.saturating_sub(1);
         if paid_until.saturating_duration_since(now) > credit {
             cause.suppressed_count += 1;
+            cause.repeated.get_or_insert_with(|| Box::new(repeated()));
             return None;
         }
         cause.paid_until = paid_until + rate.interval;
+        cause.repeated = None;
         Some(std::mem::take(&mut cause.suppressed_count))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::Arc;
-
     use engine::domain::Country;
+    use std::net::{IpAddr, Ipv4Addr};
     use tracing::{Event, Subscriber};
     use tracing_subscriber::Layer;
     use tracing_subscriber::layer::{Context, SubscriberExt as _};
@@ -166,11 +267,42 @@ mod tests {
         interval: Duration::from_secs(1),
     };
 
+    fn repeated() -> Repeated {
+        Repeated {
+            level: Level::WARN,
+            message: "Certificate has expired".into(),
+            country: "DE".into(),
+        }
+    }
+
+    #[test]
+    fn reports_what_was_suppressed_when_no_line_of_the_cause_follows() {
+        let (limit, start) = (RateLimit::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for _ in 0..43 {
+            limit.admit_cause(1, RATE, start, repeated);
+        }
+        assert_eq!(limit.take_quiet(after(1)), [], "a line may follow");
+        assert_eq!(limit.take_quiet(after(5)), [(repeated(), 40)]);
+        assert_eq!(limit.take_quiet(after(6)), []);
+        assert_eq!(limit.admit_cause(1, RATE, after(7), repeated), Some(0));
+        for _ in 0..4 {
+            limit.admit_cause(2, RATE, after(7), repeated);
+        }
+        assert_eq!(limit.admit_cause(2, RATE, after(9), repeated), Some(1));
+        assert_eq!(limit.take_quiet(after(60)), [], "a line has told");
+    }
+
     #[test]
     fn suppresses_beyond_the_burst_and_says_how_many() {
         let (limit, start) = (RateLimit::default(), Instant::now());
         let admit = |cause, milliseconds| {
-            limit.admit_cause(cause, RATE, start + Duration::from_millis(milliseconds))
+            limit.admit_cause(
+                cause,
+                RATE,
+                start + Duration::from_millis(milliseconds),
+                repeated,
+            )
         };
         for _ in 0..3 {
             assert_eq!(admit(1, 0), Some(0));
@@ -195,7 +327,7 @@ mod tests {
         let admitted: Vec<_> = (0..40)
             .filter_map(|number| {
                 let now = start + Duration::from_millis(number * 50);
-                limit.admit_cause(1, REPEATED, now)
+                limit.admit_cause(1, REPEATED, now, repeated)
             })
             .collect();
         assert_eq!(admitted, [0, 19]);
@@ -206,12 +338,19 @@ mod tests {
         let (limit, start) = (RateLimit::default(), Instant::now());
         let causes_max = u64::try_from(CAUSES_MAX).unwrap();
         for cause in 0..causes_max {
-            assert_eq!(limit.admit_cause(cause, RATE, start), Some(0));
+            assert_eq!(limit.admit_cause(cause, RATE, start, repeated), Some(0));
         }
-        assert_eq!(limit.admit_cause(causes_max, RATE, start), None);
-        assert_eq!(limit.admit_cause(0, RATE, start), Some(0), "a known one");
+        assert_eq!(limit.admit_cause(causes_max, RATE, start, repeated), None);
+        assert_eq!(
+            limit.admit_cause(0, RATE, start, repeated),
+            Some(0),
+            "a known one"
+        );
         let later = start + Duration::from_secs(10);
-        assert_eq!(limit.admit_cause(causes_max, RATE, later), Some(0));
+        assert_eq!(
+            limit.admit_cause(causes_max, RATE, later, repeated),
+            Some(0)
+        );
         assert_eq!(limit.causes.lock().unwrap().len(), 1);
     }
 
@@ -221,11 +360,14 @@ mod tests {
         let causes_max = u64::try_from(CAUSES_MAX).unwrap();
         for cause in 0..causes_max {
             for _ in 0..4 {
-                limit.admit_cause(cause, RATE, start);
+                limit.admit_cause(cause, RATE, start, repeated);
             }
         }
         let later = start + Duration::from_secs(10);
-        assert_eq!(limit.admit_cause(causes_max, RATE, later), Some(0));
+        assert_eq!(
+            limit.admit_cause(causes_max, RATE, later, repeated),
+            Some(0)
+        );
     }
 
     type Seen = Arc<Mutex<Option<&'static Metadata<'static>>>>;

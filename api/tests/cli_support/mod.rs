@@ -1,7 +1,9 @@
 //! Runs the real binary.
 
-#![allow(dead_code, reason = "each suite uses its part")]
+#![allow(dead_code, unused_imports, reason = "each suite uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
+
+mod backend;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -13,6 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
+
+pub(crate) use backend::{Backend, Traffic};
 
 /// The command with the given arguments and none of the surrounding settings. It listens on free
 /// ports: another program, such as an installed gateway, may have the default ones.
@@ -101,6 +105,19 @@ impl Installation {
 
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The backend of a participant of this installation, which connects there.
+    pub(crate) fn backend(&self, country: &str, public: SocketAddr) -> Backend {
+        let certificate = |kind: &str| self.path(&format!("pki/{country}/{kind}"));
+        let certificates = [certificate("authentication"), certificate("signing")];
+        let certificates = [&*certificates[0], &*certificates[1]];
+        Backend::new(
+            country,
+            certificates,
+            &self.path("pki/server-ca.pem"),
+            public,
+        )
     }
 
     /// A command on this installation.

@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use efgs_client::Protocol;
+use bytes::Bytes;
+use efgs_client::{Caller, Connection, Protocol};
+use http::{HeaderName, HeaderValue, Method, header};
 use loadgen::load::{Experiment, LoadOptions, Participants, Watch};
 use loadgen::scenario::Scenario;
 use serde_json::Value;
 use testkit::local::{Gateway, GatewayOptions, Installation, LocalDatabase};
 
 pub(crate) const PARTICIPANTS: [&str; 3] = ["DE", "ES", "IT"];
+
+/// The name of the second gateway; the first is given none.
+pub(crate) const SECOND: &str = "second";
 
 /// Keys that are stored, keys that were stored before, uploads that are refused, and downloads.
 const LOAD: &str = r#"
@@ -76,15 +82,59 @@ impl World {
     pub(crate) fn start() -> Self {
         let first =
             Installation::start(program(), LocalDatabase::MariaDb, None, &PARTICIPANTS).unwrap();
-        let options = GatewayOptions {
-            name: "second".to_owned(),
-            ..GatewayOptions::new(program(), &home(&first))
-        };
+        let name = (
+            "EFGS__OPERATIONS__GATEWAY_NAME".to_owned(),
+            SECOND.to_owned(),
+        );
+        let mut options = GatewayOptions::new(program(), &home(&first));
+        options.name = SECOND.to_owned();
+        options.environment.push(name);
         let second = Gateway::start(options).unwrap();
         Self {
             second,
             first,
             day: today(),
+        }
+    }
+
+    /// Has a participant send requests that are refused: downloads of an invalid date, and uploads without a
+    /// signature.
+    pub(crate) async fn send_refused(
+        &self,
+        gateway: &Gateway,
+        country: &str,
+        downloads: usize,
+        uploads: usize,
+    ) {
+        let folder = self.first.pki().join(country);
+        let caller = Caller::from_files(
+            country,
+            &folder.join("authentication.pem"),
+            &folder.join("authentication.key"),
+            &self.first.pki().join("server-ca.pem"),
+            Protocol::Http1,
+        );
+        let targets = Arc::from([gateway.target()]);
+        let timeout = Duration::from_secs(60);
+        let mut connection = Connection::new(Arc::new(caller.unwrap()), targets, 0, timeout);
+        let protobuf = HeaderValue::from_static("application/protobuf; version=1.0");
+        let accept = [(header::ACCEPT, protobuf.clone())];
+        let path = "/diagnosiskeys/download/yesterday";
+        for _ in 0..downloads {
+            let answer = connection.send(Method::GET, path, &accept, Bytes::new());
+            assert_eq!(answer.await.unwrap().status, 400);
+        }
+        let upload = [
+            (header::CONTENT_TYPE, protobuf),
+            (
+                HeaderName::from_static("batchtag"),
+                HeaderValue::from_static("unsigned"),
+            ),
+        ];
+        for _ in 0..uploads {
+            let answer =
+                connection.send(Method::POST, "/diagnosiskeys/upload", &upload, Bytes::new());
+            assert_eq!(answer.await.unwrap().status, 400);
         }
     }
 

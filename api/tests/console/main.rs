@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use browser::Browser;
-use installation::{Counts, PARTICIPANTS, World, today};
+use installation::{Counts, PARTICIPANTS, SECOND, World, today};
 use serde_json::{Value, json};
 
 /// The page asks every five seconds, gateways announce themselves every ten, downloads are counted every
@@ -52,7 +52,19 @@ const TILES: &str = r##"["keysToday", "uploadsToday", "downloadsToday"].map((key
 const REFUSALS: &str = r##"Object.fromEntries([...document.querySelectorAll("#refusals tr[data-row]")].map((row) =>
     [row.dataset.row, Number(row.querySelector('[data-column="count"]').innerText.replaceAll(",", ""))]))"##;
 
-/// The state of each gateway, by name.
+/// Who was refused for a reason, as the table of reasons has it, by code.
+const REFUSED_OF: &str = r##"Object.fromEntries([...document.querySelectorAll("#refusals tr[data-row]")].map((row) =>
+    [row.dataset.row, row.querySelector('[data-column="of"]').innerText]))"##;
+
+/// The refused requests of each participant: all, and by code; those without any are left out.
+const REFUSALS_OF_PARTICIPANTS: &str = r##"Object.fromEntries([...document.querySelectorAll("#participants tr[data-row]")].map((row) => {
+    const cell = row.querySelector('[data-column="refused"]');
+    const number = (text) => Number(text.replaceAll(",", "").match(/[0-9]+/)[0]);
+    const byCode = [...cell.querySelectorAll("[data-code]")].map((one) => [one.dataset.code, number(one.innerText)]);
+    return [row.dataset.row, { all: number(cell.innerText), ...Object.fromEntries(byCode) }];
+  }).filter(([, refusals]) => refusals.all > 0))"##;
+
+/// The state of each gateway, by the last part of its name.
 const GATEWAYS: &str = r##"Object.fromEntries([...document.querySelectorAll("[data-gateway]")].map((one) =>
     [one.dataset.gateway.split(":").at(-1), one.querySelector(".state").innerText.replace(/^\W+/, "")]))"##;
 
@@ -63,6 +75,7 @@ async fn shows_an_installation_as_its_statistics_and_metrics_have_it() {
     browser.emulate(1400, 1000, "light").await;
     browser.open(&world.console()).await;
     shows_that_there_is_nothing_yet(&browser).await;
+    shows_what_was_refused_of_whom(&browser, &world).await;
     world.put_under_load().await;
     shows_what_was_counted(&browser, &world).await;
     shows_refusals_by_reason(&browser, &world).await;
@@ -92,6 +105,27 @@ async fn shows_that_there_is_nothing_yet(browser: &Browser) {
         let rows = PARTICIPANTS.map(|country| (country.to_owned(), json!([0, 0, 0, 0])));
         Value::Object(rows.into_iter().collect())
     })
+    .await;
+}
+
+/// Exactly what was sent, to whichever gateway.
+async fn shows_what_was_refused_of_whom(browser: &Browser, world: &World) {
+    let first = world.first.gateway();
+    world.send_refused(first, "DE", 3, 0).await;
+    world.send_refused(&world.second, "DE", 2, 0).await;
+    world.send_refused(&world.second, "ES", 1, 4).await;
+    await_shown(browser, REFUSALS_OF_PARTICIPANTS, || {
+        json!({
+            "DE": {"all": 5, "date_invalid": 5},
+            "ES": {"all": 5, "batch_signature_missing": 4, "date_invalid": 1},
+        })
+    })
+    .await;
+    await_shown(
+        browser,
+        REFUSED_OF,
+        || json!({"date_invalid": "DE 5, ES 1", "batch_signature_missing": "ES 4"}),
+    )
     .await;
 }
 
@@ -130,8 +164,8 @@ async fn shows_what_was_counted(browser: &Browser, world: &World) {
     }
 }
 
-/// The counters of a gateway by their last label.
-async fn counters(address: std::net::SocketAddr, metric: &str) -> BTreeMap<String, u64> {
+/// The counters of a gateway by the values of their labels.
+async fn counters(address: std::net::SocketAddr, metric: &str) -> BTreeMap<Vec<String>, u64> {
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let text = tokio::task::spawn_blocking(move || {
         use std::io::{Read as _, Write as _};
@@ -148,42 +182,46 @@ async fn counters(address: std::net::SocketAddr, metric: &str) -> BTreeMap<Strin
     samples
         .filter_map(|sample| {
             let (labels, value) = sample.rsplit_once("} ")?;
-            let label = labels.rsplit('"').nth(1)?;
-            Some((label.to_owned(), value.parse().ok()?))
+            let values = labels.split('"').skip(1).step_by(2).map(str::to_owned);
+            Some((values.collect(), value.parse().ok()?))
         })
         .collect()
 }
 
 async fn shows_refusals_by_reason(browser: &Browser, world: &World) {
     let mut refused = BTreeMap::new();
+    let mut participants: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     for address in [
         world.first.gateway().operations(),
         world.second.operations(),
     ] {
-        for (code, count) in counters(address, "efgs_refusals_total").await {
-            *refused.entry(code).or_insert(0) += count;
+        for (labels, count) in counters(address, "efgs_refusals_total").await {
+            *refused.entry(labels[0].clone()).or_insert(0) += count;
+        }
+        for (labels, count) in counters(address, "efgs_participant_refusals_total").await {
+            let refusals = participants.entry(labels[0].clone()).or_default();
+            *refusals.entry(labels[1].clone()).or_insert(0) += count;
+            *refusals.entry("all".to_owned()).or_insert(0) += count;
         }
     }
     refused.retain(|_, count| *count > 0);
+    // Every request of this installation shows a participant's certificate.
+    let all = |refusals: &BTreeMap<String, u64>| refusals["all"];
+    let sum: u64 = participants.values().map(all).sum();
+    assert_eq!(sum, refused.values().sum::<u64>(), "{participants:?}");
     for code in ["batch_tag_missing", "invalid_signature"] {
         assert!(refused.contains_key(code), "{code}: {refused:?}");
     }
     await_shown(browser, REFUSALS, || json!(refused)).await;
+    await_shown(browser, REFUSALS_OF_PARTICIPANTS, || json!(participants)).await;
     let duplicates = r##"[...document.querySelectorAll('#participants [data-column="duplicates"]')]
         .some((cell) => parseInt(cell.innerText.replaceAll(",", "")) > 0)"##;
     await_shown(browser, duplicates, || json!(true)).await;
 }
 
 async fn shows_each_gateway(browser: &Browser, world: &World) {
-    let ports = [
-        world.first.gateway().operations(),
-        world.second.operations(),
-    ];
-    let states = |states: [&str; 2]| {
-        let states = ports.iter().zip(states);
-        let states = states.map(|(address, state)| (address.port().to_string(), json!(state)));
-        Value::Object(states.collect())
-    };
+    let first = world.first.gateway().operations().port().to_string();
+    let states = |states: [&str; 2]| json!({&first: states[0], SECOND: states[1]});
     await_shown(browser, GATEWAYS, || states(["Ready", "Ready"])).await;
     let leaders = r##"[...document.querySelectorAll("[data-gateway] .role")]
         .filter((one) => one.innerText.includes("leader")).length"##;
@@ -318,9 +356,8 @@ async fn fits_narrow_and_dark_screens(browser: &Browser) {
 }
 
 async fn tells_that_a_gateway_has_stopped(browser: &Browser, mut world: World) -> World {
-    let port = world.second.operations().port();
     tokio::task::block_in_place(|| world.second.terminate()).unwrap();
-    let state = format!("({GATEWAYS})['{port}']");
+    let state = format!("({GATEWAYS})['{SECOND}']");
     await_shown(browser, &state, || json!("Stopped")).await;
     let head = "document.querySelector('#state').innerText.replace(/^\\W+/, '')";
     await_shown(browser, head, || json!("Ready")).await;

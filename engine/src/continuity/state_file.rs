@@ -125,9 +125,16 @@ pub(crate) enum StateFileError {
 impl StateFileError {
     /// As an error that says what to do.
     pub(crate) fn at_start(&self, path: &Path) -> StartError {
+        let remedy = match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => "make its folder",
+            Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                "let the gateway's user write it and its folder"
+            }
+            Self::Io(_) => "look at its disk",
+            Self::Malformed | Self::InUse => "leave it as it is",
+        };
         StartError::Setting(format!(
-            "the state file {} cannot be used: {self}; check its owner and its folder's space, or \
-             set [database] state_file to another file",
+            "the state file {} cannot be used: {self}; {remedy}, or set [database] state_file to another file",
             path.display()
         ))
     }

@@ -107,7 +107,7 @@ impl ParticipantBound {
                 what: "log lines of one cause at once for completed work; then 200 per second",
                 setting: "",
                 beyond: "suppressed; the next one has their count",
-                reason: "one per upload or download even on the busiest day",
+                reason: "one per upload even on the busiest day",
             },
             Self::OtherLines => Row {
                 what: "log lines of any other cause at once; then one per second",

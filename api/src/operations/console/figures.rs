@@ -15,6 +15,12 @@ use super::sentence::Sentence;
 
 /// Sentences that are passed on.
 const SENTENCES_MAX: usize = 24;
+/// Reasons of refusals that are passed on of each participant; the rest is added up under [`OTHER_REASONS`].
+const REASONS_MAX: usize = 16;
+/// In place of a code.
+const OTHER_REASONS: &str = "other";
+/// Bytes of a code that another gateway may name.
+const CODE_BYTES_MAX: usize = 64;
 /// Bytes of a sentence that is passed on; a longer one is cut.
 const SENTENCE_BYTES_MAX: usize = 600;
 
@@ -84,7 +90,7 @@ pub(super) struct Used {
 }
 
 /// Of one participant, in the last hour.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ParticipantFigures {
     /// Keys that were stored before.
@@ -102,6 +108,9 @@ pub(super) struct ParticipantFigures {
     /// Uploads that failed at the gateway.
     #[serde(skip_serializing_if = "is_0")]
     pub(super) failed_uploads: u64,
+    /// Refused requests that show its certificate, by code.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) refusals: BTreeMap<String, u64>,
     /// When it last downloaded anything, in milliseconds, as of some seconds; 0 if it is not known to have.
     #[serde(skip_serializing_if = "is_0")]
     pub(super) last_download_at: u64,
@@ -117,8 +126,11 @@ const fn is_0(count: &u64) -> bool {
 
 impl Figures {
     /// As bytes for the others.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+    pub(super) fn to_bytes(mut self) -> Vec<u8> {
+        self.participants
+            .values_mut()
+            .for_each(|seen| keep_most_frequent(&mut seen.refusals));
+        serde_json::to_vec(&self).unwrap_or_default()
     }
 
     /// What another gateway says; what cannot be read counts as nothing.
@@ -128,10 +140,38 @@ impl Figures {
         read.sentences
             .iter_mut()
             .for_each(|sentence| sentence.cut(SENTENCE_BYTES_MAX));
-        read.refusals.retain(|code, _| code.len() <= 64);
+        let is_code = |code: &String| code.len() <= CODE_BYTES_MAX;
+        read.refusals.retain(|code, _| is_code(code));
         read.participants
             .retain(|country, _| Country::parse(country).is_ok());
+        for seen in read.participants.values_mut() {
+            seen.refusals.retain(|code, _| is_code(code));
+            keep_most_frequent(&mut seen.refusals);
+        }
         read
+    }
+}
+
+/// Adds up all but the most frequent reasons, so that a participant which is refused for everything takes
+/// little of the room of all.
+fn keep_most_frequent(refusals: &mut BTreeMap<String, u64>) {
+    if refusals.len() <= REASONS_MAX {
+        return;
+    }
+    let mut by_count: Vec<_> = std::mem::take(refusals).into_iter().collect();
+    by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let rest = by_count.split_off(REASONS_MAX - 1);
+    refusals.extend(by_count);
+    let rest = rest.into_iter().map(|(_, count)| count);
+    let others = refusals.entry(OTHER_REASONS.to_owned()).or_default();
+    *others = rest.fold(*others, u64::saturating_add);
+}
+
+/// Adds counts of refusals, by code.
+pub(super) fn add_refusals(refused: &mut BTreeMap<String, u64>, others: &BTreeMap<String, u64>) {
+    for (code, count) in others {
+        let known = refused.entry(code.clone()).or_default();
+        *known = known.saturating_add(*count);
     }
 }
 
@@ -174,6 +214,7 @@ impl ParticipantFigures {
         self.rejected_uploads = self.rejected_uploads.saturating_add(other.rejected_uploads);
         self.refused_uploads = self.refused_uploads.saturating_add(other.refused_uploads);
         self.failed_uploads = self.failed_uploads.saturating_add(other.failed_uploads);
+        add_refusals(&mut self.refusals, &other.refusals);
         self.last_download_at = self.last_download_at.max(other.last_download_at);
     }
 }
@@ -197,7 +238,7 @@ mod tests {
         };
         figures.participants.insert("DE".to_owned(), seen);
         figures.refusals.insert("not_found".to_owned(), 2);
-        assert_eq!(Figures::from_bytes(&figures.to_bytes()), figures);
+        assert_eq!(Figures::from_bytes(&figures.clone().to_bytes()), figures);
         for other in ["", "[]", "{\"epoch\":-1}", "\u{0}", "{\"rates\":null}"] {
             assert_eq!(
                 Figures::from_bytes(other.as_bytes()),
@@ -225,21 +266,41 @@ mod tests {
     }
 
     #[test]
+    fn adds_up_the_rarest_reasons_beyond_a_bound() {
+        let count_of = |number: u64| (format!("code_{number:02}"), number);
+        let mut figures = Figures::default();
+        let all = ParticipantFigures {
+            refusals: (1..=40).map(count_of).collect(),
+            ..ParticipantFigures::default()
+        };
+        figures.participants.insert("DE".to_owned(), all);
+        let read = Figures::from_bytes(&figures.to_bytes());
+        let refusals = &read.participants["DE"].refusals;
+        assert_eq!(refusals.len(), REASONS_MAX);
+        assert_eq!((refusals["code_40"], refusals["code_26"]), (40, 26));
+        assert_eq!(refusals[OTHER_REASONS], (1..=25).sum::<u64>());
+        assert_eq!(refusals.values().sum::<u64>(), (1..=40).sum::<u64>());
+    }
+
+    #[test]
     fn takes_little_room_for_all_participants() {
         let mut figures = Figures::default();
+        let codes = crate::response::catalog::every_code().into_iter();
+        let refusals: BTreeMap<_, _> = codes.map(|code| (code.to_owned(), 123_456)).collect();
         for letters in b'A'..=b'Z' {
             let country = format!("A{}", char::from(letters));
             let seen = ParticipantFigures {
                 last_download_at: 1_600_000_000_000,
                 duplicate_keys: 5000,
                 duplicate_uploads: 12,
+                refusals: refusals.clone(),
                 ..ParticipantFigures::default()
             };
             figures.participants.insert(country, seen);
         }
         let bytes = figures.to_bytes().len();
         assert!(
-            bytes < engine::limits::GATEWAY_FIGURES_BYTES_MAX / 8,
+            bytes < engine::limits::GATEWAY_FIGURES_BYTES_MAX / 3,
             "{bytes}"
         );
     }

@@ -121,6 +121,14 @@ pub(super) fn shown(others: &[Other]) -> impl Iterator<Item = &Other> {
         .filter(|other| other.age.as_secs() <= SHOWN_FOR_SECONDS)
 }
 
+/// Two gateways have the same name.
+pub(super) fn shared_name(name: &str) -> Sentence {
+    Sentence::error(format!(
+        "another gateway of this installation is named {name}, too, so that consoles show only one of them: give \
+         each a name of its own ([operations] gateway_name), and restart it"
+    ))
+}
+
 /// What is wrong between gateways.
 pub(super) fn sentences(gateways: &[Gateway]) -> Vec<Sentence> {
     let mut sentences = Vec::new();

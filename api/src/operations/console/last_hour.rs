@@ -9,9 +9,10 @@ use super::reading::Reading;
 pub(super) const MINUTES: u64 = 60;
 
 /// Counters whose gains are kept.
-const COUNTED: [&str; 4] = [
+const COUNTED: [&str; 5] = [
     "efgs_delivery_delay_seconds_bucket",
     "efgs_keys_total",
+    "efgs_participant_refusals_total",
     "efgs_refusals_total",
     "efgs_uploads_total",
 ];

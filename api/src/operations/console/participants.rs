@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::figures::ParticipantFigures;
+use super::refusals::{self, Refusals};
 use super::sentence::Sentence;
 use crate::attention;
 use crate::lifecycle::Running;
@@ -46,6 +47,9 @@ pub(super) struct Participant {
     rejected_uploads: u64,
     refused_uploads: u64,
     failed_uploads: u64,
+    /// Requests of the last hour that were refused and show its certificate, by reason, the most frequent
+    /// first.
+    refusals: Vec<Refusals>,
     certificates: Vec<ShownCertificate>,
     subscriptions: Vec<Subscription>,
 }
@@ -122,7 +126,7 @@ impl Source<'_> {
 
     fn participant(&self, country: Country) -> Participant {
         let name = country.to_string();
-        let seen = self.seen.get(&name).copied().unwrap_or_default();
+        let seen = self.seen.get(&name).cloned().unwrap_or_default();
         let mut participant = Participant {
             country: name,
             batches_behind: self.running.engine.batches_behind(country),
@@ -132,6 +136,7 @@ impl Source<'_> {
             rejected_uploads: seen.rejected_uploads,
             refused_uploads: seen.refused_uploads,
             failed_uploads: seen.failed_uploads,
+            refusals: refusals::by_reason(seen.refusals),
             ..Participant::default()
         };
         if let Some(overview) = self.overview {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The metrics that the console uses; others are passed over.
-const USED: [&str; 30] = [
+const USED: [&str; 31] = [
     "efgs_admission_in_flight_batches",
     "efgs_admission_in_flight_batches_max",
     "efgs_admission_in_flight_bytes",
@@ -26,6 +26,7 @@ const USED: [&str; 30] = [
     "efgs_identities",
     "efgs_keys_total",
     "efgs_newest_download_batch_timestamp_seconds",
+    "efgs_participant_refusals_total",
     "efgs_refusals_total",
     "efgs_stored_memory_bytes",
     "efgs_stored_memory_bytes_max",

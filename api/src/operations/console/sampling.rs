@@ -180,21 +180,13 @@ impl Sampled {
     pub(super) fn participants(&self) -> BTreeMap<String, ParticipantFigures> {
         let mut participants: BTreeMap<String, ParticipantFigures> = BTreeMap::new();
         for (sample, gained) in self.hour.gains() {
-            let (Some(country), Some(outcome)) =
-                (label_of(&sample, "country"), label_of(&sample, "outcome"))
-            else {
+            let Some(country) = label_of(&sample, "country") else {
                 continue;
             };
             let seen = participants.entry(country.to_owned()).or_default();
-            let count = match (name_of(&sample), outcome) {
-                ("efgs_keys_total", "duplicate") => &mut seen.duplicate_keys,
-                ("efgs_uploads_total", "duplicates") => &mut seen.duplicate_uploads,
-                ("efgs_uploads_total", "rejected") => &mut seen.rejected_uploads,
-                ("efgs_uploads_total", "refused") => &mut seen.refused_uploads,
-                ("efgs_uploads_total", "failed") => &mut seen.failed_uploads,
-                _ => continue,
-            };
-            *count = as_count(gained);
+            if let Some(count) = count_of(&sample, seen) {
+                *count = as_count(gained);
+            }
         }
         for (country, at) in &self.last_downloads {
             let seen = participants.entry(country.clone()).or_default();
@@ -222,6 +214,23 @@ impl Sampled {
     pub(super) fn value(&self, sample: &str) -> f64 {
         let last = self.last.as_ref();
         last.map_or(0.0, |(_, reading)| reading.value(sample))
+    }
+}
+
+/// Where a participant's sample is counted, if the console shows it.
+fn count_of<'a>(sample: &str, seen: &'a mut ParticipantFigures) -> Option<&'a mut u64> {
+    let name = name_of(sample);
+    if name == "efgs_participant_refusals_total" {
+        let code = label_of(sample, "code")?;
+        return Some(seen.refusals.entry(code.to_owned()).or_default());
+    }
+    match (name, label_of(sample, "outcome")?) {
+        ("efgs_keys_total", "duplicate") => Some(&mut seen.duplicate_keys),
+        ("efgs_uploads_total", "duplicates") => Some(&mut seen.duplicate_uploads),
+        ("efgs_uploads_total", "rejected") => Some(&mut seen.rejected_uploads),
+        ("efgs_uploads_total", "refused") => Some(&mut seen.refused_uploads),
+        ("efgs_uploads_total", "failed") => Some(&mut seen.failed_uploads),
+        _ => None,
     }
 }
 

@@ -11,7 +11,8 @@ use engine::{Clock as _, Engine, SystemClock};
 use tokio::sync::{Notify, watch};
 
 use super::figures::Figures;
-use super::sampling::{self, Sampled};
+use super::gateways;
+use super::sampling::{self, Other, Sampled};
 use super::sentence::Sentence;
 use super::sentences;
 use crate::lifecycle::Running;
@@ -41,36 +42,46 @@ struct Asked {
     looked: Option<Instant>,
 }
 
+/// Whether another gateway announces itself under this one's name: the row is then somebody else's again and
+/// again. The first announcement finds that of the same gateway before its restart.
+#[derive(Debug, Default)]
+struct NameUse {
+    has_announced: bool,
+    is_shared: bool,
+}
+
+impl NameUse {
+    /// Notes who has written the row under this name before this gateway did: gateways are told apart by
+    /// their start.
+    fn note(&mut self, written_by: Option<UnixMillis>, this: UnixMillis) {
+        let is_others = written_by.is_some_and(|started_at| started_at != this);
+        self.is_shared = self.has_announced && is_others;
+        self.has_announced = true;
+    }
+}
+
 /// The console of a gateway.
 pub(crate) struct Console {
     pub(super) shown: Arc<Shown>,
-    pub(super) name: String,
     address: Option<String>,
     pub(super) started_at: UnixMillis,
     pub(super) sampled: Mutex<Sampled>,
     asked: Mutex<Asked>,
+    name_use: Mutex<NameUse>,
     pub(super) statistics: watch::Sender<Statistics>,
     pub(super) looked: Notify,
 }
 
 impl Console {
-    /// Gateways of one machine are told apart by one of their ports. `operations` is the address of that port.
-    pub(crate) fn new(
-        shown: Arc<Shown>,
-        operations: Option<SocketAddr>,
-        participants: Option<SocketAddr>,
-    ) -> Self {
-        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
-        let machine = machine.unwrap_or_else(|_| "gateway".to_owned());
-        let machine = machine.trim();
-        let port = operations.or(participants).map(|address| address.port());
+    /// `operations` is the address of that port, if it is open.
+    pub(crate) fn new(shown: Arc<Shown>, operations: Option<SocketAddr>) -> Self {
         Self {
             shown,
-            name: port.map_or_else(|| machine.to_owned(), |port| format!("{machine}:{port}")),
             address: operations.map(|address| address.to_string()),
             started_at: SystemClock.now(),
             sampled: Mutex::default(),
             asked: Mutex::default(),
+            name_use: Mutex::default(),
             statistics: watch::Sender::new(Statistics::default()),
             looked: Notify::new(),
         }
@@ -121,17 +132,23 @@ impl Console {
             ..self.figures()
         };
         let announced = engine.announce(&Announcement {
-            name: self.name.clone(),
+            name: self.name().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             figures: figures.to_bytes(),
         });
         match announced {
             Ok(gateways) => {
+                let others: Vec<Other> = gateways.into_iter().map(Into::into).collect();
+                let own_row = others.iter().find(|other| other.name == self.name());
+                let written_by = own_row.map(|row| row.started_at);
+                self.name_use
+                    .lock_ignoring_poison()
+                    .note(written_by, self.started_at);
                 let mut sampled = self.sampled.lock_ignoring_poison();
-                sampled.others = gateways.into_iter().map(Into::into).collect();
+                sampled.others = others;
                 sampled.remember_downloads();
-                sampled.others.retain(|other| other.name != self.name);
+                sampled.others.retain(|other| other.name != self.name());
             }
             // Whoever uses the database says that it fails.
             Err(error) => {
@@ -195,8 +212,16 @@ impl Console {
         sentences.extend(sentences::of_gauges(
             &self.sampled.lock_ignoring_poison().gauges,
         ));
+        if self.name_use.lock_ignoring_poison().is_shared {
+            sentences.push(gateways::shared_name(self.name()));
+        }
         sentences.extend(self.shown.warnings.iter().map(Sentence::warning));
         sentences
+    }
+
+    /// The gateway's name.
+    pub(super) fn name(&self) -> &str {
+        &self.shown.gateway
     }
 }
 
@@ -235,6 +260,21 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notices_another_gateway_of_the_same_name_but_not_itself_before_a_restart() {
+        let (this, other) = (UnixMillis(7), UnixMillis(3));
+        let mut name_use = NameUse::default();
+        let mut is_shared = |written_by| {
+            name_use.note(written_by, this);
+            name_use.is_shared
+        };
+        assert!(!is_shared(Some(other)), "it may be the one before");
+        assert!(!is_shared(Some(this)));
+        assert!(is_shared(Some(other)));
+        assert!(!is_shared(Some(this)), "it was given another name");
+        assert!(!is_shared(None), "the row was deleted");
+    }
 
     #[test]
     fn reads_statistics_only_while_somebody_looks_and_not_more_often_than_they_age() {

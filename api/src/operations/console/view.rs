@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 
-use super::figures::{ParticipantFigures, Rates};
+use super::figures::{ParticipantFigures, Rates, add_refusals};
 use super::gateways::{self, Gateway};
 use super::history::{Columns, rounded};
 use super::participants::{self, Participant, Source, days_between};
@@ -151,7 +151,7 @@ impl View {
         let figures = console.figures();
         let statistics = console.statistics.borrow();
         let sampled = console.sampled.lock_ignoring_poison();
-        let this = Gateway::this(&console.name, console.started_at, &figures);
+        let this = Gateway::this(console.name(), console.started_at, &figures);
         let others = gateways::shown(&sampled.others).map(Gateway::other);
         let gateways: Vec<_> = std::iter::once(this).chain(others).collect();
         let mut refused = figures.refusals;
@@ -183,7 +183,7 @@ impl View {
             add_sentence(&mut attention, sentence, None);
         }
         for sentence in figures.sentences {
-            add_sentence(&mut attention, sentence, Some(&console.name));
+            add_sentence(&mut attention, sentence, Some(console.name()));
         }
         for other in sampled.others.iter().filter(|other| other.is_alive()) {
             for sentence in &other.figures.sentences {
@@ -196,7 +196,7 @@ impl View {
         installation.gateways_ready = gateways.iter().filter(|one| one.is_ready()).count();
         Self {
             at: now.0,
-            gateway: console.name.clone(),
+            gateway: console.name().to_owned(),
             version: env!("CARGO_PKG_VERSION"),
             attention,
             installation,
@@ -222,13 +222,6 @@ fn add_seen(
             true => known.add(other),
             false => known.last_download_at = known.last_download_at.max(other.last_download_at),
         }
-    }
-}
-
-fn add_refusals(refused: &mut BTreeMap<String, u64>, others: &BTreeMap<String, u64>) {
-    for (code, count) in others {
-        let known = refused.entry(code.clone()).or_default();
-        *known = known.saturating_add(*count);
     }
 }
 

@@ -100,6 +100,13 @@ pub(super) const METRICS: &[Metric] = &[
         "Refused requests",
     ),
     metric(
+        Kind::Counter,
+        "efgs_participant_refusals_total",
+        Labels::Open("country and code"),
+        "Refused requests that show a listed certificate of the participant, whether or not it is valid; from the \
+         first of its code on",
+    ),
+    metric(
         Kind::Gauge,
         "efgs_connections_open",
         Labels::None,

@@ -204,8 +204,9 @@ fn refuses_a_proxy_mode_that_everybody_could_reach() {
             ),
             &["[proxy] trusted_peers", everybody, "everybody"],
         );
-        refuses_setting(
-            &format!("[public]\nproxy_protocol_from = [\"{everybody}\"]"),
+        refuses_variable(
+            "EFGS__PUBLIC__PROXY_PROTOCOL_FROM",
+            everybody,
             &["[public] proxy_protocol_from", everybody, "everybody"],
         );
     }

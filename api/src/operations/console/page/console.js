@@ -50,7 +50,7 @@ function tile(key, name, value, unit, more) {
 
 function showToday(view) {
   const all = view.installation;
-  const refused = view.refusals.reduce((sum, one) => sum + one.count, 0);
+  const refused = sum(view.refusals.map((one) => one.count));
   const uploading = view.participants.filter((one) => one.uploadsToday > 0).length;
   const batch = all.newestBatch
     ? `newest batch ${all.newestBatch}${all.newestBatchAt ? `, ${relative(all.newestBatchAt, view.at)}` : ""}`
@@ -113,10 +113,19 @@ function callbackCell(participant) {
   return `${all.length} in order`;
 }
 
+const sum = (counts) => counts.reduce((all, count) => all + count, 0);
+
+/// All refused requests, then each reason. To ask for what is not there is in order.
+function refusalCell({ refusals }) {
+  const isInOrder = refusals.every((one) => one.whose === "nothing there");
+  const all = number(sum(refusals.map((one) => one.count)));
+  return [marked(isInOrder ? null : "care", all),
+    ...refusals.map((one) => make("span", { class: "sub", "data-code": one.code, "data-count": one.count },
+      `${number(one.count)} ${one.reason}`))];
+}
+
 function participantRow(one, view) {
   const share = one.keysPerDayMax > 0 ? one.keysToday / one.keysPerDayMax : 0;
-  const wrong = one.rejectedUploads + one.refusedUploads + one.failedUploads;
-  const kinds = [[one.rejectedUploads, "wrong"], [one.refusedUploads, "at a bound or for their form"], [one.failedUploads, "failed here"]];
   return {
     key: one.country,
     cells: [
@@ -129,8 +138,7 @@ function participantRow(one, view) {
       one.lastDownloadAt ? time(one.lastDownloadAt, view.at) : "none known",
       marked(one.batchesBehind > 100 ? "care" : null, number(one.batchesBehind)),
       [number(one.duplicateKeys), one.duplicateUploads > 0 ? sub(`in ${plural(one.duplicateUploads, "upload")}`) : null],
-      [marked(wrong > 0 ? "care" : null, number(wrong)),
-        ...kinds.filter(([count]) => count > 0).map(([count, text]) => sub(`${number(count)} ${text}`))],
+      refusalCell(one),
       certificates(one),
       callbackCell(one),
     ],
@@ -147,7 +155,7 @@ const PARTICIPANT_COLUMNS = [
   { name: "Last download", key: "lastDownload" },
   { name: "Batches behind", key: "batchesBehind" },
   { name: "Duplicate keys", key: "duplicates" },
-  { name: "Uploads refused", key: "refused" },
+  { name: "Requests refused", key: "refused" },
   { name: "Certificates, days left", key: "certificates", text: true },
   { name: "Callbacks", key: "callbacks", text: true },
 ];
@@ -175,18 +183,31 @@ function showParticipants(view) {
 
 // Refusals, callbacks, gateways ---------------------------------------------------------------
 
+/// Who was refused for a reason, the most often refused first; the rest showed no listed certificate.
+function refusedOf({ code, count }, participants) {
+  const countOf = (one) => one.refusals.find((refusal) => refusal.code === code)?.count ?? 0;
+  const known = participants.map((one) => [one.country, countOf(one)]).filter(([, count]) => count > 0);
+  const rest = count - sum(known.map(([, count]) => count));
+  // A gateway adds up the rarest reasons of a participant that is refused for many.
+  const isExact = participants.every((one) => one.refusals.every((refusal) => refusal.code !== "other"));
+  return [...known.sort((a, b) => b[1] - a[1]), ...(rest > 0 ? [[isExact ? "no participant" : "others", rest]] : [])];
+}
+
 function showRefusals(view) {
   const since = youngSince(view) ? "since this gateway began to sample" : "in the last hour";
-  show("refusals", [view.refusals, since], () => {
+  const byParticipant = view.participants.map(({ country, refusals }) => ({ country, refusals }));
+  show("refusals", [view.refusals, byParticipant, since], () => {
     if (view.refusals.length === 0) return make("p", { class: "quiet boxed" }, `No request was refused ${since}.`);
     const most = view.refusals[0].count;
     return table({ label: "Refused requests by reason" },
-      [{ name: "Reason", key: "reason", text: true }, { name: "Because of", key: "whose", text: true }, { name: "Requests", key: "count" }],
+      [{ name: "Reason", key: "reason", text: true }, { name: "Because of", key: "whose", text: true },
+       { name: "Of", key: "of", text: true }, { name: "Requests", key: "count" }],
       view.refusals.map((one) => ({
         key: one.code,
         cells: [
           [one.reason, make("span", { class: "sub code" }, `${one.status ?? "?"} ${one.code}`)],
           one.whose ?? "not known here",
+          refusedOf(one, byParticipant).map(([who, count]) => `${who} ${number(count)}`).join(", "),
           [number(one.count), bar(one.count / most, one.status >= 500 && one.status !== 503 ? "bad" : "")],
         ],
       })));
