@@ -24,7 +24,8 @@ use crate::stage::{StageTime, timed};
 use crate::trust::Trust;
 use crate::validate::{ValidBatch, validate_on};
 use crate::verify::{
-    Exceptions, SignatureError, SignedContent, VerifiedBatch, VerifyContext, VerifyError, verify,
+    Exceptions, Mismatch, SignatureError, SignedContent, VerifiedBatch, VerifyContext, VerifyError,
+    verify,
 };
 use crate::wire::{BodyError, json};
 
@@ -159,19 +160,6 @@ const fn replay(key_count: u32) -> Receipt {
     }
 }
 
-/// Adds what the gateway computed to a signature that covers something else.
-fn explain(error: VerifyError, content: &SignedContent) -> UploadError {
-    match error {
-        VerifyError::Signature(
-            error @ (SignatureError::DigestMismatch | SignatureError::Wrong),
-        ) => UploadError::ContentMismatch {
-            error,
-            content: Box::new(content.summary()),
-        },
-        error => error.into(),
-    }
-}
-
 /// An upload on its way through the stages, with the one time that all of them use.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
@@ -213,10 +201,32 @@ impl<'a> Walk<'a> {
             now: self.now,
         };
         let verified = verifying.add(|| verify(valid, &content, &context));
-        let verified = verified.map_err(|error| explain(error, &content))?;
+        let verified = verified.map_err(|error| self.explain(error, &content))?;
         self.log_verified(&verified);
         let is_new = known != TagState::SameContent;
         Ok(is_new.then_some((verified, content)))
+    }
+
+    /// Adds what the gateway computed to a signature that covers something else, and which mistake
+    /// explains it.
+    fn explain(&self, error: VerifyError, content: &SignedContent) -> UploadError {
+        let VerifyError::Signature(
+            error @ (SignatureError::DigestMismatch | SignatureError::Wrong),
+        ) = error
+        else {
+            return error.into();
+        };
+        let mismatch = Mismatch {
+            canonical: content.canonical(),
+            body: &self.request.body,
+            batch_signature: &self.request.batch_signature,
+        };
+        // The certificate and its country were checked before the digest: nobody else gets here.
+        let mistake = (error == SignatureError::DigestMismatch).then(|| mismatch.mistake());
+        UploadError::ContentMismatch {
+            error,
+            content: Box::new(content.summary(mistake.flatten())),
+        }
     }
 
     /// Dedup; without duplicates, ask for the allowance and seal.
