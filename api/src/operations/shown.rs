@@ -19,6 +19,8 @@ pub(crate) struct Shown {
     pub(crate) delivers: bool,
     /// Whether participants are shown the API description on their ports.
     pub(crate) describes_api: bool,
+    /// Whether this is a practice gateway.
+    pub(crate) practice: bool,
     /// What an operator should see to, as of the start.
     pub(crate) warnings: Vec<String>,
 }
@@ -47,6 +49,7 @@ impl Shown {
         let Some(running) = self.lifecycle.running() else {
             return ShownStatus {
                 warnings,
+                practice: self.practice,
                 ..ShownStatus::starting(self.lifecycle.progress(), stopping, delivers)
             };
         };
@@ -57,6 +60,7 @@ impl Shown {
         let callbacks = ShownCallbacks::new(&summary, delivers);
         ShownStatus {
             warnings,
+            practice: self.practice,
             ..ShownStatus::new(&engine.status(), stopping, callbacks)
         }
     }

@@ -47,6 +47,8 @@ pub struct ServerSettings {
     pub operations_hosts: Vec<String>,
     /// The SQLite database, whose disk is watched.
     pub sqlite: Option<PathBuf>,
+    /// Whether this is a practice gateway, as `/ready` and `/status` show it.
+    pub practice: bool,
     /// What an operator should see to, as `/ready` and `/status` show it.
     pub warnings: Vec<String>,
 }
@@ -71,6 +73,7 @@ impl Default for ServerSettings {
             describes_api: true,
             operations_hosts: Vec::new(),
             sqlite: None,
+            practice: false,
             warnings: Vec::new(),
         }
     }
@@ -93,6 +96,7 @@ impl From<&Settings> for ServerSettings {
                 DatabaseUrl::Sqlite(path) => Some(path.clone()),
                 DatabaseUrl::Mysql(_) => None,
             },
+            practice: settings.practice.is_some(),
             warnings: settings.warnings.clone(),
             ..Self::default()
         }

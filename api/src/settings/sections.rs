@@ -19,6 +19,7 @@ use smart_default::SmartDefault;
 use super::callback::CallbackSettings;
 use super::connections::ConnectionSettings;
 use super::database::Database;
+use super::practice::Practice;
 use super::proxy::Proxy;
 use super::text::{self, LISTEN, Listen, Secret};
 
@@ -43,6 +44,7 @@ pub(super) struct Sections {
     pub(super) signatures: Signatures,
     pub(super) log: LogSettings,
     pub(super) engine: Engine,
+    pub(super) practice: Practice,
 }
 
 /// The participants' port, with mutual TLS.

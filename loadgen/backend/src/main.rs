@@ -7,6 +7,7 @@ mod config;
 mod files;
 mod keygen;
 mod outbox;
+mod peers;
 mod state;
 mod status;
 mod sync;
@@ -45,6 +46,7 @@ enum Command {
     Download(by_hand::DownloadArguments),
     Verify(by_hand::VerifyArguments),
     Sync(SyncArguments),
+    Peers(peers::Arguments),
 }
 
 /// Upload what is put into an outbox, download into an inbox, until it is stopped
@@ -81,6 +83,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Upload(arguments) => by_hand::upload(&arguments).await,
         Command::Download(arguments) => by_hand::download(&arguments).await,
         Command::Verify(arguments) => by_hand::verify(&arguments),
+        Command::Peers(arguments) => peers::run(&arguments).await,
         Command::Sync(arguments) => {
             let config = Config::read(&arguments.config)?;
             sync::run(&config, arguments.once).await
