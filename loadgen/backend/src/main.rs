@@ -11,6 +11,7 @@ mod peers;
 mod state;
 mod status;
 mod sync;
+mod vectors;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ enum Command {
     Upload(by_hand::UploadArguments),
     Download(by_hand::DownloadArguments),
     Verify(by_hand::VerifyArguments),
+    Vectors(vectors::Arguments),
     Sync(SyncArguments),
     Peers(peers::Arguments),
 }
@@ -83,6 +85,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Upload(arguments) => by_hand::upload(&arguments).await,
         Command::Download(arguments) => by_hand::download(&arguments).await,
         Command::Verify(arguments) => by_hand::verify(&arguments),
+        Command::Vectors(arguments) => vectors::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments).await,
         Command::Sync(arguments) => {
             let config = Config::read(&arguments.config)?;

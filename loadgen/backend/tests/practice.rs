@@ -149,3 +149,49 @@ fn peers_take_no_certificates_of_a_real_installation() {
         "{said}"
     );
 }
+
+fn upload(home: &Path, file: &str) -> (bool, String) {
+    let output = Command::new(BACKEND)
+        .args(["upload", "--config"])
+        .arg(home.join("de.toml"))
+        .arg(home.join(file))
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn says_what_was_there_already_and_where_refused_keys_stand() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("practice");
+    let gateway = practice(&folder);
+    let text = configuration("DE", gateway.public().port(), &folder.join("pki"));
+    fs::write(home.path().join("de.toml"), text).unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let key = |data: &str, period: u32| {
+        let start = now / 86_400 * 144 - 144;
+        format!(
+            "{{\"keyData\":\"{data}\",\"rollingStartIntervalNumber\":{start},\
+             \"rollingPeriod\":{period},\"origin\":\"DE\"}}\n"
+        )
+    };
+    let one = key("ABEiM0RVZneImaq7zN3u/w==", 144);
+    fs::write(home.path().join("one.jsonl"), &one).unwrap();
+    let stored = (true, "1 keys stored, 0 refused\n".to_owned());
+    assert_eq!(upload(home.path(), "one.jsonl"), stored);
+    let known = "0 keys stored, 1 were there already, 0 refused\n";
+    assert_eq!(upload(home.path(), "one.jsonl"), (true, known.to_owned()));
+    let more = one + "\n" + &key("CAARIjNEVWZ3iJkAqrvM3Q==", 145);
+    fs::write(home.path().join("more.jsonl"), more).unwrap();
+    let (ok, said) = upload(home.path(), "more.jsonl");
+    assert!(!ok, "{said}");
+    assert!(
+        said.contains("0 keys stored, 1 were there already, 1 refused\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("more.jsonl: line 3: rollingPeriod is not 1 to 144\n"),
+        "{said}"
+    );
+}
