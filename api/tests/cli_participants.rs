@@ -235,10 +235,10 @@ fn changes_the_trust_anchor_without_a_refused_request() {
     // Until the list has been checked with the new anchors, which takes five seconds.
     let reload = |anchors: &str| {
         let reloads = count("trust anchors reloaded");
+        let loads = count("certificate list loaded");
         fs::write(parties.ours.path(ANCHOR), anchors).unwrap();
         gateway.signal("HUP");
         assert!(holds_within(TIMEOUT, || count("trust anchors reloaded") > reloads));
-        let loads = count("certificate list loaded");
         assert!(holds_within(TIMEOUT, || count("certificate list loaded") > loads));
     };
     let resign = || {

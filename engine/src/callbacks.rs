@@ -214,7 +214,7 @@ impl Callbacks {
         self.submit(turn, "removing a callback subscription", work, reply);
     }
 
-    /// Claims deliveries that are due, for `ttl` by the database's clock. Participants take turns, and
+    /// Claims deliveries that are due, for `ttl` by the database's clock. Participants are served in rotation, and
     /// `admit` gives a permit for each delivery, if its participant may have another one under way.
     /// Each must be recorded with [`Self::record`] before its claim expires.
     pub fn claim<P: Send + 'static>(

@@ -234,8 +234,12 @@ pub const DAY_STEP_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 /// Between log lines about a clock that is not believed.
 pub const DAY_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Between log lines about a database that is away.
+/// Between log lines with one cause about a database that is away.
 pub const OUTAGE_LINE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Causes that have log lines of their own while the database is away. The first ones tell what there
+/// is to know: the connection was lost, the next one is refused, another host has no quorum.
+pub const OUTAGE_CAUSES_MAX: usize = 8;
 
 /// Between looks at the hosts of the database that are preferred to the one in use, and at most as
 /// much again, at random. A host has to be good at two looks.

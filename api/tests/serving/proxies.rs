@@ -2,7 +2,6 @@
 //! nginx and `HAProxy` in `deploy/`, with the real programs before two gateways.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,6 +15,7 @@ use bytes::Bytes;
 use efgs_client::{Answer, Protocol};
 use http::{HeaderName, HeaderValue, Method};
 use tempfile::TempDir;
+use testkit::ports::free_port;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -137,11 +137,6 @@ impl Drop for Proxy {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// Runs a program with the secret in its environment.
 fn run(program: &str, arguments: &[&str], folder: &Path) -> Proxy {
     let mut command = Command::new(program);
@@ -192,7 +187,7 @@ impl Deployed {
         let second = first.another_with(|_, server| believe(server)).await;
         let deployed = Self {
             folder,
-            port: free_port(),
+            port: free_port().unwrap(),
             gateways: [first, second],
         };
         deployed.write("efgs-server.pem", &server_pem);

@@ -1,5 +1,5 @@
 //! Log lines about a database that is away: one when it goes, one when it is back, and one per minute
-//! in between, whatever the number of threads that notice.
+//! and cause in between, whatever the number of threads that notice.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -16,27 +16,40 @@ pub(super) struct Outage(Mutex<Reported>);
 #[derive(Debug, Default)]
 struct Reported {
     is_away: bool,
-    /// The last line that reported so, and how many were left out since.
-    last: Option<Instant>,
+    /// The causes that have had a line, each with the time of its last one.
+    causes: Vec<(String, Instant)>,
+    /// How many lines were left out since the last one.
     left_out: u64,
 }
 
+/// What two errors with the same cause have in common: their text without numbers, such as ports,
+/// identifiers of connections and times.
+fn cause_of(text: &str) -> String {
+    text.chars()
+        .filter(|letter| !letter.is_ascii_digit())
+        .collect()
+}
+
 impl Outage {
-    /// Whether to write a line now; how many were left out before it.
-    fn is_to_be_said(&self, now: Instant) -> Option<u64> {
+    /// Whether to write a line about this cause now; how many were left out before it. A cause that
+    /// is new is said at once: it tells more than that the connection was lost.
+    fn is_to_be_said(&self, cause: String, now: Instant) -> Option<u64> {
         let mut reported = self.0.lock_ignoring_poison();
-        let since = reported.last.map(|last| now.duration_since(last));
         let wait = match reported.is_away {
             true => limits::OUTAGE_LINE_INTERVAL,
             // It comes and goes.
             false => limits::OUTAGE_LINE_INTERVAL / 10,
         };
-        if since.is_some_and(|since| since < wait) {
+        reported
+            .causes
+            .retain(|(_, last)| now.duration_since(*last) < wait);
+        let is_known = reported.causes.iter().any(|(known, _)| *known == cause);
+        if is_known || reported.causes.len() >= limits::OUTAGE_CAUSES_MAX {
             reported.left_out += 1;
             return None;
         }
         reported.is_away = true;
-        reported.last = Some(now);
+        reported.causes.push((cause, now));
         Some(std::mem::take(&mut reported.left_out))
     }
 
@@ -54,7 +67,7 @@ impl Outage {
                 metrics::counter!("efgs_database_conflicts_total").increment(1);
                 tracing::debug!(stage, error = text, "{message}");
             }
-            SqlError::Lost(_) => match self.is_to_be_said(Instant::now()) {
+            SqlError::Lost(_) => match self.is_to_be_said(cause_of(&text), Instant::now()) {
                 Some(left_out) => tracing::warn!(stage, error = text, left_out, "{message}"),
                 None => tracing::debug!(stage, error = text, "{message}"),
             },
@@ -78,6 +91,10 @@ mod tests {
 
     use super::*;
 
+    fn is_said(outage: &Outage, text: &str, at: Instant) -> Option<u64> {
+        outage.is_to_be_said(cause_of(text), at)
+    }
+
     #[test]
     fn says_once_that_it_is_away_and_then_once_per_minute() {
         let outage = Outage::default();
@@ -87,7 +104,8 @@ mod tests {
             // Four threads, twice per second.
             for part in 0..8 {
                 let now = begun + Duration::from_millis(second * 1000 + part * 125);
-                reported.extend(outage.is_to_be_said(now).map(|left_out| (second, left_out)));
+                let left_out = is_said(&outage, "connection lost", now);
+                reported.extend(left_out.map(|left_out| (second, left_out)));
             }
         }
         assert_eq!(reported, [(0, 0), (60, 479), (120, 479)]);
@@ -100,13 +118,30 @@ mod tests {
         let begun = Instant::now();
         let mut reported = 0;
         for second in 0..60 {
-            reported += u64::from(
-                outage
-                    .is_to_be_said(begun + Duration::from_secs(second))
-                    .is_some(),
-            );
+            let now = begun + Duration::from_secs(second);
+            reported += u64::from(is_said(&outage, "connection lost", now).is_some());
             outage.is_back();
         }
         assert_eq!(reported, 10);
+    }
+
+    #[test]
+    fn says_another_cause_at_once() {
+        let outage = Outage::default();
+        let now = Instant::now();
+        let lost = "connection 17 to port 3306 was lost";
+        let again = "connection 18 to port 3306 was lost";
+        let refused = "ERROR 1045 (28000): Access denied for user 'efgs'";
+        let said = [lost, again, refused, refused].map(|text| is_said(&outage, text, now));
+        assert_eq!(said, [Some(0), None, Some(1), None]);
+    }
+
+    #[test]
+    fn says_so_many_causes_and_no_more() {
+        let outage = Outage::default();
+        let now = Instant::now();
+        let said = |letters: usize| is_said(&outage, &"x".repeat(letters), now).is_some();
+        let count = (0..100).filter(|letters| said(*letters)).count();
+        assert_eq!(count, limits::OUTAGE_CAUSES_MAX);
     }
 }

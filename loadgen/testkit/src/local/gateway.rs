@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::error::LocalError;
+use super::mariadb::free_port;
 use super::process::Process;
 use super::program::{READY_WITHIN, tail};
 use crate::target::Target;
@@ -63,11 +64,11 @@ impl Gateway {
     /// # Errors
     /// When it ends before, with the last lines of its log.
     pub fn start(options: GatewayOptions) -> Result<Self, LocalError> {
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let free = || free_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let mut gateway = Self {
             process: None,
-            public: free,
-            operations: free,
+            public: free()?,
+            operations: free()?,
             options,
         };
         gateway.restart()?;
