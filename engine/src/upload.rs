@@ -27,7 +27,7 @@ use crate::verify::{
     Exceptions, Mismatch, SignatureError, SignedContent, VerifiedBatch, VerifyContext, VerifyError,
     verify,
 };
-use crate::wire::{BodyError, json};
+use crate::wire::{BodyError, json, name_mix_up};
 
 /// An authenticated upload, as it came in.
 #[derive(Debug)]
@@ -136,8 +136,10 @@ pub fn prepare(
     };
     let (day, latest) = (context.clock.day(), context.clock.latest());
     let mut decoding = StageTime::of("decode");
-    let body = decoding.add(|| walk.protobuf_body())?;
-    let decoded = decoding.add(|| decode(&body, context.settings.keys_max))?;
+    let mixed_up = |error| name_mix_up(error, &request.body, request.format);
+    let body = decoding.add(|| walk.protobuf_body()).map_err(mixed_up)?;
+    let decoded = decoding.add(|| decode(&body, context.settings.keys_max));
+    let decoded = decoded.map_err(mixed_up)?;
     drop(decoding);
     let valid = timed("validate", || validate_on(decoded, day, latest))?;
     walk.log_validated(&valid);

@@ -1,6 +1,7 @@
 //! What a participant can do about a refused signature, where the code does not say it.
 
 use engine::verify::{SignatureError, SigningMistake};
+use engine::wire::MalformedBatch;
 
 /// Who can do what about a refused signature, if it is not just wrong.
 pub(super) const fn signature_advice(error: SignatureError) -> Option<&'static str> {
@@ -78,5 +79,22 @@ pub(super) const fn mistake_advice(mistake: SigningMistake) -> &'static str {
         SigningMistake::Hexadecimal => {
             "your digest is that of texts whose fields are hexadecimal: each is in base64"
         }
+    }
+}
+
+/// What is wrong with the request, where the body is in order.
+pub(super) const fn body_advice(error: MalformedBatch) -> Option<&'static str> {
+    match error {
+        MalformedBatch::JsonAsProtobuf => {
+            Some("the body is JSON: send it with Content-Type: application/json; version=1.0")
+        }
+        MalformedBatch::ProtobufAsJson => Some(
+            "the body is protobuf: send it with Content-Type: application/protobuf; version=1.0",
+        ),
+        MalformedBatch::Truncated
+        | MalformedBatch::Field
+        | MalformedBatch::NotUtf8
+        | MalformedBatch::Json
+        | MalformedBatch::Base64 => None,
     }
 }

@@ -405,6 +405,8 @@ fn every_rejection() -> Vec<Rejection> {
         MalformedBatch::NotUtf8 => MalformedBatch::NotUtf8,
         MalformedBatch::Json => MalformedBatch::Json,
         MalformedBatch::Base64 => MalformedBatch::Base64,
+        MalformedBatch::JsonAsProtobuf => MalformedBatch::JsonAsProtobuf,
+        MalformedBatch::ProtobufAsJson => MalformedBatch::ProtobufAsJson,
     ];
     let invalid = |rule| Rejection::InvalidKey { index, rule };
     let mismatch = OriginMismatch {

@@ -10,7 +10,7 @@ use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 use http::StatusCode;
 
-use super::advice::{mistake_advice, signature_advice};
+use super::advice::{body_advice, mistake_advice, signature_advice};
 use super::error_response::{ErrorHeader, ErrorResponse};
 use super::refusal::{CallbackRefusal, Refusal, RequestError, RouteError};
 use crate::delivery::UrlError;
@@ -270,8 +270,12 @@ fn malformed_response(error: MalformedBatch) -> ErrorResponse {
         MalformedBatch::NotUtf8 => (UNREADABLE, "not_utf8"),
         MalformedBatch::Json => (UNREADABLE, "json"),
         MalformedBatch::Base64 => ("Invalid Base64 in JSON object", "base64"),
+        MalformedBatch::JsonAsProtobuf => (UNREADABLE, "json_as_protobuf"),
+        MalformedBatch::ProtobufAsJson => (UNREADABLE, "protobuf_as_json"),
     };
-    ErrorResponse::new(StatusCode::BAD_REQUEST, "malformed_batch", message).because(reason)
+    ErrorResponse::new(StatusCode::BAD_REQUEST, "malformed_batch", message)
+        .because(reason)
+        .advising(body_advice(error))
 }
 
 const fn rule_code(rule: KeyRule) -> &'static str {

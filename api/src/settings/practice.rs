@@ -36,7 +36,7 @@ pub(super) struct Practice {
     #[default = 60]
     #[schemars(range(min = 1, max = 86_400))]
     pub(super) upload_seconds: u32,
-    /// Minutes after which a download batch is gone, within the days of [download] max_age_days.
+    /// Minutes after which a download batch is gone, within the days of `[download] max_age_days`.
     #[default = 60]
     #[schemars(range(min = 1, max = 20_160))]
     pub(super) keys_kept_minutes: u32,

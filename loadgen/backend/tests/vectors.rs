@@ -66,6 +66,9 @@ fn every_case_gets_its_answer_from_a_gateway() {
         "{said}"
     );
 
+    let (ok, said) = try_on(&address, &dir, &[CONSENT]);
+    assert!(!ok && said.contains("Write new vectors."), "{said}");
+
     // What a signer is compared with.
     let case = dir.join("cases/06-order");
     let canonical = |arguments: &[&str]| {

@@ -424,6 +424,15 @@ fn invalid_requests(maker: &KeyMaker<'_>) -> Vec<Case> {
             )
         },
         case(
+            "json-as-protobuf",
+            "JSON that is sent as protobuf",
+            bad("json_as_protobuf"),
+            Request {
+                body: "keys.json",
+                ..USUAL
+            },
+        ),
+        case(
             "no-tag",
             "no header batchTag",
             bad("batch_tag_missing"),
