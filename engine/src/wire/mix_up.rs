@@ -19,8 +19,8 @@ pub(crate) fn name_mix_up(error: BodyError, body: &[u8], sent_as: Format) -> Bod
     }
 }
 
-/// Whether a key can be taken from it. JSON may begin like the field, with a line feed; but then the
-/// length would be that of white space or a brace, and the body end within it or go on otherwise.
+/// Whether a key can be taken from it. JSON may begin like the field: with a line feed, and a tab as the
+/// length.
 fn is_protobuf(body: &[u8]) -> bool {
     let is_text = std::str::from_utf8(body).is_ok_and(|text| text.trim_start().starts_with('{'));
     !is_text && matches!(KeyMessages::new(body).next_message(), Ok(Some(_)))
@@ -47,7 +47,7 @@ mod tests {
         let field = BodyError::from(MalformedBatch::Field);
         let json = BodyError::from(MalformedBatch::Json);
         let too_many = BodyError::TooManyKeys { max: 1 };
-        let (text, broken) = (br#"{"keys":[]}"#, b"\n{\"keys\":[");
+        let (text, broken) = (br#"{"keys":[]}"#, b"\n\t{\"keys\": [");
         for (error, body, sent_as, named) in [
             (
                 field,

@@ -9,12 +9,12 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use efgs_client::decode;
 use support::{BACKEND, configuration, efgs};
-use testkit::local::{Gateway, GatewayOptions};
+use testkit::local::{Gateway, GatewayOptions, initialise_for};
 use testkit::poll::holds_within;
 
 /// On a busy machine.
@@ -120,6 +120,32 @@ fn has_peers_that_upload_by_themselves_and_end_with_it() {
     gateway.kill9().unwrap();
     let ended = || !runs(&peers[0]);
     assert!(holds_within(WITHIN, ended));
+}
+
+/// Whatever they could write their complaints to.
+#[test]
+fn peers_end_with_their_standard_input() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("efgs");
+    initialise_for(&efgs(), &folder, None, &["ES"]).unwrap();
+    let mut peers = Command::new(BACKEND)
+        .args(["peers", "--countries", "ES", "--gateway"])
+        .arg("https://localhost:1")
+        .arg("--pki")
+        .arg(folder.join("pki"))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(peers.stdin.take());
+    let mut status = None;
+    let ended = || {
+        status = peers.try_wait().unwrap();
+        status.is_some()
+    };
+    let has_ended = holds_within(WITHIN, ended);
+    let _ = peers.kill();
+    assert!(has_ended && status.unwrap().success(), "{status:?}");
 }
 
 #[test]
