@@ -1,6 +1,6 @@
 //! All bounds of one participant, in one place: `docs/bounds.md` is generated from it, and the
-//! metrics `efgs_participant_bound` and `efgs_participant_use_max` show each beside what the
-//! participant uses that uses most.
+//! metrics `efgs_participant_bound` and `efgs_participant_use_max` show each, and the largest
+//! use by any participant.
 //!
 //! The engine's own bounds are in `engine/src/limits.rs`, which this file reads.
 

@@ -295,13 +295,14 @@ pub fn initialise_for(
         .arg("--dir")
         .arg(folder)
         .stdin(Stdio::null());
-    if let Some(url) = database_url {
-        command.arg("--database").arg(url);
-    }
     if !participants.is_empty() {
         command.arg("--participants").arg(participants.join(","));
     }
     forget_overrides(&mut command);
+    if let Some(url) = database_url {
+        // Not on the command line, which every user of the machine can read.
+        command.env("EFGS__DATABASE__URL", url);
+    }
     let what = format!("cannot run {}", program.display());
     let output = command
         .process_group(0)
