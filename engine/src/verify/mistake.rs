@@ -5,7 +5,7 @@
 //! - *Out*: the [`SigningMistake`] whose content has that digest, if one has.
 //! - *Assumes*: the texts are canonical. A wrong guess would take a collision of the hash.
 //! - *Runs on*: the CPU job of the upload, under its permit. Each [`SigningMistake`] is tried with one
-//!   pass over the texts or the body, at the most; three of them sort the keys.
+//!   pass over the texts or the body, at the most; three of them sort the keys. Not for large uploads.
 
 use std::borrow::Cow;
 
@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::canonical::CanonicalBytes;
 use super::signature::decode_base64;
+use crate::limits;
 use crate::pki::SignedMessage;
 use crate::pki::algorithm::Hash;
 
@@ -89,13 +90,20 @@ pub(crate) struct Mismatch<'a> {
 
 impl Mismatch<'_> {
     /// The mistake whose content has the digest that was signed. Nothing without signed attributes, in
-    /// which that digest is.
+    /// which that digest is, and nothing for more than [`limits::EXPLAINED_KEYS_MAX`] keys.
     pub(crate) fn mistake(&self) -> Option<SigningMistake> {
         let cms = decode_base64(self.batch_signature).ok()?;
         let message = SignedMessage::parse(&cms).ok()?;
         let signer = message.signer();
         let hash = Hash::of(&signer.digest_algorithm)?;
         let signed = signer.signed_attributes.as_ref()?.message_digest().ok()?;
+        self.explain(hash, signed)
+    }
+
+    fn explain(&self, hash: Hash, signed: &[u8]) -> Option<SigningMistake> {
+        if self.canonical.key_count() > limits::EXPLAINED_KEYS_MAX {
+            return None;
+        }
         let is_it = |mistake: &SigningMistake| {
             let digest = self.digest(*mistake, hash);
             digest.is_some_and(|digest| digest.as_ref() == signed)
@@ -246,8 +254,12 @@ mod tests {
 
     /// Keys whose four orders differ.
     fn canonical() -> CanonicalBytes {
+        canonical_of([0x6e, 0xd8, 0x0e, 0x71, 0xe0].into_iter())
+    }
+
+    fn canonical_of(first_bytes: impl Iterator<Item = u8>) -> CanonicalBytes {
         let mut body = Vec::new();
-        for first in [0x6e_u8, 0xd8, 0x0e, 0x71, 0xe0] {
+        for first in first_bytes {
             let mut key_data = [7; 16];
             key_data[0] = first;
             let key = KeyFields {
@@ -261,7 +273,7 @@ mod tests {
             };
             write_key(&mut body, &key, ["IT", "FR"].into_iter());
         }
-        CanonicalBytes::of(&decode(&body, 100).unwrap())
+        CanonicalBytes::of(&decode(&body, 5000).unwrap())
     }
 
     fn mismatch(canonical: &CanonicalBytes) -> Mismatch<'_> {
@@ -282,6 +294,20 @@ mod tests {
             let is_new = !seen.iter().any(|other| other.as_ref() == digest.as_ref());
             assert!(is_new, "{mistake:?}");
             seen.push(digest);
+        }
+    }
+
+    #[test]
+    fn explains_uploads_up_to_a_bound() {
+        for (count, explained) in [
+            (limits::EXPLAINED_KEYS_MAX, Some(SigningMistake::LineFeeds)),
+            (limits::EXPLAINED_KEYS_MAX + 1, None),
+        ] {
+            let canonical = canonical_of((0..=u8::MAX).cycle().take(count));
+            let mismatch = mismatch(&canonical);
+            let signed = mismatch.digest(SigningMistake::LineFeeds, Hash::Sha256);
+            let found = mismatch.explain(Hash::Sha256, signed.unwrap().as_ref());
+            assert_eq!(found, explained, "{count} keys");
         }
     }
 
