@@ -48,7 +48,7 @@ test-tls: packages ## the same tests, with every private MariaDB requiring TLS (
 
 # Run ------------------------------------------------------------------------------------------
 
-.PHONY: build demo run load db
+.PHONY: build demo run practice load db
 build: ## build the three programs, optimised
 	cargo build --release --package efgs-api --package efgs-backend --package efgs-loadgen
 
@@ -60,6 +60,10 @@ demo: ## upload, deliver and verify a day of Europe's keys (DATABASE=mysql for M
 run: build ## run a gateway on the folder $(DIR), which is kept
 	@[ -e $(DIR)/efgs.toml ] || $(RELEASE)/efgs init --dir $(DIR)
 	$(RELEASE)/efgs serve --config $(DIR)/efgs.toml
+
+practice: build ## run a practice gateway with peers that upload made-up keys, on ./practice
+	@[ -e practice/efgs.toml ] || $(RELEASE)/efgs init --practice --dir practice
+	$(RELEASE)/efgs serve --config practice/efgs.toml
 
 load: build ## put a profile's day on the gateway of `make run` and verify it; or SCENARIO=steady on a private one
 ifdef SCENARIO

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("loadgen: {error}");
+            eprintln!("loadgen: {error:#}");
             ExitCode::from(2)
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::config::ConfigArguments;
 use super::output::say;
+use super::peers::Peers;
 use super::reload::Renewals;
 use super::service_manager;
 
@@ -102,13 +103,18 @@ async fn serve(config: PathBuf, settings: Settings, log_level: LogLevel) -> anyh
     };
     tokio::spawn(super::reload::run(config, settings.files, reload, renewals));
     tokio::spawn(service_manager::answer_watchdog(Arc::clone(&engine)));
-    let mut said = Ok(());
+    let (mut said, mut peers) = (Ok(()), None);
     let bound = |addresses: &BoundAddresses| {
         service_manager::ready();
+        peers = settings
+            .practice
+            .as_ref()
+            .and_then(|practice| Peers::start(practice, addresses.public));
         said = say_ready(addresses);
     };
     let end = end(&engine, stop, server.readiness(), settings.shutdown_delay);
     let served = server.serve(Arc::clone(&engine), clock, bound, end).await;
+    drop(peers);
     let failed = engine.status().failed;
     tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     served?;

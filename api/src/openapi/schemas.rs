@@ -349,6 +349,10 @@ fn status() -> Value {
                 "items": {"type": "string"},
                 "description": "What an operator should see to, though the gateway works.",
             },
+            "practice": {
+                "type": "boolean",
+                "description": "Whether this is a practice gateway: not for real keys.",
+            },
             "version": {"type": "string"},
         },
     })

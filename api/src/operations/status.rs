@@ -56,6 +56,8 @@ pub(super) struct ShownStatus {
     pub(super) callbacks: ShownCallbacks,
     /// What an operator should see to, though the gateway works.
     pub(super) warnings: Vec<String>,
+    /// Whether this is a practice gateway: not for real keys.
+    pub(super) practice: bool,
     pub(super) version: &'static str,
 }
 
@@ -117,6 +119,7 @@ impl ShownStatus {
             memory: ShownMemory::new(&status.memory),
             callbacks,
             warnings: Vec::new(),
+            practice: false,
             version: env!("CARGO_PKG_VERSION"),
         }
     }

@@ -1,5 +1,6 @@
 //! One step of the exchange at a time.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use efgs_client::{
-    Cursor, Downloader, Journal, MemoryJournal, Pending, Read, Resolution, Settled,
+    Cursor, DiagnosisKey, Downloader, Journal, MemoryJournal, Pending, Read, Resolution, Settled,
     UPLOAD_KEYS_MAX, Uploader, canonical_texts, encode, signed_bytes,
 };
 
 use crate::config::Config;
-use crate::files::{Sorted, read_keys, write_whole};
+use crate::files::{PlacedKey, Sorted, keys_of, read_keys, write_whole};
 
 /// How often one request is tried.
 const ATTEMPTS_MAX: u32 = 10;
@@ -31,7 +32,7 @@ pub(crate) struct CanonicalArguments {
 }
 
 pub(crate) fn canonical(arguments: &CanonicalArguments) -> anyhow::Result<ExitCode> {
-    let body = encode(&read_keys(&arguments.file)?);
+    let body = encode(&keys_of(read_keys(&arguments.file)?));
     let out = match arguments.bytes {
         true => signed_bytes(&body)?,
         false => {
@@ -54,7 +55,7 @@ pub(crate) struct SignArguments {
 
 pub(crate) fn sign(arguments: &SignArguments) -> anyhow::Result<ExitCode> {
     let signer = Config::read(&arguments.config)?.signer()?;
-    let body = encode(&read_keys(&arguments.file)?);
+    let body = encode(&keys_of(read_keys(&arguments.file)?));
     let signature = signer.sign(&signed_bytes(&body)?)?;
     print(format!("{signature}\n").as_bytes())
 }
@@ -74,52 +75,98 @@ pub(crate) struct UploadArguments {
 
 pub(crate) async fn upload(arguments: &UploadArguments) -> anyhow::Result<ExitCode> {
     let config = Config::read(&arguments.config)?;
-    let mut keys = Vec::new();
+    let (mut keys, mut places) = (Vec::new(), Places::default());
     for file in &arguments.files {
-        let read = read_keys(file).with_context(|| file.display().to_string())?;
-        keys.extend(read);
+        let read = read_keys(file)?;
+        places.note(file, &read);
+        keys.extend(read.into_iter().map(|placed| placed.key));
     }
-    let mut journal = ShownJournal(MemoryJournal {
-        pending: Pending::split(&config.country, keys, UPLOAD_KEYS_MAX),
-        ..MemoryJournal::default()
-    });
+    let mut journal = ShownJournal {
+        memory: MemoryJournal {
+            pending: Pending::split(&config.country, keys, UPLOAD_KEYS_MAX),
+            ..MemoryJournal::default()
+        },
+        has_failed: false,
+    };
     let (connection, signer) = (config.connection()?, config.signer()?);
     let mut uploader = Uploader::new(connection, signer, &config.country);
     uploader.drain(&mut journal, ATTEMPTS_MAX).await?;
-    let journal = journal.0;
-    let settled = journal.settled.iter();
-    let refused = settled.filter_map(|settled| match settled {
-        Settled::Stored(_) => None,
-        Settled::Refused { reason, .. } => Some(reason),
-    });
-    let refused: Vec<_> = refused.collect();
-    let stored = journal.settled.len() - refused.len();
-    let mut out = format!("{stored} keys stored, {} refused\n", refused.len());
-    for reason in &refused {
-        out += &format!("refused: {reason}\n");
-    }
-    print(out.as_bytes())?;
-    Ok(match refused.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    let outcome = Outcome::of(&journal, &places);
+    print(outcome.text.as_bytes())?;
+    Ok(match outcome.refused {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }
 
+/// Where keys stand: the first place of each.
+#[derive(Default)]
+struct Places(HashMap<DiagnosisKey, String>);
+
+impl Places {
+    fn note(&mut self, file: &Path, keys: &[PlacedKey]) {
+        for PlacedKey { key, place } in keys {
+            let place = || format!("{}: {place}", file.display());
+            self.0.entry(key.clone()).or_insert_with(place);
+        }
+    }
+}
+
+/// What has become of the keys.
+struct Outcome {
+    text: String,
+    refused: usize,
+}
+
+impl Outcome {
+    fn of(journal: &ShownJournal, places: &Places) -> Self {
+        let (mut stored, mut known, mut refusals) = (0, 0, Vec::new());
+        for settled in &journal.memory.settled {
+            match settled {
+                Settled::Stored(_) => stored += 1,
+                Settled::Known(_) => known += 1,
+                Settled::Refused { key, reason } => {
+                    let place = places.0.get(key).map_or("", String::as_str);
+                    refusals.push(format!("refused: {place}: {reason}\n"));
+                }
+            }
+        }
+        let refused = refusals.len();
+        let mut text = format!("{stored} keys stored, ");
+        if known > 0 {
+            // A gateway cannot tell an attempt whose answer was lost from an upload of long ago.
+            let whose = match journal.has_failed {
+                true => ", perhaps from an attempt that failed",
+                false => "",
+            };
+            text += &format!("{known} were there already{whose}, ");
+        }
+        text += &format!("{refused} refused\n");
+        text.extend(refusals);
+        Self { text, refused }
+    }
+}
+
 /// Says on standard error why nothing happens for a while.
-struct ShownJournal(MemoryJournal);
+struct ShownJournal {
+    memory: MemoryJournal,
+    /// Whether any attempt has failed.
+    has_failed: bool,
+}
 
 impl Journal for ShownJournal {
     type Error = Infallible;
 
     fn oldest(&mut self) -> Result<Option<Pending>, Infallible> {
-        self.0.oldest()
+        self.memory.oldest()
     }
 
     fn resolve(&mut self, done: &Pending, resolution: Resolution) -> Result<(), Infallible> {
-        self.0.resolve(done, resolution)
+        self.memory.resolve(done, resolution)
     }
 
     fn note_failure(&mut self, attempts: u32, reason: &str, wait: Duration) {
+        self.has_failed = true;
         let seconds = wait.as_secs_f32();
         eprintln!(
             "efgs-backend: attempt {attempts} of {ATTEMPTS_MAX} failed: {reason}; again in {seconds:.1} s"
@@ -211,7 +258,7 @@ pub(crate) fn verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     let auditor = auditor.context("the configuration names no trust_anchor")?;
     let audit = std::fs::read(&arguments.audit);
     let audit = audit.with_context(|| format!("cannot read {}", arguments.audit.display()))?;
-    let audited = auditor.verify(&read_keys(&arguments.batch)?, &audit)?;
+    let audited = auditor.verify(&keys_of(read_keys(&arguments.batch)?), &audit)?;
     let mut out = String::new();
     for upload in &audited.uploads {
         let verdict = match upload.proof {
@@ -230,7 +277,8 @@ pub(crate) fn verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
+/// Writes to standard output.
+pub(crate) fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()?;

@@ -7,9 +7,11 @@ mod config;
 mod files;
 mod keygen;
 mod outbox;
+mod peers;
 mod state;
 mod status;
 mod sync;
+mod vectors;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +46,9 @@ enum Command {
     Upload(by_hand::UploadArguments),
     Download(by_hand::DownloadArguments),
     Verify(by_hand::VerifyArguments),
+    Vectors(vectors::Arguments),
     Sync(SyncArguments),
+    Peers(peers::Arguments),
 }
 
 /// Upload what is put into an outbox, download into an inbox, until it is stopped
@@ -81,6 +85,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Upload(arguments) => by_hand::upload(&arguments).await,
         Command::Download(arguments) => by_hand::download(&arguments).await,
         Command::Verify(arguments) => by_hand::verify(&arguments),
+        Command::Vectors(arguments) => vectors::run(&arguments),
+        Command::Peers(arguments) => peers::run(&arguments).await,
         Command::Sync(arguments) => {
             let config = Config::read(&arguments.config)?;
             sync::run(&config, arguments.once).await

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use efgs_client::{Pending, UPLOAD_KEYS_MAX};
 use testkit::digest::sha256;
 
-use crate::files::{parse_keys, remove_unfinished, sync_folder, write_keys, write_whole};
+use crate::files::{keys_of, parse_keys, remove_unfinished, sync_folder, write_keys, write_whole};
 use crate::state::{Counter, FinishedFile, State};
 
 /// The folders of an exchange.
@@ -69,7 +69,7 @@ impl Folders {
                 }
             };
             let keys = parse_keys(&path, &content);
-            let uploads = keys.map(|keys| Pending::split(country, keys, UPLOAD_KEYS_MAX));
+            let uploads = keys.map(|keys| Pending::split(country, keys_of(keys), UPLOAD_KEYS_MAX));
             state.take(name, &content, &uploads)?;
         }
         Ok(())

@@ -141,7 +141,7 @@ impl<'a> Exchange<'a> {
             } => (false, *wait),
             DownloadError::Refused(_) | DownloadError::Answer(_) => (true, STOPPED_WAIT),
         };
-        let reason = error.to_string();
+        let reason = engine::chain(error);
         self.trouble(|status| &mut status.downloads, &reason, needs_somebody);
         wait
     }

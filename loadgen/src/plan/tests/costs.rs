@@ -50,13 +50,13 @@ fn reads_back_the_costs_it_saved_and_fills_up_what_a_file_leaves_out() {
         "measured: by hand"
     );
     std::fs::write(&path, text.replace("commit_ms", "comit_ms")).unwrap();
-    let error = read_costs(&path).unwrap_err().to_string();
+    let error = engine::chain(&read_costs(&path).unwrap_err());
     assert!(
         error.contains("comit_ms") && error.contains("commit_ms"),
         "{error}"
     );
     std::fs::write(&path, text.replace("commit_ms", "participants")).unwrap();
-    let error = read_costs(&path).unwrap_err().to_string();
+    let error = engine::chain(&read_costs(&path).unwrap_err());
     assert!(error.contains("participants"), "no cost: {error}");
     std::fs::write(&path, text.replace("version = 1", "version = 2")).unwrap();
     assert!(matches!(read_costs(&path), Err(CostsError::Version(2))));
