@@ -1,12 +1,14 @@
 //! `loadgen report`.
 
-use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use engine::output::say;
 use loadgen::report;
 use loadgen::results::Results;
+
+use super::Status;
 
 pub(super) const EXAMPLES: &str = "Examples:
   loadgen report results.jsonl                            (writes report.html)
@@ -25,7 +27,7 @@ pub(super) struct ReportArgs {
 }
 
 impl ReportArgs {
-    pub(super) fn run(&self) -> anyhow::Result<bool> {
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
         let runs = self
             .results
             .iter()
@@ -34,7 +36,7 @@ impl ReportArgs {
         let page = report::page(&report::named(runs));
         std::fs::write(&self.out, page)
             .with_context(|| format!("cannot write {}", self.out.display()))?;
-        writeln!(stdout(), "report written to {}", self.out.display())?;
-        Ok(true)
+        say(format_args!("report written to {}", self.out.display()))?;
+        Ok(Status::Good)
     }
 }

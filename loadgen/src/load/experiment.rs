@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use engine::clock::{Clock, SystemClock};
 use engine::domain::UnixMillis;
+use engine::locks::LockIgnoringPoison as _;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::error::LoadError;
@@ -14,9 +15,10 @@ use super::making::{Maker, MakingCost};
 use super::options::{LoadOptions, MEMORY_BYTES_MIN};
 use super::participants::Participants;
 use super::stream::{Shared, Stored};
-use super::tally::{UnexpectedResponses, lock};
+use super::tally::UnexpectedResponses;
 use super::watch::Watch;
 use crate::keys::Seed;
+use crate::objective::Objective;
 use crate::record::RecordWriter;
 use crate::results::{Counts, Limit, OwnCost, PhaseSummary, ResultsWriter, Summary};
 use crate::workload::Workload;
@@ -37,6 +39,7 @@ pub struct Experiment {
     pub(super) phases: Vec<PhaseSummary>,
     pub(super) total: Counts,
     pub(super) behind_max: u64,
+    pub(super) dropped: u64,
     pub(super) rss_bytes_max: BTreeMap<String, u64>,
     pub(super) ahead_seconds: f64,
     /// CPU time of loadgen while the clock ran, and the part of it that making uploads took.
@@ -107,6 +110,7 @@ impl Experiment {
             phases: Vec::new(),
             total: Counts::default(),
             behind_max: 0,
+            dropped: 0,
             rss_bytes_max: BTreeMap::new(),
             ahead_seconds: 0.0,
             running_cpu_seconds: 0.0,
@@ -133,14 +137,19 @@ impl Experiment {
 
     /// Unexpected responses so far.
     pub fn unexpected_responses(&self) -> UnexpectedResponses {
-        lock(&self.shared.unexpected).clone()
+        self.shared.unexpected.lock_ignoring_poison().clone()
     }
 
-    /// Writes the summary, the last line of the results, and returns it.
+    /// Writes the summary, the last line of the results, with what became of the objectives, and
+    /// returns it.
     ///
     /// # Errors
     /// When results or record cannot be written.
-    pub fn finish(mut self, limit: Option<Limit>) -> Result<Summary, LoadError> {
+    pub fn finish(
+        mut self,
+        limit: Option<Limit>,
+        objectives: &[Objective],
+    ) -> Result<Summary, LoadError> {
         if let Some(record) = &mut self.record {
             record.flush()?;
         }
@@ -148,14 +157,21 @@ impl Experiment {
         for (name, seconds) in self.phases.iter().flat_map(|phase| &phase.cpu_seconds) {
             *cpu_seconds.entry(name.clone()).or_default() += seconds;
         }
-        let summary = Summary {
-            total: self.total.figures(self.clock, self.behind_max),
+        let mut summary = Summary {
+            total: self
+                .total
+                .figures(self.clock, self.behind_max, self.dropped),
             cpu_seconds,
             rss_bytes_max: std::mem::take(&mut self.rss_bytes_max),
             loadgen: self.own_cost(),
             phases: std::mem::take(&mut self.phases),
             limit,
+            objectives: Vec::new(),
         };
+        summary.objectives = objectives
+            .iter()
+            .map(|objective| objective.outcome(&summary))
+            .collect();
         if let Some(results) = self.results.take() {
             results.finish(&summary)?;
         }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use engine::locks::LockIgnoringPoison as _;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::tally::lock;
 use crate::client::{Target, get};
 use crate::process::sample;
 use crate::results::{ProcessSample, StageSample};
@@ -92,7 +92,7 @@ impl Scraper {
     }
 
     pub(super) fn stages(&self) -> BTreeMap<String, StageSample> {
-        lock(&self.last).clone()
+        self.last.lock_ignoring_poison().clone()
     }
 }
 
@@ -111,7 +111,7 @@ async fn keep_asking(target: &Target, last: &Mutex<BTreeMap<String, StageSample>
         ticks.tick().await;
         // Without a response the figures of the last second stay.
         if let Ok(Some(text)) = timeout(ASK, ask(target)).await {
-            *lock(last) = stages(&text);
+            *last.lock_ignoring_poison() = stages(&text);
         }
     }
 }

@@ -28,7 +28,12 @@ impl fmt::Display for PhaseSummary {
             stored_keys,
             ..
         } = self;
-        writeln!(f, "{name}: {:.1} s, {stored_keys} keys stored", all.seconds)?;
+        let (seconds, keys) = (all.seconds, all.upload_keys);
+        write!(f, "{name}: {seconds:.1} s, {keys} keys stored")?;
+        match keys == *stored_keys {
+            true => writeln!(f)?,
+            false => writeln!(f, " ({stored_keys} by the run so far)")?,
+        }
         if let Some(keys) = self.offered_keys_per_second {
             let uploads = self.offered_uploads_per_second.unwrap_or(0.0);
             writeln!(f, "  offered     {uploads:.1} uploads/s, {keys:.0} keys/s")?;
@@ -96,6 +101,9 @@ fn show_figures(f: &mut fmt::Formatter<'_>, stream: &str, figures: &Figures) -> 
         .collect();
     if figures.failed > 0 {
         others.push(format!("{} without answer", figures.failed));
+    }
+    if figures.dropped > 0 {
+        writeln!(f, "  never sent  {} due requests", figures.dropped)?;
     }
     if !others.is_empty() {
         let unexpected = figures.unexpected;

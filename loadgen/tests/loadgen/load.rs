@@ -117,7 +117,7 @@ async fn records_what_it_measured_and_what_it_sent() {
         experiment.phase(phase).await.unwrap();
     }
     assert!(experiment.unexpected_responses().is_empty());
-    let summary = experiment.finish(None).unwrap();
+    let summary = experiment.finish(None, &[]).unwrap();
     let results = Results::read(&pki.folder.path().join("results.jsonl")).unwrap();
     assert_eq!(results.run, description(&scenario));
     // Floating point numbers may come back with another last digit: only their neighbours are
