@@ -1,6 +1,7 @@
 //! Curves out of the seconds of a run.
 
-use super::chart::{Axis, Line, Scale};
+use super::axis::{Axis, Scale};
+use super::chart::Line;
 use crate::results::{Counts, Latency, Results, Second};
 
 /// Points over time; nothing where nothing was measured.

@@ -1,6 +1,7 @@
 //! The page: its plots, in order.
 
-use super::chart::{Axis, Bar, Line, bars, lines};
+use super::axis::Axis;
+use super::chart::{Bar, Line, bars, lines};
 use super::named::{Named, PROCESSES};
 use super::page::Page;
 use super::{curves, tables};
