@@ -1,11 +1,13 @@
 //! Progress bars on standard error; hidden when it is not a terminal.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::Write;
+
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// How far, of how much.
-const OF_ALL: &str = "{prefix:10} {bar:40} {pos}/{len} keys, {per_sec}, {eta}";
+const OF_ALL: &str = "{prefix:10} {bar:40} {pos}/{len} keys, {rate}, {eta}";
 /// How far, for how long.
-const SO_FAR: &str = "{prefix:10} {spinner} {pos} keys, {per_sec}, {elapsed}";
+const SO_FAR: &str = "{prefix:10} {spinner} {pos} keys, {rate}, {elapsed}";
 
 /// A bar over `keys`, named by what is being done; without their number, it only counts.
 pub fn bar(name: &'static str, keys: Option<u64>) -> ProgressBar {
@@ -14,7 +16,11 @@ pub fn bar(name: &'static str, keys: Option<u64>) -> ProgressBar {
         None => (ProgressBar::no_length(), SO_FAR),
     };
     let style = ProgressStyle::with_template(template);
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let rate = |state: &ProgressState, out: &mut dyn Write| {
+        write!(out, "{:.0}/s", state.per_sec()).ok();
+    };
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style.with_key("rate", rate))
         .with_prefix(name)
 }
 

@@ -7,21 +7,23 @@ use crate::results::{Limit, ObjectiveOutcome, Summary};
 /// Whether a run has reached all its objectives, or found a rate at which its objective holds; `None`
 /// when it had none.
 pub fn met(summary: &Summary) -> Option<bool> {
-    match &summary.limit {
-        Some(limit) => Some(limit.uploads_per_second > 0.0),
-        None if summary.objectives.is_empty() => None,
-        None => Some(summary.objectives.iter().all(|outcome| outcome.ok)),
-    }
+    let limit = summary.limit.as_ref();
+    let found = limit.map(|limit| limit.uploads_per_second > 0.0);
+    let objectives = summary.objectives.iter().map(|outcome| outcome.ok);
+    objectives.chain(found).reduce(|one, other| one && other)
 }
 
 /// The verdict on a run, as one or two sentences.
 pub fn sentence(summary: &Summary) -> String {
-    if let Some(limit) = &summary.limit {
-        return limit_sentence(limit);
+    match (&summary.limit, summary.objectives.is_empty()) {
+        (Some(limit), true) => limit_sentence(limit),
+        (Some(limit), false) => format!("{} {}", objectives(summary), limit_sentence(limit)),
+        (None, true) => format!("No objective was given. {}", answered(summary)),
+        (None, false) => objectives(summary),
     }
-    if summary.objectives.is_empty() {
-        return format!("No objective was given. {}", answered(summary));
-    }
+}
+
+fn objectives(summary: &Summary) -> String {
     let (reached, missed): (Vec<_>, Vec<_>) =
         summary.objectives.iter().partition(|outcome| outcome.ok);
     let list = |outcomes: &[&ObjectiveOutcome]| {
@@ -97,6 +99,7 @@ fn comparison(outcome: &ObjectiveOutcome) -> String {
             digits(share * 100.0)
         ),
         (None, None) => format!("{what} was not measured (limit {limit})"),
+        (Some(0.0), None) => format!("{what} {} (limit {limit})", measure.shown(0.0)),
         (Some(measured), None) => {
             let distance = distance(measured, outcome.limit);
             format!("{what} {}, {distance} {limit}", measure.shown(measured))

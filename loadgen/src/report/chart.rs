@@ -6,6 +6,7 @@ use plotters::prelude::{
     PathElement, RGBColor, Rectangle, SVGBackend,
 };
 use plotters::style::Color;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::{Axis, Span};
 use super::page::COLOURS;
@@ -17,6 +18,12 @@ const BAR_HEIGHT: u32 = 34;
 const BARS_FRAME: u32 = 70;
 const FONT: &str = "sans-serif";
 const FONT_SIZE: i32 = 15;
+/// Of the names of marks.
+const MARK_FONT_SIZE: i32 = 14;
+/// Pixels of one of their characters, at most on average.
+const MARK_CHARACTER_WIDTH: i32 = 7;
+/// Above lines with names above them.
+const MARKS_HEIGHT: u32 = 26;
 
 /// The page's dark style replaces these values, so they also serve as names.
 const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
@@ -56,28 +63,61 @@ impl Line {
     }
 }
 
+/// A named place on an axis, as the points have it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// Where.
+    pub at: f64,
+    /// Written beside it, if there is room.
+    pub name: String,
+}
+
+/// What is drawn beside lines.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Marks {
+    /// Places on the horizontal axis, from left to right: an upright line each, with its name above.
+    pub upright: Vec<Mark>,
+    /// Places on the vertical axis: a level line each, with its name at the right end.
+    pub level: Vec<Mark>,
+    /// Whether every point is a dot.
+    pub dots: bool,
+    /// The horizontal axis reaches at least so far.
+    pub until: f64,
+}
+
 /// Draws lines. `None` when no line has a point.
 pub fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> Option<String> {
-    let points = || lines.iter().flat_map(Line::parts).flatten();
-    points().next()?;
+    marked_lines(x, y, lines, &Marks::default())
+}
+
+/// The same with marks.
+pub fn marked_lines(x: &Axis, y: &Axis, lines: &[Line], marks: &Marks) -> Option<String> {
+    lines.iter().flat_map(Line::parts).next()?;
     let mut svg = String::new();
-    let drawn = draw_lines(&mut svg, x, y, lines, points);
+    let drawn = draw_lines(&mut svg, x, y, lines, marks);
     drawn.expect("a drawing into a text cannot fail");
     Some(svg)
 }
 
-fn draw_lines<I: Iterator<Item = (f64, f64)>>(
-    svg: &mut String,
-    x: &Axis,
-    y: &Axis,
-    lines: &[Line],
-    points: impl Fn() -> I,
-) -> Drawn {
-    let x_span = x.span(points().map(|point| point.0));
-    let y_span = y.span(points().map(|point| point.1));
+fn draw_lines(svg: &mut String, x: &Axis, y: &Axis, lines: &[Line], marks: &Marks) -> Drawn {
+    let points = || lines.iter().flat_map(Line::parts).flatten();
+    let at = |mark: &Mark| mark.at;
+    let marked = marks.upright.iter().map(at).chain([marks.until]);
+    let x_span = x.span(points().map(|point| point.0).chain(marked));
+    let level = marks.level.iter().map(at);
+    let y_span = y.span(points().map(|point| point.1).chain(level));
+    let frame = Frame {
+        left: x_span.from,
+        right: x_span.to,
+        bottom: y_span.from,
+        top: y_span.to,
+    };
     let area: Area<'_> = SVGBackend::with_string(svg, (WIDTH, LINES_HEIGHT)).into_drawing_area();
     let mut chart = ChartBuilder::on(&area)
-        .margin_top(10)
+        .margin_top(match marks.upright.is_empty() {
+            true => 10,
+            false => MARKS_HEIGHT,
+        })
         .margin_right(24)
         .x_label_area_size(46)
         .y_label_area_size(74)
@@ -99,13 +139,75 @@ fn draw_lines<I: Iterator<Item = (f64, f64)>>(
                 .into_iter()
                 .map(|(at, value)| (x.place(at), y.place(value)))
                 .collect();
-            if let [only] = placed.as_slice() {
-                chart.draw_series([Circle::new(*only, 3, colour.filled())])?;
-            }
+            let dots = if marks.dots || placed.len() == 1 {
+                &placed[..]
+            } else {
+                &[]
+            };
+            chart.draw_series(dots.iter().map(|dot| Circle::new(*dot, 3, colour.filled())))?;
             chart.draw_series(LineSeries::new(placed, colour.stroke_width(2)))?;
         }
     }
+    let upright = marks.upright.iter().map(|mark| x.place(mark.at));
+    let level = marks.level.iter().map(|mark| y.place(mark.at));
+    let lines = upright
+        .map(|at| [(at, frame.bottom), (at, frame.top)])
+        .chain(level.map(|at| [(frame.left, at), (frame.right, at)]));
+    chart.draw_series(lines.map(|line| PathElement::new(line, INK.stroke_width(1))))?;
+    let right = chart.backend_coord(&(frame.right, frame.top));
+    let upright = marks.upright.iter().map(|mark| {
+        let place = (x.place(mark.at), frame.top);
+        (mark, chart.backend_coord(&place))
+    });
+    name_upright(&area, &upright.collect::<Vec<_>>(), right.0)?;
+    let level = marks.level.iter().map(|mark| {
+        let place = (frame.right, y.place(mark.at));
+        (mark, chart.backend_coord(&place))
+    });
+    name_level(&area, &level.collect::<Vec<_>>())?;
+    drop(chart);
     area.present()
+}
+
+/// The ends of both axes, as places.
+struct Frame {
+    left: f64,
+    right: f64,
+    bottom: f64,
+    top: f64,
+}
+
+/// A mark, and where its name begins or ends, in pixels.
+type Placed<'a> = (&'a Mark, (i32, i32));
+
+/// Writes the names above the drawing that fit before the next mark; the last one may also end at its mark.
+fn name_upright(area: &Area<'_>, marks: &[Placed<'_>], right: i32) -> Drawn {
+    let style = (FONT, MARK_FONT_SIZE).into_font().color(&INK);
+    let ending = style.pos(Pos::new(HPos::Right, VPos::Top));
+    let next = marks.iter().skip(1).map(|(_, (left, _))| *left);
+    let mut free_from = 0;
+    for ((mark, (at, top)), next) in marks.iter().zip(next.chain([right])) {
+        let characters = i32::try_from(mark.name.chars().count()).unwrap_or(i32::MAX);
+        let width = characters.saturating_mul(MARK_CHARACTER_WIDTH);
+        let above = top - MARK_FONT_SIZE - 3;
+        if width <= next - at {
+            area.draw_text(&mark.name, &style, (*at, above))?;
+            free_from = at + width;
+        } else if next == right && width <= at - free_from {
+            area.draw_text(&mark.name, &ending, (*at, above))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the names of levels on their lines, at the right end.
+fn name_level(area: &Area<'_>, marks: &[Placed<'_>]) -> Drawn {
+    let right = Pos::new(HPos::Right, VPos::Bottom);
+    let style = (FONT, MARK_FONT_SIZE).into_font().color(&INK).pos(right);
+    for (mark, (right, line)) in marks {
+        area.draw_text(&mark.name, &style, (right - 4, line - 2))?;
+    }
+    Ok(())
 }
 
 /// A bar: its name, and how long each of its parts is.
@@ -212,6 +314,37 @@ mod tests {
         );
         assert!(svg.contains("latency, ms") && svg.contains("time, s"));
         assert_eq!(lines(&x, &y, &[Line::default()]), None);
+    }
+
+    #[test]
+    fn names_marks_where_there_is_room() {
+        let line = Line {
+            name: String::new(),
+            points: vec![(0.0, Some(1.0)), (100.0, Some(5.0))],
+        };
+        let mark = |at: f64, name: &str| Mark {
+            at,
+            name: name.to_owned(),
+        };
+        let marks = Marks {
+            upright: vec![
+                mark(0.0, "warm-up"),
+                mark(40.0, "narrow"),
+                mark(42.0, "steady"),
+            ],
+            level: vec![mark(7.0, "objective")],
+            dots: true,
+            until: 100.0,
+        };
+        let (x, y) = (Axis::linear("time, s"), Axis::linear("latency, ms"));
+        let svg = marked_lines(&x, &y, &[line], &marks).unwrap();
+        for name in ["warm-up", "steady", "objective"] {
+            assert!(svg.contains(name), "{name}: {svg}");
+        }
+        assert!(!svg.contains("narrow"), "16 pixels are too few");
+        assert_eq!(svg.matches("<circle").count(), 2, "a dot at every point");
+        // The axis reaches the level although no point does.
+        assert!(svg.contains(">\n7\n<"), "{svg}");
     }
 
     #[test]

@@ -161,17 +161,6 @@ impl fmt::Display for Summary {
             "loadgen itself: {:.0} ns per key to make and sign ({:.1} s ahead of the clock), \
              {:.0} ns per key to send and receive",
             own.signing_ns_per_key, own.ahead_seconds, own.sending_ns_per_key
-        )?;
-        if let Some(limit) = &self.limit {
-            write!(
-                f,
-                "\nknee: {} held at {:.1} uploads/s, {:.0} keys/s",
-                limit.objective, limit.uploads_per_second, limit.keys_per_second
-            )?;
-            if let (Some(rate), Some(reason)) = (limit.broke_at_uploads_per_second, &limit.reason) {
-                write!(f, "; it broke at {rate:.1} uploads/s: {reason}")?;
-            }
-        }
-        Ok(())
+        )
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod local;
 mod output;
 mod plan;
+mod print;
 mod run_command;
 mod signer;
 mod support;
