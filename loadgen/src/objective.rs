@@ -18,8 +18,8 @@ pub enum ObjectiveError {
     Shape,
     /// An unknown name.
     #[error(
-        "no objective is called {0}; there are upload_p99 and download_p99 (or p50, p90, p99.9, max), \
-         errors, rate (uploads stored per second), key_rate (keys stored per second) and delivery_rate \
+        "no objective is called {0}; there are upload_p99, download_p99 and delay_p99 (or p50, p90, \
+         p99.9, max), errors, rate (uploads stored per second), key_rate (keys stored per second) and delivery_rate \
          (keys delivered per second)"
     )]
     Name(String),
@@ -51,6 +51,9 @@ pub enum ObjectiveError {
         /// The phases of the run.
         known: String,
     },
+    /// Delays are measured for a whole run.
+    #[error("{0}: a delay is measured for the whole run: leave out the phase")]
+    DelayOfPhase(String),
     /// The run cannot measure it.
     #[error("{objective} cannot be measured: nothing {does} in {location}")]
     NotMeasured {
@@ -129,6 +132,8 @@ pub enum Measure {
     Upload(Quantile),
     /// Latency of downloads, from the scheduled arrival to the last byte of 200.
     Download(Quantile),
+    /// Time from accepting an upload until it can be downloaded, as the gateway counts it.
+    Delay(Quantile),
     /// Share of the requests that were not answered as expected, or never sent.
     Errors,
     /// Uploads stored per second.
@@ -146,12 +151,16 @@ impl Measure {
             "rate" => Self::Rate,
             "key_rate" => Self::KeyRate,
             "delivery_rate" => Self::DeliveryRate,
-            _ => match text.strip_prefix("download_") {
-                Some(quantile) => Self::Download(Quantile::parse(quantile)?),
-                None => Self::Upload(Quantile::parse(
-                    text.strip_prefix("upload_").unwrap_or(text),
-                )?),
-            },
+            _ => {
+                let (of, quantile) = text.split_once('_').unwrap_or(("upload", text));
+                let quantile = Quantile::parse(quantile)?;
+                match of {
+                    "upload" => Self::Upload(quantile),
+                    "download" => Self::Download(quantile),
+                    "delay" => Self::Delay(quantile),
+                    _ => return None,
+                }
+            }
         })
     }
 
@@ -160,6 +169,7 @@ impl Measure {
         match self {
             Self::Upload(quantile) => format!("upload_{}_seconds", quantile.name()),
             Self::Download(quantile) => format!("download_{}_seconds", quantile.name()),
+            Self::Delay(quantile) => format!("delay_{}_seconds", quantile.name()),
             Self::Errors => "errors_share".to_owned(),
             Self::Rate => "uploads_stored_per_second".to_owned(),
             Self::KeyRate => "keys_stored_per_second".to_owned(),
@@ -172,6 +182,7 @@ impl Measure {
         match self {
             Self::Upload(quantile) => format!("upload {}", quantile.name()),
             Self::Download(quantile) => format!("download {}", quantile.name()),
+            Self::Delay(quantile) => format!("delay {}", quantile.name()),
             Self::Errors => "errors".to_owned(),
             Self::Rate => "uploads stored".to_owned(),
             Self::KeyRate => "keys stored".to_owned(),
@@ -182,7 +193,7 @@ impl Measure {
     /// A value with its unit, for people.
     pub fn shown(self, value: f64) -> String {
         match self {
-            Self::Upload(_) | Self::Download(_) => seconds(value),
+            Self::Upload(_) | Self::Download(_) | Self::Delay(_) => seconds(value),
             Self::Errors => format!("{} %", digits(value * 100.0)),
             Self::Rate | Self::KeyRate | Self::DeliveryRate => format!("{}/s", scaled(value)),
         }
@@ -194,7 +205,7 @@ impl Measure {
 
     fn read_limit(self, text: &str) -> Result<f64, &'static str> {
         match self {
-            Self::Upload(_) | Self::Download(_) => read_seconds(text)
+            Self::Upload(_) | Self::Download(_) | Self::Delay(_) => read_seconds(text)
                 .filter(|limit| *limit > 0.0)
                 .ok_or("a time of more than 0, as 250ms, 2s or 1min"),
             Self::Errors => read_share(text).ok_or("a share of 0 to 1, as 0.1% or 0.001"),
@@ -204,7 +215,8 @@ impl Measure {
         }
     }
 
-    /// In the unit of [`Measure::name`]; `None` when there was nothing to measure.
+    /// In the unit of [`Measure::name`]; `None` when there was nothing to measure, and for a delay, which
+    /// only a whole run has.
     #[allow(clippy::cast_precision_loss, reason = "a figure for people to read")]
     pub fn of(self, figures: &Figures) -> Option<f64> {
         let seconds = |micros: u64| micros as f64 / 1e6;
@@ -215,6 +227,7 @@ impl Measure {
             Self::Download(quantile) => figures
                 .download
                 .map(|download| seconds(quantile.of(&download.corrected))),
+            Self::Delay(_) => None,
             Self::Errors => figures.errors_share(),
             Self::Rate => Some(figures.uploads_per_second()),
             Self::KeyRate => Some(figures.upload_keys_per_second),
@@ -231,7 +244,9 @@ impl Measure {
         let uploads = |does: &Operation| matches!(does, Operation::Upload { .. });
         let downloads = |does: &Operation| matches!(does, Operation::Download | Operation::Follow);
         match self {
-            Self::Upload(_) | Self::Rate | Self::KeyRate => (!has(uploads)).then_some("uploads"),
+            Self::Upload(_) | Self::Delay(_) | Self::Rate | Self::KeyRate => {
+                (!has(uploads)).then_some("uploads")
+            }
             Self::Download(_) | Self::DeliveryRate => (!has(downloads)).then_some("downloads"),
             Self::Errors => None,
         }
@@ -358,6 +373,9 @@ impl Objective {
                 known: known.join(", "),
             });
         }
+        if let (Measure::Delay(_), Some(_)) = (self.measure, self.phase()) {
+            return Err(ObjectiveError::DelayOfPhase(self.text.clone()));
+        }
         match self.measure.lacks(&meant) {
             None => Ok(()),
             Some(does) => Err(ObjectiveError::NotMeasured {
@@ -381,7 +399,13 @@ impl Objective {
                 .find(|phase| phase.name == name)
                 .map(|phase| &phase.all),
         };
-        let measured = figures.and_then(|figures| self.measure.of(figures));
+        let measured = match self.measure {
+            Measure::Delay(quantile) => {
+                let delay = summary.delay.as_ref();
+                delay.and_then(|delay| delay.seconds_at(1.0 - quantile.beyond()))
+            }
+            measure => figures.and_then(|figures| measure.of(figures)),
+        };
         let omitted = figures.and_then(|figures| self.omitted(figures));
         ObjectiveOutcome {
             objective: self.text.clone(),

@@ -1,6 +1,6 @@
 //! The sentence that a run ends with, and a report begins with: met or not, what, and by how much.
 
-use crate::objective::Objective;
+use crate::objective::{Measure, Objective};
 use crate::quantity::{digits, scaled};
 use crate::results::{Limit, ObjectiveOutcome, Summary};
 
@@ -98,11 +98,22 @@ fn comparison(outcome: &ObjectiveOutcome) -> String {
             "{what} is not known to be within {limit}: {} % of the requests were due and never sent",
             digits(share * 100.0)
         ),
+        (None, None) if matches!(measure, Measure::Delay(_)) => {
+            format!("{what} is longer than could be measured (limit {limit})")
+        }
         (None, None) => format!("{what} was not measured (limit {limit})"),
         (Some(0.0), None) => format!("{what} {} (limit {limit})", measure.shown(0.0)),
         (Some(measured), None) => {
             let distance = distance(measured, outcome.limit);
-            format!("{what} {}, {distance} {limit}", measure.shown(measured))
+            // The upper bound of a bucket.
+            let at_most = match measure {
+                Measure::Delay(_) => "at most ",
+                _ => "",
+            };
+            format!(
+                "{what} {at_most}{}, {distance} {limit}",
+                measure.shown(measured)
+            )
         }
     }
 }
@@ -182,6 +193,25 @@ mod tests {
             "NOT met: upload p99 180 ms, 180 times the limit of 1 ms; errors 0.4 %, above the limit of \
              0 %; download p50 was not measured (limit 1 s).",
         );
+    }
+
+    #[test]
+    fn says_that_a_delay_is_known_to_its_bucket() {
+        let mut summary = summary(&[]);
+        let outcome = |measured| ObjectiveOutcome {
+            objective: "delay_p99=5s".to_owned(),
+            measure: "delay_p99_seconds".to_owned(),
+            limit: 5.0,
+            measured,
+            ok: measured.is_some(),
+            omitted_share: None,
+        };
+        summary.objectives = vec![outcome(Some(3.0))];
+        let expected = "Met: delay p99 at most 3 s, 40 % below the limit of 5 s.";
+        assert_eq!(sentence(&summary), expected);
+        summary.objectives = vec![outcome(None)];
+        let expected = "NOT met: delay p99 is longer than could be measured (limit 5 s).";
+        assert_eq!(sentence(&summary), expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use engine::output::say;
@@ -51,11 +52,14 @@ pub(super) struct Measured {
 
 impl Measured {
     /// Ends the run: writes and prints its summary and its verdict.
-    pub(super) fn conclude(
-        self,
+    pub(super) async fn conclude(
+        mut self,
         limit: Option<Limit>,
         objectives: &[Objective],
     ) -> anyhow::Result<Status> {
+        if let Some(patience) = delay_limit(objectives) {
+            self.experiment.await_delivery(patience).await;
+        }
         let unexpected = self.experiment.unexpected_responses();
         let summary = self.experiment.finish(limit, objectives)?;
         say(format_args!("\n{summary}"))?;
@@ -67,6 +71,15 @@ impl Measured {
             status(&summary, objectives, unexpected.is_empty()),
         )
     }
+}
+
+/// The longest delay that an objective allows: an upload that can be downloaded later misses them all.
+pub(super) fn delay_limit(objectives: &[Objective]) -> Option<Duration> {
+    let delays = objectives
+        .iter()
+        .filter(|objective| matches!(objective.measure(), Measure::Delay(_)));
+    let limits = delays.map(|objective| Duration::from_secs_f64(objective.limit()));
+    limits.max()
 }
 
 /// Writes the summary for other programs and prints the verdict.

@@ -145,5 +145,5 @@ async fn search(options: &FindLimitOptions, mut measured: Measured) -> anyhow::R
         number > 0,
         "--start must be between 0.1 and 100000 uploads per second"
     );
-    measured.conclude(Some(search.limit(options)), &[])
+    measured.conclude(Some(search.limit(options)), &[]).await
 }

@@ -100,6 +100,11 @@ impl MeasuringArgs {
         self.results.is_some() || self.local.is_some()
     }
 
+    /// Whether the gateway's metrics are read.
+    pub(super) const fn asks_for_metrics(&self) -> bool {
+        self.metrics.is_some() || self.local.is_some()
+    }
+
     /// The file of the summary, made at once.
     pub(super) fn summary_file(&self) -> anyhow::Result<Option<SummaryFile>> {
         let path = self.summary_json.as_deref();

@@ -17,7 +17,7 @@ use loadgen::scenario::{ConstantRate, Phase, Scenario};
 use loadgen::steps;
 use tokio::task::block_in_place;
 
-use super::conclusion::{Measured, conclude, status};
+use super::conclusion::{Measured, conclude, delay_limit, status};
 use super::connection::ConnectionArgs;
 use super::load::{
     Description, Environment, MeasuringArgs, RunInputs, end, unless_interrupted, watch_local,
@@ -42,6 +42,8 @@ an objective was missed.";
 
 const OBJECTIVES: &str = "Objectives, as [PHASE/]NAME=LIMIT:
   upload_p99=2s, download_p99=5s   latency at most; also p50, p90, p99.9 and max
+  delay_p99=5s                     from accepting an upload until it can be downloaded, at most, by the
+                                   gateway's metrics, whose steps are 0.5, 1, 2, 3, 5, 10, 30, 60 s …
   errors=0.1%                      requests not answered as expected, or never sent, at most
   rate=50                          uploads stored per second, at least
   key_rate=250k                    keys stored per second, at least
@@ -155,6 +157,13 @@ impl RunArgs {
     }
 
     fn check_objectives(&self, phases: &[Phase]) -> anyhow::Result<()> {
+        ensure!(
+            delay_limit(&self.objective).is_none()
+                || (self.measuring.asks_for_metrics()
+                    && (self.scenario.is_some() || self.rate.is_some())),
+            "a delay is read from the gateway's metrics: give --metrics http://HOST:PORT, its operations \
+             port, or --local, with --rate or --scenario"
+        );
         for objective in &self.objective {
             objective.check(phases)?;
         }
@@ -228,7 +237,7 @@ impl RunArgs {
             }
             print(format_args!("\n{summary}"))?;
         }
-        measured.conclude(None, &self.objective)
+        measured.conclude(None, &self.objective).await
     }
 
     /// A profile's day, once, as fast as the gateway takes it.

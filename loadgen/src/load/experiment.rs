@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::clock::{Clock, SystemClock};
 use engine::domain::UnixMillis;
 use engine::locks::LockIgnoringPoison as _;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::time::sleep;
 
 use super::error::LoadError;
 use super::making::{Maker, MakingCost};
@@ -16,13 +17,16 @@ use super::options::{LoadOptions, MEMORY_BYTES_MIN};
 use super::participants::Participants;
 use super::stream::{Shared, Stored};
 use super::tally::UnexpectedResponses;
-use super::watch::Watch;
+use super::watch::{Watch, delays};
 use crate::keys::Seed;
 use crate::objective::Objective;
 use crate::record::RecordWriter;
-use crate::results::{Counts, Limit, OwnCost, PhaseSummary, ResultsWriter, Summary};
+use crate::results::{Counts, Delay, Limit, OwnCost, PhaseSummary, ResultsWriter, Summary};
 use crate::workload::Workload;
 use testkit::digest::sha256;
+
+/// Between looks at whether all uploads can be downloaded.
+const DELIVERY_POLL: Duration = Duration::from_millis(200);
 
 /// A run, phase by phase.
 pub struct Experiment {
@@ -42,6 +46,9 @@ pub struct Experiment {
     pub(super) dropped: u64,
     pub(super) rss_bytes_max: BTreeMap<String, u64>,
     pub(super) ahead_seconds: f64,
+    /// Delays that the gateway had counted before the run, and during it.
+    pub(super) delays_before: Option<Delay>,
+    delay: Option<Delay>,
     /// CPU time of loadgen while the clock ran, and the part of it that making uploads took.
     pub(super) running_cpu_seconds: f64,
     pub(super) running_making_seconds: f64,
@@ -113,6 +120,8 @@ impl Experiment {
             dropped: 0,
             rss_bytes_max: BTreeMap::new(),
             ahead_seconds: 0.0,
+            delays_before: None,
+            delay: None,
             running_cpu_seconds: 0.0,
             running_making_seconds: 0.0,
         })
@@ -138,6 +147,28 @@ impl Experiment {
     /// Unexpected responses so far.
     pub fn unexpected_responses(&self) -> UnexpectedResponses {
         self.shared.unexpected.lock_ignoring_poison().clone()
+    }
+
+    /// Records how long uploads took to become downloadable, once all that were stored are, or `patience`
+    /// has passed: uploads that still wait then count as slower than all others.
+    pub async fn await_delivery(&mut self, patience: Duration) {
+        let (Some(operations), Some(before)) = (&self.watch.operations, &self.delays_before) else {
+            return;
+        };
+        let uploads = self.total.uploads;
+        let begun = Instant::now();
+        loop {
+            let now = delays(operations).await;
+            self.delay = now.and_then(|now| now.since(before, uploads));
+            let all_seen = self
+                .delay
+                .as_ref()
+                .is_some_and(|delay| delay.seen() >= uploads);
+            if all_seen || begun.elapsed() > patience + DELIVERY_POLL {
+                return;
+            }
+            sleep(DELIVERY_POLL).await;
+        }
     }
 
     /// Writes the summary, the last line of the results, with what became of the objectives, and
@@ -166,6 +197,7 @@ impl Experiment {
             loadgen: self.own_cost(),
             phases: std::mem::take(&mut self.phases),
             limit,
+            delay: self.delay.take(),
             objectives: Vec::new(),
         };
         summary.objectives = objectives

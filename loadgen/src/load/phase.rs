@@ -21,7 +21,7 @@ use super::stream::RunningStream;
 use super::tally::StreamTally;
 use super::tasks::{Prepared, Tasks};
 use super::volume::{due_keys, needed_bytes, offered, uploads};
-use super::watch::Scraper;
+use super::watch::{Scraper, delays};
 
 use crate::client::{ClientError, Connection};
 use crate::hostile::Hostile;
@@ -105,6 +105,9 @@ impl Experiment {
             prepared.push(stream.await?);
         }
         drop(send);
+        if let (None, Some(operations)) = (&self.delays_before, &self.watch.operations) {
+            self.delays_before = delays(operations).await;
+        }
         self.ahead_seconds += ahead.elapsed().as_secs_f64();
         let mut running_phase = self.begin(phase, &prepared)?;
         let tasks = Tasks::start(phase, prepared, &self.shared_hostile(), running_phase.begun);

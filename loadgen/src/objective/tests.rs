@@ -52,6 +52,7 @@ fn reads_a_name_and_a_limit_without_quotes_or_with_a_comparison() {
         ("p99.9=250ms", Measure::Upload(Quantile::P999), 0.25),
         ("download_max<1min", Measure::Download(Quantile::Max), 60.0),
         ("upload_p50 <= 20ms", Measure::Upload(Quantile::P50), 0.02),
+        ("delay_p99=5s", Measure::Delay(Quantile::P99), 5.0),
         ("errors=0.1%", Measure::Errors, 0.001),
         ("errors=0", Measure::Errors, 0.0),
         ("rate=50", Measure::Rate, 50.0),
@@ -125,6 +126,34 @@ fn misses_what_was_not_measured() {
     assert_eq!((nothing.ok, nothing.measured), (false, None));
     let idle = objective("errors=1%").outcome(&summary(Figures::default()));
     assert!(!idle.ok, "{idle:?}");
+}
+
+#[test]
+fn takes_a_delay_from_what_the_gateway_counted() {
+    let bucket = |at_most_seconds, uploads| crate::results::DelayBucket {
+        at_most_seconds,
+        uploads,
+    };
+    let seen = |uploads| Summary {
+        delay: Some(crate::results::Delay {
+            uploads,
+            buckets: vec![bucket(0.5, 50), bucket(2.0, 99)],
+        }),
+        ..summary(figures())
+    };
+    let outcome = objective("delay_p99=2s").outcome(&seen(100));
+    assert_eq!((outcome.ok, outcome.measured), (true, Some(2.0)));
+    assert!(!objective("delay_p99=1s").outcome(&seen(100)).ok);
+    let waiting = objective("delay_p99=2s").outcome(&seen(101));
+    assert_eq!(
+        (waiting.ok, waiting.measured),
+        (false, None),
+        "two still wait"
+    );
+    assert!(
+        !objective("delay_p50=2s").outcome(&summary(figures())).ok,
+        "not asked"
+    );
 }
 
 /// Requests that were never sent are in no latency: without this, a gateway that takes nothing from one

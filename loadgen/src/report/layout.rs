@@ -15,6 +15,7 @@ pub fn page(runs: &[Named]) -> String {
     let labels: Vec<_> = runs.iter().map(|run| run.label.clone()).collect();
     let mut page = Page::new(&format!("Load report: {}", labels.join(", ")));
     verdicts(&mut page, runs);
+    limits(&mut page, runs);
     tables::totals(&mut page, runs);
     Plots {
         page: &mut page,
@@ -63,6 +64,55 @@ fn common_phases(runs: &[Named]) -> Vec<Mark> {
     }
 }
 
+/// How latency grows with the rate, for each search for a limit.
+fn limits(page: &mut Page, runs: &[Named]) {
+    let found = runs.iter().filter_map(|run| {
+        let summary = run.results.summary.as_ref()?;
+        Some((run, summary, summary.limit.as_ref()?))
+    });
+    for (number, (run, summary, limit)) in found.enumerate() {
+        if number == 0 {
+            page.section("Latency by rate");
+        }
+        latency_by_rate(page, &run.label, summary, limit);
+    }
+}
+
+fn latency_by_rate(page: &mut Page, label: &str, summary: &Summary, limit: &Limit) {
+    let objective = limit.objective.parse::<Objective>().ok();
+    let mut quantiles = vec![Quantile::P50, Quantile::P99];
+    if let Some(Measure::Upload(quantile)) = objective.as_ref().map(Objective::measure)
+        && !quantiles.contains(&quantile)
+    {
+        quantiles.push(quantile);
+    }
+    let drawn = curves::latency_by_rate(summary, &quantiles);
+    let mark = |at: f64, name: &str| Mark {
+        at,
+        name: name.to_owned(),
+    };
+    let held = Some(limit.uploads_per_second).filter(|rate| *rate > 0.0);
+    let held = held.map(|rate| mark(rate, "held"));
+    let broke = limit.broke_at_uploads_per_second;
+    let broke = broke.map(|rate| mark(rate, "failed"));
+    let level = objective.map(|objective| mark(objective.limit() * 1000.0, &limit.objective));
+    let marks = Marks {
+        upright: held.into_iter().chain(broke).collect(),
+        level: level.into_iter().collect(),
+        dots: true,
+        ..Marks::default()
+    };
+    let (x, y) = (Axis::linear("offered, uploads/s"), Axis::log("latency, ms"));
+    if let Some(svg) = marked_lines(&x, &y, &drawn, &marks) {
+        let names: Vec<_> = drawn.iter().map(|line| line.name.clone()).collect();
+        let caption = format!(
+            "{label}: latency of uploads at each rate that was tried, against the objective. A rate \
+             may also fail because uploads were not stored or not sent in time."
+        );
+        page.figure(&caption, &names, &svg);
+    }
+}
+
 struct Plots<'a> {
     page: &'a mut Page,
     /// Marked in everything that is drawn over time.
@@ -72,7 +122,6 @@ struct Plots<'a> {
 
 impl Plots<'_> {
     fn draw(&mut self) {
-        self.limits();
         self.throughput();
         self.latency();
         self.processes();
@@ -107,55 +156,6 @@ impl Plots<'_> {
         if let Some(svg) = marked_lines(&x, y, drawn, &marks) {
             let names: Vec<_> = drawn.iter().map(|line| line.name.clone()).collect();
             self.page.figure(caption, &names, &svg);
-        }
-    }
-
-    /// How latency grows with the rate, for each search for a limit.
-    fn limits(&mut self) {
-        let found = self.runs.iter().filter_map(|run| {
-            let summary = run.results.summary.as_ref()?;
-            Some((run, summary, summary.limit.as_ref()?))
-        });
-        for (number, (run, summary, limit)) in found.enumerate() {
-            if number == 0 {
-                self.page.section("Latency by rate");
-            }
-            self.latency_by_rate(&run.label, summary, limit);
-        }
-    }
-
-    fn latency_by_rate(&mut self, label: &str, summary: &Summary, limit: &Limit) {
-        let objective = limit.objective.parse::<Objective>().ok();
-        let mut quantiles = vec![Quantile::P50, Quantile::P99];
-        if let Some(Measure::Upload(quantile)) = objective.as_ref().map(Objective::measure)
-            && !quantiles.contains(&quantile)
-        {
-            quantiles.push(quantile);
-        }
-        let drawn = curves::latency_by_rate(summary, &quantiles);
-        let mark = |at: f64, name: &str| Mark {
-            at,
-            name: name.to_owned(),
-        };
-        let held = Some(limit.uploads_per_second).filter(|rate| *rate > 0.0);
-        let held = held.map(|rate| mark(rate, "held"));
-        let broke = limit.broke_at_uploads_per_second;
-        let broke = broke.map(|rate| mark(rate, "failed"));
-        let level = objective.map(|objective| mark(objective.limit() * 1000.0, &limit.objective));
-        let marks = Marks {
-            upright: held.into_iter().chain(broke).collect(),
-            level: level.into_iter().collect(),
-            dots: true,
-            ..Marks::default()
-        };
-        let (x, y) = (Axis::linear("offered, uploads/s"), Axis::log("latency, ms"));
-        if let Some(svg) = marked_lines(&x, &y, &drawn, &marks) {
-            let names: Vec<_> = drawn.iter().map(|line| line.name.clone()).collect();
-            let caption = format!(
-                "{label}: latency of uploads at each rate that was tried, against the objective. A rate \
-                 may also fail because uploads were not stored or not sent in time."
-            );
-            self.page.figure(&caption, &names, &svg);
         }
     }
 

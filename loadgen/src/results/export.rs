@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::delay::Delay;
 use super::figures::{Figures, LatencySummary, Limit, ObjectiveOutcome, PhaseSummary, Summary};
 use super::latency::Percentiles;
 use super::machine::Machine;
@@ -35,6 +36,8 @@ pub struct Export<'a> {
     verdict: String,
     objectives: &'a [ObjectiveOutcome],
     limit: Option<&'a Limit>,
+    /// From accepting an upload until it can be downloaded, in buckets.
+    delay: Option<&'a Delay>,
     total: Volume<'a>,
     phases: Vec<Part<'a>>,
 }
@@ -113,6 +116,7 @@ impl<'a> Export<'a> {
             verdict,
             objectives: &summary.objectives,
             limit: summary.limit.as_ref(),
+            delay: summary.delay.as_ref(),
             total: Volume::of(&summary.total),
             phases: summary.phases.iter().map(Part::of).collect(),
         }

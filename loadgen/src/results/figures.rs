@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::delay::Delay;
 use super::latency::Percentiles;
 use super::status::statuses;
 
@@ -195,6 +196,9 @@ pub struct Summary {
     /// The result of `loadgen find-limit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// How long uploads took to become downloadable, if the gateway's operations port was polled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Delay>,
     /// The objectives of the run, and whether it has reached them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objectives: Vec<ObjectiveOutcome>,

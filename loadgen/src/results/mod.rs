@@ -7,6 +7,7 @@
 //! are seconds since the start of the run, latencies microseconds.
 
 mod counts;
+mod delay;
 mod export;
 mod figures;
 mod file;
@@ -19,6 +20,7 @@ mod status;
 mod tests;
 
 pub use self::counts::{Counts, ProcessSample, Second, StageSample};
+pub use self::delay::{Delay, DelayBucket};
 pub use self::export::{EXPORT_VERSION, Export};
 pub use self::figures::{
     Figures, LatencySummary, Limit, ObjectiveOutcome, OwnCost, PhaseSummary, Summary,

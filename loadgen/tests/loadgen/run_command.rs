@@ -156,6 +156,10 @@ async fn says_what_to_do_when_options_do_not_go_together() {
             &["--rate", "5", "--objective", "day/errors=0"],
             "there is no phase day; there are constant-rate",
         ),
+        (
+            &["--objective", "delay_p99=5s"],
+            "give --metrics http://HOST:PORT",
+        ),
         (&["--summary-json", "no/s.json"], "cannot write no/s.json"),
     ] {
         let output = run(pki.folder.path(), "http://127.0.0.1:1", arguments).await;
