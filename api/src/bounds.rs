@@ -1,6 +1,6 @@
 //! All bounds of one participant, in one place: `docs/bounds.md` is generated from it, and the
-//! metrics `efgs_participant_bound` and `efgs_participant_use_max` show each beside what the
-//! participant uses that uses most.
+//! metrics `efgs_participant_bound` and `efgs_participant_use_max` show each, and the largest
+//! use by any participant.
 //!
 //! The engine's own bounds are in `engine/src/limits.rs`, which this file reads.
 
@@ -13,9 +13,9 @@ use crate::shares::ShareLimits;
 
 /// Concurrent requests on one HTTP/2 connection.
 pub(crate) const STREAMS_MAX: u32 = 64;
-/// Bytes that a connection reads per turn, and what one read brings on top: as the TLS buffer. As
+/// Bytes that a connection reads per time slice, and what one read brings on top: as the TLS buffer. As
 /// small HTTP/2 frames they take some hundred microseconds, as a part of an upload's body ten.
-pub(crate) const TURN_BYTES: usize = 32 << 10;
+pub(crate) const TIME_SLICE_BYTES: usize = 32 << 10;
 /// What a connection has of a full port at the least: time for its first request to arrive. The 64 places
 /// of the operations port then take 320 connections per second, and the others wait in the system's
 /// queue, in their order.

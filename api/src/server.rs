@@ -4,6 +4,7 @@ mod error;
 mod listener;
 mod open_files;
 mod ports;
+mod proxy_protocol;
 mod settings;
 mod unix_socket;
 
@@ -37,6 +38,7 @@ use crate::url_checks::UrlChecks;
 
 use listener::{Listener, Protocol, Socket};
 use ports::{Port, Ports};
+use proxy_protocol::Balancers;
 use unix_socket::UnixSocket;
 
 pub use crate::attention::{Finding, Severity};
@@ -250,6 +252,7 @@ impl Server {
             self.ports,
             participants,
             certificate,
+            Balancers::new(settings.proxy_protocol_from),
             &public_slots,
             &receiver,
         )?;
@@ -305,12 +308,13 @@ impl Services {
         ports: Ports,
         routes: Routes,
         certificate: Option<Arc<ServerCertificate>>,
+        balancers: Balancers,
         public_slots: &Arc<Slots>,
         shutdown: &watch::Receiver<bool>,
     ) -> Result<(), ServeError> {
         if let (Some(port), Some(certificate)) = (ports.public, certificate) {
             let tls = Arc::new(tls::server_config(certificate)?);
-            let protocol = Protocol::MutualTls(TlsAcceptor::from(tls));
+            let protocol = Protocol::MutualTls(TlsAcceptor::from(tls), balancers);
             let slots = Arc::clone(public_slots);
             let listener = self.listener(protocol, &routes, slots);
             spawn(listener, port.listen()?, shutdown);

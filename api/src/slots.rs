@@ -3,7 +3,7 @@
 //! - *In*: connections as they are accepted, and participants as they are authenticated.
 //! - *Out*: a [`Slot`] per connection, which says when the connection must close for another.
 //! - *Refuses*: nothing. A new connection always gets a slot; beyond a bound, the connection that has
-//!   been idle longest of the holder with most gives way. So one that opens all it can displaces itself.
+//!   been idle longest of the holder with most gives way. So a peer that opens as many as it can displaces its own.
 //!   On a full port the next connection waits until the one that gives way had time to ask: otherwise
 //!   anyone who opens connections faster than others can send a request would displace a probe.
 //! - *Assumes*: a task that drops its connection when [`Slot::displaced`] completes.
@@ -139,7 +139,9 @@ struct Entry {
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     entry: Arc<Entry>,
-    first_holder: Holder,
+    peer: Holder,
+    /// Set once, before the handshake: whom a load balancer has forwarded.
+    forwarded: OnceLock<Holder>,
     /// Set once: a connection keeps its certificate.
     participant: OnceLock<Country>,
 }
@@ -172,7 +174,8 @@ impl Slots {
         Slot {
             slots: Arc::clone(self),
             entry,
-            first_holder: holder,
+            peer: holder,
+            forwarded: OnceLock::new(),
             participant: OnceLock::new(),
         }
     }
@@ -330,7 +333,24 @@ impl Slot {
     /// Who holds the connection.
     pub(crate) fn holder(&self) -> Holder {
         let participant = self.participant.get().copied();
-        participant.map_or(self.first_holder, Holder::Participant)
+        participant.map_or_else(|| self.unidentified_holder(), Holder::Participant)
+    }
+
+    fn unidentified_holder(&self) -> Holder {
+        self.forwarded.get().copied().unwrap_or(self.peer)
+    }
+
+    /// The peer is a load balancer, and this is its client.
+    pub(crate) fn forwarded_for(&self, client: IpAddr) {
+        let holder = Holder::unidentified(client);
+        let mut table = self.slots.table();
+        // It may have been displaced.
+        if self.forwarded.set(holder).is_ok()
+            && let Some(entry) = table.remove(self.peer, self.entry.id)
+        {
+            table.insert(holder, entry);
+            self.slots.enforce(&mut table, holder, self.entry.id);
+        }
     }
 
     /// The connection is a participant's from now on.
@@ -342,7 +362,7 @@ impl Slot {
         // A concurrent request may have identified this connection already, or the connection may
         // have been displaced.
         if self.participant.set(country).is_ok()
-            && let Some(entry) = table.remove(self.first_holder, self.entry.id)
+            && let Some(entry) = table.remove(self.unidentified_holder(), self.entry.id)
         {
             let holder = Holder::Participant(country);
             table.insert(holder, entry);

@@ -1,7 +1,7 @@
 //! TLS of the public port: accepts every client certificate whose key the client proves to possess.
 //!
 //! Whether it is listed is decided per request ([`crate::participant`]), with a JSON response, so
-//! that an unlisted or revoked participant learns why, and self-signed certificates work.
+//! that an unlisted or revoked participant is told why, and self-signed certificates work.
 
 use std::fmt;
 use std::sync::Arc;

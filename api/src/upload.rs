@@ -117,7 +117,7 @@ async fn receive(
     match outcome {
         Ok(Ok(outcome)) => Ok(outcome?),
         Ok(Err(_)) => Err(UploadError::from(Failure::ShuttingDown).into()),
-        // Whatever it hangs on: the participant hears of it before it gives up.
+        // Whatever it waits for: the participant is answered before its client times out.
         Err(_) => Err(UploadError::from(Failure::NoOutcome).into()),
     }
 }

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use testkit::digest::sha256;
 use testkit::keys::{KeyGenerator, Seed};
 use testkit::local::{Gateway, GatewayOptions, initialise_for};
 use testkit::participants::{self, Participant};
+use testkit::ports::free_port;
 use testkit::protocol::signed_bytes;
 use testkit::signer::Encoding;
 use tokio::net::{TcpSocket, TcpStream};
@@ -61,10 +62,7 @@ impl Drill {
         let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_efgs").into());
         let folder = tempfile::tempdir().unwrap();
         initialise_for(&program, folder.path(), None, &CODES).unwrap();
-        let proxy = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let proxy = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
         let mut options = GatewayOptions::new(&program, folder.path());
         let mut set = |name: &str, value: &str| {
             options

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use cli_support::{Installation, efgs, openssl, refuses, succeeds, texts};
+use testkit::ports::free_port;
 
 #[test]
 fn explains_every_command_with_an_example() {
@@ -300,12 +301,8 @@ fn check(command: &mut Command) -> (bool, serde_json::Value) {
     (output.status.success(), report)
 }
 
-/// An installation's `efgs check` on free ports.
 fn checking(installation: &Installation) -> Command {
-    let mut command = installation.efgs(&["check"]);
-    command.env("EFGS__PUBLIC__LISTEN", "127.0.0.1:0");
-    command.env("EFGS__OPERATIONS__LISTEN", "127.0.0.1:0");
-    command
+    installation.efgs(&["check"])
 }
 
 #[test]
@@ -452,8 +449,7 @@ fn fenced_blocks(page: &str) -> Vec<(&str, &str)> {
 }
 
 fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()))
 }
 
 /// Runs the commands of `docs/connect.md`, in the order in which they stand, in one shell: each

@@ -123,6 +123,71 @@ async fn gives_peers_without_a_certificate_a_small_share() {
     assert!(metric(&gateway, displaced).await >= 30);
 }
 
+/// A header of the PROXY protocol for a client (section 2.2), of version 2.
+fn forwarded_for(client: [u8; 4]) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend(client);
+    header.extend([10, 0, 0, 1, 0x30, 0x39, 0x20, 0xfb]);
+    header
+}
+
+/// A client of a load balancer, without a certificate, after its handshake.
+async fn forwarded(gateway: &Gateway, client: [u8; 4]) -> TlsStream<TcpStream> {
+    let mut tcp = TcpStream::connect(gateway.addresses.public.unwrap())
+        .await
+        .unwrap();
+    tcp.write_all(&forwarded_for(client)).await.unwrap();
+    gateway.tls_over(tcp, &TLS13, None).await.unwrap()
+}
+
+async fn is_answered(tls: &mut TlsStream<TcpStream>) -> bool {
+    let request = b"GET / HTTP/1.1\r\nHost: g\r\n\r\n";
+    let mut answer = [0; 4096];
+    tls.write_all(request).await.is_ok() && tls.read(&mut answer).await.unwrap_or(0) > 0
+}
+
+async fn start_behind(balancer: &str) -> Gateway {
+    Gateway::start_with(|_, server| {
+        server.connections = FEW;
+        server.stall_timeout = Duration::from_secs(300);
+        server.proxy_protocol_from = vec![balancer.parse().unwrap()];
+    })
+    .await
+}
+
+#[tokio::test]
+async fn counts_the_clients_of_a_load_balancer_by_their_own_addresses() {
+    let gateway = start_behind("127.0.0.0/8").await;
+    let mut quiet = forwarded(&gateway, [192, 0, 2, 1]).await;
+    let mut flood = Vec::new();
+    for _ in 0..20 {
+        flood.push(forwarded(&gateway, [192, 0, 2, 2]).await);
+    }
+    // The flood closes its own, and not the one that has been idle longest.
+    assert!(is_answered(&mut quiet).await);
+    let mut open = 0;
+    for tls in &mut flood {
+        open += usize::from(is_answered(tls).await);
+    }
+    assert_eq!(open, 3);
+}
+
+#[tokio::test]
+async fn takes_the_word_of_listed_load_balancers_only_and_nothing_less() {
+    let refused = "efgs_proxy_protocol_headers_refused_total";
+    let gateway = start_behind("127.0.0.1").await;
+    let before = metric(&gateway, refused).await;
+    assert!(gateway.tls_showing(&TLS13, None).await.is_err());
+    assert_eq!(metric(&gateway, refused).await, before + 1);
+
+    let gateway = start_behind("192.0.2.1").await;
+    assert!(gateway.tls_showing(&TLS13, None).await.is_ok());
+    let mut raw = Raw::connect(gateway.addresses.public.unwrap()).await;
+    raw.write(forwarded_for([192, 0, 2, 1])).await;
+    raw.until_closed().await;
+    assert_eq!(metric(&gateway, refused).await, before + 1);
+}
+
 #[tokio::test]
 async fn makes_room_behind_a_proxy() {
     let gateway = start().await;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cli_support::{Gateway, Installation, openssl, texts};
 use testkit::poll::poll;
+use testkit::ports::free_port;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -174,9 +175,7 @@ fn answers_operators_while_it_starts_and_ends_on_sigterm_then() {
     let installation = Installation::new("DE");
     // A database that accepts connections and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let public = free.local_addr().unwrap();
-    drop(free);
+    let public = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
     let url = format!("mysql://efgs:x@{}/efgs", silent.local_addr().unwrap());
     let mut serve = installation.serve();
     serve.env("EFGS__DATABASE__URL", url);

@@ -114,11 +114,11 @@ pub enum CallbackError {
 }
 
 /// The queue of the thread.
-type Jobs = FairChannel<Box<dyn Job>, Turn>;
+type Jobs = FairChannel<Box<dyn Job>, JobOwner>;
 
-/// In whose turn a job is done.
+/// Whose queue a job waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Turn {
+enum JobOwner {
     /// The gateway's own: deliveries.
     Gateway,
     Participant(Country),
@@ -175,8 +175,8 @@ impl Callbacks {
         reply: impl FnOnce(Result<Vec<Subscription>, CallbackError>) + Send + 'static,
     ) {
         let work = move |store: &mut Store| store.callback_subscriptions(country);
-        let turn = Turn::Participant(country);
-        self.submit(turn, "listing callback subscriptions", work, reply);
+        let owner = JobOwner::Participant(country);
+        self.submit(owner, "listing callback subscriptions", work, reply);
     }
 
     /// Adds a subscription, which begins after the newest download batch; or changes the one with
@@ -192,8 +192,8 @@ impl Callbacks {
     ) {
         let now = self.clock.now();
         let work = move |store: &mut Store| store.subscribe(country, &callback_id, &url, now);
-        let turn = Turn::Participant(country);
-        self.submit(turn, "storing a callback subscription", work, reply);
+        let owner = JobOwner::Participant(country);
+        self.submit(owner, "storing a callback subscription", work, reply);
     }
 
     /// Removes a subscription; returns whether its owner had it, enabled. A disabled one is removed
@@ -210,11 +210,11 @@ impl Callbacks {
             may_be_gone |= matches!(found, Err(SqlError::Lost(_)));
             Ok(found?.map_or(may_be_gone, |was_disabled| !was_disabled))
         };
-        let turn = Turn::Participant(country);
-        self.submit(turn, "removing a callback subscription", work, reply);
+        let owner = JobOwner::Participant(country);
+        self.submit(owner, "removing a callback subscription", work, reply);
     }
 
-    /// Claims deliveries that are due, for `ttl` by the database's clock. Participants take turns, and
+    /// Claims deliveries that are due, for `ttl` by the database's clock. Participants are served in rotation, and
     /// `admit` gives a permit for each delivery, if its participant may have another one under way.
     /// Each must be recorded with [`Self::record`] before its claim expires.
     pub fn claim<P: Send + 'static>(
@@ -236,7 +236,7 @@ impl Callbacks {
             let due = due.into_iter();
             Ok(due.map(|(due, permit)| (Delivery(due), permit)).collect())
         };
-        self.submit(Turn::Gateway, "claiming callbacks", work, reply);
+        self.submit(JobOwner::Gateway, "claiming callbacks", work, reply);
     }
 
     /// Records the outcome of a delivery, and releases its claim.
@@ -263,7 +263,7 @@ impl Callbacks {
                 })
             }
         };
-        self.submit(Turn::Gateway, "recording a callback", work, reply);
+        self.submit(JobOwner::Gateway, "recording a callback", work, reply);
     }
 
     /// Statistics of all subscriptions, as of the last claim.
@@ -274,7 +274,7 @@ impl Callbacks {
     /// Requests that wait, of the participant that has most.
     pub(crate) fn waiting_most(&self) -> usize {
         self.jobs
-            .longest(|turn| matches!(turn, Turn::Participant(_)))
+            .longest(|owner| matches!(owner, JobOwner::Participant(_)))
     }
 
     fn oldest_day(&self) -> Day {
@@ -283,7 +283,7 @@ impl Callbacks {
 
     fn submit<T: Send + 'static>(
         &self,
-        turn: Turn,
+        owner: JobOwner,
         doing: &'static str,
         work: impl FnMut(&mut Store) -> Result<T, SqlError> + Send + 'static,
         reply: impl FnOnce(Result<T, CallbackError>) + Send + 'static,
@@ -292,7 +292,7 @@ impl Callbacks {
             return reply(Err(Failure::DatabaseWentBack.into()));
         }
         let job = Box::new(Task { doing, work, reply });
-        match self.jobs.send(turn, job) {
+        match self.jobs.send(owner, job) {
             Sent::Queued => {}
             Sent::Refused(job) => job.refuse(Overload::at(OverloadBound::Callbacks).into()),
             Sent::Closed(job) => job.refuse(Failure::ShuttingDown.into()),

@@ -32,7 +32,7 @@ impl CpuPool {
         })
     }
 
-    /// Runs `work` in the participant's turn, then hands its result to `done`, or nothing if it
+    /// Queues `work` for a fair share of the CPU threads, then hands its result to `done`, or nothing if it
     /// panicked.
     pub(crate) fn run<T>(
         &self,

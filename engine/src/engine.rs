@@ -2,7 +2,8 @@
 //!
 //! Threads: `cpu-N` (rayon, one per core), `writer` (the set) with `commit` (its connection), `bundler` (its
 //! connection, the lease), `reader-N` (one connection each), `callbacks` (its connection), `retention`
-//! (its connection, another lease), `trust`, and with SQLite `checkpoint`. Shutdown: no new work, so
+//! (its connection, another lease), `trust`, with SQLite `checkpoint`, and while a less preferred database
+//! host is in use `hosts`, which ends by itself. Shutdown: no new work, so
 //! that readers and callbacks end with what waits for them; CPU jobs end, the writer drains, the
 //! bundler follows; then retention writes the last statistics, and the others end.
 
@@ -192,7 +193,7 @@ impl Engine {
         &self.admission
     }
 
-    /// The certificate list as of now; a change in the database is seen within two seconds.
+    /// The certificate list as of now; a change in the database is seen within five seconds.
     pub fn trust(&self) -> Arc<Trust> {
         self.walk.trust.current()
     }
@@ -270,9 +271,9 @@ impl Engine {
         self.walk.settings.keys.summary()
     }
 
-    /// Takes other sealing keys from a key file that was read again: those of before stay but
-    /// for retired ones, so that what is stored can be opened. Blocks while it asks the database whether
-    /// other gateways know the same.
+    /// Replaces the sealing keys with those of a key file that was read again, which must hold all current
+    /// ones except retired ones, so that stored keys can still be opened. Blocks while it compares them with
+    /// the installation's.
     ///
     /// # Errors
     /// [`StartError`]; then nothing has changed.
@@ -312,8 +313,8 @@ impl Engine {
         risk.map_err(|error| database.unreachable(error))
     }
 
-    /// Tells the other gateways of the installation about this one; gives all that were known before,
-    /// with what this one has said, or the one that had its name. Blocks.
+    /// Announces this gateway to the others of the installation. Returns all announcements from before,
+    /// including the last one under this gateway's own name. Blocks.
     ///
     /// # Errors
     /// When the database fails, or has gone back.
@@ -408,8 +409,8 @@ fn hand_over(
             permit,
             reply,
         }),
-        Some(Ok(Prepared::Rehearsed(duplicates, permit))) => Incoming::Confirm(Unconfirmed {
-            answer: FromMemory::Rehearsal(duplicates),
+        Some(Ok(Prepared::DryRun(duplicates, permit))) => Incoming::Confirm(Unconfirmed {
+            answer: FromMemory::DryRun(duplicates),
             permit,
             reply,
         }),

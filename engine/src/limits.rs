@@ -24,10 +24,10 @@ pub const UPLOAD_BODY_BYTES_MAX: usize = 8 << 20;
 pub const BATCHES_IN_FLIGHT_MAX: usize = 200;
 
 /// Body bytes in flight over all participants. A full protobuf upload of 400 KB takes about five
-/// times its size while it is worked on; 64 MiB keeps the gateway under 256 MiB.
+/// times its size while it is worked on; 64 MiB of bodies take up to 320 MiB.
 pub const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
 
-/// A participant may hold one part in this many of either bound, so that a flood of one leaves
+/// A participant may hold one part in this many of each shared bound, so that a flood from one leaves
 /// room for the others.
 pub const PARTICIPANT_SHARE_DIVISOR: usize = 4;
 
@@ -37,7 +37,7 @@ pub const PARTICIPANT_SHARE_DIVISOR: usize = 4;
 pub const PARTICIPANT_KEYS_PER_DAY: u64 = 12_000_000;
 
 /// One part in this many of the memory that the process may use is for what grows with the log. The rest is for
-/// bundles (320 MiB), uploads and answers in flight (256 MiB and more), and for a shard of the set that
+/// bundles (320 MiB), uploads and answers in flight (320 MiB and more), and for a shard of the set that
 /// grows.
 pub const STORED_MEMORY_DIVISOR: u64 = 2;
 
@@ -246,7 +246,7 @@ pub const OUTAGE_CAUSES_MAX: usize = 8;
 pub const HOST_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a step of a migration may take before another gateway may migrate, too. Steps may be
-/// repeated, and each begins with a look whether it is still this gateway's turn.
+/// repeated, and each begins by renewing the migration lock.
 pub const MIGRATION_LEASE: Duration = Duration::from_secs(20);
 
 /// Between looks whether another gateway has migrated.
@@ -375,7 +375,7 @@ pub const DATABASE_ANSWER_BYTES_MAX: usize = 2 << 30;
 pub const TRUST_REREAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How often withdrawn uploads are looked for: a withdrawal is in force everywhere within two
-/// seconds, as a revocation is.
+/// seconds.
 pub const WITHDRAWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Uploads whose metadata is read at a time for cutting. MySQL reads a row's sealed keys to tell
@@ -438,6 +438,25 @@ pub(crate) const VERIFY_ROWS: u64 = 8;
 /// Download batches that `efgs db verify` reads at a time.
 pub(crate) const VERIFY_BATCHES: u64 = 1000;
 
+/// Bytes of what a gateway announces of itself: about 2 KB with 27 participants.
+pub const GATEWAY_FIGURES_BYTES_MAX: usize = 64 << 10;
+
+/// Gateways that the console shows, the last seen first: several times as many as anybody runs.
+pub const GATEWAYS_SHOWN_MAX: usize = 64;
+
+/// How long a gateway that is gone is remembered, with what participants have last downloaded from it.
+pub const GATEWAY_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Between deletions of gateways that are gone for longer.
+pub const GATEWAY_CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Hours of uploads that the console has: the present one, and those of a whole day before it.
+pub const OVERVIEW_HOURS: u64 = 24;
+
+/// Rows of the log that one statement counts for the console: some milliseconds, since large columns
+/// are not read.
+pub const OVERVIEW_ROWS: u64 = 20_000;
+
 const _: () = assert!(
     FOLLOW_INTERVAL.as_millis() < 1000,
     "gateways must not fall behind"
@@ -462,22 +481,3 @@ const _: () = assert!(LONG_ANSWER_TIMEOUT.as_secs() < LONG_SESSION_IDLE_MAX.as_s
 const _: () = assert!(GROUP_BYTES_MAX <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(UPLOAD_BODY_BYTES_MAX * PARTICIPANT_SHARE_DIVISOR <= BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MAX >= 2 * PARTICIPANT_SHARE_DIVISOR);
-
-/// Bytes of what a gateway announces of itself: about 2 KB with 27 participants.
-pub const GATEWAY_FIGURES_BYTES_MAX: usize = 64 << 10;
-
-/// Gateways that the console shows, the last seen first: several times as many as anybody runs.
-pub const GATEWAYS_SHOWN_MAX: usize = 64;
-
-/// How long a gateway that is gone is remembered, with what participants have last downloaded from it.
-pub const GATEWAY_KEPT: Duration = Duration::from_secs(24 * 3600);
-
-/// Between deletions of gateways that are gone for longer.
-pub const GATEWAY_CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
-
-/// Hours of uploads that the console has: the present one, and those of a whole day before it.
-pub const OVERVIEW_HOURS: u64 = 24;
-
-/// Rows of the log that one statement counts for the console: some milliseconds, since large columns
-/// are not read.
-pub const OVERVIEW_ROWS: u64 = 20_000;

@@ -71,8 +71,8 @@ impl OverviewReader {
         }
     }
 
-    /// Announces this gateway; gives all that were known before, with what this one has said, or the one that
-    /// had its name.
+    /// Announces this gateway. Returns all announcements from before, including the last one under its own
+    /// name.
     pub(crate) fn announce(&self, own: &Announcement) -> Result<Vec<AnnouncedGateway>, Failure> {
         let mut reading = self.reading()?;
         let announced = reading.announce(own);

@@ -1,7 +1,7 @@
-//! The certificate list as all threads see it: replaced whole when the database has another that is
-//! under the command line's digest.
+//! The certificate list as all threads see it: replaced whole when the database has another one whose
+//! digest is the command line's.
 //!
-//! A list that is not is never used. The last good one stays in force; a gateway that starts without
+//! A list with another digest is never used. The last good one stays in force; a gateway that starts without
 //! one trusts no one.
 
 use std::sync::{Arc, Mutex, MutexGuard};

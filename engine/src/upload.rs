@@ -50,7 +50,7 @@ pub struct UploadRequest {
 /// The answer to a valid upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
-    /// Stored whole and durable: 201. After a dry run: it would be.
+    /// Stored whole and durable: 201. After a dry run: would be stored.
     Stored {
         /// How many keys the upload had.
         key_count: u32,
@@ -113,9 +113,9 @@ pub enum Prepared {
     /// Nothing is to be stored: some keys are known or occur twice. Persist confirms these, too, and
     /// adds what other gateways have stored meanwhile.
     Duplicated(Duplicates, Permit),
-    /// A dry run to whose end nothing was found: nothing is to be stored. Persist confirms it and adds
-    /// what other gateways have stored meanwhile.
-    Rehearsed(Duplicates, Permit),
+    /// A dry run that has passed all stages: nothing is to be stored. Persist confirms it, and adds
+    /// duplicates of what other gateways have stored meanwhile.
+    DryRun(Duplicates, Permit),
 }
 
 /// The walk of one upload through the CPU stages.
@@ -241,7 +241,7 @@ impl<'a> Walk<'a> {
         let country = self.request.country;
         self.context.allowance.allow(country, key_count)?;
         if self.request.dry_run {
-            return Ok(Prepared::Rehearsed(unique.into_rehearsed(), permit));
+            return Ok(Prepared::DryRun(unique.into_dry_run(), permit));
         }
         let sealed = timed("seal", || self.seal(unique, permit));
         Ok(Prepared::Sealed(Box::new(sealed)))

@@ -107,8 +107,8 @@ pub fn validate(batch: DecodedBatch<'_>, now: UnixMillis) -> Result<ValidBatch<'
     validate_on(batch, now.day(), now)
 }
 
-/// Checks all keys, counting their age from a day that may not be the clock's, because identities are
-/// forgotten by it, and up to the latest that it can be.
+/// Checks all keys: their age counts from `day`, which may differ from the clock's because identities are
+/// forgotten by it; none may begin after `latest`.
 ///
 /// # Errors
 /// [`InvalidKey`] for the first offending key.

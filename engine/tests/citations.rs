@@ -16,7 +16,7 @@ const PAGES: [&str; 4] = ["wire", "clients", "sizing", "reference"];
 const STANDARDS: [&str; 6] = ["RFC", "X.690", "FIPS", "NIST", "W3C", "ISO"];
 
 /// How documents were cited that the repository does not have.
-const FORMER: [&str; 9] = [
+const FORMER: [&str; 10] = [
     "wire behaviour",
     "wire-behaviour",
     "client study",
@@ -24,6 +24,7 @@ const FORMER: [&str; 9] = [
     "compatibility checklist, row",
     "design, semantics",
     "design §",
+    "design: ",
     "spec: sizing",
     "the sizing",
 ];

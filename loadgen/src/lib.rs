@@ -23,7 +23,7 @@
 //! | [`config`] | settings from a file |
 //! | [`progress`] | bars on a terminal |
 //! | [`demo`] | all of it in one command |
-//! | [`fairness`] | whether large uploads get their turn on a cluster |
+//! | [`fairness`] | whether large uploads are stored in time alongside small ones on a cluster |
 
 pub mod config;
 pub mod demo;

@@ -179,7 +179,7 @@ fn finding(what: &str, end: UnixMillis, now: UnixMillis, remedy: &str) -> Option
 }
 
 /// The end of that certificate of a kind and a country that is valid longest: while one is being
-/// renewed, the old one's end is of no concern.
+/// renewed, the old one's end does not matter.
 pub(crate) type Ends = BTreeMap<(Country, CertificateKind), UnixMillis>;
 
 /// Of all rows that are trusted.

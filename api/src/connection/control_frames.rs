@@ -2,7 +2,7 @@
 //!
 //! - *In*: the bytes of a connection as they are read and written.
 //! - *Out*: whether the peer has sent more control frames than anything that it does explains.
-//! - *Refuses*: no frame by itself; h2 judges those.
+//! - *Refuses*: no frame by itself; h2 checks those.
 //! - *Runs on*: the connection's task; a few comparisons per frame.
 //!
 //! h2 bounds resets and continuations, but answers any number of pings and settings. A frame of 9

@@ -9,8 +9,8 @@
 
 mod body;
 mod control_frames;
-mod pace;
-mod turn;
+mod throttle;
+mod time_slice;
 mod watched_io;
 
 use std::convert::Infallible;
@@ -40,8 +40,8 @@ use crate::watchdog::{InFlight, Status, Watchdog};
 use crate::{response, telemetry};
 
 use body::{RequestBody, ResponseBody};
-use pace::Pace;
-use turn::Turn;
+use throttle::RequestThrottle;
+use time_slice::TimeSlice;
 use watched_io::WatchedIo;
 
 /// Bytes of a header block on HTTP/2: 16 KiB is the least to accept (clients
@@ -120,14 +120,14 @@ impl Connections {
             watchdog,
         } = accepted;
         watchdog.note_connected(Instant::now());
-        let turn = Arc::new(Turn::default());
-        let stream = WatchedIo::new(stream, Arc::clone(&watchdog), Arc::clone(&turn));
+        let time_slice = Arc::new(TimeSlice::default());
+        let stream = WatchedIo::new(stream, Arc::clone(&watchdog), Arc::clone(&time_slice));
         let context = Arc::new(ConnectionContext {
             arrival,
             slot,
             watchdog: Arc::clone(&watchdog),
-            turn: Arc::clone(&turn),
-            unidentified: Pace::new(Instant::now()),
+            time_slice: Arc::clone(&time_slice),
+            unidentified: RequestThrottle::new(Instant::now()),
             routes,
             header_case: self.header_case.clone(),
             shutdown: shutdown.clone(),
@@ -135,7 +135,7 @@ impl Connections {
         let service = service_fn(move |request| Arc::clone(&context).answer(request));
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let connection = pin!(connection);
-        drive(connection, &watchdog, &turn, &self.timeouts, shutdown).await;
+        drive(connection, &watchdog, &time_slice, &self.timeouts, shutdown).await;
     }
 }
 
@@ -143,7 +143,7 @@ impl Connections {
 async fn drive<S, F>(
     mut connection: Pin<&mut Connection<'_, TokioIo<WatchedIo<S>>, F, StreamExecutor>>,
     watchdog: &Watchdog,
-    turn: &Turn,
+    time_slice: &TimeSlice,
     timeouts: &Timeouts,
     mut shutdown: watch::Receiver<bool>,
 ) where
@@ -161,7 +161,7 @@ async fn drive<S, F>(
     let mut shutdown = pin!(linger_after_shutdown(&mut shutdown));
     loop {
         tokio::select! {
-            ended = poll_fn(|cx| turn.poll(connection.as_mut(), cx)) => {
+            ended = poll_fn(|cx| time_slice.poll(connection.as_mut(), cx)) => {
                 if let Err(error) = ended {
                     tracing::debug!(error = %error, "connection ended");
                 }
@@ -207,8 +207,8 @@ struct ConnectionContext {
     arrival: Arrival,
     slot: Arc<Slot>,
     watchdog: Arc<Watchdog>,
-    turn: Arc<Turn>,
-    unidentified: Pace,
+    time_slice: Arc<TimeSlice>,
+    unidentified: RequestThrottle,
     routes: Routes,
     header_case: HeaderCase,
     shutdown: watch::Receiver<bool>,
@@ -221,7 +221,7 @@ impl ConnectionContext {
     ) -> Result<Response<ResponseBody>, Infallible> {
         let http2 = request.version() >= Version::HTTP_2;
         if !http2 {
-            self.turn.next_request().await;
+            self.time_slice.next_request().await;
         }
         let in_flight = self.watchdog.begin_request(http2);
         if matches!(self.arrival, Arrival::Operations) {

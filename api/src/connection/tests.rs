@@ -9,7 +9,7 @@ use axum::routing::get;
 use tokio::io::{AsyncReadExt as _, ReadBuf};
 
 use super::*;
-use crate::bounds::{CONTROL_FRAMES_MAX, TURN_BYTES};
+use crate::bounds::{CONTROL_FRAMES_MAX, TIME_SLICE_BYTES};
 use crate::slots::{SlotLimits, Slots};
 
 /// Says the same again and again, as fast as it is read, and takes all answers.
@@ -32,7 +32,7 @@ impl AsyncRead for Flood {
         cx: &mut std::task::Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
-        // As a socket, which is read a number of times before others have their turn.
+        // As a socket, which is read a number of times before others are polled.
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let from = self.read_bytes.load(Ordering::Relaxed) % self.text.len();
         let whole = self.text.iter().cycle().skip(from);
@@ -71,8 +71,8 @@ impl AsyncWrite for Flood {
     }
 }
 
-/// The most that a counter grows between two turns of another task of the same thread.
-async fn most_per_turn(count: &AtomicUsize) -> usize {
+/// The most that a counter grows between two polls of another task of the same thread.
+async fn most_between_polls(count: &AtomicUsize) -> usize {
     let (mut most, mut before) = (0, count.load(Ordering::Relaxed));
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -117,8 +117,8 @@ async fn lets_others_go_first_after_each_of_many_pipelined_requests() {
     let (flood, _) = Flood::new(b"GET / HTTP/1.1\r\nHost: g\r\n\r\n");
     let answered = Arc::<AtomicUsize>::default();
     let serving = tokio::spawn(serve(flood, Arc::clone(&answered)));
-    let most = most_per_turn(&answered).await;
-    // Its turn may come twice, once for what it reads.
+    let most = most_between_polls(&answered).await;
+    // It may be polled twice, once for what it reads.
     assert!((1..=2).contains(&most), "{most} answered");
     serving.abort();
 }
@@ -127,17 +127,17 @@ async fn lets_others_go_first_after_each_of_many_pipelined_requests() {
 async fn lets_others_go_first_however_much_a_peer_sends() {
     let (flood, read_bytes) = Flood::new(b"body ");
     let watchdog = Arc::new(Watchdog::new(Instant::now(), true));
-    let turn = Arc::new(Turn::default());
-    let mut stream = WatchedIo::new(flood, watchdog, Arc::clone(&turn));
+    let time_slice = Arc::new(TimeSlice::default());
+    let mut stream = WatchedIo::new(flood, watchdog, Arc::clone(&time_slice));
     let reading = tokio::spawn(async move {
         let mut read = pin!(async move {
             let mut buffer = vec![0; 16 << 10];
             while stream.read(&mut buffer).await.is_ok() {}
         });
-        poll_fn(|cx| turn.poll(read.as_mut(), cx)).await;
+        poll_fn(|cx| time_slice.poll(read.as_mut(), cx)).await;
     });
-    let most = most_per_turn(&read_bytes).await;
-    assert!((1..=2 * TURN_BYTES).contains(&most), "{most}");
+    let most = most_between_polls(&read_bytes).await;
+    assert!((1..=2 * TIME_SLICE_BYTES).contains(&most), "{most}");
     reading.abort();
 }
 
@@ -153,5 +153,9 @@ async fn closes_a_connection_on_which_nothing_but_control_frames_come() {
     let read = read_bytes.load(Ordering::Relaxed);
     let admitted = PING.len() * CONTROL_FRAMES_MAX as usize;
     assert!(read >= admitted, "{read}: not one too few");
-    assert!(read < admitted + 2 * TURN_BYTES, "{read} of {}", text.len());
+    assert!(
+        read < admitted + 2 * TIME_SLICE_BYTES,
+        "{read} of {}",
+        text.len()
+    );
 }

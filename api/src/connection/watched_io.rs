@@ -1,5 +1,5 @@
 //! A stream that reports reads, writes and blocked writes to its [`Watchdog`], reads only as much as a
-//! [`Turn`] allows, and ends when its peer sends nothing but control frames.
+//! [`TimeSlice`] allows, and ends when its peer sends nothing but control frames.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,23 +10,23 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::control_frames::ControlFrames;
-use super::turn::Turn;
+use super::time_slice::TimeSlice;
 use crate::watchdog::Watchdog;
 
 #[derive(Debug)]
 pub(crate) struct WatchedIo<S> {
     inner: S,
     watchdog: Arc<Watchdog>,
-    turn: Arc<Turn>,
+    time_slice: Arc<TimeSlice>,
     control_frames: ControlFrames,
 }
 
 impl<S> WatchedIo<S> {
-    pub(super) fn new(inner: S, watchdog: Arc<Watchdog>, turn: Arc<Turn>) -> Self {
+    pub(super) fn new(inner: S, watchdog: Arc<Watchdog>, time_slice: Arc<TimeSlice>) -> Self {
         Self {
             inner,
             watchdog,
-            turn,
+            time_slice,
             control_frames: ControlFrames::new(Instant::now()),
         }
     }
@@ -49,13 +49,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.turn.poll_read(cx));
+        ready!(self.time_slice.poll_read(cx));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
         if !read.is_empty() {
             let now = Instant::now();
-            self.turn.note_read(read.len());
+            self.time_slice.note_read(read.len());
             self.watchdog.note_read(now);
             if !self.control_frames.admit(read, now) {
                 metrics::counter!("efgs_http2_floods_total").increment(1);

@@ -45,8 +45,8 @@ pub(crate) use url::{CheckError, UrlPolicy, redact as redact_url};
 pub async fn check_url(settings: &CallbackSettings, url: &str) -> Result<(), UrlError> {
     let lookups = Lookups::new(Arc::new(SystemResolver), CHECK_LOOKUPS);
     let policy = UrlPolicy::new(settings, lookups);
-    let nobody = Country::parse("EU").map_err(|_| UrlError::Unreadable)?;
-    match policy.check(nobody, url).await {
+    let no_participant = Country::parse("EU").map_err(|_| UrlError::Unreadable)?;
+    match policy.check(no_participant, url).await {
         Ok(_) => Ok(()),
         Err(CheckError::Url(error)) => Err(error),
         // The only one finds a lookup free.

@@ -15,7 +15,7 @@ pub trait Resolve: fmt::Debug + Send + Sync {
     fn resolve(&self, host: &str) -> Resolving;
 }
 
-/// The operating system's resolver. A lookup holds a thread until the system gives up, which may
+/// The operating system's resolver. A lookup occupies a thread until the system's time-out, which may
 /// take half a minute.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;

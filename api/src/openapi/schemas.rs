@@ -100,7 +100,7 @@ fn download_batch() -> Value {
     schema
 }
 
-/// Members of a key, in the order of the protobuf schema.
+/// The members of a key, in the order of the protobuf schema.
 const KEY_MEMBERS: [&str; 8] = [
     "keyData",
     "rollingStartIntervalNumber",

@@ -20,7 +20,7 @@ pub(super) struct ShownStatus {
     /// While the engine starts.
     pub(super) starting: Option<ShownProgress>,
     pub(super) database_available: bool,
-    /// What the database says to uploads that it does not store, if it stores none.
+    /// Why the database refuses all uploads, if it does.
     pub(super) database_refusal: Option<String>,
     /// What was expected and what is there, if the database has gone back.
     pub(super) database_went_back: Option<String>,

@@ -108,7 +108,7 @@ pub(crate) fn log(
             } else {
                 error.event()
             };
-            // Whoever shows no identity is no participant.
+            // A request without any identity comes from no participant: not worth a warning.
             if name.is_empty() && thumbprint.is_empty() {
                 tracing::info!(dnString = "", thumbprint = "", "{message}");
             } else {

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
+use tokio::time::error::Elapsed;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::proxy_protocol::{self, Balancers};
 use super::unix_socket::UnixSocket;
 use crate::connection::{Accepted, Connections};
 use crate::gateway::Gateway;
@@ -36,7 +38,8 @@ const FAILURES_PER_WARNING: u32 = 20;
 /// What a port speaks, and so how its peers are identified.
 #[derive(Clone)]
 pub(super) enum Protocol {
-    MutualTls(TlsAcceptor),
+    /// Connections of these balancers begin with a header of the PROXY protocol.
+    MutualTls(TlsAcceptor, Balancers),
     Proxy,
     Operations,
 }
@@ -194,7 +197,7 @@ impl Listener {
             (Protocol::Proxy, Routes::Participants(gateway)) if is_trusted(gateway) => {
                 Holder::peer(peer.ip())
             }
-            (Protocol::Proxy | Protocol::MutualTls(_), _) => Holder::unidentified(peer.ip()),
+            (Protocol::Proxy | Protocol::MutualTls(..), _) => Holder::unidentified(peer.ip()),
         }
     }
 }
@@ -210,7 +213,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: Stream, shutdown: watch::Receiver<bool>) {
+    async fn serve(mut self, stream: Stream, shutdown: watch::Receiver<bool>) {
         let proxy = Arrival::Proxy(self.peer.as_proxy());
         let stream = match stream {
             Stream::Tcp(stream) => stream,
@@ -219,8 +222,8 @@ impl Connection {
         match self.protocol.clone() {
             Protocol::Proxy => self.answer(stream, proxy, shutdown).await,
             Protocol::Operations => self.answer(stream, Arrival::Operations, shutdown).await,
-            Protocol::MutualTls(acceptor) => {
-                if let Some(stream) = self.handshake(stream, &acceptor).await {
+            Protocol::MutualTls(acceptor, balancers) => {
+                if let Some(stream) = self.handshake(stream, &acceptor, &balancers).await {
                     let thumbprint = tls::client_thumbprint(stream.get_ref().1);
                     let arrival = Arrival::MutualTls(thumbprint);
                     self.answer(stream, arrival, shutdown).await;
@@ -244,16 +247,22 @@ impl Connection {
             .await;
     }
 
-    /// The TLS stream; `None` when the handshake failed or stalled.
+    /// The TLS stream; `None` when the handshake, or what a balancer says before it, failed or stalled.
     async fn handshake(
-        &self,
+        &mut self,
         stream: TcpStream,
         acceptor: &TlsAcceptor,
+        balancers: &Balancers,
     ) -> Option<TlsStream<BufReader<TcpStream>>> {
-        let peer = self.peer;
-        let stream = BufReader::with_capacity(TLS_BUFFER_BYTES, stream);
+        let mut stream = BufReader::with_capacity(TLS_BUFFER_BYTES, stream);
         let stall = self.connections.timeouts.stall;
-        match tokio::time::timeout(stall, acceptor.accept(stream)).await {
+        let deadline = tokio::time::Instant::now() + stall;
+        if balancers.contain(self.peer.ip()) {
+            let client = proxy_protocol::read_client(&mut stream);
+            self.note_client(tokio::time::timeout_at(deadline, client).await)?;
+        }
+        let peer = self.peer;
+        match tokio::time::timeout_at(deadline, acceptor.accept(stream)).await {
             Ok(Ok(mut stream)) => {
                 let (_, session) = stream.get_mut();
                 session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
@@ -270,5 +279,39 @@ impl Connection {
                 None
             }
         }
+    }
+
+    /// The connection is a client's of the balancer from now on; `None` if it cannot be told.
+    fn note_client(
+        &mut self,
+        client: Result<io::Result<Option<SocketAddr>>, Elapsed>,
+    ) -> Option<()> {
+        match client {
+            Ok(Ok(Some(client))) => {
+                self.peer = Peer::Address(client);
+                self.slot.forwarded_for(client.ip());
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                metrics::counter!("efgs_proxy_protocol_headers_refused_total").increment(1);
+                tracing::warn!(
+                    balancer = %self.peer.ip(),
+                    "connections of a load balancer begin without a PROXY protocol header of version 2: \
+                     let it send one (send-proxy-v2), or take it out of [public] proxy_protocol_from"
+                );
+                return None;
+            }
+            // A probe that only connects, or a client that has gone.
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.peer, %error, "closed before the TLS handshake");
+                return None;
+            }
+            Err(_) => {
+                metrics::counter!("efgs_connections_stalled_total").increment(1);
+                tracing::debug!(peer = %self.peer, "stalled before the TLS handshake");
+                return None;
+            }
+        }
+        Some(())
     }
 }

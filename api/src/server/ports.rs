@@ -61,7 +61,7 @@ impl Ports {
         ];
         let addresses = roles.into_iter();
         let addresses = addresses.filter_map(|(role, address)| Some((role, address?)));
-        // Kept, so that two roles cannot have the same.
+        // Held open, so that two roles cannot have the same.
         let mut taken = Vec::new();
         let mut refused = Vec::new();
         for (role, address) in addresses {

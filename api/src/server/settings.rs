@@ -9,7 +9,7 @@ use engine::settings::DatabaseUrl;
 use tokio::sync::watch;
 
 use crate::delivery::{Resolve, SystemResolver};
-use crate::settings::{CallbackSettings, ConnectionSettings, ProxySettings, Settings};
+use crate::settings::{CallbackSettings, ConnectionSettings, Network, ProxySettings, Settings};
 use crate::tls::TlsSettings;
 
 /// Where to listen, and every bound.
@@ -17,6 +17,8 @@ use crate::tls::TlsSettings;
 pub struct ServerSettings {
     /// Address of the public port: mutual TLS. Needs `tls`.
     pub public_listen: Option<SocketAddr>,
+    /// Load balancers whose connections to the public port begin with a PROXY protocol header.
+    pub proxy_protocol_from: Vec<Network>,
     /// The gateway's certificate and key.
     pub tls: Option<TlsSettings>,
     /// Certificates and keys that take the place of `tls` while the server runs, the newest one.
@@ -56,6 +58,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             public_listen: None,
+            proxy_protocol_from: Vec::new(),
             tls: None,
             renewed_tls: None,
             renewed_callback_identity: None,
@@ -81,6 +84,8 @@ impl From<&Settings> for ServerSettings {
         let public = settings.public.as_ref();
         Self {
             public_listen: public.map(|public| public.listen),
+            proxy_protocol_from: public
+                .map_or_else(Vec::new, |public| public.proxy_protocol_from.clone()),
             tls: public.map(|public| public.tls.clone()),
             proxy: settings.proxy.clone(),
             operations_listen: settings.operations_listen,

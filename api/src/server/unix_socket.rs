@@ -63,7 +63,7 @@ fn is_in_use(path: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(path).is_ok()
 }
 
-/// Anyone who connects before the mode is set is judged by its user all the same.
+/// Anyone who connects before the mode is set is still checked by user.
 fn listen(settings: &ProxySocket) -> io::Result<UnixListener> {
     let path = &settings.path;
     if let Ok(found) = fs::symlink_metadata(path)

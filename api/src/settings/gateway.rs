@@ -16,8 +16,9 @@ use super::callback::{CallbackProxy, CallbackSettings};
 use super::connections::ConnectionSettings;
 use super::database_checks;
 use super::exposure;
+use super::network::Network;
 use super::proxy::ProxySettings;
-use super::proxy_checks;
+use super::proxy_checks::{self, check_networks};
 use super::sections::{Encryption, LogSettings, Public, Sections};
 use super::source::{SettingsError, Source};
 use crate::tls::TlsSettings;
@@ -56,6 +57,8 @@ pub struct Settings {
 pub struct PublicSettings {
     /// Where participants connect.
     pub listen: SocketAddr,
+    /// Load balancers whose connections begin with a PROXY protocol header.
+    pub proxy_protocol_from: Vec<Network>,
     /// The server's certificate and private key.
     pub tls: TlsSettings,
 }
@@ -97,7 +100,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// Whom the ports are open to, beyond what they are made for.
+    /// Warnings about ports that are exposed more widely than intended.
     fn exposure(&self) -> Vec<String> {
         let public = self.public.as_ref();
         let proxy_listen = self.proxy.as_ref().and_then(|proxy| proxy.listen);
@@ -258,8 +261,14 @@ fn read_public(source: &Source, section: Public) -> Result<Option<PublicSettings
         return Ok(None);
     };
     let pem = |name, path, kind| source.read_pem(("public", name), path, kind);
+    check_networks(
+        source,
+        ("public", "proxy_protocol_from"),
+        &section.proxy_protocol_from,
+    )?;
     Ok(Some(PublicSettings {
         listen,
+        proxy_protocol_from: section.proxy_protocol_from,
         tls: TlsSettings {
             certificate_chain_pem: pem("certificate", &section.certificate, "CERTIFICATE")?,
             private_key_pem: source

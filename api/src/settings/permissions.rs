@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 /// What other users than the owner can do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Others {
-    /// Nothing that matters. Members of the gateway's own group may read: so a file of root's can be
+    /// Nothing that matters. The gateway's own group may read: so a file of root's can be
     /// given to the gateway.
     Nothing,
     /// Read it.

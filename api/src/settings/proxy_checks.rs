@@ -51,13 +51,26 @@ fn check_peers(
         let must = "is not a loopback address and [proxy] trusted_peers is empty: list the addresses of your proxies there, since anybody else could claim any identity";
         return Err(source.error("proxy", "listen", must));
     }
-    if let Some(everybody) = peers.iter().find(|peer| peer.is_everybody()) {
-        let must = format!(
-            "has {everybody}, which is everybody, and anybody could claim any identity: list the addresses of your proxies"
-        );
-        return Err(source.error("proxy", "trusted_peers", &must));
-    }
-    Ok(())
+    check_networks(source, ("proxy", "trusted_peers"), peers)
+}
+
+/// What is believed of a list of proxies is not believed of everybody.
+pub(super) fn check_networks(
+    source: &Source,
+    (section, name): (&str, &str),
+    networks: &[Network],
+) -> Result<(), SettingsError> {
+    let Some(everybody) = networks.iter().find(|network| network.is_everybody()) else {
+        return Ok(());
+    };
+    let claim = match section {
+        "public" => "address",
+        _ => "identity",
+    };
+    let must = format!(
+        "has {everybody}, which is everybody, and anybody could claim any {claim}: list the addresses of your proxies"
+    );
+    Err(source.error(section, name, &must))
 }
 
 fn read_socket(source: &Source, section: &Proxy) -> Result<Option<ProxySocket>, SettingsError> {

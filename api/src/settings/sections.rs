@@ -19,6 +19,7 @@ use smart_default::SmartDefault;
 use super::callback::CallbackSettings;
 use super::connections::ConnectionSettings;
 use super::database::Database;
+use super::network::{NETWORKS, Network};
 use super::proxy::Proxy;
 use super::text::{self, LISTEN, Listen, Secret};
 
@@ -54,6 +55,11 @@ pub(super) struct Public {
     #[serde(with = "text::one")]
     #[schemars(with = "String", extend("allowed" = LISTEN))]
     pub(super) listen: Listen,
+    /// Addresses and networks of load balancers that forward TCP, as ["10.0.0.7"]: their connections
+    /// must begin with a PROXY protocol header of version 2, whose address counts in logs and limits.
+    #[serde(with = "text::list")]
+    #[schemars(with = "Vec<String>", extend("allowed" = NETWORKS))]
+    pub(super) proxy_protocol_from: Vec<Network>,
     /// PEM file of the server's certificate, followed by its intermediate certificates.
     #[schemars(extend(
         "allowed" = "the PEM file of the server's certificate chain (or [public] listen to \"off\")"

@@ -1,5 +1,7 @@
 //! `efgs db`, `efgs check` and `efgs import`: the database and what is in it.
 
+use testkit::ports::free_port;
+
 use super::*;
 
 /// A wrong password, and a database that nobody has made: in the server's words, and with what to do.
@@ -306,11 +308,7 @@ fn reads_the_address_of_a_database_without_the_line_feed_behind_it() {
 #[test]
 fn refuses_a_database_that_cannot_be_reached_without_showing_its_password() {
     let installation = Installation::new("DE");
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port().unwrap();
     let url = format!("mysql://efgs:s3cret@127.0.0.1:{port}/efgs");
     for command in [
         &["serve"][..],

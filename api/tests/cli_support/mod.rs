@@ -14,13 +14,17 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// The command with the given arguments and none of the surrounding settings.
+/// The command with the given arguments and none of the surrounding settings. It listens on free
+/// ports: another program, such as an installed gateway, may have the default ones.
 pub(crate) fn efgs(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_efgs"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("EFGS__") {
             command.env_remove(name);
         }
+    }
+    for port in ["PUBLIC", "OPERATIONS"] {
+        command.env(format!("EFGS__{port}__LISTEN"), "127.0.0.1:0");
     }
     command.args(arguments).stdin(Stdio::null());
     command
@@ -106,11 +110,9 @@ impl Installation {
         command
     }
 
-    /// `efgs serve` on free ports.
+    /// `efgs serve` as tests want it.
     pub(crate) fn serve(&self) -> Command {
         let mut command = self.efgs(&["serve"]);
-        command.env("EFGS__PUBLIC__LISTEN", "127.0.0.1:0");
-        command.env("EFGS__OPERATIONS__LISTEN", "127.0.0.1:0");
         command.env("EFGS__BUNDLE__PACED", "false");
         // No load balancer has to notice that it stops.
         command.env("EFGS__OPERATIONS__SHUTDOWN_DELAY_MS", "0");

@@ -20,7 +20,7 @@ const RIGHT: &str = "+0";
 #[test]
 fn nothing_is_lost_or_deleted_whatever_the_clock_shows() {
     let mut test = CrashTest::start(&Setup {
-        // Certificates and signatures are judged by the clock that is there.
+        // Certificates and signatures are checked by the clock that is there.
         errors_allowed: true,
         program: with_a_clock_that_is_set,
         ..Setup::new("clock jumps")

@@ -118,11 +118,7 @@ impl Drill<'_> {
         test.gateways[0].kill9().unwrap();
 
         (self.restore)(&test, &file);
-        let mut serve = with_config(&test, &["serve"]);
-        for port in ["PUBLIC", "OPERATIONS"] {
-            serve.env(format!("EFGS__{port}__LISTEN"), "127.0.0.1:0");
-        }
-        refuses(&mut serve, &["efgs db recovered"]);
+        refuses(&mut with_config(&test, &["serve"]), &["efgs db recovered"]);
         let said = succeeds(&mut with_config(&test, &["db", "recovered"]));
         assert!(said.contains("are lost"), "{said}");
         assert!(said.contains("epoch 1 has begun"), "{said}");

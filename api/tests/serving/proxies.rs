@@ -2,7 +2,6 @@
 //! nginx and `HAProxy` in `deploy/`, with the real programs before two gateways.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,6 +15,7 @@ use bytes::Bytes;
 use efgs_client::{Answer, Protocol};
 use http::{HeaderName, HeaderValue, Method};
 use tempfile::TempDir;
+use testkit::ports::free_port;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -137,10 +137,8 @@ impl Drop for Proxy {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
+/// Where proxies of tests connect from.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// Runs a program with the secret in its environment.
 fn run(program: &str, arguments: &[&str], folder: &Path) -> Proxy {
@@ -168,7 +166,7 @@ struct Deployed {
 impl Deployed {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut server_pem = String::new();
+        let mut tls = None;
         let socket = folder.path().join("proxy.sock");
         let believe = |server: &mut ServerSettings| {
             let proxy = server.proxy.as_mut().unwrap();
@@ -185,14 +183,22 @@ impl Deployed {
                 mode: 0o600,
                 users: vec![own_user()],
             });
-            let tls = server.tls.as_ref().unwrap();
-            server_pem = format!("{}{}", tls.certificate_chain_pem, tls.private_key_pem);
+            server.proxy_protocol_from = vec![LOOPBACK.parse().unwrap()];
+            tls.clone_from(&server.tls);
         });
         let first = first.await;
-        let second = first.another_with(|_, server| believe(server)).await;
+        let second = first.another_with(|_, server| {
+            believe(server);
+            server.proxy_protocol_from = vec![LOOPBACK.parse().unwrap()];
+            // One name for clients, and so one certificate.
+            server.tls.clone_from(&tls);
+        });
+        let second = second.await;
+        let tls = tls.unwrap();
+        let server_pem = format!("{}{}", tls.certificate_chain_pem, tls.private_key_pem);
         let deployed = Self {
             folder,
-            port: free_port(),
+            port: free_port().unwrap(),
             gateways: [first, second],
         };
         deployed.write("efgs-server.pem", &server_pem);
@@ -442,4 +448,29 @@ async fn is_served_by_haproxy_as_deployed() {
     deployed.write("haproxy.cfg", &configuration);
     let _proxy = run("haproxy", &["-db", "-f", "haproxy.cfg"], &at);
     deployed.check().await;
+}
+
+/// The gateways do mutual TLS themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn is_served_by_haproxy_that_forwards_tcp() {
+    let deployed = Deployed::start().await;
+    let at = deployed.folder.path().to_owned();
+    let addresses = |gateway: usize| {
+        let addresses = &deployed.gateways[gateway].addresses;
+        let (public, operations) = (addresses.public.unwrap(), addresses.operations.unwrap());
+        format!("{public} port {}", operations.port())
+    };
+    let replacements = [
+        ("bind :8443", format!("bind 127.0.0.1:{}", deployed.port)),
+        ("10.0.0.11:8443", addresses(0)),
+        ("10.0.0.12:8443", addresses(1)),
+    ];
+    let configuration = deployed.configuration("haproxy/haproxy-tcp.cfg", &replacements);
+    deployed.write("haproxy.cfg", &configuration);
+    let _proxy = run("haproxy", &["-db", "-f", "haproxy.cfg"], &at);
+    until_connected(deployed.port).await;
+    let answer = deployed.upload("DE", "over-tcp", 0..30, &[]).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    deployed.check_download().await;
+    deployed.check_bounds();
 }

@@ -242,6 +242,18 @@ impl Gateway {
         version: &'static SupportedProtocolVersion,
         shown: Option<CertifiedKey>,
     ) -> io::Result<TlsStream<TcpStream>> {
+        let address = self.addresses.public.unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        self.tls_over(tcp, version, shown).await
+    }
+
+    /// The same over a connection.
+    pub(crate) async fn tls_over(
+        &self,
+        tcp: TcpStream,
+        version: &'static SupportedProtocolVersion,
+        shown: Option<CertifiedKey>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.server_certificate.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -255,9 +267,6 @@ impl Gateway {
             }
             None => config.with_no_client_auth(),
         };
-        let tcp = TcpStream::connect(self.addresses.public.unwrap())
-            .await
-            .unwrap();
         let name = "localhost".try_into().unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(name, tcp)

@@ -175,7 +175,7 @@ impl<'a, 'l> Run<'a, 'l> {
     /// A walk that checks the row at a position next.
     fn walk_from(&mut self, seq: Seq) -> Result<LogWalk, SqlError> {
         let last = self.store.link_before(seq, self.keys.chain())?;
-        let walk = LogWalk::behind(self.keys.chain(), &self.accepted, last);
+        let walk = LogWalk::after(self.keys.chain(), &self.accepted, last);
         Ok(walk.with_forgotten_to(self.forgotten.to))
     }
 
@@ -256,7 +256,7 @@ impl<'a, 'l> Run<'a, 'l> {
                 Err(still) => broken = still,
             }
         }
-        Ok(Some((broken.misfit.to_string(), broken.acceptance)))
+        Ok(Some((broken.mismatch.to_string(), broken.acceptance)))
     }
 
     fn verify_emptied(&mut self, row: &WholeRow) -> Result<(), SqlError> {
@@ -359,7 +359,7 @@ impl<'a, 'l> Run<'a, 'l> {
         let known = before
             .as_ref()
             .map(|batch| (&batch.columns, batch.digest.as_ref()));
-        let mut walk = BatchWalk::behind(chain, &self.accepted, known);
+        let mut walk = BatchWalk::after(chain, &self.accepted, known);
         let mut is_first = before.is_none();
         loop {
             let page = self
@@ -384,7 +384,7 @@ impl<'a, 'l> Run<'a, 'l> {
                 self.verified.download_batches += 1;
                 let step = walk.step(&row.columns, row.digest.as_ref(), uploads.as_ref());
                 if let Err(broken) = step {
-                    self.find(row.to_string(), broken.misfit, Some(broken.acceptance));
+                    self.find(row.to_string(), broken.mismatch, Some(broken.acceptance));
                 }
             }
         }
@@ -393,9 +393,9 @@ impl<'a, 'l> Run<'a, 'l> {
     /// All of them, whenever they were written: each stands for those before it.
     fn verify_withdrawals(&mut self) -> Result<(), SqlError> {
         let chain = self.keys.chain();
-        let walk = WithdrawalWalk::behind(chain, &self.accepted, WithdrawalMark::default());
+        let walk = WithdrawalWalk::after(chain, &self.accepted, WithdrawalMark::default());
         for fault in self.store.withdrawal_list()?.faults(walk) {
-            self.find(fault.place, fault.misfit, fault.acceptance);
+            self.find(fault.place, fault.mismatch, fault.acceptance);
         }
         Ok(())
     }

@@ -282,7 +282,7 @@ impl Bundler {
                 .into_iter()
                 .filter(|upload| upload.meta.seq <= known_to)
                 .collect();
-            if !self.hold_chain(&uploads) {
+            if !self.check_chain(&uploads) {
                 self.lose_lease();
                 return Ok(());
             }
@@ -295,14 +295,15 @@ impl Bundler {
         Ok(())
     }
 
-    /// Whether uploads that are to be cut still stand where they were stored.
-    fn hold_chain(&mut self, uploads: &[UncutUpload]) -> bool {
+    /// Whether uploads that are to be cut follow each other in the chain; reports the first that does not.
+    fn check_chain(&mut self, uploads: &[UncutUpload]) -> bool {
         let Some(walk) = &mut self.state.walk else {
             return true;
         };
         for UncutUpload { meta: upload, .. } in uploads {
-            if let Err(misfit) = walk.step_over(upload.seq, upload.link.as_ref()) {
-                self.continuity.report_changed_row(&upload.place(), &misfit);
+            if let Err(mismatch) = walk.step_over(upload.seq, upload.link.as_ref()) {
+                self.continuity
+                    .report_changed_row(&upload.place(), &mismatch);
                 return false;
             }
         }

@@ -93,7 +93,7 @@ impl Job {
         }
     }
 
-    /// In whose turn it is done.
+    /// Whose queue it waits in.
     pub(super) const fn country(&self) -> Country {
         match self {
             Self::Refresh(DownloadRequest { country, .. }, _)

@@ -19,7 +19,7 @@ use crate::settings::Pacing;
 
 /// The budget for batches that are cut for age.
 ///
-/// Kept as one instant (the generic cell rate algorithm): when the budget will be full again. Each
+/// Stored as one instant (the generic cell rate algorithm): when the budget will be full again. Each
 /// batch moves it one interval ahead, and so no background refill is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CutBudget {

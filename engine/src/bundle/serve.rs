@@ -65,8 +65,8 @@ pub(crate) struct Serve {
     damage: Damage,
 }
 
-/// The bundles that reader threads are reading, each with those that its reader takes along: a
-/// bundle is read once for all that wait for it (single flight).
+/// The bundles that reader threads are reading, with the waiters that joined each read: concurrent
+/// requests for a bundle share one read (single flight).
 type Reading = HashMap<BundleKey, Vec<Waiter>>;
 
 impl Serve {
@@ -217,7 +217,7 @@ impl Serve {
         match self.take_withdrawals(store) {
             Err(WithdrawalError::Fault(fault)) => {
                 self.continuity
-                    .report_changed_row(&fault.place, &fault.misfit);
+                    .report_changed_row(&fault.place, &fault.mismatch);
                 Ok(())
             }
             Err(WithdrawalError::Database(error)) => Err(error),
@@ -272,7 +272,7 @@ impl Serve {
             let members: Vec<_> = members.filter(|upload| upload.seq.0 >= start).collect();
             let found = found_uploads(&row, &members, forgotten_to);
             if let Err(broken) = walk.step(&row.columns, row.digest.as_ref(), found.as_ref()) {
-                self.continuity.report_changed_row(&row, &broken.misfit);
+                self.continuity.report_changed_row(&row, &broken.mismatch);
                 return Ok(None);
             }
             batches.push(Arc::new(DownloadBatch::new(row, members)));

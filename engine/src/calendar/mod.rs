@@ -235,8 +235,8 @@ impl Calendar {
         self.is_due(reading).then_some(reading.wall)
     }
 
-    /// The time for uploads: [`Self::now`], but the clock's while it is unknown whether the known
-    /// day is over. Keys and certificates of today are good then, and identities are kept for longer.
+    /// The time for uploads: [`Self::now`]; while it is unknown whether the known day is over, the clock's,
+    /// if it is later: then today's keys and certificates are accepted, and identities are kept longer.
     fn upload_time(&self) -> UnixMillis {
         let reading = self.clock.read();
         if let Some(now) = self.plausible(reading) {

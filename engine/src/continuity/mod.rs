@@ -6,7 +6,7 @@
 //! Then this gateway takes no uploads, answers none from memory, cuts nothing and serves nothing,
 //! until an operator has seen to it and starts it again.
 //!
-//! Held against the database are the row at our position of the log, the newest download batch and
+//! Compared with the database are the row at our position of the log, the newest download batch and
 //! the epoch; with SQLite, the file itself. With `[database] state_file` the same is remembered
 //! outside the database, for the next start.
 //!
@@ -37,7 +37,7 @@ pub(crate) use state_file::{RememberedRow, State, StateFileError};
 pub(crate) struct Continuity {
     database: Database,
     chain: ChainKey,
-    /// What does not fit and is accepted all the same.
+    /// Mismatches that an operator has accepted (`efgs db verify --accept`).
     accepted: Accepted,
     epoch: Epoch,
     file: Option<StateFile>,
@@ -193,20 +193,20 @@ impl Continuity {
         &self.chain
     }
 
-    /// What does not fit and is accepted all the same.
+    /// Mismatches that an operator has accepted.
     pub(crate) const fn accepted(&self) -> &Accepted {
         &self.accepted
     }
 
     /// A walk along the log, after the row with a link.
     pub(crate) fn log_walk(&self, last: Option<LinkDigest>) -> LogWalk {
-        LogWalk::behind(&self.chain, &self.accepted, last)
+        LogWalk::after(&self.chain, &self.accepted, last)
     }
 
     /// A walk along the download batches, after one.
     pub(crate) fn batch_walk(&self, before: Option<&DownloadBatchRow>) -> BatchWalk {
         let before = before.map(|batch| (&batch.columns, batch.digest.as_ref()));
-        BatchWalk::behind(&self.chain, &self.accepted, before)
+        BatchWalk::after(&self.chain, &self.accepted, before)
     }
 
     /// Whether rows after our position follow each other, and the first of them the row that we
@@ -214,7 +214,7 @@ impl Continuity {
     pub(crate) fn follows_chain(&self, walk: &mut LogWalk, newer: &[LogEntry]) -> bool {
         for row in newer {
             if let Err(broken) = walk.step(row.seq, &row.columns(), row.link.as_ref()) {
-                self.report_changed_row(&row.mark().place(), &broken.misfit);
+                self.report_changed_row(&row.mark().place(), &broken.mismatch);
                 return false;
             }
         }
@@ -222,8 +222,8 @@ impl Continuity {
     }
 
     /// A row is not what a gateway has written: the gateway cannot continue with this database.
-    pub(crate) fn report_changed_row(&self, place: &dyn fmt::Display, misfit: &dyn fmt::Display) {
-        let mismatch = format!("{place} {misfit}");
+    pub(crate) fn report_changed_row(&self, place: &dyn fmt::Display, what: &dyn fmt::Display) {
+        let mismatch = format!("{place} {what}");
         if self.mismatch.set(mismatch.clone()).is_ok() {
             metrics::gauge!("efgs_database_went_back").set(1);
             tracing::error!(
@@ -324,7 +324,7 @@ impl Continuity {
             (Err(error), false) => tracing::error!(
                 stage = "persist",
                 %error,
-                "cannot write the state file {path}: uploads are answered 503 until it can be \
+                "cannot write the state file {path}: uploads are refused until it can be \
                  written"
             ),
             (Ok(()), true) => {

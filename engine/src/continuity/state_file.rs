@@ -75,7 +75,7 @@ impl StateFile {
         State::read(&self.path).map_err(|error| error.at_start(&self.path))
     }
 
-    /// Writes the state as of when the file is free, unless it was written; nothing then.
+    /// Waits for other writes, then writes the current state; `None` if the file has it already.
     pub(super) fn write_unless_written(&self, state: impl Fn() -> State) -> Option<io::Result<()>> {
         let mut written = self.lock();
         let state = state();
@@ -114,7 +114,7 @@ fn lock_beside(path: &Path) -> Result<File, StateFileError> {
 /// Why a state file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateFileError {
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     #[error("it is no state file of efgs")]
     Malformed,

@@ -27,7 +27,7 @@ impl Cluster {
     }
 }
 
-/// What a server is good for.
+/// Whether a server can serve gateways.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
     Good,
@@ -44,7 +44,7 @@ const HIDDEN_GROUP: &str = "the server is set up for group replication, and the 
 
 /// What a server says of itself.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ServerReport {
     pub(super) galera: Option<GaleraNode>,
     pub(super) group: Option<GroupMember>,
     /// It is set up for a group, and does not let the account see its state there.
@@ -70,7 +70,7 @@ pub(super) struct GroupMember {
     pub(super) reachable_count: u64,
 }
 
-impl Told {
+impl ServerReport {
     /// The cluster that it belongs to, in whatever state.
     pub(super) fn cluster(&self) -> Option<Cluster> {
         let galera = self.galera.as_ref().map(|_| Cluster::Galera);
@@ -122,32 +122,33 @@ fn unfit(why: &str) -> Standing {
 mod tests {
     use super::*;
 
-    fn galera(is_ready: bool, is_primary: bool, local_state: u32) -> Told {
-        Told {
+    fn galera(is_ready: bool, is_primary: bool, local_state: u32) -> ServerReport {
+        ServerReport {
             galera: Some(GaleraNode {
                 is_ready,
                 is_primary,
                 local_state: Some(local_state),
             }),
-            ..Told::default()
+            ..ServerReport::default()
         }
     }
 
-    fn group(state: &str, member_count: u64, reachable_count: u64) -> Told {
-        Told {
+    fn group(state: &str, member_count: u64, reachable_count: u64) -> ServerReport {
+        ServerReport {
             group: Some(GroupMember {
                 state: state.to_owned(),
                 member_count,
                 reachable_count,
             }),
-            ..Told::default()
+            ..ServerReport::default()
         }
     }
 
     #[test]
     fn takes_members_with_a_quorum_only() {
-        let is_unfit =
-            |told: &Told, cluster| matches!(told.standing(true, cluster), Standing::Unfit(_));
+        let is_unfit = |report: &ServerReport, cluster| {
+            matches!(report.standing(true, cluster), Standing::Unfit(_))
+        };
         assert_eq!(galera(true, true, 4).standing(true, None), Standing::Good);
         assert_eq!(galera(true, true, 2).standing(true, None), Standing::Donor);
         assert!(is_unfit(&galera(false, true, 4), None));
@@ -155,19 +156,19 @@ mod tests {
         assert!(!is_unfit(&group("ONLINE", 3, 2), None));
         assert!(is_unfit(&group("ONLINE", 4, 2), None), "half is no quorum");
         assert!(is_unfit(&group("ERROR", 1, 1), None));
-        let alone = Told::default();
+        let alone = ServerReport::default();
         assert_eq!(alone.standing(true, None), Standing::Good);
         assert!(is_unfit(&alone, Some(Cluster::Galera)));
         assert!(is_unfit(&alone, Some(Cluster::GroupReplication)));
         assert!(!is_unfit(&galera(true, true, 4), Some(Cluster::Galera)));
-        let hidden = Told {
+        let hidden = ServerReport {
             hides_its_group: true,
-            ..Told::default()
+            ..ServerReport::default()
         };
         assert!(is_unfit(&hidden, None));
-        let read_only = Told {
+        let read_only = ServerReport {
             is_read_only: true,
-            ..Told::default()
+            ..ServerReport::default()
         };
         assert!(is_unfit(&read_only, None));
         assert_eq!(read_only.standing(false, None), Standing::Good);

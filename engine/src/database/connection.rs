@@ -92,8 +92,8 @@ impl SqlError {
 }
 
 impl SqlError {
-    /// The same with the beginning of the statement, which names the table: what refuses a value names
-    /// its column at most.
+    /// Adds the beginning of the statement, which names the table: errors about a value name its column at
+    /// most.
     pub(super) fn of_statement(self, sql: &str) -> Self {
         match self {
             Self::Refused(source) => {

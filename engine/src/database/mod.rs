@@ -1,7 +1,7 @@
-//! Databases: the drivers behind one connection type. Knows how to talk, not what about: statements
+//! Databases: both drivers behind one connection type, without any of the product's statements, which
 //! are in [`crate::store`].
 //!
-//! [`mysql`] and [`sqlite`] are the only doors to their drivers.
+//! Only [`mysql`] and [`sqlite`] use their drivers.
 
 mod checkpoint;
 mod cluster;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error, OptsBuilder};
 
-use super::cluster::{Cluster, GaleraNode, GroupMember, NO_MEMBER, Standing, Told};
+use super::cluster::{Cluster, GaleraNode, GroupMember, NO_MEMBER, ServerReport, Standing};
 use super::connection::{Connection, Dialect, Param, Row, SqlError, Timeouts, Value};
 use super::current_host::HostOf;
 use crate::limits;
@@ -107,7 +107,7 @@ impl MysqlConnection {
         self
     }
 
-    /// Asks the server what it is good for, if the database is known to be `cluster`.
+    /// Asks the server whether it can serve gateways; as a member of `cluster`, if that is known.
     pub(super) fn standing(
         &mut self,
         is_one_of_several: bool,
@@ -118,11 +118,11 @@ impl MysqlConnection {
         Ok(told.standing(is_one_of_several, cluster))
     }
 
-    fn ask(&mut self) -> Result<Told, SqlError> {
+    fn ask(&mut self) -> Result<ServerReport, SqlError> {
         let variables = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
              ('wsrep_on', 'read_only', 'group_replication_group_name')";
         let variables: Vec<(String, String)> = self.use_driver(|driver| driver.query(variables))?;
-        let mut told = Told::default();
+        let mut told = ServerReport::default();
         let mut has_group_name = false;
         for (name, value) in variables {
             match (name.as_str(), value.as_str()) {

@@ -1,4 +1,4 @@
-//! Log lines about a database that is away: one when it goes, one when it is back, and one per minute
+//! Log lines about a database that is unavailable: one when it fails, one when it is back, and one per minute
 //! and cause in between, whatever the number of threads that notice.
 
 use std::sync::Mutex;
@@ -33,7 +33,7 @@ fn cause_of(text: &str) -> String {
 impl Outage {
     /// Whether to write a line about this cause now; how many were left out before it. A cause that
     /// is new is said at once: it tells more than that the connection was lost.
-    fn is_to_be_said(&self, cause: String, now: Instant) -> Option<u64> {
+    fn admit(&self, cause: String, now: Instant) -> Option<u64> {
         let mut reported = self.0.lock_ignoring_poison();
         let wait = match reported.is_away {
             true => limits::OUTAGE_LINE_INTERVAL,
@@ -67,7 +67,7 @@ impl Outage {
                 metrics::counter!("efgs_database_conflicts_total").increment(1);
                 tracing::debug!(stage, error = text, "{message}");
             }
-            SqlError::Lost(_) => match self.is_to_be_said(cause_of(&text), Instant::now()) {
+            SqlError::Lost(_) => match self.admit(cause_of(&text), Instant::now()) {
                 Some(left_out) => tracing::warn!(stage, error = text, left_out, "{message}"),
                 None => tracing::debug!(stage, error = text, "{message}"),
             },
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn is_said(outage: &Outage, text: &str, at: Instant) -> Option<u64> {
-        outage.is_to_be_said(cause_of(text), at)
+        outage.admit(cause_of(text), at)
     }
 
     #[test]

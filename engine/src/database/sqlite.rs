@@ -26,7 +26,7 @@ const DIALECT: Dialect = Dialect {
     // Only this exact type makes the column the row id itself.
     position: "INTEGER",
     table_options: "",
-    // The length is only said.
+    // SQLite does not enforce declared lengths.
     widen_upload_tag: "",
     and_lock: "",
     from_nothing: "",
@@ -39,8 +39,8 @@ const DIALECT: Dialect = Dialect {
 /// How long to wait for another connection of this or another process to finish writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pages of 16 KiB suit blobs of some hundred KiB. What a schema that another program has written may
-/// do is as little as possible.
+/// Pages of 16 KiB suit blobs of some hundred KiB. `trusted_schema = OFF`:
+/// a schema that another program has written may run no functions with side effects.
 const PRAGMAS: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
      PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF";
 

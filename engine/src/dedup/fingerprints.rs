@@ -4,8 +4,8 @@
 //! And which keys came in with the newest uploads of the log: what a CPU job has looked up in the set
 //! a moment ago needs to be compared with these only.
 //!
-//! May take one key for another, once in 2^64 pairs; an upload then waits for the next group in
-//! vain. Weighed against a `HashSet` of identities: three times the time and memory.
+//! May take one key for another, once in 2^64 pairs; an upload is then deferred to the next group
+//! unnecessarily. Weighed against a `HashSet` of identities: three times the time and memory.
 
 use super::probe::Probe;
 use crate::domain::{KeyIdentity, Seq};
@@ -98,20 +98,20 @@ impl Fingerprints {
 /// The identities of the newest uploads of the log: of all after a position.
 #[derive(Debug, Default)]
 pub(crate) struct RecentIdentities {
-    /// Of all uploads behind `newer_behind`.
+    /// Of all uploads after `newer_after`.
     newer: Fingerprints,
-    newer_behind: Seq,
-    /// Of all uploads from behind `behind` to `newer_behind`.
+    newer_after: Seq,
+    /// Of all uploads after `after`, up to `newer_after`.
     older: Fingerprints,
-    behind: Seq,
+    after: Seq,
 }
 
 impl RecentIdentities {
     /// None yet, at the end of a log.
-    pub(crate) fn behind(end: Seq) -> Self {
+    pub(crate) fn after(end: Seq) -> Self {
         Self {
-            newer_behind: end,
-            behind: end,
+            newer_after: end,
+            after: end,
             ..Self::default()
         }
     }
@@ -121,19 +121,19 @@ impl RecentIdentities {
         if self.newer.len() + identities.len() > RECENT_MAX {
             std::mem::swap(&mut self.newer, &mut self.older);
             self.newer.clear();
-            self.behind = self.newer_behind;
-            self.newer_behind = Seq(seq.0 - 1);
+            self.after = self.newer_after;
+            self.newer_after = Seq(seq.0 - 1);
         }
         self.newer.add(identities);
     }
 
     /// Whether it is certain that no key of a probed upload has come in since.
     pub(crate) fn rule_out(&self, probe: &Probe) -> bool {
-        let Some(at) = probe.at.filter(|&at| at >= self.behind) else {
+        let Some(at) = probe.at.filter(|&at| at >= self.after) else {
             return false;
         };
         !self.newer.contain_any(&probe.identities)
-            && (at >= self.newer_behind || !self.older.contain_any(&probe.identities))
+            && (at >= self.newer_after || !self.older.contain_any(&probe.identities))
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn rules_out_what_did_not_come_since_it_was_probed() {
         let upload = |seq: u64| -> Vec<u64> { (seq * 100_000..).take(RECENT_MAX / 3).collect() };
-        let mut recent = RecentIdentities::behind(Seq(10));
+        let mut recent = RecentIdentities::after(Seq(10));
         for seq in 11..=18 {
             recent.add(Seq(seq), &identities(&upload(seq)));
         }

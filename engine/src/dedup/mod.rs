@@ -41,7 +41,7 @@ impl<'a> UniqueBatch<'a> {
 
     /// What the writer needs to name the duplicates of a batch that is not to be stored: none yet,
     /// unless it was left to the writer to find them.
-    pub(crate) fn into_rehearsed(self) -> Duplicates {
+    pub(crate) fn into_dry_run(self) -> Duplicates {
         let Probe {
             identities,
             at,

@@ -44,7 +44,8 @@ impl Probe {
         })
     }
 
-    /// Probes again, where nothing is inserted meanwhile. Positions of all duplicates, ascending.
+    /// Probes again, on the writer thread, so that nothing is inserted meanwhile. Returns the positions of
+    /// all duplicates, ascending.
     pub(crate) fn find_duplicates(&self, set: &IdentitySet) -> Vec<u32> {
         merged(set.find_known(&self.identities), &self.repeats)
     }
@@ -62,8 +63,8 @@ pub struct Duplicates {
 }
 
 impl Duplicates {
-    /// Adds what has come into the log since, as far as the set has it. Where nothing is inserted
-    /// meanwhile. Keys that are forgotten meanwhile stay duplicates.
+    /// Adds what has come into the log since, as far as the set has it. Only on the writer thread.
+    /// Keys that were forgotten since the probe stay duplicates.
     pub(crate) fn complete(&mut self, set: &IdentitySet) {
         let position = set.position();
         if self.at != position {

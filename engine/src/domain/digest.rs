@@ -11,8 +11,8 @@ pub struct Thumbprint(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentDigest(pub [u8; 32]);
 
-/// Keyed 128-bit hash of one key's canonical text. Says nothing about the key to who lacks the
-/// identity key of the installation.
+/// Keyed 128-bit hash of one key's canonical text. Reveals nothing about the key without the
+/// installation's identity key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyIdentity(pub [u8; 16]);
 

@@ -10,7 +10,7 @@ use crate::trust::ListFault;
 pub struct Status {
     /// Whether the database answers, as far as is known: at most three seconds old.
     pub database_available: bool,
-    /// What the database says to uploads that it does not store, if it stores none.
+    /// Why the database refuses all uploads, if it does.
     pub database_refusal: Option<String>,
     /// Number of uploads in the log, as far as this gateway has followed it.
     pub log_position: u64,

@@ -1,13 +1,13 @@
-//! The log as a chain: who can write the database but has no key cannot change, move, insert or
-//! delete rows unseen.
+//! The log as a hash chain: anyone who can write the database but lacks the key cannot change, move,
+//! insert or delete rows undetected.
 //!
 //! - *In*: the columns of a row of the log, of a download batch or of a withdrawal, and what was
 //!   stored with them.
 //! - *Out*: a row's [`Link`], a download batch's [`BatchDigest`], a [`WithdrawalDigest`]; or a
-//!   `Misfit`.
+//!   `Mismatch`.
 //! - *Refuses*: rows that were changed, do not follow the one before them, or have lost their link.
 //! - *Assumes*: the identity key of the installation is secret. Rows from before the chain carry no
-//!   link, and come first. What ends a log too early shows no misfit: `continuity` notices that.
+//!   link, and come first. What ends a log too early shows no mismatch: `continuity` notices that.
 //! - *Runs on*: a CPU job (columns), the commit thread (links), any thread that reads rows.
 //!
 //! A link is HMAC-SHA-256 over the link before it, the position and a digest of the columns, which a
@@ -28,4 +28,4 @@ pub(crate) use key::{
     WithdrawalColumns, WithdrawalDigest,
 };
 pub(crate) use walk::{Accepted, BatchUploads, BatchWalk, Broken, LogWalk};
-pub(crate) use withdrawals::{WithdrawalMark, WithdrawalMisfit, WithdrawalWalk};
+pub(crate) use withdrawals::{WithdrawalMark, WithdrawalMismatch, WithdrawalWalk};

@@ -8,7 +8,7 @@ use crate::domain::Seq;
 
 /// Why a row of the log does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Misfit {
+pub(crate) enum Mismatch {
     /// Its columns are not those that it was stored with.
     #[error("was changed after it was stored")]
     Changed,
@@ -25,7 +25,7 @@ pub(crate) enum Misfit {
 
 /// Why a download batch does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BatchMisfit {
+pub(crate) enum BatchMismatch {
     /// Its digest is not that of its columns and its last upload.
     #[error("or its last upload was changed after it was cut")]
     Changed,
@@ -43,7 +43,7 @@ pub(crate) enum BatchMisfit {
 /// A row that does not fit, and the digest under which an operator can accept it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Broken<M> {
-    pub(crate) misfit: M,
+    pub(crate) mismatch: M,
     pub(crate) acceptance: [u8; 32],
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct LogWalk {
 impl LogWalk {
     /// A walk that begins after the row with this link; where nothing is in the chain yet, after
     /// none.
-    pub(crate) fn behind(key: &ChainKey, accepted: &Accepted, last: Option<LinkDigest>) -> Self {
+    pub(crate) fn after(key: &ChainKey, accepted: &Accepted, last: Option<LinkDigest>) -> Self {
         Self {
             key: key.clone(),
             accepted: Arc::clone(accepted),
@@ -90,7 +90,7 @@ impl LogWalk {
         seq: Seq,
         columns: &LogColumns<'_>,
         link: Option<&Link>,
-    ) -> Result<(), Broken<Misfit>> {
+    ) -> Result<(), Broken<Mismatch>> {
         if seq <= self.forgotten_to || (link.is_none() && self.last.is_none()) {
             return Ok(());
         }
@@ -98,21 +98,21 @@ impl LogWalk {
         self.last = link.map_or(before, |link| Some(link.digest));
         let found = self.key.columns(columns);
         let expected = self.key.link(before, seq, found);
-        let misfit = match link {
+        let mismatch = match link {
             Some(link) if *link == expected => return Ok(()),
-            Some(link) if link.columns != found => Misfit::Changed,
-            Some(_) => Misfit::Misplaced,
-            None => Misfit::Unlinked,
+            Some(link) if link.columns != found => Mismatch::Changed,
+            Some(_) => Mismatch::Misplaced,
+            None => Mismatch::Unlinked,
         };
         let acceptance = self.acceptance(seq, &expected, link);
-        unless_accepted(&self.accepted, misfit, acceptance)
+        unless_accepted(&self.accepted, mismatch, acceptance)
     }
 
     /// Checks where the next row stands, whose columns are known by their digest alone.
-    pub(crate) fn step_over(&mut self, seq: Seq, link: Option<&Link>) -> Result<(), Misfit> {
+    pub(crate) fn step_over(&mut self, seq: Seq, link: Option<&Link>) -> Result<(), Mismatch> {
         let before = self.last;
         let Some(link) = link else {
-            return before.map_or(Ok(()), |_| Err(Misfit::Unlinked));
+            return before.map_or(Ok(()), |_| Err(Mismatch::Unlinked));
         };
         self.last = Some(link.digest);
         let expected = self.key.link(before, seq, link.columns);
@@ -120,8 +120,8 @@ impl LogWalk {
             return Ok(());
         }
         let acceptance = self.acceptance(seq, &expected, Some(link));
-        let unless = unless_accepted(&self.accepted, Misfit::Misplaced, acceptance);
-        unless.map_err(|broken| broken.misfit)
+        let unless = unless_accepted(&self.accepted, Mismatch::Misplaced, acceptance);
+        unless.map_err(|broken| broken.mismatch)
     }
 
     /// Stands for a row as it is, at its place, with the link that it has.
@@ -161,7 +161,7 @@ pub(crate) struct BatchWalk {
 
 impl BatchWalk {
     /// A walk after a download batch; from the first that is left, after none.
-    pub(crate) fn behind(
+    pub(crate) fn after(
         key: &ChainKey,
         accepted: &Accepted,
         before: Option<(&BatchColumns, Option<&BatchDigest>)>,
@@ -188,18 +188,18 @@ impl BatchWalk {
         batch: &BatchColumns,
         digest: Option<&BatchDigest>,
         uploads: Option<&BatchUploads>,
-    ) -> Result<(), Broken<BatchMisfit>> {
+    ) -> Result<(), Broken<BatchMismatch>> {
         let is_next = self.follows(batch);
         self.before = Some(batch.clone());
         let had_begun = self.has_begun;
         self.has_begun |= digest.is_some();
         let last = uploads.and_then(|uploads| uploads.last);
         let expected = self.key.batch(batch, last);
-        let misfit = match (digest, uploads) {
-            _ if !is_next => BatchMisfit::Misplaced,
-            (None, _) if had_begun => BatchMisfit::Unlinked,
-            (Some(digest), Some(_)) if *digest != expected => BatchMisfit::Changed,
-            (Some(_), Some(uploads)) if !uploads.have(batch.key_count) => BatchMisfit::KeyCount,
+        let mismatch = match (digest, uploads) {
+            _ if !is_next => BatchMismatch::Misplaced,
+            (None, _) if had_begun => BatchMismatch::Unlinked,
+            (Some(digest), Some(_)) if *digest != expected => BatchMismatch::Changed,
+            (Some(_), Some(uploads)) if !uploads.have(batch.key_count) => BatchMismatch::KeyCount,
             _ => return Ok(()),
         };
         let (found, stored) = (
@@ -211,7 +211,7 @@ impl BatchWalk {
         let acceptance = self
             .key
             .acceptance(b"accepted download batch", number, &parts);
-        unless_accepted(&self.accepted, misfit, acceptance)
+        unless_accepted(&self.accepted, mismatch, acceptance)
     }
 
     fn follows(&self, batch: &BatchColumns) -> bool {
@@ -231,11 +231,14 @@ impl BatchWalk {
 
 pub(super) fn unless_accepted<M>(
     accepted: &Accepted,
-    misfit: M,
+    mismatch: M,
     acceptance: [u8; 32],
 ) -> Result<(), Broken<M>> {
     match accepted.contains(&acceptance) {
         true => Ok(()),
-        false => Err(Broken { misfit, acceptance }),
+        false => Err(Broken {
+            mismatch,
+            acceptance,
+        }),
     }
 }

@@ -8,7 +8,7 @@ use super::walk::{Accepted, Broken, unless_accepted};
 
 /// Why a withdrawal does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum WithdrawalMisfit {
+pub(crate) enum WithdrawalMismatch {
     /// Its digest is not that of its columns after the withdrawal before it.
     #[error("is not as it was written, or the withdrawal before it is not or is gone")]
     Changed,
@@ -41,7 +41,7 @@ pub(crate) struct WithdrawalWalk {
 
 impl WithdrawalWalk {
     /// A walk that continues after a withdrawal.
-    pub(crate) fn behind(key: &ChainKey, accepted: &Accepted, last: WithdrawalMark) -> Self {
+    pub(crate) fn after(key: &ChainKey, accepted: &Accepted, last: WithdrawalMark) -> Self {
         Self {
             key: key.clone(),
             accepted: Arc::clone(accepted),
@@ -59,7 +59,7 @@ impl WithdrawalWalk {
         &mut self,
         row: &WithdrawalColumns<'_>,
         stored: Option<WithdrawalDigest>,
-    ) -> Result<(), Broken<WithdrawalMisfit>> {
+    ) -> Result<(), Broken<WithdrawalMismatch>> {
         let expected = self.key.withdrawal(self.last.digest, row);
         self.last = WithdrawalMark {
             number: row.number,
@@ -70,14 +70,14 @@ impl WithdrawalWalk {
         }
         let stored = stored.map_or([0; 32], |stored| stored.0);
         let parts = [&expected.0, &stored];
-        self.unless_accepted(WithdrawalMisfit::Changed, row.number, &parts)
+        self.unless_accepted(WithdrawalMismatch::Changed, row.number, &parts)
     }
 
     /// Passes a withdrawal of which only the digest can be read, if that.
     pub(crate) fn step_over(
         &mut self,
         stored: Option<WithdrawalDigest>,
-    ) -> Result<(), Broken<WithdrawalMisfit>> {
+    ) -> Result<(), Broken<WithdrawalMismatch>> {
         let before = self.last.digest.map_or([0; 32], |before| before.0);
         self.last = WithdrawalMark {
             number: self.last.number.saturating_add(1),
@@ -85,12 +85,11 @@ impl WithdrawalWalk {
         };
         let stored = stored.map_or([0; 32], |stored| stored.0);
         let (number, parts) = (self.last.number, [&before, &stored]);
-        self.unless_accepted(WithdrawalMisfit::Unreadable, number, &parts)
+        self.unless_accepted(WithdrawalMismatch::Unreadable, number, &parts)
     }
 
-    /// Holds the last one against the mark of the end, which is nothing while nothing was ever
-    /// withdrawn.
-    pub(crate) fn end(&self, mark: Option<&[u8]>) -> Result<(), Broken<WithdrawalMisfit>> {
+    /// Compares the last one with the mark of the end, which is absent until something is withdrawn.
+    pub(crate) fn end(&self, mark: Option<&[u8]>) -> Result<(), Broken<WithdrawalMismatch>> {
         let WithdrawalMark { number, digest } = self.last;
         let expected = self.key.end_of_withdrawals(number, digest);
         let fits = match mark {
@@ -102,22 +101,22 @@ impl WithdrawalWalk {
         }
         let stored = mark.and_then(|mark| mark.try_into().ok());
         let parts = [&expected, &stored.unwrap_or([0; 32])];
-        self.unless_accepted(WithdrawalMisfit::End, number, &parts)
+        self.unless_accepted(WithdrawalMismatch::End, number, &parts)
     }
 
     fn unless_accepted(
         &self,
-        misfit: WithdrawalMisfit,
+        mismatch: WithdrawalMismatch,
         number: u64,
         parts: &[&[u8; 32]],
-    ) -> Result<(), Broken<WithdrawalMisfit>> {
-        let label: &[u8] = match misfit {
-            WithdrawalMisfit::End => b"accepted end of withdrawals",
-            WithdrawalMisfit::Changed | WithdrawalMisfit::Unreadable | WithdrawalMisfit::Gone => {
-                b"accepted withdrawal"
-            }
+    ) -> Result<(), Broken<WithdrawalMismatch>> {
+        let label: &[u8] = match mismatch {
+            WithdrawalMismatch::End => b"accepted end of withdrawals",
+            WithdrawalMismatch::Changed
+            | WithdrawalMismatch::Unreadable
+            | WithdrawalMismatch::Gone => b"accepted withdrawal",
         };
         let acceptance = self.key.acceptance(label, number, parts);
-        unless_accepted(&self.accepted, misfit, acceptance)
+        unless_accepted(&self.accepted, mismatch, acceptance)
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn read_freed(
     let (rows, to) = match store.read_newer_withdrawals(key, accepted, after) {
         Ok(newer) => newer,
         Err(WithdrawalError::Fault(fault)) => {
-            continuity.report_changed_row(&fault.place, &fault.misfit);
+            continuity.report_changed_row(&fault.place, &fault.mismatch);
             return Ok(None);
         }
         Err(WithdrawalError::Database(error)) => return Err(error),

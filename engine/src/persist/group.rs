@@ -60,7 +60,7 @@ pub(super) struct Job {
     pub(super) group: Vec<Submission>,
     pub(super) first: Seq,
     /// The row before them.
-    pub(super) behind: Option<LogMark>,
+    pub(super) previous: Option<LogMark>,
     /// Its link.
     pub(super) last: Option<LinkDigest>,
     pub(super) continuity: Arc<Continuity>,
@@ -156,13 +156,13 @@ impl Job {
             .map(|((seq, submission), link)| row(seq, *link, &submission.batch))
             .collect();
         if !self.continuity.is_same_file() {
-            return Ok(Appended::NotBehind);
+            return Ok(Appended::PreviousRowChanged);
         }
-        let appended = append(&mut self.store, self.behind.as_ref(), &rows)?;
+        let appended = append(&mut self.store, self.previous.as_ref(), &rows)?;
         // If the file was exchanged meanwhile, the rows are in one that nobody finds again.
         match self.continuity.is_same_file() {
             true => Ok(appended),
-            false => Ok(Appended::NotBehind),
+            false => Ok(Appended::PreviousRowChanged),
         }
     }
 

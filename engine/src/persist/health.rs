@@ -69,7 +69,7 @@ impl DatabaseHealth {
             tracing::error!(
                 stage = "persist",
                 error,
-                "the database does not store uploads: they are answered 503 until it does"
+                "the database does not store uploads: they are refused until it does"
             );
         }
         *refusal = Some(error);

@@ -48,7 +48,7 @@ pub(crate) enum FromMemory {
     /// Duplicates, perhaps with further ones in what other gateways have stored meanwhile.
     Duplicates(Duplicates),
     /// A dry run without duplicates, unless other gateways have stored some meanwhile.
-    Rehearsal(Duplicates),
+    DryRun(Duplicates),
 }
 
 impl FromMemory {
@@ -60,7 +60,7 @@ impl FromMemory {
                 found.complete(set);
                 Ok(refused(found))
             }
-            Self::Rehearsal(mut found) => {
+            Self::DryRun(mut found) => {
                 found.complete(set);
                 let key_count = key_count(&found);
                 Ok(match found.positions.is_empty() {

@@ -11,7 +11,7 @@
 //!
 //! When the database says that S+1 is taken, or does not say how a commit ended, the writer reads
 //! what is newer than S and re-checks everything: an upload that turns out to be stored is answered
-//! like any replay, so both cases need no code of their own. A group that has lost S+1 too often
+//! like any replay. A group that has lost S+1 too often
 //! locks the tail of the log, so that no other gateway can append before it.
 
 mod attempt;
@@ -84,8 +84,9 @@ pub(crate) struct Writer {
     /// Submissions that share a tag or a key with the committing group or the next; they are
     /// re-checked first, once that group's outcome is known.
     deferred: VecDeque<Submission>,
-    /// Answers from memory, and whether the database has confirmed the memory since the newest.
+    /// Answers from memory that the database has yet to confirm.
     unconfirmed: Vec<Unconfirmed>,
+    /// Whether it has, since the newest of them was found.
     is_confirmed: bool,
 }
 
@@ -127,7 +128,7 @@ impl Writer {
             database,
             store: Some(own),
             set,
-            recent: RecentIdentities::behind(position),
+            recent: RecentIdentities::after(position),
             state: Arc::new(state),
             after_commit,
             position,

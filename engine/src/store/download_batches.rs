@@ -52,7 +52,7 @@ impl fmt::Display for DownloadBatchRow {
     }
 }
 
-/// What a gateway holds against its memory: the epoch, and the download batch with an ordinal.
+/// What a gateway compares with its memory: the epoch, and the download batch with an ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recalled {
     pub(crate) epoch: Epoch,

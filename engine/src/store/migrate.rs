@@ -1,6 +1,6 @@
 //! Numbered migrations, applied in order, by one gateway at a time.
 
-mod turn;
+mod lock;
 
 use std::time::Instant;
 
@@ -75,11 +75,11 @@ fn apply(connection: &mut dyn Connection) -> Result<u32, SqlError> {
     connection.transaction(|c| apply_steps(c, &mut |_| Ok(())))
 }
 
-/// Applies the steps when it is this gateway's turn. The turn is a lease, which a cluster replicates,
+/// Applies the steps under the migration lock. The lock is a lease, which a cluster replicates,
 /// as it does not `GET_LOCK`.
 fn apply_in_turn(connection: &mut dyn Connection) -> Result<u32, SqlError> {
     let deadline = Instant::now() + limits::MIGRATION_WAIT_MAX;
-    let holder = format!("{:032x}", turn::random());
+    let holder = format!("{:032x}", lock::random());
     loop {
         match try_in_turn(connection, &holder) {
             // Another gateway migrates, or a node of a cluster was faster.
@@ -104,14 +104,14 @@ fn try_in_turn(connection: &mut dyn Connection, holder: &str) -> Result<Option<u
         return Ok(Some(found));
     }
     let lease_table = lease_table(connection.dialect());
-    if !turn::take(connection, holder, &lease_table)? {
+    if !lock::acquire(connection, holder, &lease_table)? {
         return Ok(None);
     }
-    let applied = apply_steps(connection, &mut |c| turn::keep(c, holder));
+    let applied = apply_steps(connection, &mut |c| lock::renew(c, holder));
     // Otherwise the next gateway waits for it to expire.
-    let given_back = turn::give_back(connection, holder);
+    let released = lock::release(connection, holder);
     let found = applied?;
-    given_back?;
+    released?;
     Ok(Some(found))
 }
 
@@ -140,7 +140,7 @@ fn apply_steps(
             let params = [u64::from(number).into()];
             let insert = "INSERT INTO schema_version (version) VALUES (?)";
             match connection.execute(insert, &params) {
-                // A gateway that was slow and lost the turn has come so far after all.
+                // A gateway that was slow and lost the lock has come so far after all.
                 Ok(_) | Err(SqlError::Duplicate(_)) => {}
                 Err(error) => return Err(error),
             }

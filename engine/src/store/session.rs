@@ -164,7 +164,7 @@ impl Store {
         write_value(&mut *self.0, &sealing_key_name(key), RETIRED)
     }
 
-    /// Sets a value that no gateway has set yet; gives the value that holds now.
+    /// Sets a value unless a gateway has set it; returns the value in force.
     pub(crate) fn agree_on(&mut self, name: &str, value: &[u8]) -> Result<Vec<u8>, SqlError> {
         let sql = "INSERT INTO installation (name, value) VALUES (?, ?)";
         match self.0.execute(sql, &[name.into(), value.into()]) {

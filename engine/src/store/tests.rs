@@ -160,7 +160,7 @@ fn waits_while_another_gateway_migrates() {
     assert_eq!(other.execute(&take, &[]).unwrap(), 1);
     thread::scope(|scope| {
         let migrating = scope.spawn(|| migrate(&database));
-        // It asks whose turn it is, and finds that it is the other's; then it asks again.
+        // It finds the lock held by the other, and tries again.
         for _ in 0..2 {
             wait_for_a_lock_wait(&database);
             other.script("COMMIT").unwrap();

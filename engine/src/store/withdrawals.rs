@@ -8,7 +8,7 @@ use crate::database::{BadColumn, Connection, Param, Row, SqlError, Value};
 use crate::domain::{BatchTag, Country, KeyIdentity, Seq, UnixMillis, UploadTag};
 use crate::log_chain::{
     Accepted, Broken, ChainKey, WithdrawalColumns, WithdrawalDigest, WithdrawalMark,
-    WithdrawalMisfit, WithdrawalWalk,
+    WithdrawalMismatch, WithdrawalWalk,
 };
 
 /// What an operator has done to an upload.
@@ -71,7 +71,7 @@ struct StoredWithdrawal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WithdrawalFault {
     pub(crate) place: String,
-    pub(crate) misfit: WithdrawalMisfit,
+    pub(crate) mismatch: WithdrawalMismatch,
     /// Stands for it, if an operator can accept it.
     pub(crate) acceptance: Option<[u8; 32]>,
 }
@@ -126,10 +126,10 @@ impl Withdrawal {
 }
 
 impl WithdrawalFault {
-    fn new(place: impl Into<String>, broken: Broken<WithdrawalMisfit>) -> Self {
+    fn new(place: impl Into<String>, broken: Broken<WithdrawalMismatch>) -> Self {
         Self {
             place: place.into(),
-            misfit: broken.misfit,
+            mismatch: broken.mismatch,
             acceptance: Some(broken.acceptance),
         }
     }
@@ -137,7 +137,7 @@ impl WithdrawalFault {
     fn gone(known: WithdrawalMark) -> Self {
         Self {
             place: format!("withdrawal {}", known.number),
-            misfit: WithdrawalMisfit::Gone,
+            mismatch: WithdrawalMismatch::Gone,
             acceptance: None,
         }
     }
@@ -145,7 +145,7 @@ impl WithdrawalFault {
 
 impl std::fmt::Display for WithdrawalFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.place, self.misfit)
+        write!(f, "{} {}", self.place, self.mismatch)
     }
 }
 
@@ -252,7 +252,7 @@ impl Store {
         accepted: &Accepted,
         known: WithdrawalMark,
     ) -> Result<Newer, WithdrawalError> {
-        let walk = WithdrawalWalk::behind(key, accepted, WithdrawalMark::default());
+        let walk = WithdrawalWalk::after(key, accepted, WithdrawalMark::default());
         Ok(read_list(&mut *self.0, 0)?.behind(walk, known)?)
     }
 
@@ -270,7 +270,7 @@ impl Store {
             }
             list.rows.remove(0);
         }
-        let walk = WithdrawalWalk::behind(key, accepted, known);
+        let walk = WithdrawalWalk::after(key, accepted, known);
         Ok(list.behind(walk, known)?)
     }
 
@@ -295,7 +295,7 @@ impl Store {
         accepted: &Accepted,
         request: &WithdrawalRequest<'_>,
     ) -> Result<Option<Withdrawable>, WithdrawalError> {
-        let walk = WithdrawalWalk::behind(key, accepted, WithdrawalMark::default());
+        let walk = WithdrawalWalk::after(key, accepted, WithdrawalMark::default());
         let done = self.0.transaction(|c| {
             let (rows, last) = match read_list(c, 0)?.behind(walk, WithdrawalMark::default()) {
                 Ok(newer) => newer,

@@ -14,7 +14,7 @@ use crate::pki::{Certificate, NotACertificate};
 pub const TRUST_ANCHORS_MAX: usize = 8;
 
 /// The certificates of the trust anchors. Each of their keys may have signed a listed certificate:
-/// there are several while one anchor takes the place of another (design: trust can be renewed).
+/// there are several while one anchor takes the place of another.
 #[derive(Debug, Clone)]
 pub struct TrustAnchors(Vec<TrustAnchor>);
 

@@ -132,7 +132,7 @@ pub struct VerifyContext<'a> {
     pub country: Country,
     /// Base64 of a detached CMS `SignedData`, as sent.
     pub batch_signature: &'a str,
-    /// What this participant may sign with beside what everybody may.
+    /// What this participant may sign with, in addition to what everybody may.
     pub exceptions: Exceptions,
     /// The certificate list.
     pub trust: &'a Trust,

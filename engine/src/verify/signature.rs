@@ -193,7 +193,7 @@ pub struct SignatureCheck<'a> {
     pub content: &'a ContentDigest,
     /// The keys, whose origins must be the signer's country.
     pub keys: &'a DecodedBatch<'a>,
-    /// What this participant may sign with beside what everybody may.
+    /// What this participant may sign with, in addition to what everybody may.
     pub exceptions: Exceptions,
     /// The certificate list.
     pub trust: &'a Trust,

@@ -138,7 +138,7 @@ numbers! {
         Origin::Fixed(10.0, "sizing §3: a burst is absorbed in seconds"),
         "the burst is to be stored within";
     deliver_within_s: "s", POSITIVE,
-        Origin::Fixed(60.0, "design: delivered to all within 60 s"),
+        Origin::Fixed(60.0, "chosen for this plan: delivered to everybody within a minute"),
         "the burst is to be downloaded by everybody within";
     cpu_used_max: "of a core", SHARE,
         Origin::Fixed(0.7, THIS_PLAN),

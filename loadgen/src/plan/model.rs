@@ -237,7 +237,7 @@ impl Model<'_> {
         }
     }
 
-    /// Seconds to store `part` bursts' keys, and what bounds it.
+    /// Seconds to store the keys of `bursts` bursts, and the bottleneck.
     fn ingest(&self, buy: &Machines, bursts: f64) -> (f64, &'static str) {
         let cores = buy.gateways_needed * buy.gateway_cores;
         let link = buy.gateways_needed * self.a.network_gbit_per_s * GBIT_BYTES;
@@ -411,7 +411,7 @@ impl Model<'_> {
         note(
             batches > a.slowest_reader_batches,
             format!(
-                "A day has up to {batches:.0} download batches, and the slowest client reads {:.0} a day: it falls behind. Ask its operator to run more often.",
+                "A day has up to {batches:.0} download batches, and the slowest client reads {:.0} per day: it falls behind. Ask its operator to run more often.",
                 a.slowest_reader_batches
             ),
         );

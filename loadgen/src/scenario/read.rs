@@ -221,7 +221,7 @@ fn read_arrivals(raw: &RawStream, does: &Operation) -> Result<Arrivals, &'static
         (RawArrivals::Closed, None) if raw.burst.is_none() => return Ok(Arrivals::Closed),
         (RawArrivals::Closed, _) => return Err("closed arrivals have neither rate nor burst"),
         (_, Some(per_second)) if per_second > 0.0 && per_second <= 1e6 => per_second,
-        _ => return Err("arrivals need a rate, more than 0 and at most a million a second"),
+        _ => return Err("arrivals need a rate, more than 0 and at most a million per second"),
     };
     if let Some(burst) = raw.burst {
         let fits = burst.lasts_seconds > 0.0 && burst.lasts_seconds < burst.every_seconds;

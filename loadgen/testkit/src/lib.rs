@@ -10,6 +10,7 @@
 //! | [`workload`] | the uploads of a run, prepared ahead of time |
 //! | [`local`] | private MariaDB servers and gateways |
 //! | [`poll`] | bounded polling, for tests |
+//! | [`ports`] | free ports for servers that restart |
 //! | [`target`] | where a gateway listens |
 //! | [`digest`] | SHA-256 |
 
@@ -19,6 +20,7 @@ pub mod keys;
 pub mod local;
 pub mod participants;
 pub mod poll;
+pub mod ports;
 pub mod protocol;
 pub mod signer;
 pub mod target;

@@ -1,9 +1,9 @@
 //! `loadgen verify` as an operator types it, where there is nothing to verify.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use testkit::ports::free_port;
 use tokio::io::AsyncWriteExt;
 
 use crate::client::read_request;
@@ -31,9 +31,7 @@ fn check_refused(output: &Output, said: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn fails_when_no_gateway_listens() {
     let pki = pki(&[("DE", Key::P256), ("FR", Key::P256)]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let port = free_port().unwrap();
     let target = format!("https://127.0.0.1:{port}");
     let output = verify(pki.folder.path(), &target).await;
     check_refused(&output, &format!("cannot connect to {target}"));

@@ -5,8 +5,8 @@ use std::path::Path;
 use engine::limits;
 
 use crate::bounds::{
-    CONTROL_FRAMES_MAX, ParticipantBound, SLOT_TIME_MIN, TURN_BYTES, UNIDENTIFIED_REQUEST_INTERVAL,
-    UNIDENTIFIED_REQUESTS,
+    CONTROL_FRAMES_MAX, ParticipantBound, SLOT_TIME_MIN, TIME_SLICE_BYTES,
+    UNIDENTIFIED_REQUEST_INTERVAL, UNIDENTIFIED_REQUESTS,
 };
 use crate::settings::{CallbackSettings, ConnectionSettings};
 
@@ -69,14 +69,14 @@ impl ParticipantBound {
                 what: "downloads and audits that wait for the database",
                 setting: "",
                 beyond: "503 `overloaded_reads`",
-                reason: "participants take turns, so no one waits longer for what others have waiting; when \
+                reason: "participants are served in rotation, so no one waits longer for what others have waiting; when \
                          all 256 places are taken, the newest of the participant with most gives way",
             },
             Self::CallbackRequests => Row {
                 what: "requests about subscriptions that wait for the database",
                 setting: "",
                 beyond: "503 `overloaded_callbacks`",
-                reason: "as for downloads: in turn, 256 places in all",
+                reason: "as for downloads: in rotation, 256 places in all",
             },
             Self::Subscriptions => Row {
                 what: "callback subscriptions",
@@ -88,7 +88,7 @@ impl ParticipantBound {
                 what: "lookups of the host names of new subscriptions",
                 setting: "",
                 beyond: "503 `overloaded_callbacks`",
-                reason: "each occupies a thread until the resolver gives up, perhaps half a minute after the \
+                reason: "each occupies a thread until the resolver's time-out, perhaps half a minute after the \
                          request was answered; 16 in all, and each participant's first always",
             },
             Self::Deliveries => Row {
@@ -164,10 +164,10 @@ const CONNECTIONS: &str = "
 
 /// A row of the bounds of one connection.
 fn connection_rows() -> String {
-    let kib = TURN_BYTES >> 10;
+    let kib = TIME_SLICE_BYTES >> 10;
     let interval_ms = UNIDENTIFIED_REQUEST_INTERVAL.as_millis();
     format!(
-        "| turn | {kib} KiB, and one request of HTTP/1 | what it reads and answers before others of its thread \
+        "| time slice | {kib} KiB, and one request of HTTP/1 | what it reads and answers before others of its thread \
          are served | it continues after them | a megabyte of pings, or a row of pipelined requests, holds up no one |\n\
          | control frames | {CONTROL_FRAMES_MAX} at once; then 100 per second, and one per 512 bytes written | HTTP/2 \
          frames that are no part of a request: pings, settings, resets, window updates, empty data | it is \

@@ -6,7 +6,7 @@ use super::figures::{Gauges, Used};
 use super::sentence::Sentence;
 use crate::operations::status::ShownStatus;
 
-/// What is wrong with a gateway's state. The findings of its `attention` come beside.
+/// What is wrong with a gateway's state. The findings of its `attention` are added to these.
 pub(super) fn of_status(status: &ShownStatus) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     if let Some(progress) = &status.starting {

@@ -11,10 +11,10 @@ use super::history::STEP;
 use super::state::Console;
 use crate::lifecycle::Running;
 
-/// How long a gateway that stops may take to say so to the others.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a gateway that stops may take to write so into the database, where the others read it.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(1);
 
-/// Samples, and asks the database in a thread of its own, until the shutdown signal; then says good-bye.
+/// Samples, and asks the database in a thread of its own, until the shutdown signal; then writes that this gateway has stopped.
 pub(crate) async fn run(console: Arc<Console>, mut shutdown: watch::Receiver<bool>) {
     let mut interval = tokio::time::interval(STEP);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -35,12 +35,12 @@ pub(crate) async fn run(console: Arc<Console>, mut shutdown: watch::Receiver<boo
             asking = Some(with_engine(&console, Console::ask_database));
         }
     }
-    let goodbye = with_engine(&console, |console, running| {
+    let last_write = with_engine(&console, |console, running| {
         if running.engine.status().database_available {
             console.announce(&running.engine, true);
         }
     });
-    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    let _ = tokio::time::timeout(LAST_WRITE_MAX, last_write).await;
 }
 
 /// Runs something that waits for the database, once the engine runs.

@@ -148,6 +148,12 @@ pub(super) const METRICS: &[Metric] = &[
         "TLS handshakes that failed",
     ),
     metric(
+        Kind::Counter,
+        "efgs_proxy_protocol_headers_refused_total",
+        Labels::None,
+        "Connections of a listed load balancer that did not begin with a PROXY protocol header of version 2",
+    ),
+    metric(
         Kind::Gauge,
         "efgs_admission_in_flight_batches",
         Labels::None,

@@ -37,7 +37,7 @@ const BUILD_UP: Duration = Duration::from_millis(300);
 /// Most that may be logged per second of an attack: lines of work are limited per participant and
 /// cause, to some hundred each.
 const LOG_BYTES_MAX: u64 = 1 << 20;
-/// Longest median of the neighbour, whatever the ratio: a client gives up after ten seconds.
+/// Longest median of the neighbour, whatever the ratio: a client times out after ten seconds.
 const MEDIAN_MAX: Duration = Duration::from_secs(3);
 
 /// How much longer the neighbour's median may be than beside the same load without an attack: each of

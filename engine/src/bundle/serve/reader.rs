@@ -43,8 +43,8 @@ impl Serve {
         waiters
     }
 
-    /// Whether this thread is to read the bundle; otherwise the one that reads it already takes the
-    /// waiter along. No reply runs under the lock.
+    /// Joins the read that is under way, or begins one: true if this thread is to read the bundle. No
+    /// reply runs under the lock.
     pub(super) fn begin_or_join(&self, waiter: Waiter) -> bool {
         let mut reading = self.lock_reading();
         let waiters = reading.entry(waiter.key());
@@ -161,6 +161,8 @@ impl Serve {
             return true;
         }
         let intact = !matches!(bundle, Err(DownloadError::Failure(Failure::Database(_))));
+        // `read` has cached the bundle before its key leaves `reading` here: a request in between joins this
+        // read, and a later one finds the bundle in the cache, if it fits there.
         self.hand_out(&batch, format, bundle);
         intact
     }
@@ -234,8 +236,8 @@ impl Serve {
         let rows = store.read_sealed(&batch.seqs).map_err(failed)?;
         let mut segments = Vec::with_capacity(batch.uploads.len());
         for row in rows {
-            if let Err(misfit) = walk.step_over(row.seq, row.link.as_ref()) {
-                self.damage.found(row.seq, &row.place(), &misfit);
+            if let Err(mismatch) = walk.step_over(row.seq, row.link.as_ref()) {
+                self.damage.found(row.seq, &row.place(), &mismatch);
                 return Err(UnsealError::Broken.into());
             }
             if let Some(upload) = batch.uploads.get(segments.len())
@@ -270,7 +272,7 @@ impl Serve {
         }
         if let Err(broken) = walk.step(&row.columns, row.digest.as_ref(), Some(&found)) {
             self.damage
-                .found(Seq(*batch.seqs.end()), &row, &broken.misfit);
+                .found(Seq(*batch.seqs.end()), &row, &broken.mismatch);
             return Err(UnsealError::Broken.into());
         }
         Ok(Bundle {

@@ -90,8 +90,8 @@ impl Login {
         without_panic(|| Conn::new(opts)).unwrap_or_else(|| Err(panicked()))
     }
 
-    /// Whatever refuses a login may be set right while the gateway runs: there is no connection until
-    /// then, and nobody gives up.
+    /// What refuses a login may be corrected while the gateway runs: connections are tried again until
+    /// then.
     fn explain(&self, error: Error) -> SqlError {
         let lost = |why: &str| SqlError::Lost(why.into());
         match &error {

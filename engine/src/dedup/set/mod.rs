@@ -6,7 +6,7 @@
 //! probes wait for the writer. A slot holds the whole identity: 16 bytes, 21 to 32 bytes per key
 //! with the free slots.
 //!
-//! A probe that runs beside an insertion may miss it, or see a part of it. That is why a batch
+//! A probe that runs concurrently with an insertion may miss it, or see a part of it. That is why a batch
 //! remembers the log position at which it was probed, and the writer probes again when the log has
 //! moved on; and why duplicates count only if every upload that is known to be stored was in the set.
 //!
@@ -82,8 +82,8 @@ impl IdentitySet {
     pub(crate) fn is_still_at(&self, position: Seq) -> bool {
         // Called after the probe. A probe that saw a slot of a later insertion read it with Acquire;
         // that slot was stored with Release after `announce`, so this load sees the announcement.
-        // Who comes after an answer sees it, too: it was made before. So this load needs no order of
-        // its own (`engine/interleavings` runs it so).
+        // A request that was sent after an answer sees it as well, since every answer comes after its
+        // announcement. So Relaxed suffices (`engine/interleavings` checks it).
         self.announced.load(Ordering::Relaxed) == position.0
     }
 
@@ -156,7 +156,7 @@ impl IdentitySetWriter {
     /// Identities that are there already stay once, until the later day.
     pub fn insert(&mut self, identities: &[KeyIdentity], day: Day, position: Seq) {
         // Order matters to probes: announced, then the slots, then the position. A probe that reads
-        // the position first and `announced` last can tell whether it ran beside an insertion.
+        // the position first and `announced` last can tell whether it ran concurrently with an insertion.
         self.announce(position);
         if !identities.is_empty() {
             // What comes in for a day that is being forgotten is not looked at again.

@@ -32,7 +32,7 @@ impl Writer {
             store,
             group: std::mem::take(group),
             first: self.position.next(),
-            behind: self.newest.clone(),
+            previous: self.newest.clone(),
             last: self.last_link,
             continuity: Arc::clone(&self.continuity),
             log_is_locked: access == LogAccess::Exclusive,
@@ -54,8 +54,8 @@ impl Writer {
                 self.approve_next(earlier);
                 Attempt::Done
             }
-            Ok(Appended::NotBehind) => {
-                // Looks what is there instead.
+            Ok(Appended::PreviousRowChanged) => {
+                // Finds out which row is there instead.
                 self.catch_up_or_disconnect();
                 match self.continuity.has_gone_back() {
                     true => Attempt::WentBack,
@@ -111,7 +111,7 @@ impl Writer {
             SqlError::Conflict(_) => {
                 metrics::counter!("efgs_log_conflicts_total").increment(1);
                 self.note_failed_commit(&error);
-                self.end_lost_race();
+                self.roll_back_and_catch_up();
                 Attempt::LostRace
             }
             SqlError::Lost(_) => {
@@ -131,9 +131,8 @@ impl Writer {
             .log_error("persist", error, "commit failed, or its outcome is unknown");
     }
 
-    /// Goes on with the connection, which is good: its transaction is over, and its view is of what
-    /// is committed.
-    fn end_lost_race(&mut self) {
+    /// Keeps the connection: after the rollback it has no transaction, and reads what is committed.
+    fn roll_back_and_catch_up(&mut self) {
         if let Some(store) = self.store.as_mut()
             && store.roll_back().is_err()
         {

@@ -1,5 +1,6 @@
 //! Answers from memory: a replay, a taken tag, duplicates. Each is given only after the database has
-//! shown that it still has the row at our position; otherwise it could confirm an upload that is stored nowhere.
+//! shown that it still has the row at our position: otherwise an upload could be acknowledged that is
+//! stored nowhere.
 
 use crossbeam::channel::Receiver;
 

@@ -45,7 +45,7 @@ impl Writer {
         self.store = None;
     }
 
-    /// Holds the database against what we know, and reads the log after our position.
+    /// Compares the database with what this gateway knows, and reads the log after our position.
     fn catch_up(&mut self) -> Result<(), SqlError> {
         let continuity = Arc::clone(&self.continuity);
         self.read_log_with(Store::read_log, |store, applied_to| {
@@ -56,7 +56,8 @@ impl Writer {
         self.confirm_batches()
     }
 
-    /// `complete` reads what was freed after a number, after the rows, and makes both durable.
+    /// Reads and applies the log after our position. `complete` runs after the rows were read: it reads the
+    /// withdrawals after a mark, and makes both reads durable.
     fn read_log_with(
         &mut self,
         read: fn(&mut Store, Seq, u64) -> Result<LogTail, SqlError>,
@@ -94,7 +95,7 @@ impl Writer {
                 };
                 self.last_link = walk.last();
                 self.apply_freed(freed);
-                self.take_over(tail.newer);
+                self.apply_rows(tail.newer);
             }
             if read < limits::FOLLOW_ROWS {
                 return Ok(());
@@ -103,7 +104,7 @@ impl Writer {
     }
 
     /// Applies rows after our position that are durable.
-    fn take_over(&mut self, entries: Vec<LogEntry>) {
+    fn apply_rows(&mut self, entries: Vec<LogEntry>) {
         self.newest = entries.last().map(LogEntry::mark);
         for entry in entries {
             let day = entry.created_at.day();

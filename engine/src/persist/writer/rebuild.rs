@@ -70,7 +70,7 @@ pub(super) fn rebuild(
         let mut on_entry = |entry: LogEntry| {
             let step = walk.step(entry.seq, &entry.columns(), entry.link.as_ref());
             if let (Err(broken), None) = (step, &changed) {
-                changed = Some(format!("{} {}", entry.mark().place(), broken.misfit));
+                changed = Some(format!("{} {}", entry.mark().place(), broken.mismatch));
             }
             if entry.created_at >= since {
                 let day = entry.created_at.day();

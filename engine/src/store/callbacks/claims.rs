@@ -41,7 +41,7 @@ struct Candidate {
 }
 
 impl Store {
-    /// Claims deliveries that are due: participants take turns, and of each those come first that have
+    /// Claims deliveries that are due: participants are served in rotation, and of each those come first that have
     /// waited longest. Each claim is one statement, which only one gateway can win. `admit` says
     /// whether a participant may have another delivery under way, and returns the permit.
     pub(crate) fn claim_deliveries<P>(

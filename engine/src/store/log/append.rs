@@ -14,7 +14,7 @@ pub(crate) enum Appended {
     /// They are durable.
     Stored,
     /// The row that they were to follow is gone, or another one: nothing was written.
-    NotBehind,
+    PreviousRowChanged,
 }
 
 /// The columns of a row, in the order of `row_params`.
@@ -50,18 +50,18 @@ impl UploadRow<'_> {
 }
 
 impl Store {
-    /// Appends uploads behind the row that `behind` identifies: all of them or none, durable when
+    /// Appends uploads after the row that `previous` identifies: all of them or none, durable when
     /// it returns. Without such a row, as in an empty log, nothing is checked.
     pub(crate) fn append(
         &mut self,
-        behind: Option<&LogMark>,
+        previous: Option<&LogMark>,
         rows: &[UploadRow<'_>],
     ) -> Result<Appended, SqlError> {
         if let [row] = rows {
             // One statement is a transaction of its own: a round trip less.
-            return insert_behind(&mut *self.0, behind, row);
+            return insert_after(&mut *self.0, previous, row);
         }
-        self.0.transaction(|c| insert_all(c, behind, rows))
+        self.0.transaction(|c| insert_all(c, previous, rows))
     }
 
     /// Whether a row with so many bytes could be appended now: writes one where no log reaches, and
@@ -101,10 +101,10 @@ impl Store {
     /// [`Self::append`] at the end of the locked log.
     pub(crate) fn append_locked(
         &mut self,
-        behind: Option<&LogMark>,
+        previous: Option<&LogMark>,
         rows: &[UploadRow<'_>],
     ) -> Result<Appended, SqlError> {
-        self.0.complete(|c| insert_all(c, behind, rows))
+        self.0.complete(|c| insert_all(c, previous, rows))
     }
 
     /// Unlocks the log, which is as it was.
@@ -115,13 +115,13 @@ impl Store {
 
 fn insert_all(
     c: &mut dyn Connection,
-    behind: Option<&LogMark>,
+    previous: Option<&LogMark>,
     rows: &[UploadRow<'_>],
 ) -> Result<Appended, SqlError> {
     let Some((first, rest)) = rows.split_first() else {
         return Ok(Appended::Stored);
     };
-    let appended = insert_behind(c, behind, first)?;
+    let appended = insert_after(c, previous, first)?;
     if appended == Appended::Stored {
         rest.iter().try_for_each(|row| insert_row(c, row))?;
     }
@@ -130,12 +130,12 @@ fn insert_all(
 
 /// Inserts a row if the row that it follows is there: one statement, so that nothing can come
 /// between, and no round trip more.
-fn insert_behind(
+fn insert_after(
     c: &mut dyn Connection,
-    behind: Option<&LogMark>,
+    previous: Option<&LogMark>,
     row: &UploadRow<'_>,
 ) -> Result<Appended, SqlError> {
-    let Some(behind) = behind else {
+    let Some(previous) = previous else {
         return insert_row(c, row).map(|()| Appended::Stored);
     };
     let sql = format!(
@@ -148,15 +148,15 @@ fn insert_behind(
     let (identities, link, before) = (
         row.identity_bytes(),
         row.link.to_bytes(),
-        behind.link_bytes(),
+        previous.link_bytes(),
     );
     let params = [
         &row_params(row, &link, &identities)[..],
-        &behind.params(&before),
+        &previous.params(&before),
     ]
     .concat();
     match c.execute(&sql, &params)? {
-        0 => Ok(Appended::NotBehind),
+        0 => Ok(Appended::PreviousRowChanged),
         1 => Ok(Appended::Stored),
         _ => Err(answer_of_another()),
     }

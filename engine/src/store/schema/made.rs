@@ -111,7 +111,7 @@ pub(super) fn read_file(c: &mut dyn Connection) -> Result<Found, SqlError> {
                 found.tables.insert(name, made);
                 continue;
             }
-            // Those of other tables are not ours to judge; ours are compared with their tables.
+            // Those of other tables are not ours to check; ours are compared with their tables.
             "index" => continue,
             "trigger" => "trigger",
             "view" => "view",

@@ -356,7 +356,7 @@ fn check(database: &Database, values: &[&str], unsafe_and_fast: &str) {
     assert!(written > 100 && refused > 100, "{written}, {refused}");
 }
 
-/// The lease row is nobody's memory: whatever stands in it, somebody works on.
+/// No gateway relies on what the lease row held: whatever it holds, one of them acquires it.
 #[test]
 fn of_a_lease_are_overcome() {
     let folder = tempfile::tempdir().unwrap();

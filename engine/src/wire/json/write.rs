@@ -30,7 +30,7 @@ pub fn write_segment(out: &mut Vec<u8>, protobuf_segment: &[u8]) {
 }
 
 fn write_key(out: &mut Vec<u8>, message: &[u8]) -> std::io::Result<()> {
-    // Members in the order of the schema, which puts the countries before the origin: they are
+    // The members in the order of the schema, which puts the countries before the origin: they are
     // written while the message is read a second time.
     let key = read_key(message, |_| {}).expect(OWN_SEGMENT);
     out.extend_from_slice(br#"{"keyData":""#);

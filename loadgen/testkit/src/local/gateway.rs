@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::error::LocalError;
+use super::mariadb::free_port;
 use super::process::Process;
 use super::program::{READY_WITHIN, tail};
 use crate::target::Target;
@@ -63,11 +64,11 @@ impl Gateway {
     /// # Errors
     /// When it ends before, with the last lines of its log.
     pub fn start(options: GatewayOptions) -> Result<Self, LocalError> {
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let free = || free_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let mut gateway = Self {
             process: None,
-            public: free,
-            operations: free,
+            public: free()?,
+            operations: free()?,
             options,
         };
         gateway.restart()?;
@@ -294,13 +295,14 @@ pub fn initialise_for(
         .arg("--dir")
         .arg(folder)
         .stdin(Stdio::null());
-    if let Some(url) = database_url {
-        command.arg("--database").arg(url);
-    }
     if !participants.is_empty() {
         command.arg("--participants").arg(participants.join(","));
     }
     forget_overrides(&mut command);
+    if let Some(url) = database_url {
+        // Not on the command line, which every user of the machine can read.
+        command.env("EFGS__DATABASE__URL", url);
+    }
     let what = format!("cannot run {}", program.display());
     let output = command
         .process_group(0)

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +17,7 @@ use super::error::LocalError;
 use super::process::Process;
 use super::program::{READY_WITHIN, find_program, tail};
 use crate::poll::poll;
+use crate::ports;
 
 /// How long the server may take to flush its buffers on shutdown.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
@@ -546,10 +546,6 @@ fn install_anew(folder: &Path, user: Option<&str>) -> Result<(), LocalError> {
     })
 }
 
-/// A port that was free a moment ago.
 pub(super) fn free_port() -> Result<u16, LocalError> {
-    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    Ok(listener
-        .map_err(LocalError::io("no free port on 127.0.0.1"))?
-        .port())
+    ports::free_port().map_err(LocalError::io("no free port on 127.0.0.1"))
 }

@@ -1,4 +1,4 @@
-//! Turns: how much one connection may do before other tasks of its thread run.
+//! Time slices: how much one connection may do before other tasks of its thread run.
 //!
 //! - *In*: what a connection reads and answers each time its task is polled.
 //! - *Out*: when it must let others go first.
@@ -12,17 +12,17 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use crate::bounds::TURN_BYTES;
+use crate::bounds::TIME_SLICE_BYTES;
 
-/// What a connection has done in its current turn.
+/// What a connection has done in its current time slice.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct TimeSlice {
     read_bytes: AtomicUsize,
     requests: AtomicUsize,
 }
 
-impl Turn {
-    /// Polls the connection: its next turn.
+impl TimeSlice {
+    /// Polls the connection in a new time slice.
     pub(super) fn poll<F: Future>(
         &self,
         connection: Pin<&mut F>,
@@ -35,7 +35,7 @@ impl Turn {
 
     /// Pending when the connection has read enough; it is polled again after others.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.read_bytes.load(Ordering::Relaxed) < TURN_BYTES {
+        if self.read_bytes.load(Ordering::Relaxed) < TIME_SLICE_BYTES {
             return Poll::Ready(());
         }
         // Not woken at once: a thread with tasks to run looks at its sockets only every 61 of them. This
@@ -49,7 +49,7 @@ impl Turn {
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Lets others go first if a request was answered in this turn already. For HTTP/1, whose requests
+    /// Lets others go first if a request was answered in this time slice already. For HTTP/1, whose requests
     /// are answered by the connection's own task.
     pub(super) async fn next_request(&self) {
         while self.requests.fetch_add(1, Ordering::Relaxed) > 0 {

@@ -1,6 +1,5 @@
-//! The pace of requests that no participant was authenticated for: each is answered, but not faster
-//! than anybody needs it who sets up a client. Without it, a few connections that anybody can open
-//! keep the threads of all participants busy.
+//! Throttles unauthenticated requests: each is answered, but not faster than needed to set up a client.
+//! Without it, a few connections without a certificate keep the threads of all participants busy.
 //!
 //! - *In*: answered requests of one connection, and whether it is a participant's by now.
 //! - *Out*: how long the answer waits. HTTP/1 reads no further request meanwhile; HTTP/2 has a bounded
@@ -16,9 +15,9 @@ use crate::bounds::{UNIDENTIFIED_REQUEST_INTERVAL, UNIDENTIFIED_REQUESTS};
 
 /// Up to when the requests of a connection are paid for: one interval each.
 #[derive(Debug)]
-pub(super) struct Pace(Mutex<Instant>);
+pub(super) struct RequestThrottle(Mutex<Instant>);
 
-impl Pace {
+impl RequestThrottle {
     pub(super) const fn new(now: Instant) -> Self {
         Self(Mutex::new(now))
     }
@@ -41,14 +40,14 @@ mod tests {
     #[test]
     fn delays_what_comes_faster_than_its_burst_and_refills() {
         let start = Instant::now();
-        let pace = Pace::new(start);
+        let throttle = RequestThrottle::new(start);
         let burst: Vec<_> = (0..UNIDENTIFIED_REQUESTS)
-            .map(|_| pace.draw(start))
+            .map(|_| throttle.draw(start))
             .collect();
         assert!(burst.iter().all(Duration::is_zero));
-        assert_eq!(pace.draw(start), UNIDENTIFIED_REQUEST_INTERVAL);
-        assert_eq!(pace.draw(start), 2 * UNIDENTIFIED_REQUEST_INTERVAL);
+        assert_eq!(throttle.draw(start), UNIDENTIFIED_REQUEST_INTERVAL);
+        assert_eq!(throttle.draw(start), 2 * UNIDENTIFIED_REQUEST_INTERVAL);
         let later = start + Duration::from_secs(60);
-        assert_eq!(pace.draw(later), Duration::ZERO);
+        assert_eq!(throttle.draw(later), Duration::ZERO);
     }
 }

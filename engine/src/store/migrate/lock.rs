@@ -1,4 +1,4 @@
-//! Whose turn it is to migrate: a row of the lease table, which is made before all others.
+//! The migration lock: a row of the lease table, which is created before all others.
 //!
 //! The row expires, so that a gateway that was killed keeps nobody waiting for long. One that is slow
 //! notices before its next statement; what both do is the same, and may be repeated.
@@ -16,8 +16,8 @@ pub(super) fn random() -> u128 {
     (u128::from(random.hash_one(0)) << 64) | u128::from(random.hash_one(1))
 }
 
-/// Takes the turn, if nobody has it; true if this holder has it now. `lease_table` makes the table.
-pub(super) fn take(
+/// Acquires the lock, if it is free; true if this holder has it now. `lease_table` makes the table.
+pub(super) fn acquire(
     c: &mut dyn Connection,
     holder: &str,
     lease_table: &str,
@@ -51,8 +51,8 @@ pub(super) fn take(
     }
 }
 
-/// Keeps the turn for the next statement. A conflict if another gateway has it by now.
-pub(super) fn keep(c: &mut dyn Connection, holder: &str) -> Result<(), SqlError> {
+/// Renews the lock for the next statement. A conflict if another gateway has it by now.
+pub(super) fn renew(c: &mut dyn Connection, holder: &str) -> Result<(), SqlError> {
     let now_ms = c.dialect().now_ms;
     let keep = format!(
         "UPDATE lease SET fence = fence % 1000000000 + 1, expires_at_ms = {now_ms} + ? \
@@ -64,8 +64,8 @@ pub(super) fn keep(c: &mut dyn Connection, holder: &str) -> Result<(), SqlError>
     }
 }
 
-/// Lets the next gateway have the turn.
-pub(super) fn give_back(c: &mut dyn Connection, holder: &str) -> Result<(), SqlError> {
+/// Releases the lock.
+pub(super) fn release(c: &mut dyn Connection, holder: &str) -> Result<(), SqlError> {
     let give_back = "UPDATE lease SET expires_at_ms = 0, holder = '' WHERE name = ? AND holder = ?";
     c.execute(give_back, &[NAME.into(), holder.into()])
         .map(|_| ())
@@ -83,7 +83,7 @@ mod tests {
     fn takes(c: &mut dyn Connection, holder: &str) -> bool {
         let table = "CREATE TABLE lease (name BLOB PRIMARY KEY, holder BLOB, token INTEGER, \
              fence INTEGER, expires_at_ms INTEGER)";
-        take(c, holder, table).unwrap()
+        acquire(c, holder, table).unwrap()
     }
 
     #[test]
@@ -92,14 +92,14 @@ mod tests {
         let c = &mut *connection;
         assert!(takes(c, "a"), "the table is made");
         assert!(!takes(c, "b"));
-        keep(c, "a").unwrap();
-        give_back(c, "a").unwrap();
+        renew(c, "a").unwrap();
+        release(c, "a").unwrap();
         assert!(takes(c, "b"));
-        assert!(matches!(keep(c, "a"), Err(SqlError::Conflict(_))));
+        assert!(matches!(renew(c, "a"), Err(SqlError::Conflict(_))));
         c.script("UPDATE lease SET expires_at_ms = 1").unwrap();
         assert!(takes(c, "a"), "its holder was killed");
-        assert!(matches!(keep(c, "b"), Err(SqlError::Conflict(_))));
-        give_back(c, "b").unwrap();
-        keep(c, "a").unwrap();
+        assert!(matches!(renew(c, "b"), Err(SqlError::Conflict(_))));
+        release(c, "b").unwrap();
+        renew(c, "a").unwrap();
     }
 }
