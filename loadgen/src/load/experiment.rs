@@ -188,10 +188,9 @@ impl Experiment {
         for (name, seconds) in self.phases.iter().flat_map(|phase| &phase.cpu_seconds) {
             *cpu_seconds.entry(name.clone()).or_default() += seconds;
         }
+        let seconds = self.phases.iter().map(|phase| phase.all.seconds).sum();
         let mut summary = Summary {
-            total: self
-                .total
-                .figures(self.clock, self.behind_max, self.dropped),
+            total: self.total.figures(seconds, self.behind_max, self.dropped),
             cpu_seconds,
             rss_bytes_max: std::mem::take(&mut self.rss_bytes_max),
             loadgen: self.own_cost(),

@@ -23,7 +23,7 @@ pub struct LatencySummary {
 #[serde(deny_unknown_fields)]
 pub struct Figures {
     /// The planned duration, or from the start to the last success if that is longer. Of a whole
-    /// run, the time that its clock ran.
+    /// run, the sum of its phases.
     pub seconds: f64,
     /// Requests that became due.
     pub due: u64,
