@@ -8,12 +8,13 @@ mod plan;
 mod report;
 mod run;
 mod status;
+mod volume;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use engine::clock::{Clock, SystemClock};
@@ -23,13 +24,13 @@ use loadgen::config::Config;
 use loadgen::demo::{DemoOptions, demo};
 use loadgen::fairness::{FairnessOptions, fairness};
 use loadgen::participants;
-use loadgen::profiles::{Profile, Profiles};
 use loadgen::record::Record;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
 
 use connection::{ConnectionArgs, LocalArg, beside_this_program, check_program};
 pub(crate) use status::Status;
+use volume::VolumeArgs;
 
 /// Synthetic participants for the gateway: load, end-to-end verification, and a demonstration.
 #[derive(Debug, Parser)]
@@ -95,27 +96,6 @@ const FAIRNESS_EXAMPLES: &str = "Example:
 const DEMO_EXAMPLES: &str = "Examples:
   loadgen demo --efgs target/release/efgs --database sqlite
   loadgen demo --efgs target/release/efgs --database mysql --profile peak-2022 --seed 7";
-
-/// How much, and which keys.
-#[derive(Debug, Args)]
-struct VolumeArgs {
-    /// Profile: planning-2020, peak-2022, worst-day, smoke, or one of your own file
-    /// [default: planning-2020].
-    #[arg(long, value_name = "NAME")]
-    profile: Option<String>,
-    /// File of profiles, instead of the built-in ones.
-    #[arg(long, value_name = "FILE")]
-    profiles: Option<PathBuf>,
-    /// Keys of the whole run, instead of the profile's.
-    #[arg(long, value_name = "N")]
-    keys: Option<u64>,
-    /// Seed of the keys: the same seed gives the same keys [default: 1].
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Connections per participant, each with one upload in flight [default: 1].
-    #[arg(long, value_name = "N")]
-    connections: Option<usize>,
-}
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
@@ -275,44 +255,5 @@ impl DemoArgs {
         let done = demo(options, &mut out).await;
         out.check()?;
         Ok(done?.into())
-    }
-}
-
-impl VolumeArgs {
-    /// Takes what is not given from the file.
-    fn or(&self, config: &Config) -> Self {
-        let (profile, profiles) = (self.profile.as_ref(), self.profiles.as_ref());
-        Self {
-            profile: profile.or(config.profile.as_ref()).cloned(),
-            profiles: profiles.or(config.profiles.as_ref()).cloned(),
-            keys: self.keys.or(config.keys),
-            seed: self.seed.or(config.seed),
-            connections: self.connections.or(config.connections),
-        }
-    }
-
-    fn profiles(&self) -> anyhow::Result<Profiles> {
-        Ok(match &self.profiles {
-            Some(path) => Profiles::read(path)?,
-            None => Profiles::shipped()?,
-        })
-    }
-
-    fn profile(&self, profiles: &Profiles) -> anyhow::Result<Profile> {
-        let found = profiles.find(self.profile.as_deref().unwrap_or("planning-2020"))?;
-        Ok(Profile {
-            keys: self.keys.unwrap_or(found.keys),
-            ..found
-        })
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed.unwrap_or(1)
-    }
-
-    fn connections(&self) -> anyhow::Result<usize> {
-        let connections = self.connections.unwrap_or(1);
-        ensure!(connections > 0, "--connections must be at least 1");
-        Ok(connections)
     }
 }

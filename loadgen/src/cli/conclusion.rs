@@ -12,7 +12,7 @@ use loadgen::objective::{Measure, Objective};
 use loadgen::results::{Export, Limit, Run, Summary};
 use loadgen::verdict;
 
-use super::Status;
+use super::status::Status;
 
 /// The file of `--summary-json`. It is made, empty, before the run: whoever reads it never takes an older
 /// run for this one, and a path that cannot be written is found out at once.

@@ -9,10 +9,10 @@ use loadgen::find_limit::{FindLimitOptions, Search};
 use loadgen::objective::{Measure, Objective};
 use loadgen::profiles::Distribution;
 
-use super::Status;
 use super::conclusion::Measured;
 use super::connection::ConnectionArgs;
 use super::load::{MeasuringArgs, RunInputs, end, unless_interrupted};
+use super::status::Status;
 
 pub(super) const EXAMPLES: &str = "Examples:
   loadgen find-limit --local sqlite --objective p99=100ms --results limit.jsonl

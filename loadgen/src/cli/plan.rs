@@ -13,8 +13,8 @@ use loadgen::plan::{Plan, html, read_costs, text};
 use loadgen::profiles::Profiles;
 use loadgen::results::Results;
 
-use super::Status;
 use super::connection::{DatabaseArg, beside_this_program};
+use super::status::Status;
 
 pub(super) const EXAMPLES: &str = "Examples:
   loadgen plan --profile worst-day

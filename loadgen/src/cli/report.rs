@@ -9,7 +9,7 @@ use loadgen::objective::Objective;
 use loadgen::report;
 use loadgen::results::Results;
 
-use super::Status;
+use super::status::Status;
 
 pub(super) const EXAMPLES: &str = "Examples:
   loadgen report results.jsonl                            (writes report.html)

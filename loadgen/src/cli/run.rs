@@ -22,7 +22,8 @@ use super::connection::ConnectionArgs;
 use super::load::{
     Description, Environment, MeasuringArgs, RunInputs, end, unless_interrupted, watch_local,
 };
-use super::{Status, VolumeArgs};
+use super::status::Status;
+use super::volume::VolumeArgs;
 
 pub(super) const EXAMPLES: &str = "Examples:
   efgs init --dir run && efgs serve --config run/efgs.toml
