@@ -23,7 +23,7 @@ pub(crate) use certificates::{CertificateState, OwnCertificates, ends_of, list_f
 pub use finding::{Finding, Severity};
 
 /// Between looks.
-const INTERVAL: Duration = Duration::from_secs(600);
+const INTERVAL: Duration = Duration::from_secs(60);
 /// Between two lines that say the same.
 const REPEAT: Duration = Duration::from_secs(24 * 3600);
 

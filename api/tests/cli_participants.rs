@@ -10,14 +10,14 @@ mod cli_support;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use testkit::poll::holds_within;
 
-use cli_support::{Gateway, Installation, openssl, refuses, succeeds};
+use cli_support::{Gateway, Installation, openssl, refuses, succeeds, texts};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const ANCHOR: &str = "pki/trust-anchor.pem";
@@ -71,15 +71,19 @@ impl Parties {
         command
     }
 
-    /// Runs the script that FR was handed; whether it says that FR is connected.
-    fn is_connected(&self) -> bool {
-        let output = Command::new("sh")
+    /// Runs the script that FR was handed.
+    fn first_request(&self) -> Output {
+        Command::new("sh")
             .arg(self.hand_over().join("first-request.sh"))
             .arg(self.theirs.path(THEIR_AUTHENTICATION))
             .arg(self.theirs.path("pki/FR/authentication.key"))
             .output()
-            .unwrap();
-        output.status.success()
+            .unwrap()
+    }
+
+    /// Whether it says that FR is connected.
+    fn is_connected(&self) -> bool {
+        self.first_request().status.success()
     }
 
     fn participants(&self) -> serde_json::Value {
@@ -124,6 +128,8 @@ fn adds_a_country_that_connects_with_what_it_was_handed_and_removes_it() {
         readme.contains(&format!("https://{address}/diagnosiskeys")),
         "{readme}"
     );
+    let handed = fs::read_to_string(parties.hand_over().join("trust-anchor.pem")).unwrap();
+    assert_eq!(handed, parties.ours.read(ANCHOR));
     let row = &parties.participants()[1];
     assert_eq!(row["country"], "FR");
     let counts = ["authentication", "signing", "callback"].map(|kind| row[kind].as_u64().unwrap());
@@ -144,6 +150,11 @@ fn adds_a_country_that_connects_with_what_it_was_handed_and_removes_it() {
     let removed = remove(&[]);
     assert_eq!(removed.matches("revoked FR ").count(), 2, "{removed}");
     assert!(holds_within(TIMEOUT, || !parties.is_connected()));
+    let refusal = parties.first_request();
+    assert!(
+        texts(&refusal).1.contains("certificate_revoked"),
+        "{refusal:?}"
+    );
     refuses(
         &mut parties.ours.efgs(&["participant", "show", "IT"]),
         &["IT does not take part", "efgs participant list"],
@@ -211,6 +222,14 @@ fn lists_with_signatures_that_openssl_made_elsewhere() {
     let added = succeeds(&mut add());
     assert_eq!(added.matches("listed FR ").count(), 2, "{added}");
     succeeds(&mut parties.ours.efgs(&["cert", "verify"]));
+    // The same folder serves a certificate alone; the next request needs its own.
+    let single = ["cert", "add", "--country", "FR", "--kind", "callback"];
+    let mut single = parties.ours.efgs(&single);
+    single
+        .arg("--certificate")
+        .arg(parties.theirs.path(THEIR_AUTHENTICATION));
+    succeeds(single.arg("--signatures").arg(&requests));
+    refuses(&mut request, &["requests is not empty", "new folder"]);
 }
 
 /// Ends the requests, also when an assertion fails meanwhile.
@@ -252,6 +271,9 @@ fn changes_the_trust_anchor_without_a_refused_request() {
         &mut resign(),
         &["nothing is signed again", "[trust_anchor] certificate"],
     );
+    // Audits still show it.
+    let revoked = fingerprint(&parties.theirs.path("pki/FR/signing.pem"));
+    succeeds(&mut parties.ours.efgs(&["cert", "revoke", &revoked]));
 
     let (stop, refused, requests) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
     thread::scope(|scope| {
@@ -270,7 +292,12 @@ fn changes_the_trust_anchor_without_a_refused_request() {
         assert!(holds_within(TIMEOUT, || requests.load(Ordering::Relaxed) >= enough));
     });
     assert_eq!(refused.load(Ordering::Relaxed), 0, "of {requests:?}");
-    succeeds(&mut parties.ours.efgs(&["cert", "verify"]));
+    let verified = succeeds(&mut parties.ours.efgs(&["cert", "verify"]));
+    assert!(verified.contains("5 certificates, all signed by the trust anchor"));
+    assert!(
+        verified.contains(&format!("{revoked}  revoked 20")),
+        "{verified}"
+    );
     reload(&old);
     assert!(holds_within(TIMEOUT, || !parties.is_connected()));
     // What cannot be an anchor changes nothing.

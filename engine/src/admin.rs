@@ -138,6 +138,20 @@ impl Admin {
         certificates::add(&mut self.0, keys, trust_anchor_pem, new, true)
     }
 
+    /// Puts another signature of a trust anchor in place of that of a listed certificate, which stays
+    /// revoked if it is.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn resign_certificate(
+        &mut self,
+        keys: &Keys,
+        trust_anchor_pem: &str,
+        new: &NewCertificate<'_>,
+    ) -> Result<(), CertificateError> {
+        certificates::resign(&mut self.0, keys, trust_anchor_pem, new)
+    }
+
     /// Revokes every row with this thumbprint; revoking twice is no error.
     ///
     /// # Errors

@@ -50,10 +50,10 @@ impl CertificateState {
     }
 
     fn of(listed: &ListedCertificate, now: UnixMillis) -> Self {
-        if !listed.is_intact() {
-            Self::NotTrusted
-        } else if listed.is_revoked() {
+        if listed.is_revoked() {
             Self::Revoked
+        } else if !listed.is_intact() {
+            Self::NotTrusted
         } else if listed.is_valid_at(now) {
             Self::Valid
         } else if now < listed.not_before {
@@ -223,7 +223,8 @@ pub(crate) fn list_findings(
     }
     for listed in all {
         let row = &listed.row;
-        if let Some(fault) = listed.fault {
+        // A revoked one is not trusted in any case.
+        if let Some(fault) = listed.fault.filter(|_| !listed.is_revoked()) {
             let (kind, country, thumbprint) = (row.kind.name(), row.country, row.thumbprint);
             let row = format!("the {kind} certificate {thumbprint} of {country}");
             let text = format!("{row} is not trusted: {fault}; look at it with efgs cert verify");

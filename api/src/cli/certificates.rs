@@ -91,6 +91,9 @@ struct AnchorSignature {
     /// File with the trust anchor's signature over the PEM file, in base64
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
+    /// Folder with the trust anchor's signatures, as efgs cert sign-request makes it
+    #[arg(long, value_name = "DIR")]
+    signatures: Option<PathBuf>,
     /// Private key of the trust anchor, to sign now
     #[arg(long, value_name = "KEY")]
     trust_anchor_key: Option<PathBuf>,
@@ -148,10 +151,15 @@ fn parse_kind(text: &str) -> Result<CertificateKind, String> {
 fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?;
     let anchor = &arguments.anchor_signature;
-    let signer = match (&anchor.signature, &anchor.trust_anchor_key) {
-        (Some(file), _) => Signer::File(file.clone()),
-        (None, Some(key)) => Signer::key(key)?,
-        (None, None) => bail!("name a --signature or a --trust-anchor-key"),
+    let signer = match (
+        &anchor.signature,
+        &anchor.signatures,
+        &anchor.trust_anchor_key,
+    ) {
+        (Some(file), _, _) => Signer::File(file.clone()),
+        (_, Some(folder), _) => Signer::Folder(folder.clone()),
+        (_, _, Some(key)) => Signer::key(key)?,
+        _ => bail!("name a --signature, --signatures or a --trust-anchor-key"),
     };
     let (country, kind) = (arguments.country, arguments.kind);
     let candidate = Candidate::read(country, kind, &arguments.certificate, &signer)?;
@@ -286,13 +294,20 @@ fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
         bail!("{found}; correct it, or accept the list as shown with efgs cert verify --accept");
     }
     let all = list.certificates.len();
-    let certificates = list.certificates.iter();
-    let broken = certificates.filter(|certificate| !certificate.listed.is_intact());
-    match broken.count() {
-        0 => say(format_args!(
+    let listed = list.certificates.iter();
+    let listed = listed.map(|certificate| &certificate.listed);
+    let (revoked, in_force): (Vec<_>, Vec<_>) = listed
+        .filter(|listed| !listed.is_intact())
+        .partition(|listed| listed.is_revoked());
+    match (in_force.len(), revoked.len()) {
+        (0, 0) => say(format_args!(
             "{all} certificates, all signed by the trust anchor"
         )),
-        broken => bail!(
+        (0, revoked) => say(format_args!(
+            "{all} certificates; of the revoked ones, {revoked} are not signed by the trust anchor, so that \
+             others cannot verify what their owners uploaded before: efgs cert resign signs them again"
+        )),
+        (broken, _) => bail!(
             "{broken} of {all} certificates are not as the operator listed them: revoke them, and list them again"
         ),
     }
@@ -346,14 +361,13 @@ fn line(row: &CertificateRow, state: &str) -> String {
 /// What the gateway makes of a certificate now.
 fn state(certificate: &ListedCertificate, now: UnixMillis) -> String {
     let (begins, ends) = (certificate.not_before, certificate.not_after);
-    if let Some(fault) = certificate.fault {
-        return format!("NOT TRUSTED: {fault}");
-    }
-    match certificate.row.revoked_at {
-        Some(at) => format!("revoked {}", instant(at)),
-        None if now < begins => format!("not valid before {}", instant(begins)),
-        None if now > ends => format!("expired {}", instant(ends)),
-        None => format!("valid until {}", instant(ends)),
+    match (certificate.row.revoked_at, certificate.fault) {
+        (Some(at), None) => format!("revoked {}", instant(at)),
+        (Some(at), Some(fault)) => format!("revoked {}; {fault}", instant(at)),
+        (None, Some(fault)) => format!("NOT TRUSTED: {fault}"),
+        _ if now < begins => format!("not valid before {}", instant(begins)),
+        _ if now > ends => format!("expired {}", instant(ends)),
+        _ => format!("valid until {}", instant(ends)),
     }
 }
 
@@ -396,7 +410,8 @@ mod tests {
             fault,
             Some(UnixMillis(0)),
             0,
-            "NOT TRUSTED: not signed by a trust anchor",
+            "revoked 1970-01-01T00:00:00Z; not signed by a trust anchor",
         );
+        check(fault, None, 0, "NOT TRUSTED: not signed by a trust anchor");
     }
 }

@@ -26,11 +26,12 @@ pub(super) enum KeyCommand {
 
 /// Remove a key that no stored upload needs any more
 ///
-/// Only when nothing in the database is sealed with it: stored keys are deleted after two weeks, so a
-/// key can go two weeks after the next one has begun to seal. The key file loses the key; copy it to the
+/// Only when nothing in the database is sealed with it: stored keys are deleted in the night after they
+/// are older than [download] max_age_days, so a key can go that long after the next one has begun to seal.
+/// The key file loses the key; copy it to the
 /// other gateways, which may keep the old file for as long as they like.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: key 1, two weeks after a rotation\n  \
+#[command(after_help = "Example: key 1, some days after a rotation\n  \
     efgs key retire --config demo/efgs.toml 1")]
 pub(super) struct RetireArguments {
     #[command(flatten)]
@@ -121,7 +122,8 @@ fn rotate(arguments: &RotateArguments) -> anyhow::Result<()> {
         ));
     }
     say(format_args!(
-        "key {newest} of {} seals from the next start of a gateway on",
+        "key {newest} of {} seals as soon as gateways have read the file again: within 10 seconds, or on \
+         SIGHUP. Copy it to the other gateways, and to where its copy is kept",
         path.display()
     ))
 }

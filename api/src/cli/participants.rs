@@ -45,7 +45,8 @@ pub(super) enum ParticipantCommand {
 ///
 /// Nothing is listed unless all certificates and signatures are good. Certificates that are listed
 /// already stay, so the command may be repeated. The folder is for the country: README.txt with the
-/// address, the thumbprints and the first request, the CA if one is named, and the protocol's schema.
+/// address, the thumbprints and the first request, the CA if one is named, the trust anchor, and the
+/// protocol's schema.
 #[derive(Debug, Args)]
 #[command(after_help = ADD_EXAMPLE)]
 pub(super) struct AddArguments {
@@ -154,7 +155,12 @@ fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let candidates = candidates.collect::<anyhow::Result<Vec<_>>>()?;
     let mut admin = Admin::open(&settings.database)?;
     let known = admin.certificates()?;
-    let mut hand_over = HandOver::new(country, &arguments.address, arguments.ca.as_deref())?;
+    let mut hand_over = HandOver::new(
+        country,
+        &arguments.address,
+        arguments.ca.as_deref(),
+        settings.trust_anchor_pem()?,
+    )?;
     let mut new = Vec::new();
     for candidate in &candidates {
         let (kind, thumbprint) = (candidate.kind(), candidate.check(&settings)?);

@@ -184,6 +184,24 @@ pub(super) fn add(
     })
 }
 
+/// Puts another signature of a trust anchor in place of a row's, after checking it.
+pub(super) fn resign(
+    store: &mut Store,
+    keys: &Keys,
+    trust_anchor_pem: &str,
+    new: &NewCertificate<'_>,
+) -> Result<(), CertificateError> {
+    let thumbprint = check_new(trust_anchor_pem, new)?;
+    check_keys(store, keys)?;
+    let key = keys.certificate_list_key();
+    let row = (&thumbprint, new.kind);
+    let replaced = store.replace_signature(key, row, new.operator_signature, SystemClock.now());
+    match replaced.map_err(|error| failure(error, "signing a certificate again"))? {
+        true => Ok(()),
+        false => Err(CertificateError::Unknown(thumbprint)),
+    }
+}
+
 pub(super) fn check_new(
     trust_anchor_pem: &str,
     new: &NewCertificate<'_>,

@@ -21,8 +21,8 @@ pub enum RetireError {
     StandsBy(u32),
     /// The log has uploads that only this key opens.
     #[error(
-        "{uploads} stored uploads are sealed with key {id}: they are deleted after [retention] days; \
-         try again then"
+        "{uploads} stored uploads are sealed with key {id}: they are deleted in the night after they are older \
+         than [download] max_age_days; try again then"
     )]
     InUse {
         /// The key.

@@ -116,6 +116,35 @@ impl Store {
         }
     }
 
+    /// Puts another signature of a trust anchor in place of a row's; false if there is no such row. A
+    /// revoked row stays revoked.
+    pub(crate) fn replace_signature(
+        &mut self,
+        key: &MacKey,
+        (thumbprint, kind): (&Thumbprint, CertificateKind),
+        operator_signature: &str,
+        now: UnixMillis,
+    ) -> Result<bool, ListError> {
+        let written = self.change_certificates(key, now, &|c, rows| {
+            let mut rows = rows.iter_mut();
+            let Some(row) = rows.find(|row| row.thumbprint == *thumbprint && row.kind == kind)
+            else {
+                return Ok(Vec::new());
+            };
+            let sql = "UPDATE certificate SET operator_signature = ? \
+                 WHERE thumbprint = ? AND kind = ?";
+            let params = [
+                operator_signature.as_bytes().into(),
+                thumbprint.0.as_slice().into(),
+                kind.name().into(),
+            ];
+            c.execute(sql, &params)?;
+            row.operator_signature = operator_signature.into();
+            Ok(vec![row.clone()])
+        })?;
+        Ok(written > 0)
+    }
+
     /// Revokes the rows with a thumbprint; returns how many there are, revoked before or now.
     pub(crate) fn revoke_certificate(
         &mut self,

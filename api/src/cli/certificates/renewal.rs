@@ -19,8 +19,8 @@ use crate::cli::output::say;
 /// For a change of the trust anchor without a moment in which a certificate is not trusted: add the new
 /// anchor's certificate to the file of `[trust_anchor] certificate`, which may hold several, on all
 /// gateways (they read it again within 10 seconds, or on SIGHUP); run this; then remove the old
-/// certificate from the file. Revoked certificates keep what they have. Nothing is changed unless all new
-/// signatures are good.
+/// certificate from the file. Revoked certificates stay revoked, and are signed again as well: audits show
+/// them for what their owners uploaded before. Nothing is changed unless all new signatures are good.
 #[derive(Debug, Args)]
 #[command(after_help = RESIGN_EXAMPLE)]
 pub(in crate::cli) struct ResignArguments {
@@ -58,7 +58,7 @@ pub(in crate::cli) struct SignatureSource {
 pub(in crate::cli) struct SignRequestArguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// Certificate to be signed; may be repeated. Without it, all listed ones that are not revoked
+    /// Certificate to be signed; may be repeated. Without it, all listed ones, revoked ones included
     #[arg(long = "certificate", value_name = "PEM")]
     certificates: Vec<PathBuf>,
     /// Folder to write to
@@ -97,6 +97,12 @@ pub(super) fn sign_request(arguments: &SignRequestArguments) -> anyhow::Result<(
     if pems.is_empty() {
         bail!("no certificate is listed: name files with --certificate");
     }
+    if fs::read_dir(out).is_ok_and(|mut files| files.next().is_some()) {
+        bail!(
+            "{} is not empty, and sign.sh signs all certificates in its folder: name a new folder",
+            out.display()
+        );
+    }
     make_folder(out)?;
     for pem in &pems {
         let file = out.join(format!("{}.pem", thumbprint(pem)?));
@@ -113,10 +119,7 @@ pub(super) fn sign_request(arguments: &SignRequestArguments) -> anyhow::Result<(
 fn listed(config: &ConfigArguments) -> anyhow::Result<Vec<String>> {
     let mut admin = Admin::open(&config.load()?.database)?;
     let rows = admin.certificates()?.into_iter();
-    let mut pems: Vec<_> = rows
-        .filter(|row| row.revoked_at.is_none())
-        .map(|row| row.pem.to_string())
-        .collect();
+    let mut pems: Vec<_> = rows.map(|row| row.pem.to_string()).collect();
     pems.sort();
     pems.dedup();
     Ok(pems)
@@ -132,8 +135,7 @@ pub(super) fn resign(arguments: &ResignArguments) -> anyhow::Result<()> {
     let (keys, anchor) = (settings.keys()?, settings.trust_anchor_pem()?);
     let sign = signer(&arguments.source)?;
     let mut admin = Admin::open(&settings.database)?;
-    let mut rows = admin.certificates()?;
-    rows.retain(|row| row.revoked_at.is_none());
+    let rows = admin.certificates()?;
     let signatures = rows.iter().map(|row| {
         let signature = sign(row)?;
         Admin::check_certificate(&anchor, &new(row, &signature))
@@ -142,7 +144,7 @@ pub(super) fn resign(arguments: &ResignArguments) -> anyhow::Result<()> {
     });
     let signatures = signatures.collect::<anyhow::Result<Vec<_>>>()?;
     for (row, signature) in rows.iter().zip(&signatures) {
-        let replaced = admin.replace_certificate(&keys, &anchor, &new(row, signature));
+        let replaced = admin.resign_certificate(&keys, &anchor, &new(row, signature));
         replaced.with_context(|| name(row))?;
     }
     say(format_args!("signed {} certificates again", rows.len()))

@@ -12,6 +12,7 @@ use crate::cli::output::say;
 /// The protocol's schema.
 const PROTO: &str = include_str!("../../../../docs/protocol/Efgs.proto");
 const CA_FILE: &str = "gateway-ca.pem";
+const ANCHOR_FILE: &str = "trust-anchor.pem";
 const PROTO_FILE: &str = "Efgs.proto";
 
 /// The folder for one country.
@@ -20,6 +21,8 @@ pub(super) struct HandOver {
     country: Country,
     address: String,
     ca_pem: Option<String>,
+    /// With which the country verifies whose keys it downloads.
+    trust_anchor_pem: String,
     certificates: Vec<(CertificateKind, Thumbprint)>,
 }
 
@@ -38,11 +41,17 @@ pub(super) fn parse_address(text: &str) -> Result<String, String> {
 }
 
 impl HandOver {
-    pub(super) fn new(country: Country, address: &str, ca: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        country: Country,
+        address: &str,
+        ca: Option<&Path>,
+        trust_anchor_pem: String,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             country,
             address: address.to_owned(),
             ca_pem: ca.map(read_pem).transpose()?,
+            trust_anchor_pem,
             certificates: Vec::new(),
         })
     }
@@ -57,6 +66,7 @@ impl HandOver {
         if let Some(ca) = &self.ca_pem {
             put(CA_FILE, ca)?;
         }
+        put(ANCHOR_FILE, &self.trust_anchor_pem)?;
         put(PROTO_FILE, PROTO)?;
         put("README.txt", &self.text())?;
         put("first-request.sh", &self.first_request())?;
@@ -84,7 +94,8 @@ impl HandOver {
              Then try an upload that is checked and not stored: POST /diagnosiskeys/upload?dryRun=true.\n\
              The gateway shows you its API, with the rule for signing, at\n  ";
         let _ = writeln!(text, "https://{address}/diagnosiskeys/docs");
-        text + "Efgs.proto is the schema of uploads and downloads.\n"
+        text + "Efgs.proto is the schema of uploads and downloads. trust-anchor.pem is what the signatures in\n\
+             audits are verified with: whose certificate signed the keys that you download.\n"
     }
 
     fn first_request(&self) -> String {
@@ -97,12 +108,16 @@ impl HandOver {
              # Asks the gateway for today's keys: sh first-request.sh CERTIFICATE KEY\n\
              set -eu\n\
              [ $# -eq 2 ] || {{ echo \"usage: sh first-request.sh CERTIFICATE KEY\" >&2; exit 2; }}\n\
-             status=$(curl -sS -o /dev/null -w '%{{http_code}}' {ca}--cert \"$1\" --key \"$2\" \\\n    \
+             body=$(mktemp)\n\
+             trap 'rm -f \"$body\"' EXIT\n\
+             status=$(curl -sS -o \"$body\" -w '%{{http_code}}' {ca}--cert \"$1\" --key \"$2\" \\\n    \
                  -H 'Accept: application/protobuf; version=1.0' \\\n    \
-                 \"https://{}/diagnosiskeys/download/$(date -u +%F)\")\n\
+                 \"https://{}/diagnosiskeys/download/$(date -u +%F)\") || {{\n    \
+                 echo \"not connected: compare the address and the CA with README.txt\" >&2; exit 1; }}\n\
              case $status in\n\
              200 | 404) echo \"connected: the gateway knows your certificate (HTTP $status)\" ;;\n\
-             *) echo \"not connected (HTTP $status): tell the operator the thumbprint of $1\" >&2; exit 1 ;;\n\
+             *) cat \"$body\" >&2\n    \
+                 echo \"not connected (HTTP $status): tell the operator that, and the thumbprint of $1\" >&2; exit 1 ;;\n\
              esac\n",
             self.address
         )
