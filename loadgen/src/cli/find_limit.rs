@@ -29,7 +29,7 @@ pub(super) struct FindLimitArgs {
     #[command(flatten)]
     measuring: MeasuringArgs,
     /// Latency objective, from the scheduled arrival to 201: p50, p90, p99, p99.9 or max, as
-    /// upload_p99=250ms or p99=250ms.
+    /// `upload_p99=250ms` or `p99=250ms`.
     #[arg(long, value_name = "PERCENTILE=TIME", default_value = "p99=250ms")]
     objective: Objective,
     /// Share of the uploads that may be answered other than with 201.

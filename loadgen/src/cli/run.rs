@@ -84,8 +84,8 @@ pub(super) struct RunArgs {
     /// How long uploads become due at --rate, as 90s, 5m or 1h [default: 60s].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<f64>,
-    /// What the run must reach, as upload_p99=2s or errors=0.1% (see --help); may be repeated. The
-    /// exit status is 99 when it does not.
+    /// What the run must reach, as `upload_p99=2s` or `errors=0.1%` (--help lists them); may be
+    /// repeated. The exit status is 99 when it does not.
     #[arg(long, value_name = "NAME=LIMIT", value_delimiter = ',')]
     objective: Vec<Objective>,
     /// Write what was sent and answered to this file, for `loadgen verify`.
