@@ -83,8 +83,8 @@ mod tests {
         bar.set_draw_target(ProgressDrawTarget::term_like(Box::new(screen.clone())));
         bar.set_position(1500);
         bar.force_draw();
-        let shown = screen.0.lock().unwrap().clone();
-        shown
+        let shown = screen.0.lock().unwrap();
+        shown.clone()
     }
 
     #[test]

@@ -204,8 +204,10 @@ fn refuses_a_proxy_mode_that_everybody_could_reach() {
             ),
             &["[proxy] trusted_peers", everybody, "everybody"],
         );
-        refuses_setting(
-            &format!("[public]\nproxy_protocol_from = [\"{everybody}\"]"),
+        let from = format!("[public]\nproxy_protocol_from = [\"{everybody}\"]\n");
+        refuses(
+            &WHOLE.replacen("[public]\n", &from, 1),
+            &[],
             &["[public] proxy_protocol_from", everybody, "everybody"],
         );
     }
