@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use efgs_client::{
     Cursor, DiagnosisKey, Downloader, Journal, MemoryJournal, Pending, Read, Resolution, Settled,
     UPLOAD_KEYS_MAX, Uploader, canonical_texts, encode, signed_bytes,
 };
+use engine::output;
 
 use crate::config::Config;
 use crate::files::{PlacedKey, Sorted, keys_of, read_keys, write_whole};
@@ -40,7 +40,8 @@ pub(crate) fn canonical(arguments: &CanonicalArguments) -> anyhow::Result<ExitCo
             texts.flat_map(|text| (text + "\n").into_bytes()).collect()
         }
     };
-    print(&out)
+    output::print_bytes(&out)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Print the batch signature of a file of keys, as the header batchSignature carries it
@@ -57,7 +58,8 @@ pub(crate) fn sign(arguments: &SignArguments) -> anyhow::Result<ExitCode> {
     let signer = Config::read(&arguments.config)?.signer()?;
     let body = encode(&keys_of(read_keys(&arguments.file)?));
     let signature = signer.sign(&signed_bytes(&body)?)?;
-    print(format!("{signature}\n").as_bytes())
+    output::say(signature)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Upload files of keys, once
@@ -92,7 +94,7 @@ pub(crate) async fn upload(arguments: &UploadArguments) -> anyhow::Result<ExitCo
     let mut uploader = Uploader::new(connection, signer, &config.country);
     uploader.drain(&mut journal, ATTEMPTS_MAX).await?;
     let outcome = Outcome::of(&journal, &places);
-    print(outcome.text.as_bytes())?;
+    output::print(&outcome.text)?;
     Ok(match outcome.refused {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -168,9 +170,9 @@ impl Journal for ShownJournal {
     fn note_failure(&mut self, attempts: u32, reason: &str, wait: Duration) {
         self.has_failed = true;
         let seconds = wait.as_secs_f32();
-        eprintln!(
+        output::note(format_args!(
             "efgs-backend: attempt {attempts} of {ATTEMPTS_MAX} failed: {reason}; again in {seconds:.1} s"
-        );
+        ));
     }
 }
 
@@ -210,21 +212,21 @@ pub(crate) async fn download(arguments: &DownloadArguments) -> anyhow::Result<Ex
                 sorted.write(out, &batch.tag, config.json)?;
                 let (proven, unproven) = (sorted.proven.len(), sorted.unproven.len());
                 let line = match auditor {
-                    Some(_) => format!("{}: {proven} keys, {unproven} not proven\n", batch.tag),
+                    Some(_) => format!("{}: {proven} keys, {unproven} not proven", batch.tag),
                     None => format!(
-                        "{}: {proven} keys, NOT VERIFIED: the configuration names no trust_anchor\n",
+                        "{}: {proven} keys, NOT VERIFIED: the configuration names no trust_anchor",
                         batch.tag
                     ),
                 };
                 cursor = batch.cursor;
                 write_whole(&place, &serde_json::to_vec(&cursor)?)?;
-                print(line.as_bytes())?;
+                output::say(line)?;
             }
             Read::Gap(later) => {
-                eprintln!(
+                output::note(format_args!(
                     "efgs-backend: the gateway keeps no batches from before {}: some may be missing",
                     later.since_day()
-                );
+                ));
                 cursor = later;
             }
             Read::UpToDate => return Ok(ExitCode::SUCCESS),
@@ -270,17 +272,9 @@ pub(crate) fn verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     if !audited.unaccounted.is_empty() {
         out += &format!("{} keys NOT ACCOUNTED for\n", audited.unaccounted.len());
     }
-    print(out.as_bytes())?;
+    output::print(out)?;
     Ok(match audited.is_proven() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
-}
-
-/// Writes to standard output.
-pub(crate) fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use engine::output;
 
 use crate::config::Config;
 
@@ -70,8 +71,9 @@ struct SyncArguments {
 async fn main() -> ExitCode {
     match run(Arguments::parse().command).await {
         Ok(code) => code,
+        Err(error) if output::is_closed(error.as_ref()) => ExitCode::from(output::CLOSED_STATUS),
         Err(error) => {
-            eprintln!("efgs-backend: {error:#}");
+            output::note(format_args!("efgs-backend: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -17,6 +17,7 @@ use efgs_client::{
 };
 use engine::clock::{Clock as _, SystemClock};
 use engine::domain::Country;
+use engine::output;
 use engine::pki::Certificate;
 use testkit::keys::{KEYS_A_PERSON, KeyGenerator, Seed};
 
@@ -106,7 +107,7 @@ impl Peer {
         tokio::time::sleep(first).await;
         loop {
             if let Err(error) = self.upload().await {
-                eprintln!("{}: {error:#}", self.country);
+                output::note(format_args!("{}: {error:#}", self.country));
             }
             tokio::time::sleep(interval).await;
         }

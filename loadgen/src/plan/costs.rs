@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::definitions::{AssumptionError, CostOf, Costs, costs};
-use crate::results::Machine;
+use crate::results::{Machine, Run};
 
 /// Measured for this version of the program: see the file for machine, commit and command.
 const SHIPPED: &str = include_str!("../../costs/shipped.toml");
@@ -49,6 +49,17 @@ pub enum DatabaseKind {
     Server,
     /// A file of the one gateway.
     Embedded,
+}
+
+impl DatabaseKind {
+    /// Of the database of a run; `None` when its results do not name it.
+    pub fn of(run: &Run) -> Option<Self> {
+        let name = run.database.as_ref()?.to_ascii_lowercase();
+        Some(match name.starts_with("sqlite") {
+            true => Self::Embedded,
+            false => Self::Server,
+        })
+    }
 }
 
 /// What was measured, on what, how.

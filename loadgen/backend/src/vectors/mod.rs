@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use efgs_client::{BatchSigner, RsaScheme, canonical_texts, encode, signed_bytes};
 use engine::domain::Country;
+use engine::output;
 use testkit::digest::sha256;
 
-use crate::by_hand::print;
 use crate::config::Config;
 use crate::files::write_executable;
 use crate::keygen::{Kind, NewIdentity};
@@ -62,7 +62,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     write_executable(&dir.join("try.sh"), include_bytes!("try.sh"))?;
     let (count, dir) = (cases.len(), dir.display());
     let said = format!("wrote {count} cases to {dir}; next: read {dir}/README.md\n");
-    print(said.as_bytes())
+    output::print(said)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Who uploads the cases.

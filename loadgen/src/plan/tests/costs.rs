@@ -160,3 +160,39 @@ fn predicts_the_timetable_where_that_is_what_takes_time() {
     close(time.predicted, 4.0);
     close(time.error_percent, 0.0);
 }
+
+#[test]
+fn says_when_a_run_is_checked_with_the_costs_of_another_database() {
+    let on = |database: Option<&str>| {
+        let mut run = results("by hand");
+        run.run.database = database.map(str::to_owned);
+        run
+    };
+    let notes = |database, kind| Check::of(&on(database), &UnitCosts::shipped(kind).unwrap()).notes;
+    let (server, embedded) = (DatabaseKind::Server, DatabaseKind::Embedded);
+    assert_eq!(notes(Some("MariaDB 11.4"), server), [""; 0]);
+    assert_eq!(notes(Some("SQLite"), embedded), [""; 0]);
+    for (database, kind, expected) in [
+        (
+            Some("SQLite"),
+            server,
+            "The run was on SQLite, and these costs were measured on MariaDB",
+        ),
+        (
+            Some("MariaDB"),
+            embedded,
+            "The run was on MariaDB, and these costs were measured on SQLite",
+        ),
+        (
+            Some("Galera"),
+            server,
+            "The run was on Galera, and these costs were measured on MariaDB",
+        ),
+        (None, server, "The results do not name the run's database"),
+    ] {
+        let notes = notes(database, kind);
+        assert!(notes[0].starts_with(expected), "{notes:?}");
+        let shown = Check::of(&on(database), &UnitCosts::shipped(kind).unwrap()).to_string();
+        assert!(shown.contains(&notes[0]), "{shown}");
+    }
+}
