@@ -1,6 +1,6 @@
 //! What an operator has to see to before it stops the gateway: certificates near their end, rows of the
-//! certificate list that nobody vouches for, a database that may lose commits, clocks that differ, a disk that
-//! fills up.
+//! certificate list that nobody vouches for, a reload that failed, a database that may lose commits, clocks
+//! that differ, a disk that fills up.
 //!
 //! - *In*: the certificate list, the gateway's own certificates, the database's settings, its disk.
 //! - *Out*: [`Finding`]s, one sentence each: in the log at start, when they come up and then once a
@@ -11,6 +11,7 @@ mod certificates;
 mod clock;
 mod disk;
 mod finding;
+mod reload;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 pub(crate) use certificates::{CertificateState, OwnCertificates, ends_of, list_findings};
 pub(crate) use clock::finding as clock_finding;
 pub use finding::{Finding, Severity};
+use reload::FailedReloads;
+pub use reload::Reloaded;
 
 /// Between looks.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -34,6 +37,7 @@ const REPEAT: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Attention {
     pub(crate) own: OwnCertificates,
+    pub(crate) failed_reloads: FailedReloads,
     /// The SQLite database, if it is one.
     sqlite: Option<PathBuf>,
     /// As of the last look.
@@ -44,6 +48,7 @@ impl Attention {
     pub(crate) fn new(own: OwnCertificates, sqlite: Option<PathBuf>) -> Self {
         Self {
             own,
+            failed_reloads: FailedReloads::default(),
             sqlite,
             flushing_risk: Mutex::default(),
         }
@@ -53,6 +58,7 @@ impl Attention {
     pub(crate) fn findings(&self, engine: &Engine, clock: &dyn Clock) -> Vec<Finding> {
         let now = clock.now();
         let mut findings = self.own.findings(now);
+        findings.extend(self.failed_reloads.findings());
         let status = engine.status();
         let fault = status.certificate_list_fault;
         let trust = engine.trust();
@@ -73,6 +79,7 @@ impl Attention {
     /// Sets the metrics.
     pub(crate) fn measure(&self, engine: &Engine, clock: &dyn Clock) {
         self.own.measure();
+        self.failed_reloads.measure();
         certificates::measure(&engine.trust(), clock.now());
         let risk = u32::from(self.flushing_risk().is_some());
         metrics::gauge!("efgs_database_may_lose_commits").set(risk);

@@ -43,7 +43,7 @@ use ports::{Port, Ports};
 use proxy_protocol::Balancers;
 use unix_socket::UnixSocket;
 
-pub use crate::attention::{Finding, Severity};
+pub use crate::attention::{Finding, Reloaded, Severity};
 pub use crate::delivery::DeliveryTlsError;
 pub use crate::tls::{TlsError, TlsSettings};
 pub use error::ServeError;
@@ -137,6 +137,17 @@ impl fmt::Debug for Server {
 #[derive(Debug, Clone)]
 pub struct Readiness(Arc<Lifecycle>);
 
+/// Notes how reloads that the server knows nothing of have ended, so that operators see a failed one.
+#[derive(Debug, Clone)]
+pub struct Reloads(Arc<Attention>);
+
+impl Reloads {
+    /// The last reload was good (no error) or failed with this error.
+    pub fn note(&self, what: Reloaded, error: Option<String>) {
+        self.0.failed_reloads.note(what, error);
+    }
+}
+
 impl Readiness {
     /// `/ready` answers 503 from now on. Everything else continues.
     pub fn withdraw(&self) {
@@ -211,6 +222,11 @@ impl Server {
     /// The addresses of its ports, whether they listen or not.
     pub const fn addresses(&self) -> &BoundAddresses {
         &self.services.addresses
+    }
+
+    /// Shows operators which reloads have failed.
+    pub fn reloads(&self) -> Reloads {
+        Reloads(Arc::clone(&self.attention))
     }
 
     /// With which `/ready` can be answered 503 while requests are still served.
@@ -395,12 +411,20 @@ async fn renew(
         match certificate.renew(&settings) {
             Ok(()) => {
                 attention.own.renew_server(&settings);
+                attention
+                    .failed_reloads
+                    .note(Reloaded::TlsCertificate, None);
                 tracing::info!("new handshakes are served the renewed TLS certificate");
             }
-            Err(error) => tracing::error!(
-                error = engine::chain(&error),
-                "cannot use the renewed TLS certificate: the former one stays in use"
-            ),
+            Err(error) => {
+                let error = engine::chain(&error);
+                tracing::error!(
+                    error,
+                    "cannot use the renewed TLS certificate: the former one stays in use"
+                );
+                let reloads = &attention.failed_reloads;
+                reloads.note(Reloaded::TlsCertificate, Some(error));
+            }
         }
     }
 }
@@ -416,12 +440,19 @@ async fn renew_callback_identity(
         match dispatcher.renew_identity(&identity) {
             Ok(()) => {
                 attention.own.renew_callback(&identity);
+                let reloads = &attention.failed_reloads;
+                reloads.note(Reloaded::CallbackCertificate, None);
                 tracing::info!("callbacks are sent with the renewed certificate");
             }
-            Err(error) => tracing::error!(
-                error = engine::chain(&error),
-                "cannot use the renewed certificate for callbacks: the former one stays in use"
-            ),
+            Err(error) => {
+                let error = engine::chain(&error);
+                tracing::error!(
+                    error,
+                    "cannot use the renewed certificate for callbacks: the former one stays in use"
+                );
+                let reloads = &attention.failed_reloads;
+                reloads.note(Reloaded::CallbackCertificate, Some(error));
+            }
         }
     }
 }

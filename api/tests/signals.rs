@@ -120,7 +120,7 @@ fn copy(installation: &Installation, from: &str, to: &str) {
 #[test]
 fn renews_the_certificate_on_sighup_and_keeps_it_when_the_next_cannot_be_used() {
     let installation = Installation::new("DE");
-    let (gateway, public) = start(&installation);
+    let (gateway, [public, operations]) = start_by(&installation, &mut installation.serve());
     make_certificate(&installation, "renewed");
     let renewed = installation.read("pki/renewed.pem").trim().to_owned();
     assert_ne!(shown(public, &installation), renewed);
@@ -140,6 +140,15 @@ fn renews_the_certificate_on_sighup_and_keeps_it_when_the_next_cannot_be_used() 
     gateway.signal("HUP");
     wait_for_line(&installation, "the former one stays in use");
     assert_eq!(shown(public, &installation), renewed);
+    let warns = || {
+        let warnings = get(operations, "/ready").1;
+        warnings
+            .contains("the TLS certificate ([public] certificate and private_key) cannot be used")
+    };
+    assert!(poll(TIMEOUT, || warns().then_some(())).is_some());
+    copy(&installation, "renewed.key", "server.key");
+    gateway.signal("HUP");
+    assert!(poll(TIMEOUT, || (!warns()).then_some(())).is_some());
 
     let output = gateway.stop("TERM");
     assert!(output.status.success(), "{:?}", texts(&output));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::server::TlsSettings;
+use api::server::{Reloaded, Reloads, TlsSettings};
 use api::settings::{Settings, SettingsError, environment};
 use api::signals::ReloadSignal;
 use api::telemetry::LogLevel;
@@ -54,6 +54,7 @@ pub(super) struct Renewals {
     /// As the engine has it.
     pub(super) trust_anchor_pem: Mutex<String>,
     pub(super) log_level: LogLevel,
+    pub(super) reloads: Reloads,
 }
 
 /// What was read again.
@@ -89,7 +90,10 @@ pub(super) async fn run(
             continue;
         }
         match renew(config.clone(), &renewals, asked).await {
-            Ok(stamps) => (read, last_error) = (Some(stamps), None),
+            Ok(stamps) => {
+                renewals.reloads.note(Reloaded::Configuration, None);
+                (read, last_error) = (Some(stamps), None);
+            }
             Err(error) => {
                 // Perhaps files are just being replaced: they are read again at the next look, and the
                 // same error is logged only once.
@@ -98,6 +102,8 @@ pub(super) async fn run(
                 if asked || last_error.as_ref() != Some(&error) {
                     tracing::error!(%error, "cannot reload certificates and keys: the previous ones stay in use");
                 }
+                let reloads = &renewals.reloads;
+                reloads.note(Reloaded::Configuration, Some(error.clone()));
                 last_error = Some(error);
             }
         }
@@ -106,7 +112,7 @@ pub(super) async fn run(
 
 async fn renew(config: PathBuf, renewals: &Renewals, asked: bool) -> anyhow::Result<Stamps> {
     let renewed = tokio::task::spawn_blocking(move || load(&config)).await??;
-    renew_log_level(&renewals.log_level, renewed.log_level);
+    renew_log_level(renewals, renewed.log_level);
     send(renewals.tls.as_ref(), renewed.tls, asked);
     send(
         renewals.callback_identity.as_ref(),
@@ -119,13 +125,16 @@ async fn renew(config: PathBuf, renewals: &Renewals, asked: bool) -> anyhow::Res
     Ok(renewed.stamps)
 }
 
-fn renew_log_level(current: &LogLevel, read: Result<String, SettingsError>) {
+fn renew_log_level(renewals: &Renewals, read: Result<String, SettingsError>) {
+    let current = &renewals.log_level;
     let changed = read
         .map_err(|error| error.to_string())
         .and_then(|level| current.change(&level).map_err(|error| error.to_string()));
-    if let Err(error) = changed {
+    let error = changed.err();
+    if let Some(error) = &error {
         tracing::warn!(%error, "cannot change the log level: the former one stays in force");
     }
+    renewals.reloads.note(Reloaded::LogLevel, error);
 }
 
 /// On SIGHUP also what has not changed, so that the log answers.

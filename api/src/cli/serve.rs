@@ -101,6 +101,7 @@ async fn serve(config: PathBuf, settings: Settings, log_level: LogLevel) -> anyh
         engine: Arc::clone(&engine),
         trust_anchor_pem: Mutex::new(trust_anchor_pem),
         log_level,
+        reloads: server.reloads(),
     };
     tokio::spawn(super::reload::run(config, settings.files, reload, renewals));
     tokio::spawn(service_manager::answer_watchdog(Arc::clone(&engine)));

@@ -461,6 +461,12 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     metric(
         Kind::Gauge,
+        "efgs_reloads_failed",
+        Labels::None,
+        "Things whose last reload failed (configuration, log level, certificates): what was read before is used",
+    ),
+    metric(
+        Kind::Gauge,
         "efgs_database_may_lose_commits",
         Labels::None,
         "1 while settings of the database server may let it lose what it has confirmed",
