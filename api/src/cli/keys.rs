@@ -27,7 +27,7 @@ pub(super) enum KeyCommand {
 /// Remove a key that no stored upload needs any more
 ///
 /// Only when nothing in the database is sealed with it: stored keys are deleted in the night after they
-/// are older than [download] max_age_days, so a key can go that long after the next one has begun to seal.
+/// are older than `[download] max_age_days`, so a key can go that long after the next one has begun to seal.
 /// The key file loses the key; copy it to the
 /// other gateways, which may keep the old file for as long as they like.
 #[derive(Debug, Args)]

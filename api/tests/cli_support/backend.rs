@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use efgs_client::{
     Answer, BatchSigner, Caller, Connection, DiagnosisKey, Protocol, RsaScheme, Target, encode,
     signed_bytes,
 };
+use engine::Clock as _;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
 use testkit::poll::holds_within;
@@ -66,10 +67,7 @@ impl Backend {
 
     /// Uploads a key that nobody has uploaded before.
     pub(crate) fn upload(&self) -> Result<Answer, String> {
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
+        let seconds = engine::SystemClock.now().seconds();
         let key = DiagnosisKey {
             key_data: rand::random::<[u8; 16]>().to_vec(),
             rolling_start_interval_number: u32::try_from(seconds / 86_400 * 144 - 144).unwrap(),
@@ -97,7 +95,6 @@ impl Backend {
 
     /// Asks for the download batches of today: 404 while there is none.
     pub(crate) fn download(&self) -> Result<Answer, String> {
-        use engine::Clock as _;
         let day = engine::SystemClock.now().day();
         let path = format!("/diagnosiskeys/download/{day}");
         self.send(Method::GET, &path, &[(ACCEPT, PROTOBUF)], Bytes::new())

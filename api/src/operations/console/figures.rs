@@ -126,7 +126,7 @@ const fn is_0(count: &u64) -> bool {
 
 impl Figures {
     /// As bytes for the others.
-    pub(super) fn to_bytes(mut self) -> Vec<u8> {
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
         self.participants
             .values_mut()
             .for_each(|seen| keep_most_frequent(&mut seen.refusals));
@@ -238,7 +238,7 @@ mod tests {
         };
         figures.participants.insert("DE".to_owned(), seen);
         figures.refusals.insert("not_found".to_owned(), 2);
-        assert_eq!(Figures::from_bytes(&figures.clone().to_bytes()), figures);
+        assert_eq!(Figures::from_bytes(&figures.clone().into_bytes()), figures);
         for other in ["", "[]", "{\"epoch\":-1}", "\u{0}", "{\"rates\":null}"] {
             assert_eq!(
                 Figures::from_bytes(other.as_bytes()),
@@ -260,7 +260,7 @@ mod tests {
             sentences: vec![sentence; 30],
             ..Figures::default()
         };
-        let read = Figures::from_bytes(&figures.to_bytes());
+        let read = Figures::from_bytes(&figures.into_bytes());
         assert_eq!(read.sentences.len(), SENTENCES_MAX);
         assert!(read.sentences[0].text.len() <= SENTENCE_BYTES_MAX + 3);
     }
@@ -274,7 +274,7 @@ mod tests {
             ..ParticipantFigures::default()
         };
         figures.participants.insert("DE".to_owned(), all);
-        let read = Figures::from_bytes(&figures.to_bytes());
+        let read = Figures::from_bytes(&figures.into_bytes());
         let refusals = &read.participants["DE"].refusals;
         assert_eq!(refusals.len(), REASONS_MAX);
         assert_eq!((refusals["code_40"], refusals["code_26"]), (40, 26));
@@ -298,7 +298,7 @@ mod tests {
             };
             figures.participants.insert(country, seen);
         }
-        let bytes = figures.to_bytes().len();
+        let bytes = figures.into_bytes().len();
         assert!(
             bytes < engine::limits::GATEWAY_FIGURES_BYTES_MAX / 3,
             "{bytes}"

@@ -135,7 +135,7 @@ impl Console {
             name: self.name().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
-            figures: figures.to_bytes(),
+            figures: figures.into_bytes(),
         });
         match announced {
             Ok(gateways) => {
