@@ -48,7 +48,7 @@ test-tls: packages ## the same tests, with every private MariaDB requiring TLS (
 
 # Run ------------------------------------------------------------------------------------------
 
-.PHONY: build demo run load db
+.PHONY: build demo run practice load db
 build: ## build the three programs, optimised
 	cargo build --release --package efgs-api --package efgs-backend --package efgs-loadgen
 
@@ -60,6 +60,10 @@ demo: ## upload, deliver and verify a day of Europe's keys (DATABASE=mysql for M
 run: build ## run a gateway on the folder $(DIR), which is kept
 	@[ -e $(DIR)/efgs.toml ] || $(RELEASE)/efgs init --dir $(DIR)
 	$(RELEASE)/efgs serve --config $(DIR)/efgs.toml
+
+practice: build ## run a practice gateway with peers that upload made-up keys, on ./practice
+	@[ -e practice/efgs.toml ] || $(RELEASE)/efgs init --practice --dir practice
+	$(RELEASE)/efgs serve --config practice/efgs.toml
 
 load: build ## put a profile's day on the gateway of `make run` and verify it; or SCENARIO=steady on a private one
 ifdef SCENARIO
@@ -74,7 +78,7 @@ db: build ## show the schema version of the database of `make run`
 	$(RELEASE)/efgs db status --config $(DIR)/efgs.toml
 
 .PHONY: package
-package: build ## make the Debian package with both programs: target/package/*.deb
+package: build ## make the Debian package with the three programs: target/package/*.deb
 	deploy/debian/build $(RELEASE) target/package
 
 # Measure --------------------------------------------------------------------------------------
@@ -119,7 +123,7 @@ plan: build ## write a capacity plan for PROFILE to plan.html (COSTS=FILE: your 
 
 # Dig ------------------------------------------------------------------------------------------
 
-.PHONY: attacks backend-kills conformance crash fuzz fuzz-minimise galera-fairness interleavings model sim
+.PHONY: attacks backend-kills conformance crash fuzz fuzz-check fuzz-minimise galera-fairness interleavings model sim
 attacks: ## attack a gateway for $(SECONDS) seconds in each way; prints the table of docs
 	cargo build --release --package efgs-api
 	EFGS_ATTACK_SECONDS=$(SECONDS) cargo test --release --package efgs-api --test hostile_http -- --nocapture attacks
@@ -140,6 +144,9 @@ fuzz: ## fuzz everything that reads hostile bytes for $(SECONDS) seconds each, g
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-engine --test hostile_bytes -- --nocapture
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-api --lib -- --nocapture fuzzing
 	EFGS_FUZZ_SECONDS=$(SECONDS) EFGS_SEED=$(SEED) cargo test --package efgs-api --test hostile_http -- --nocapture survives
+
+fuzz-check: ## whether the fuzz targets compile, without instrumentation
+	cargo check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz-check
 
 fuzz-minimise: ## take what the fuzzers have found into the committed corpora, minimised
 	.ci/fuzz minimise $(TARGETS)

@@ -184,6 +184,7 @@ impl Server {
             attention: Arc::clone(&attention),
             delivers: settings.callback.identity.is_some(),
             describes_api: settings.describes_api,
+            practice: settings.practice,
             warnings: settings.warnings.clone(),
         });
         let console = operations::Console::new(Arc::clone(&shown), operations);

@@ -42,6 +42,34 @@ fn prints_its_version() {
     assert_eq!(version, format!("efgs {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+/// A pipe that nobody reads, as after `| head`.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn ends_quietly_when_nobody_reads_its_output() {
+    let installation = Installation::new("DE");
+    for command in [
+        &["cert", "list"][..],
+        &["participant", "list"],
+        &["db", "status"],
+        &["stats"],
+        &["check"],
+    ] {
+        let mut command = installation.efgs(command);
+        let output = command.stdout(closed()).output().unwrap();
+        let (_, errors) = texts(&output);
+        assert_eq!(errors, "", "{command:?}");
+        assert_eq!(output.status.code(), Some(141), "{command:?}");
+    }
+    let mut refused = efgs(&["cert", "list", "--config", "/nowhere.toml"]);
+    let output = refused.stdout(closed()).stderr(closed()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "no panic");
+}
+
 #[test]
 fn initializes_a_folder_with_everything() {
     let installation = Installation::new("DE,IT");

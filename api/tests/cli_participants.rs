@@ -92,6 +92,16 @@ impl Parties {
     }
 }
 
+/// Whether body or status of a path of the operations port hold a text.
+fn operations_say(operations: SocketAddr, path: &str, expected: &str) -> bool {
+    let url = format!("http://{operations}{path}");
+    let output = Command::new("curl")
+        .args(["-s", "-w", "%{http_code}", &url])
+        .output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    text.contains(expected)
+}
+
 fn named(addresses: &[(String, SocketAddr)], name: &str) -> SocketAddr {
     addresses.iter().find(|(found, _)| found == name).unwrap().1
 }
@@ -310,6 +320,20 @@ fn changes_the_trust_anchor_without_a_refused_request() {
     assert!(gateway.stop("TERM").status.success());
 }
 
+#[test]
+fn is_not_ready_when_all_participants_are_removed() {
+    let ours = Installation::new("DE");
+    let log = File::create(ours.path("log")).unwrap();
+    let (gateway, addresses) = Gateway::start_with_log(&mut ours.serve(), log);
+    let operations = named(&addresses, "operations");
+    let ready = |expected: &str| operations_say(operations, "/ready", expected);
+    assert!(ready("\"certificates\":3") && ready("200"));
+    succeeds(&mut ours.efgs(&["participant", "remove", "DE"]));
+    assert!(holds_within(TIMEOUT, || ready("\"certificates\":0") && ready("503")));
+    assert!(ready("no valid certificate is listed"));
+    assert!(gateway.stop("TERM").status.success());
+}
+
 /// The status of an upload, and the code of its refusal.
 fn uploaded(backend: &Backend) -> (u16, String) {
     let answer = backend.upload().unwrap();
@@ -436,14 +460,7 @@ fn is_not_ready_without_a_sealing_key_that_others_have() {
     let log = File::create(ours.path("log")).unwrap();
     let (gateway, addresses) = Gateway::start_with_log(&mut ours.serve(), log);
     let operations = named(&addresses, "operations");
-    let ready = |expected: &str| {
-        let url = format!("http://{operations}/ready");
-        let output = Command::new("curl")
-            .args(["-s", "-w", "%{http_code}", &url])
-            .output();
-        let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        text.contains(expected)
-    };
+    let ready = |expected: &str| operations_say(operations, "/ready", expected);
     assert!(ready("\"missingSealingKeys\":[]"));
     // Another gateway has rotated; this one sees the file of before.
     succeeds(&mut ours.efgs(&["key", "rotate"]));

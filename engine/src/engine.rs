@@ -143,7 +143,7 @@ impl Engine {
         let bundler = bootstrap.bundler(&state, &bundler_status, &clock, settings.bundle);
         let (stop_background, stop) = bounded(0);
         let max_age_days = settings.download.max_age_days;
-        let retention = bootstrap.retention(&state, max_age_days, stop.clone());
+        let retention = bootstrap.retention(&state, settings.download, stop.clone());
         let calendar = Arc::clone(&bootstrap.calendar);
         let continuity = &bootstrap.continuity;
         let (callbacks, worker) =

@@ -26,6 +26,7 @@ pub mod limits;
 pub mod locks;
 mod log_chain;
 mod machine;
+pub mod output;
 mod overload;
 pub mod overview;
 mod persist;

@@ -151,6 +151,10 @@ pub const CMS_BYTES_MAX: usize = 24 << 10;
 /// this is a message full of certificates.
 pub const CMS_ELEMENTS_MAX: usize = 4096;
 
+/// Most keys of an upload whose signature is explained by a usual mistake: with 16 passes, that visits as
+/// many keys as three full uploads have. Who looks for a mistake can do so with fewer keys.
+pub const EXPLAINED_KEYS_MAX: usize = 1000;
+
 /// Bytes of sealed keys and identities from which on a group commit takes no further upload: the one
 /// that passes them still goes along. A group must grow with the wait for the disk; 2 MiB are about 5
 /// full uploads. An upload waits for the group that is being written, for

@@ -12,7 +12,7 @@
 //!
 //! Download batches are deleted as a whole, by the UTC day on which they were cut: a batch that can
 //! be requested is always complete (the reference deletes by time of upload and serves truncated
-//! batches, defect R-1).
+//! batches, defect R-1). A practice gateway deletes whole batches some time after they were cut, too.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +26,9 @@ use crate::database::SqlError;
 use crate::domain::{Day, UnixMillis};
 use crate::limits;
 use crate::persist::WriterState;
+use crate::settings::DownloadSettings;
 use crate::statistics::DownloadCounts;
-use crate::store::{CachedStore, Lease, LeaseToken, Step, Store};
+use crate::store::{CachedStore, Expiry, Lease, LeaseToken, Step, Store};
 
 /// The retention thread's own.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(crate) struct Retention {
     pub(crate) downloads: Arc<DownloadCounts>,
     pub(crate) calendar: Arc<Calendar>,
     pub(crate) serve: Arc<Serve>,
-    pub(crate) max_age_days: u32,
+    pub(crate) settings: DownloadSettings,
     /// Name of this gateway in the lease.
     pub(crate) holder: String,
     /// Disconnected when the engine stops.
@@ -64,7 +65,7 @@ pub(crate) struct RetentionState {
 struct Horizon {
     today: Day,
     /// Download batches of earlier days cannot be requested.
-    oldest_batch: Day,
+    batches: Expiry,
     /// No key of an upload of an earlier day can be uploaded again.
     oldest_identity: Day,
 }
@@ -82,11 +83,18 @@ enum Pass {
 impl Horizon {
     /// Midnight is delayed: a gateway whose clock is slightly behind may still serve yesterday's
     /// oldest day.
-    fn at(now: UnixMillis, max_age_days: u32) -> Self {
+    fn at(now: UnixMillis, settings: &DownloadSettings) -> Self {
         let today = day_of_retention(now);
+        let since = |kept: Duration| {
+            let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+            UnixMillis(now.0.saturating_sub(kept_ms))
+        };
         Self {
             today,
-            oldest_batch: today.minus_days(max_age_days),
+            batches: Expiry {
+                oldest_day: today.minus_days(settings.max_age_days),
+                cut_before: settings.kept.map(since),
+            },
             oldest_identity: today.minus_days(limits::IDENTITY_AGE_DAYS),
         }
     }
@@ -136,7 +144,12 @@ impl Retention {
         }
         self.state.last_day = Some(today);
         let next = match self.pass() {
-            Ok(Pass::Done | Pass::Stopped) => limits::RETENTION_INTERVAL,
+            Ok(Pass::Done | Pass::Stopped) => self
+                .settings
+                .kept
+                .map_or(limits::RETENTION_INTERVAL, |kept| {
+                    kept.min(limits::RETENTION_INTERVAL)
+                }),
             Ok(Pass::NotOurs) => limits::RETENTION_RETRY,
             Err(error) => {
                 tracing::error!(error = %error, "Failed to execute DB Cleanup Job");
@@ -153,7 +166,7 @@ impl Retention {
             .calendar
             .agreed_now()
             .min(self.connection.store()?.now()?);
-        let horizon = Horizon::at(now, self.max_age_days);
+        let horizon = Horizon::at(now, &self.settings);
         let pass = self.delete(&horizon, now)?;
         // Also when another gateway has deleted it.
         let store = self.connection.store()?;
@@ -174,8 +187,8 @@ impl Retention {
         if begun == Step::More {
             tracing::info!(day = %day, "Starting DiagnosisKey and DiagnosisKeyBatch cleanup");
         }
-        let oldest_batch = horizon.oldest_batch;
-        let mut pass = self.repeat(|store| store.empty_sealed(&token, day, oldest_batch, now))?;
+        let batches = horizon.batches;
+        let mut pass = self.repeat(|store| store.empty_sealed(&token, day, batches, now))?;
         let oldest = horizon.oldest_identity;
         if pass == Pass::Done {
             let known = Arc::clone(&self.continuity);
@@ -260,7 +273,7 @@ impl Retention {
         let days = if self.state.knows_newest {
             1
         } else {
-            self.max_age_days
+            self.settings.max_age_days
         };
         let from = self.calendar.agreed_now().day().minus_days(days);
         let store = self.connection.store();
@@ -344,7 +357,7 @@ mod tests {
             downloads: Arc::default(),
             calendar,
             serve,
-            max_age_days: 2,
+            settings: DownloadSettings::default(),
             holder: "this".to_owned(),
             stop,
             state: RetentionState::default(),
@@ -413,14 +426,29 @@ mod tests {
         // 2020-10-07T00:00:00Z, as `date -u -d @1602028800` prints it.
         let midnight = UnixMillis(1_602_028_800_000);
         let day = |text| Day::parse_iso(text).unwrap();
-        let at = |minutes: u64| Horizon::at(midnight.plus_millis(minutes * 60_000), 2);
+        let settings = DownloadSettings::default();
+        let at = |minutes: u64| Horizon::at(midnight.plus_millis(minutes * 60_000), &settings);
         assert_eq!(at(4).today, day("2020-10-06"));
         let expected = Horizon {
             today: day("2020-10-07"),
-            oldest_batch: day("2020-10-05"),
+            batches: Expiry {
+                oldest_day: day("2020-10-05"),
+                cut_before: None,
+            },
             oldest_identity: day("2020-09-20"),
         };
         assert_eq!(at(5), expected);
         assert_eq!(at(24 * 60 + 4), expected);
+    }
+
+    #[test]
+    fn keeps_batches_of_a_practice_gateway_for_their_time_alone() {
+        let settings = DownloadSettings {
+            max_age_days: 2,
+            kept: Some(Duration::from_secs(3600)),
+        };
+        let noon = UnixMillis(1_602_072_000_000);
+        let batches = Horizon::at(noon, &settings).batches;
+        assert_eq!(batches.cut_before, Some(UnixMillis(noon.0 - 3_600_000)));
     }
 }

@@ -275,6 +275,10 @@ pub struct DownloadSettings {
     #[default(limits::DOWNLOAD_MAX_AGE_DAYS)]
     #[schemars(range(min = 0, max = limits::MAX_AGE_DAYS_SETTING_MAX))]
     pub max_age_days: u32,
+    /// For how long a download batch is kept after it was cut, if shorter than its days: only of a
+    /// practice gateway, whose testers shall see batches go.
+    #[serde(skip)]
+    pub kept: Option<Duration>,
 }
 
 /// Durations as whole milliseconds, in configuration files.

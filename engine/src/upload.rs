@@ -24,9 +24,10 @@ use crate::stage::{StageTime, timed};
 use crate::trust::Trust;
 use crate::validate::{ValidBatch, validate_on};
 use crate::verify::{
-    Exceptions, SignatureError, SignedContent, VerifiedBatch, VerifyContext, VerifyError, verify,
+    Exceptions, Mismatch, SignatureError, SignedContent, VerifiedBatch, VerifyContext, VerifyError,
+    verify,
 };
-use crate::wire::{BodyError, json};
+use crate::wire::{BodyError, json, name_mix_up};
 
 /// An authenticated upload, as it came in.
 #[derive(Debug)]
@@ -135,8 +136,10 @@ pub fn prepare(
     };
     let (day, latest) = (context.clock.day(), context.clock.latest());
     let mut decoding = StageTime::of("decode");
-    let body = decoding.add(|| walk.protobuf_body())?;
-    let decoded = decoding.add(|| decode(&body, context.settings.keys_max))?;
+    let mixed_up = |error| name_mix_up(error, &request.body, request.format);
+    let body = decoding.add(|| walk.protobuf_body()).map_err(mixed_up)?;
+    let decoded = decoding.add(|| decode(&body, context.settings.keys_max));
+    let decoded = decoded.map_err(mixed_up)?;
     drop(decoding);
     let valid = timed("validate", || validate_on(decoded, day, latest))?;
     walk.log_validated(&valid);
@@ -156,19 +159,6 @@ const fn replay(key_count: u32) -> Receipt {
     Receipt::Stored {
         key_count,
         replayed: true,
-    }
-}
-
-/// Adds what the gateway computed to a signature that covers something else.
-fn explain(error: VerifyError, content: &SignedContent) -> UploadError {
-    match error {
-        VerifyError::Signature(
-            error @ (SignatureError::DigestMismatch | SignatureError::Wrong),
-        ) => UploadError::ContentMismatch {
-            error,
-            content: Box::new(content.summary()),
-        },
-        error => error.into(),
     }
 }
 
@@ -213,10 +203,32 @@ impl<'a> Walk<'a> {
             now: self.now,
         };
         let verified = verifying.add(|| verify(valid, &content, &context));
-        let verified = verified.map_err(|error| explain(error, &content))?;
+        let verified = verified.map_err(|error| self.explain(error, &content))?;
         self.log_verified(&verified);
         let is_new = known != TagState::SameContent;
         Ok(is_new.then_some((verified, content)))
+    }
+
+    /// Adds what the gateway computed to a signature that covers something else, and which mistake
+    /// explains it.
+    fn explain(&self, error: VerifyError, content: &SignedContent) -> UploadError {
+        let VerifyError::Signature(
+            error @ (SignatureError::DigestMismatch | SignatureError::Wrong),
+        ) = error
+        else {
+            return error.into();
+        };
+        let mismatch = Mismatch {
+            canonical: content.canonical(),
+            body: &self.request.body,
+            batch_signature: &self.request.batch_signature,
+        };
+        // The certificate and its country were checked before the digest: nobody else gets here.
+        let mistake = (error == SignatureError::DigestMismatch).then(|| mismatch.mistake());
+        UploadError::ContentMismatch {
+            error,
+            content: Box::new(content.summary(mistake.flatten())),
+        }
     }
 
     /// Dedup; without duplicates, ask for the allowance and seal.

@@ -206,7 +206,7 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
 type Case = fn(RetentionTest);
 
 /// The cases, which run on both databases.
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 16] = [
     ("again", a_key_is_refused_for_as_long_as_it_could_come_again),
     ("whole", whole_batches_are_deleted_by_their_day),
     ("memory", uploads_are_forgotten_in_every_memory),
@@ -229,6 +229,7 @@ const CASES: [(&str, Case); 15] = [
         "raised",
         what_is_gone_stays_gone_when_its_age_is_allowed_again,
     ),
+    ("practice", batches_of_a_practice_gateway_go_within_the_day),
     ("elsewhere", what_another_gateway_has_deleted_is_gone_here),
     (
         "walk",
@@ -507,6 +508,29 @@ fn what_is_gone_stays_gone_when_its_age_is_allowed_again(mut test: RetentionTest
     test.installation.clock.advance_millis(HOUR_MS);
     test.installation.clock.advance_millis(HOUR_MS);
     check_gone(&test, &engine, first, &gone);
+}
+
+fn batches_of_a_practice_gateway_go_within_the_day(mut test: RetentionTest) {
+    test.installation.settings.download.kept = Some(Duration::from_millis(HOUR_MS));
+    let mut engine = test.start();
+    let today = test.today();
+    test.upload(&engine, 0, "a", 0..3);
+    let first = test.wait_until_downloadable(&engine, 3).remove(0);
+    test.installation.clock.advance_millis(HOUR_MS / 2);
+    test.upload(&engine, 0, "b", 3..5);
+    test.wait_until_downloadable(&engine, 5);
+    test.restart(&mut engine);
+    test.wait_until_downloadable(&engine, 5);
+    test.installation.clock.advance_millis(HOUR_MS / 2 + 1);
+    test.restart(&mut engine);
+    wait_for(|| {
+        let answer = test.download(&engine, today, Some(&first));
+        is_refused(&answer, DownloadRefusal::UnknownBatchTag).then_some(())
+    });
+    check_gone(&test, &engine, today, &first);
+    // Its keys are known for as long as anywhere.
+    let again = test.send_key(&engine, "c", 0, NOON);
+    assert!(!is_stored(&again), "{again:?}");
 }
 
 /// A batch of this day and this tag is gone, and the next has two keys.

@@ -68,6 +68,7 @@ fn start() -> Gateway {
             trusted_peers: Vec::new(),
             thumbprint_header: HeaderName::from_static("x-ssl-client-sha256"),
             distinguished_name_header: HeaderName::from_static("x-ssl-client-dn"),
+            certificate_header: None,
         }),
         ..ServerSettings::default()
     };

@@ -1,33 +1,36 @@
 //! The command-line arguments and what each command does.
 
+mod conclusion;
 mod connection;
+mod find_limit;
 mod load;
 mod plan;
 mod report;
+mod run;
+mod status;
+mod volume;
 
 use std::fs;
-use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use engine::clock::{Clock, SystemClock};
 use engine::domain::{Day, DayError};
+use engine::output::{Output, say};
 use loadgen::config::Config;
 use loadgen::demo::{DemoOptions, demo};
 use loadgen::fairness::{FairnessOptions, fairness};
-use loadgen::load::{RunOptions, send_prepared};
 use loadgen::participants;
-use loadgen::profiles::{Profile, Profiles};
-use loadgen::record::{Record, RecordWriter};
-use loadgen::scenario::Scenario;
+use loadgen::record::Record;
 use loadgen::steps;
 use loadgen::verify::VerifyOptions;
 
 use connection::{ConnectionArgs, LocalArg, beside_this_program, check_program};
+pub(crate) use status::Status;
+use volume::VolumeArgs;
 
 /// Synthetic participants for the gateway: load, end-to-end verification, and a demonstration.
 #[derive(Debug, Parser)]
@@ -41,12 +44,12 @@ pub(crate) struct Cli {
 enum Command {
     /// Uploads a profile's day from all participants at once, or runs a scenario, and prints rates
     /// and latencies.
-    #[command(after_help = RUN_EXAMPLES, after_long_help = run_help())]
-    Run(RunArgs),
+    #[command(after_help = run::EXAMPLES, after_long_help = run::long_help())]
+    Run(run::RunArgs),
     /// Raises the upload rate until the latency objective fails, and reports the highest rate that
     /// held.
-    #[command(after_help = FIND_LIMIT_EXAMPLES)]
-    FindLimit(load::FindLimitArgs),
+    #[command(after_help = find_limit::EXAMPLES)]
+    FindLimit(find_limit::FindLimitArgs),
     /// Downloads as every participant and checks every key, its order, and through the audit its
     /// batch's signature and the certificates.
     #[command(after_help = VERIFY_EXAMPLES)]
@@ -77,37 +80,6 @@ enum Command {
 const GENERATE_EXAMPLES: &str = "Example:
   loadgen generate target/man";
 
-const RUN_EXAMPLES: &str = "Examples:
-  efgs init --dir run && efgs serve --config run/efgs.toml
-  loadgen run --pki run/pki --target https://localhost:8443 --profile planning-2020 --seed 1
-  loadgen run --pki run/pki --target https://localhost:8443 --profile worst-day --keys 500000 \\
-      --seed 7 --connections 2 --record run/record.jsonl
-
-The same seed on the same day is the same run: repeating it is a replay, which is answered 201.";
-
-const SCENARIO_EXAMPLES: &str = "With a scenario:
-  loadgen run --scenario steady --local mysql --results steady.jsonl
-  loadgen run --scenario mine.toml --pki run/pki --target https://localhost:8443 \\
-      --watch gateway=4711 --metrics http://127.0.0.1:9090 --results mine.jsonl
-
-loadgen/scenarios/steady.toml explains how scenarios are written. The exit status is 1 when an
-answer was not as the scenario expects. Scenarios that come with the program:
-";
-
-fn run_help() -> String {
-    format!(
-        "{RUN_EXAMPLES}\n\n{SCENARIO_EXAMPLES}{}",
-        load::list_scenarios()
-    )
-}
-
-const FIND_LIMIT_EXAMPLES: &str = "Examples:
-  loadgen find-limit --local sqlite --objective p99=100ms --results limit.jsonl
-  loadgen find-limit --pki run/pki --target https://localhost:8443 --start 50 --step-seconds 30
-
-Every step is a phase of the results. A step fails when the latency exceeds
-the objective, when more uploads than allowed are not answered 201, or when sending falls behind.";
-
 const VERIFY_EXAMPLES: &str = "Examples:
   loadgen verify --pki run/pki --target https://localhost:8443 --record run/record.jsonl
   loadgen verify --config run/loadgen.toml --date 2021-06-01
@@ -124,47 +96,6 @@ const FAIRNESS_EXAMPLES: &str = "Example:
 const DEMO_EXAMPLES: &str = "Examples:
   loadgen demo --efgs target/release/efgs --database sqlite
   loadgen demo --efgs target/release/efgs --database mysql --profile peak-2022 --seed 7";
-
-/// How much, and which keys.
-#[derive(Debug, Args)]
-struct VolumeArgs {
-    /// Profile: planning-2020, peak-2022, worst-day, smoke, or one of your own file
-    /// [default: planning-2020].
-    #[arg(long, value_name = "NAME")]
-    profile: Option<String>,
-    /// File of profiles, instead of the built-in ones.
-    #[arg(long, value_name = "FILE")]
-    profiles: Option<PathBuf>,
-    /// Keys of the whole run, instead of the profile's.
-    #[arg(long, value_name = "N")]
-    keys: Option<u64>,
-    /// Seed of the keys: the same seed gives the same keys [default: 1].
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Connections per participant, each with one upload in flight [default: 1].
-    #[arg(long, value_name = "N")]
-    connections: Option<usize>,
-}
-
-#[derive(Debug, Args)]
-struct RunArgs {
-    #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    volume: VolumeArgs,
-    /// Write what was sent and answered to this file, for `loadgen verify`.
-    #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
-    /// How long an upload is retried after 429, 503 and broken connections, in seconds; a scenario
-    /// sets this itself.
-    #[arg(long, value_name = "S", default_value_t = 60)]
-    retry_seconds: u64,
-    /// Run a scenario instead of a profile: a name (see --help) or a file.
-    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["profile", "keys", "connections"])]
-    scenario: Option<String>,
-    #[command(flatten)]
-    measuring: load::MeasuringArgs,
-}
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
@@ -215,7 +146,7 @@ struct FairnessArgs {
 }
 
 impl FairnessArgs {
-    async fn run(self) -> anyhow::Result<bool> {
+    async fn run(self) -> anyhow::Result<Status> {
         let options = FairnessOptions {
             efgs: match self.efgs {
                 Some(path) => path,
@@ -225,14 +156,17 @@ impl FairnessArgs {
             seed: self.seed,
         };
         check_program(&options.efgs)?;
-        fairness(&options, &mut stdout()).await?;
-        Ok(true)
+        let mut out = Output::default();
+        let done = fairness(&options, &mut out).await;
+        out.check()?;
+        done?;
+        Ok(Status::Good)
     }
 }
 
 impl Cli {
     /// Runs the command; returns whether everything was as expected.
-    pub(crate) async fn run(self) -> anyhow::Result<bool> {
+    pub(crate) async fn run(self) -> anyhow::Result<Status> {
         match self.command {
             Command::Run(args) => args.run().await,
             Command::FindLimit(args) => args.run().await,
@@ -241,7 +175,7 @@ impl Cli {
             Command::Fairness(args) => args.run().await,
             Command::Plan(args) => args.run().await,
             Command::Report(args) => args.run(),
-            Command::Generate { folder } => generate(&folder).map(|()| true),
+            Command::Generate { folder } => generate(&folder).map(|()| Status::Good),
         }
     }
 }
@@ -257,53 +191,8 @@ fn generate(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl RunArgs {
-    async fn run(self) -> anyhow::Result<bool> {
-        let config = self.connection.config()?;
-        if let Some(name) = &self.scenario {
-            let (measuring, connection) = (&self.measuring, &self.connection);
-            let record = self.record.or_else(|| config.record.clone());
-            let seed = self.volume.seed;
-            return load::run_scenario(name, measuring, connection, &config, seed, record).await;
-        }
-        ensure!(
-            !self.measuring.is_wanted(),
-            "--results and --local need --scenario: one of {}",
-            Scenario::shipped()
-                .map(|(name, _)| name)
-                .collect::<Vec<_>>()
-                .join(", ")
-        );
-        let clients = self.connection.clients(&config)?;
-        let volume = self.volume.or(&config);
-        let profiles = volume.profiles()?;
-        let profile = volume.profile(&profiles)?;
-        let participants = Arc::clone(&clients.participants);
-        let (workload, uploads) =
-            steps::prepare(participants, &profiles, &profile, volume.seed()).await?;
-        let record = self.record.or(config.record).map(|path| {
-            RecordWriter::create(&path, &profile.name, workload.seed, &workload.countries)
-        });
-        let options = RunOptions {
-            targets: clients.targets,
-            connections: volume.connections()?,
-            timeout: Duration::from_secs(self.connection.timeout_seconds),
-            retry_for: Duration::from_secs(self.retry_seconds),
-        };
-        let record = record.transpose()?;
-        let report = send_prepared(&clients.callers, uploads, &options, record).await?;
-        writeln!(
-            stdout(),
-            "{}, seed {}\n{report}",
-            profile.name,
-            volume.seed()
-        )?;
-        Ok(report.uploads_failed == 0)
-    }
-}
-
 impl VerifyArgs {
-    async fn run(self) -> anyhow::Result<bool> {
+    async fn run(self) -> anyhow::Result<Status> {
         let config = self.connection.config()?;
         let clients = self.connection.clients(&config)?;
         let mut paths = self.record;
@@ -341,13 +230,13 @@ impl VerifyArgs {
             &options,
         )
         .await?;
-        writeln!(stdout(), "{verdict}")?;
-        Ok(verdict.is_clean())
+        say(&verdict)?;
+        Ok(verdict.is_clean().into())
     }
 }
 
 impl DemoArgs {
-    async fn run(self) -> anyhow::Result<bool> {
+    async fn run(self) -> anyhow::Result<Status> {
         let volume = self.volume.or(&Config::default());
         let profiles = volume.profiles()?;
         let options = DemoOptions {
@@ -362,44 +251,9 @@ impl DemoArgs {
             connections: volume.connections()?,
         };
         check_program(&options.efgs)?;
-        Ok(demo(options, &mut stdout()).await?)
-    }
-}
-
-impl VolumeArgs {
-    /// Takes what is not given from the file.
-    fn or(self, config: &Config) -> Self {
-        Self {
-            profile: self.profile.or_else(|| config.profile.clone()),
-            profiles: self.profiles.or_else(|| config.profiles.clone()),
-            keys: self.keys.or(config.keys),
-            seed: self.seed.or(config.seed),
-            connections: self.connections.or(config.connections),
-        }
-    }
-
-    fn profiles(&self) -> anyhow::Result<Profiles> {
-        Ok(match &self.profiles {
-            Some(path) => Profiles::read(path)?,
-            None => Profiles::shipped()?,
-        })
-    }
-
-    fn profile(&self, profiles: &Profiles) -> anyhow::Result<Profile> {
-        let found = profiles.find(self.profile.as_deref().unwrap_or("planning-2020"))?;
-        Ok(Profile {
-            keys: self.keys.unwrap_or(found.keys),
-            ..found
-        })
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed.unwrap_or(1)
-    }
-
-    fn connections(&self) -> anyhow::Result<usize> {
-        let connections = self.connections.unwrap_or(1);
-        ensure!(connections > 0, "--connections must be at least 1");
-        Ok(connections)
+        let mut out = Output::default();
+        let done = demo(options, &mut out).await;
+        out.check()?;
+        Ok(done?.into())
     }
 }

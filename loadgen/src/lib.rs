@@ -10,6 +10,8 @@
 //! | [`schedule`] | timetables from a seed |
 //! | [`hostile`] | requests that no participant should send |
 //! | [`load`] | runs scenarios and measures them second by second |
+//! | [`objective`] | what a run must reach |
+//! | [`verdict`] | the sentence that a run ends with |
 //! | [`find_limit`] | the rate at which an objective fails |
 //! | [`record`] | what was sent and answered, as JSON lines |
 //! | [`results`] | what a run measured, as JSON lines, for plans and reports |
@@ -29,6 +31,7 @@ pub mod fairness;
 pub mod find_limit;
 pub mod hostile;
 pub mod load;
+pub mod objective;
 pub mod plan;
 mod process;
 pub mod profiles;
@@ -40,6 +43,7 @@ pub mod results;
 pub mod scenario;
 pub mod schedule;
 pub mod steps;
+pub mod verdict;
 pub mod verify;
 
 pub use efgs_client as client;

@@ -16,7 +16,7 @@ const POPULATION_UNLISTED: u64 = 5_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum ProfileError {
         source: std::io::Error,
     },
     /// The file is malformed.
-    #[error("profiles: {0}")]
+    #[error("profiles")]
     Syntax(#[from] toml::de::Error),
     /// There is no profile of that name.
     #[error("no profile is called {name}; there are {known}")]

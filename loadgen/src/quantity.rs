@@ -65,6 +65,48 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
+/// Units of time, with their seconds.
+const TIMES: [(&str, f64); 6] = [
+    ("us", 1e-6),
+    ("ms", 1e-3),
+    ("min", 60.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+    ("s", 1.0),
+];
+
+/// Seconds out of a number with a unit: `350us`, `250ms`, `1.5s`, `5m` or `5min`, `1h`; at least 0.
+pub fn read_seconds(text: &str) -> Option<f64> {
+    let (number, seconds) = TIMES
+        .iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
+    read_number(number).map(|number| number * seconds)
+}
+
+/// A number with or without a decimal prefix: `16.1M`, `250k`, `50`; at least 0.
+pub fn read_scaled(text: &str) -> Option<f64> {
+    let prefixed = PREFIXES
+        .iter()
+        .find_map(|(size, prefix)| Some((text.strip_suffix(prefix)?, *size)));
+    let (number, size) = prefixed.unwrap_or((text, 1.0));
+    read_number(number).map(|number| number * size)
+}
+
+/// A share out of `0.1%` or `0.001`, 0 to 1.
+pub fn read_share(text: &str) -> Option<f64> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => read_number(percent)? / 100.0,
+        None => read_number(text)?,
+    };
+    (share <= 1.0).then_some(share)
+}
+
+/// Digits and a point alone: no sign, no exponent, nothing infinite.
+fn read_number(text: &str) -> Option<f64> {
+    let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.parse().ok().filter(|_| plain)
+}
+
 /// The smallest of 1, 2, 5, 10, 20, 50, … that is not less.
 pub fn rounded_up(value: f64) -> f64 {
     if value <= 0.0 {
@@ -109,6 +151,35 @@ mod tests {
         ] {
             assert_eq!(shown, expected);
         }
+    }
+
+    #[test]
+    fn reads_numbers_with_units() {
+        let close = |read: Option<f64>, expected: f64| {
+            assert!((read.unwrap() - expected).abs() < 1e-9, "{expected}");
+        };
+        for (text, expected) in [
+            ("350us", 350e-6),
+            ("250ms", 0.25),
+            ("1.5s", 1.5),
+            ("5m", 300.0),
+            ("5min", 300.0),
+            ("1h", 3600.0),
+        ] {
+            close(read_seconds(text), expected);
+        }
+        close(read_scaled("16M"), 16_000_000.0);
+        close(read_scaled("250k"), 250_000.0);
+        close(read_scaled("0.5"), 0.5);
+        close(read_share("0.1%"), 0.001);
+        close(read_share("0.25"), 0.25);
+        for text in ["", "s", "-1s", "1e3s", "infs", "5", "5 s", "xms"] {
+            assert_eq!(read_seconds(text), None, "{text}");
+        }
+        for text in ["", "k", "-1", "nan", "inf"] {
+            assert_eq!(read_scaled(text), None, "{text}");
+        }
+        assert_eq!(read_share("101%"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The file cannot be read or written.
-    #[error("record {path}: {source}")]
+    #[error("record {path}")]
     Io {
         /// The file.
         path: PathBuf,

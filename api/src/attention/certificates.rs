@@ -190,7 +190,7 @@ pub(crate) fn ends_of(trust: &Trust) -> Ends {
 fn longest_ends<'a>(all: impl IntoIterator<Item = &'a ListedCertificate>) -> Ends {
     let mut ends = Ends::new();
     for listed in all {
-        if listed.is_intact() && !listed.is_revoked() {
+        if listed.is_in_force() {
             let place = (listed.row.country, listed.row.kind);
             let end = ends.entry(place).or_insert(listed.not_after);
             *end = listed.not_after.max(*end);
@@ -358,27 +358,25 @@ mod tests {
              for a new one, and list it with efgs cert add";
         assert_eq!(found, [expected]);
         assert!(texts(&trust(vec![ending, row("DE", 2030, true)])).is_empty());
+        let nobody = "no valid certificate is listed";
         let found = texts(&trust(vec![row("IT", 2030, false)]));
-        assert!(
-            found[0].starts_with("no valid certificate is listed"),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with(nobody), "{found:?}");
         assert!(
             found[1].contains("of IT is not trusted: not signed"),
             "{found:?}"
         );
+        // A revoked one is not trusted in any case, whoever has signed it.
         let revoked = engine::trust::CertificateRow {
             revoked_at: Some(UnixMillis(now.0 - DAY)),
             ..row("IT", 2030, false)
         };
-        assert!(
-            texts(&trust(vec![row("IT", 2030, true), revoked])).is_empty(),
-            "nobody has to vouch for what is revoked"
-        );
-        let found = texts(&trust(Vec::new()));
-        assert!(
-            found[0].starts_with("no valid certificate is listed"),
-            "{found:?}"
-        );
+        assert!(texts(&trust(vec![row("IT", 2030, true), revoked.clone()])).is_empty());
+        for rows in [Vec::new(), vec![revoked]] {
+            let found = texts(&trust(rows));
+            assert!(
+                found.len() == 1 && found[0].starts_with(nobody),
+                "{found:?}"
+            );
+        }
     }
 }

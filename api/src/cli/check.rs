@@ -240,7 +240,7 @@ impl Found {
         let now = SystemClock.now();
         let usable = list.certificates.iter().filter(|certificate| {
             let listed = &certificate.listed;
-            listed.is_intact() && !listed.is_revoked() && listed.is_valid_at(now)
+            listed.is_in_force() && listed.is_valid_at(now)
         });
         let usable = usable.count();
         if usable > 0 {

@@ -49,15 +49,38 @@ pub(super) struct InitArguments {
     /// Where participants connect
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
+    /// Make a practice gateway, for the development of national backends
+    ///
+    /// It keeps keys for an hour, calls back to private networks and this machine, and has three more
+    /// participants, its peers, for which `efgs serve` has `efgs-backend` upload made-up keys.
+    #[arg(long)]
+    practice: bool,
 }
 
 const EXAMPLE: &str = "\
 Examples:
   efgs init --dir demo
-  efgs init --dir demo --participants DE,IT,FR --database-file database-url";
+  efgs init --dir demo --participants DE,IT,FR --database-file database-url
+  efgs init --dir practice --practice --participants DE";
 
 /// Participants whose national backends sign with SHA-1.
 const SIGN_WITH_SHA1: [&str; 2] = ["CZ", "IE"];
+
+/// Who uploads by itself on a practice gateway.
+const PEERS: [&str; 8] = ["ES", "FR", "PL", "AT", "NL", "SE", "PT", "GR"];
+/// How many of them.
+const PEERS_COUNT: usize = 3;
+
+/// Where the callbacks of a practice gateway may lead: this machine, and private networks (RFC 1918,
+/// RFC 4193).
+const PRIVATE_NETWORKS: [&str; 6] = [
+    "127.0.0.0/8",
+    "::1",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "fc00::/7",
+];
 
 pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let dir = &arguments.dir;
@@ -88,7 +111,8 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let load = load_configuration(arguments);
     write(&dir.join("loadgen.toml"), &load, Readable::All)?;
     // The configuration comes last: with it the folder is whole.
-    let configuration = configuration(arguments.listen, &url, &participants);
+    let peers = practice_peers(arguments);
+    let configuration = configuration(arguments.listen, &url, &participants, peers.as_deref());
     write(&config, &configuration, Readable::Owner)?;
     say(format_args!(
         "created {} for {} participants, with their certificates in {}",
@@ -96,6 +120,13 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
         participants.len(),
         dir.join("pki").display()
     ))?;
+    if let Some(peers) = peers {
+        let peers: Vec<_> = peers.iter().map(Country::as_str).collect();
+        say(format_args!(
+            "a practice gateway: {} upload made-up keys by themselves",
+            peers.join(", ")
+        ))?;
+    }
     say(format_args!(
         "next: efgs serve --config {}",
         config.display()
@@ -109,9 +140,21 @@ fn participants(arguments: &InitArguments) -> anyhow::Result<Vec<Country>> {
         let all = EU_MEMBERS.into_iter().map(Country::parse);
         chosen = all.collect::<Result<_, _>>()?;
     }
+    chosen.extend(practice_peers(arguments).unwrap_or_default());
     chosen.sort_unstable();
     chosen.dedup();
     Ok(chosen)
+}
+
+/// With --practice, the first of [`PEERS`] that are not among the participants that are asked for.
+fn practice_peers(arguments: &InitArguments) -> Option<Vec<Country>> {
+    let peers = PEERS
+        .into_iter()
+        .filter_map(|code| Country::parse(code).ok());
+    let peers = peers.filter(|peer| !arguments.participants.contains(peer));
+    arguments
+        .practice
+        .then(|| peers.take(PEERS_COUNT).collect())
 }
 
 fn database_url(arguments: &InitArguments) -> anyhow::Result<String> {
@@ -184,7 +227,12 @@ fn onboard(admin: &mut Admin, keys: &Keys, identities: &Identities) -> anyhow::R
 }
 
 /// The configuration file.
-fn configuration(listen: SocketAddr, database: &str, participants: &[Country]) -> String {
+fn configuration(
+    listen: SocketAddr,
+    database: &str,
+    participants: &[Country],
+    peers: Option<&[Country]>,
+) -> String {
     let mut given = vec![
         Given("public", "listen", listen.to_string().into()),
         Given("database", "url", database.into()),
@@ -203,6 +251,19 @@ fn configuration(listen: SocketAddr, database: &str, participants: &[Country]) -
     legacy.retain(|country| SIGN_WITH_SHA1.contains(country));
     if !legacy.is_empty() {
         given.push(Given("signatures", "legacy_sha1", legacy.into()));
+    }
+    if let Some(peers) = peers {
+        let peers: Vec<&str> = peers.iter().map(Country::as_str).collect();
+        let networks = PRIVATE_NETWORKS.to_vec();
+        given.extend([
+            Given("practice", "enabled", true.into()),
+            Given("practice", "peers", peers.into()),
+            Given("callback", "allowed_networks", networks.into()),
+            // The peers would use up the budget of small download batches, and testers wait.
+            Given("bundle", "paced", false.into()),
+            // Nobody has to notice that it stops.
+            Given("operations", "shutdown_delay_ms", 0.into()),
+        ]);
     }
     template(&given)
 }
@@ -245,7 +306,8 @@ mod tests {
             .iter()
             .map(|country| Country::parse(country).unwrap());
         let listen = "127.0.0.1:8443".parse().unwrap();
-        configuration(listen, "sqlite:efgs.sqlite", &countries.collect::<Vec<_>>())
+        let countries = countries.collect::<Vec<_>>();
+        configuration(listen, "sqlite:efgs.sqlite", &countries, None)
     }
 
     #[test]
@@ -268,13 +330,45 @@ mod tests {
     #[test]
     fn writes_a_configuration_that_can_be_read() {
         let database = r#"mysql://u:"p\@h:1/d"#;
-        let folder = folder(&configuration("[::1]:1".parse().unwrap(), database, &[]));
+        let folder = folder(&configuration(
+            "[::1]:1".parse().unwrap(),
+            database,
+            &[],
+            None,
+        ));
         let settings = Settings::load(&folder.path().join("efgs.toml"), []).unwrap();
         assert_eq!(settings.public.unwrap().listen.to_string(), "[::1]:1");
         assert_eq!(
             settings.engine.database,
             database.parse::<DatabaseUrl>().unwrap()
         );
+    }
+
+    #[test]
+    fn makes_a_practice_gateway_with_peers_that_are_nobody_else() {
+        let arguments = parse(&["--practice", "--participants", "FR,DE"]);
+        let peers = practice_peers(&arguments).unwrap();
+        assert_eq!(format!("{peers:?}"), "[ES, PL, AT]");
+        let all = participants(&arguments).unwrap();
+        assert_eq!(format!("{all:?}"), "[AT, DE, ES, FR, PL]");
+        let all = participants(&parse(&["--practice"])).unwrap();
+        assert_eq!(all.len(), 27);
+        let listen = "127.0.0.1:8443".parse().unwrap();
+        let text = configuration(listen, "sqlite:efgs.sqlite", &all, Some(&peers));
+        let folder = folder(&text);
+        let settings = Settings::load(&folder.path().join("efgs.toml"), []).unwrap();
+        let practice = settings.practice.unwrap();
+        assert_eq!(practice.peers, peers);
+        assert_eq!(practice.keys_kept.as_secs(), 3600);
+        assert_eq!(settings.engine.download.kept, Some(practice.keys_kept));
+        let warnings = settings.warnings.join("\n");
+        assert!(
+            warnings.contains("this is a practice gateway"),
+            "{warnings}"
+        );
+        let private = "192.168.1.2".parse().unwrap();
+        let mut networks = settings.callback.allowed_networks.iter();
+        assert!(networks.any(|network| network.contains(private)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod init;
 mod keys;
 mod output;
 mod participants;
+mod peers;
 mod pki;
 mod reload;
 mod serve;

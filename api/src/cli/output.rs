@@ -1,18 +1,15 @@
 //! What commands print.
 
 use std::fmt;
-use std::io::{self, Write as _};
 
-use anyhow::Context as _;
 use engine::domain::UnixMillis;
+use engine::output;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Writes a line to standard output.
 pub(super) fn say(line: impl fmt::Display) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    let written = writeln!(out, "{line}").and_then(|()| out.flush());
-    written.context("cannot write to standard output")
+    Ok(output::say(line)?)
 }
 
 /// RFC 3339, UTC, in seconds.

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, anyhow};
-use api::settings::DEVELOPMENT_ORGANIZATION;
 use engine::domain::{CertificateKind, Country, UnixMillis};
+use engine::pki::DEVELOPMENT_ORGANIZATION;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,

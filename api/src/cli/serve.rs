@@ -1,5 +1,6 @@
 //! `efgs serve`: the gateway itself.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,12 +14,13 @@ use api::signals::{ReloadSignal, StopSignal, StopSignals};
 use api::telemetry::{self, LogLevel};
 use clap::Args;
 use engine::admin::Admin;
+use engine::output::{self, OutputError};
 use engine::settings::Settings as EngineSettings;
 use engine::{Clock, Engine, StartProgress, SystemClock};
 use tokio::sync::{oneshot, watch};
 
 use super::config::ConfigArguments;
-use super::output::say;
+use super::peers::Peers;
 use super::reload::Renewals;
 use super::service_manager;
 
@@ -102,13 +104,18 @@ async fn serve(config: PathBuf, settings: Settings, log_level: LogLevel) -> anyh
     };
     tokio::spawn(super::reload::run(config, settings.files, reload, renewals));
     tokio::spawn(service_manager::answer_watchdog(Arc::clone(&engine)));
-    let mut said = Ok(());
+    let (mut said, mut peers) = (Ok(()), None);
     let bound = |addresses: &BoundAddresses| {
         service_manager::ready();
+        peers = settings
+            .practice
+            .as_ref()
+            .and_then(|practice| Peers::start(practice, addresses.public));
         said = say_ready(addresses);
     };
     let end = end(&engine, stop, server.readiness(), settings.shutdown_delay);
     let served = server.serve(Arc::clone(&engine), clock, bound, end).await;
+    drop(peers);
     let failed = engine.status().failed;
     tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     served?;
@@ -181,6 +188,14 @@ async fn failure(engine: &Engine) {
 
 /// Between looks at whether the engine is whole.
 const FAILURE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A gateway serves on when nobody reads what it says.
+fn say(line: impl fmt::Display) -> anyhow::Result<()> {
+    match output::say(line) {
+        Err(OutputError::Closed) => Ok(()),
+        said => Ok(said?),
+    }
+}
 
 fn say_ready(addresses: &BoundAddresses) -> anyhow::Result<()> {
     say_listening("public", addresses.public)?;

@@ -326,7 +326,7 @@ fn status() -> Value {
             "certificates": {
                 "type": "integer",
                 "minimum": 0,
-                "description": "Certificates in the list. Without any, the gateway is not ready.",
+                "description": "Listed certificates that are trusted and not revoked. Without any, the gateway is not ready.",
             },
             "certificateListFault": {
                 "type": ["string", "null"],
@@ -348,6 +348,10 @@ fn status() -> Value {
                 "type": "array",
                 "items": {"type": "string"},
                 "description": "What an operator should see to, though the gateway works.",
+            },
+            "practice": {
+                "type": "boolean",
+                "description": "Whether this is a practice gateway: not for real keys.",
             },
             "version": {"type": "string"},
         },

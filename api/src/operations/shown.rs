@@ -34,6 +34,8 @@ pub(crate) struct Shown {
     pub(crate) delivers: bool,
     /// Whether participants are shown the API description on their ports.
     pub(crate) describes_api: bool,
+    /// Whether this is a practice gateway.
+    pub(crate) practice: bool,
     /// What an operator should see to, as of the start.
     pub(crate) warnings: Vec<String>,
 }
@@ -63,6 +65,7 @@ impl Shown {
             return ShownStatus {
                 gateway: self.gateway.clone(),
                 warnings,
+                practice: self.practice,
                 ..ShownStatus::starting(self.lifecycle.progress(), stopping, delivers)
             };
         };
@@ -74,6 +77,7 @@ impl Shown {
         ShownStatus {
             gateway: self.gateway.clone(),
             warnings,
+            practice: self.practice,
             ..ShownStatus::new(&engine.status(), stopping, callbacks)
         }
     }

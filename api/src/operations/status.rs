@@ -45,7 +45,7 @@ pub(super) struct ShownStatus {
     pub(super) cuts: bool,
     /// How many more download batches may be cut for age at once, if this gateway cuts.
     pub(super) bundle_budget: Option<u32>,
-    /// Rows of the certificate list.
+    /// Listed certificates that are trusted and not revoked.
     pub(super) certificates: usize,
     /// Why the certificate list of the database is not the one in force, if so.
     pub(super) certificate_list_fault: Option<String>,
@@ -56,6 +56,8 @@ pub(super) struct ShownStatus {
     pub(super) callbacks: ShownCallbacks,
     /// What an operator should see to, though the gateway works.
     pub(super) warnings: Vec<String>,
+    /// Whether this is a practice gateway: not for real keys.
+    pub(super) practice: bool,
     pub(super) version: &'static str,
 }
 
@@ -117,6 +119,7 @@ impl ShownStatus {
             memory: ShownMemory::new(&status.memory),
             callbacks,
             warnings: Vec::new(),
+            practice: false,
             version: env!("CARGO_PKG_VERSION"),
         }
     }

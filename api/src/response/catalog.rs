@@ -7,7 +7,7 @@ use engine::callbacks::CallbackError;
 use engine::domain::{ContentDigest, Country, Thumbprint};
 use engine::seal::UnsealError;
 use engine::validate::{KeyRule, OriginMismatch};
-use engine::verify::{ContentSummary, SignatureError, Signer, ValiditySeconds};
+use engine::verify::{ContentSummary, SignatureError, Signer, SigningMistake, ValiditySeconds};
 use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 
@@ -341,6 +341,7 @@ fn content_summary() -> ContentSummary {
         key_count: 1,
         first_text: Some(text.clone()),
         last_text: Some(text),
+        mistake: Some(SigningMistake::RequestOrder),
     }
 }
 
@@ -404,6 +405,8 @@ fn every_rejection() -> Vec<Rejection> {
         MalformedBatch::NotUtf8 => MalformedBatch::NotUtf8,
         MalformedBatch::Json => MalformedBatch::Json,
         MalformedBatch::Base64 => MalformedBatch::Base64,
+        MalformedBatch::JsonAsProtobuf => MalformedBatch::JsonAsProtobuf,
+        MalformedBatch::ProtobufAsJson => MalformedBatch::ProtobufAsJson,
     ];
     let invalid = |rule| Rejection::InvalidKey { index, rule };
     let mismatch = OriginMismatch {

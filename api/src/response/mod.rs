@@ -7,6 +7,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod advice;
 pub(crate) mod catalog;
 mod error_response;
 mod refusal;

@@ -10,6 +10,7 @@ use engine::wire::MalformedBatch;
 use engine::{Failure, Overload, OverloadBound, Rejection, UploadError};
 use http::StatusCode;
 
+use super::advice::{body_advice, mistake_advice, signature_advice};
 use super::error_response::{ErrorHeader, ErrorResponse};
 use super::refusal::{CallbackRefusal, Refusal, RequestError, RouteError};
 use crate::delivery::UrlError;
@@ -27,7 +28,9 @@ pub(super) fn error_response(refusal: &Refusal) -> ErrorResponse {
         Refusal::Request(error) => request_response(error),
         Refusal::Upload(UploadError::Rejection(rejection)) => rejection_response(*rejection),
         Refusal::Upload(UploadError::ContentMismatch { error, content }) => {
-            rejection_response(Rejection::Signature(*error)).with_computed(content)
+            rejection_response(Rejection::Signature(*error))
+                .with_computed(content)
+                .advising(content.mistake.map(mistake_advice))
         }
         Refusal::Upload(UploadError::Overload(overload)) => overload_response(*overload),
         Refusal::Upload(UploadError::Failure(failure)) => failure_response(failure),
@@ -260,23 +263,6 @@ fn rejection_response(rejection: Rejection) -> ErrorResponse {
     }
 }
 
-/// Who can do what about a refused signature, if it is not just wrong.
-const fn signature_advice(error: SignatureError) -> Option<&'static str> {
-    if matches!(error, SignatureError::WeakDigest) {
-        return Some(
-            "MD5 is never accepted; SHA-1 only if the gateway's operator lists the participant in \
-             [signatures] legacy_sha1",
-        );
-    }
-    if matches!(error, SignatureError::PssNotAllowed) {
-        return Some(
-            "RSA-PSS is accepted only if the gateway's operator lists the participant in \
-             [signatures] pss",
-        );
-    }
-    None
-}
-
 fn malformed_response(error: MalformedBatch) -> ErrorResponse {
     let (message, reason) = match error {
         MalformedBatch::Truncated => (UNREADABLE, "truncated"),
@@ -284,8 +270,12 @@ fn malformed_response(error: MalformedBatch) -> ErrorResponse {
         MalformedBatch::NotUtf8 => (UNREADABLE, "not_utf8"),
         MalformedBatch::Json => (UNREADABLE, "json"),
         MalformedBatch::Base64 => ("Invalid Base64 in JSON object", "base64"),
+        MalformedBatch::JsonAsProtobuf => (UNREADABLE, "json_as_protobuf"),
+        MalformedBatch::ProtobufAsJson => (UNREADABLE, "protobuf_as_json"),
     };
-    ErrorResponse::new(StatusCode::BAD_REQUEST, "malformed_batch", message).because(reason)
+    ErrorResponse::new(StatusCode::BAD_REQUEST, "malformed_batch", message)
+        .because(reason)
+        .advising(body_advice(error))
 }
 
 const fn rule_code(rule: KeyRule) -> &'static str {

@@ -51,6 +51,8 @@ pub struct ServerSettings {
     pub gateway_name: Option<String>,
     /// The SQLite database, whose disk is watched.
     pub sqlite: Option<PathBuf>,
+    /// Whether this is a practice gateway, as `/ready` and `/status` show it.
+    pub practice: bool,
     /// What an operator should see to, as `/ready` and `/status` show it.
     pub warnings: Vec<String>,
 }
@@ -77,6 +79,7 @@ impl Default for ServerSettings {
             operations_hosts: Vec::new(),
             gateway_name: None,
             sqlite: None,
+            practice: false,
             warnings: Vec::new(),
         }
     }
@@ -102,6 +105,7 @@ impl From<&Settings> for ServerSettings {
                 DatabaseUrl::Sqlite(path) => Some(path.clone()),
                 DatabaseUrl::Mysql(_) => None,
             },
+            practice: settings.practice.is_some(),
             warnings: settings.warnings.clone(),
             ..Self::default()
         }

@@ -4,9 +4,6 @@ use std::net::SocketAddr;
 
 use engine::pki::Certificate;
 
-/// Organization of all subjects of the development PKI that `efgs init` makes: what it is known by.
-pub const DEVELOPMENT_ORGANIZATION: &str = "EFGS development";
-
 /// What the addresses of the ports, and the certificates of the server and of the trust anchor, say
 /// together.
 pub(super) fn warnings(
@@ -39,9 +36,9 @@ fn reaches_others(address: &SocketAddr) -> bool {
 }
 
 /// Whether the first certificate of a PEM text is of the development PKI.
-fn is_for_development(pem: &str) -> bool {
+pub(super) fn is_for_development(pem: &str) -> bool {
     let first = pem.split_inclusive("-----END CERTIFICATE-----").next();
     let der = Certificate::der_of_pem(first.unwrap_or_default()).unwrap_or_default();
     let certificate = Certificate::from_der(&der);
-    certificate.is_ok_and(|certificate| certificate.is_of_organization(DEVELOPMENT_ORGANIZATION))
+    certificate.is_ok_and(|certificate| certificate.is_for_development())
 }

@@ -17,6 +17,8 @@ use super::connections::ConnectionSettings;
 use super::database_checks;
 use super::exposure;
 use super::network::Network;
+use super::practice::PracticeSettings;
+use super::practice_checks;
 use super::proxy::ProxySettings;
 use super::proxy_checks::{self, check_networks};
 use super::sections::{Encryption, LogSettings, Public, Sections};
@@ -48,6 +50,8 @@ pub struct Settings {
     pub callback: CallbackSettings,
     /// `[log]`
     pub log: LogSettings,
+    /// `[practice]`; nothing unless this is a practice gateway.
+    pub practice: Option<PracticeSettings>,
     /// The configuration file, and the files that it names and that were read.
     pub files: Vec<PathBuf>,
     /// What an operator should see to, though the gateway works.
@@ -88,9 +92,14 @@ impl Settings {
             connections: sections.connections,
             callback: read_callback(&source, sections.callback)?,
             log: sections.log,
+            practice: practice_checks::read(&source, &sections.practice)?,
             files: source.files(),
             warnings: Vec::new(),
         };
+        if let Some(practice) = &settings.practice {
+            practice_checks::check(&source, &settings.engine.trust_anchor_pem)?;
+            settings.engine.download.kept = Some(practice.keys_kept);
+        }
         if settings.public.is_none() && settings.proxy.is_none() {
             let must =
                 "and [proxy] listen are both off, and there is no [proxy] socket: set one of them";
@@ -98,6 +107,10 @@ impl Settings {
         }
         settings.warnings = source.take_warnings();
         settings.warnings.extend(settings.exposure());
+        let practice = settings.practice.as_ref();
+        settings
+            .warnings
+            .extend(practice.map(PracticeSettings::warning));
         Ok(settings)
     }
 }

@@ -20,6 +20,7 @@ use super::callback::{CallbackSettings, read_hosts};
 use super::connections::ConnectionSettings;
 use super::database::Database;
 use super::network::{NETWORKS, Network};
+use super::practice::Practice;
 use super::proxy::Proxy;
 use super::text::{self, GATEWAY_NAME, GatewayName, LISTEN, Listen, Secret};
 
@@ -44,6 +45,7 @@ pub(super) struct Sections {
     pub(super) signatures: Signatures,
     pub(super) log: LogSettings,
     pub(super) engine: Engine,
+    pub(super) practice: Practice,
 }
 
 /// The participants' port, with mutual TLS.

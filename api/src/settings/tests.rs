@@ -1,4 +1,5 @@
 use super::*;
+use engine::pki::DEVELOPMENT_ORGANIZATION;
 use engine::seal::Keys;
 use engine::settings::DatabaseUrl;
 use std::fs::Permissions;
@@ -7,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 
+mod practice;
 mod refusals;
 
 /// What `efgs init` writes, in short.

@@ -119,7 +119,7 @@ pub(crate) fn update_metrics() {
 
 /// Writes a final message to standard error, past the log.
 pub fn print_final(text: String) {
-    with_timeout(move || eprintln!("{text}"));
+    with_timeout(move || engine::output::note(text));
 }
 
 /// Logs a panic. Written directly, it would make its thread wait for a slow reader.

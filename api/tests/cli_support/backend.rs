@@ -12,7 +12,7 @@ use efgs_client::{
     Answer, BatchSigner, Caller, Connection, DiagnosisKey, Protocol, RsaScheme, Target, encode,
     signed_bytes,
 };
-use engine::Clock as _;
+use engine::{Clock as _, SystemClock};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
 use testkit::poll::holds_within;
@@ -67,7 +67,7 @@ impl Backend {
 
     /// Uploads a key that nobody has uploaded before.
     pub(crate) fn upload(&self) -> Result<Answer, String> {
-        let seconds = engine::SystemClock.now().seconds();
+        let seconds = SystemClock.now().seconds();
         let key = DiagnosisKey {
             key_data: rand::random::<[u8; 16]>().to_vec(),
             rolling_start_interval_number: u32::try_from(seconds / 86_400 * 144 - 144).unwrap(),
@@ -95,7 +95,7 @@ impl Backend {
 
     /// Asks for the download batches of today: 404 while there is none.
     pub(crate) fn download(&self) -> Result<Answer, String> {
-        let day = engine::SystemClock.now().day();
+        let day = SystemClock.now().day();
         let path = format!("/diagnosiskeys/download/{day}");
         self.send(Method::GET, &path, &[(ACCEPT, PROTOBUF)], Bytes::new())
     }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use loadgen::quantity::scaled;
-use loadgen::report::chart::{Axis, Bar, bars};
+use loadgen::report::axis::Axis;
+use loadgen::report::chart::{Bar, bars};
 
 use crate::baseline::{self, Row};
 use crate::counts::Counts;

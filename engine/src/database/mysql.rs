@@ -438,5 +438,6 @@ fn from_mysql(value: mysql::Value) -> Value {
 #[cfg(test)]
 mod tests {
     mod hostile;
+    mod left_answer;
     mod tls;
 }

@@ -77,6 +77,7 @@ impl SqliteConnection {
         missing: MissingFile,
         checkpoints: Option<&Sender<()>>,
     ) -> Result<Self, SqlError> {
+        check_version(rusqlite::version_number())?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         if missing == MissingFile::Create {
             create_private(path);
@@ -121,6 +122,21 @@ impl SqliteConnection {
         });
         progress.map_err(classify_error)
     }
+}
+
+/// Refuses a library that is known to lose commits. Before 3.51.3 a checkpoint could take the beginning of
+/// a log that was just restarted for one that it had copied (the WAL-reset bug), and this gateway makes
+/// checkpoints beside commits.
+fn check_version(number: i32) -> Result<(), SqlError> {
+    const FIRST_SAFE: i32 = 3_051_003;
+    if number >= FIRST_SAFE {
+        return Ok(());
+    }
+    let (major, minor, patch) = (number / 1_000_000, number / 1000 % 1000, number % 1000);
+    let text = format!(
+        "this efgs has SQLite {major}.{minor}.{patch}, which may lose commits: build it with 3.51.3 or newer"
+    );
+    Err(SqlError::Refused(text.into()))
 }
 
 /// Creates the file if there is none, for its owner alone, whatever the umask. Anyone who could read it
@@ -282,5 +298,28 @@ fn classify_error(error: Error) -> SqlError {
             SqlError::Conflict(error.into())
         }
         _ => SqlError::Refused(ServerMessage::new(&error.to_string()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_a_library_that_loses_commits() {
+        for (number, refused) in [
+            (3_007_000, Some("3.7.0")),
+            (3_050_002, Some("3.50.2")),
+            (3_051_002, Some("3.51.2")),
+            (3_051_003, None),
+            (4_000_000, None),
+            (rusqlite::version_number(), None),
+        ] {
+            let said = check_version(number).err().map(|error| error.to_string());
+            let named = said
+                .as_deref()
+                .map(|said| said.split([' ', ',']).nth(4).unwrap());
+            assert_eq!(named, refused, "{said:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::key_ring::{KeyRing, agree_on_keys, check_keys};
 use crate::limits;
 use crate::persist::{StartProgress, Writer, WriterState};
 use crate::retention::{Retention, oldest_identity};
-use crate::settings::{BundleSettings, Settings};
+use crate::settings::{BundleSettings, DownloadSettings, Settings};
 use crate::statistics::DownloadCounts;
 use crate::store::{
     CLUSTER, CachedStore, ImportState, Store, WithdrawalError, known_version, list_faults, migrate,
@@ -144,7 +144,7 @@ impl Bootstrap {
     pub(super) fn retention(
         &self,
         writer: &Arc<WriterState>,
-        max_age_days: u32,
+        settings: DownloadSettings,
         stop: Receiver<()>,
     ) -> Retention {
         Retention {
@@ -154,7 +154,7 @@ impl Bootstrap {
             downloads: Arc::clone(&self.downloads),
             calendar: Arc::clone(&self.calendar),
             serve: Arc::clone(&self.serve),
-            max_age_days,
+            settings,
             holder: random_name(),
             stop,
             state: Default::default(),

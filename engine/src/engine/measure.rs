@@ -1,8 +1,12 @@
 //! Metrics that are looked up when an operator asks for them, rather than counted.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use super::Engine;
 use crate::domain::{CertificateKind, Country};
 use crate::limits;
+use crate::locks::LockIgnoringPoison;
 
 impl Engine {
     /// Sets the metrics that are looked up. A scrape costs some microseconds per participant.
@@ -10,8 +14,20 @@ impl Engine {
         self.walk.allowance.measure();
         self.measure_log();
         self.measure_bounds();
-        for country in self.participants() {
-            let behind = self.batches_behind(country);
+        self.measure_participants();
+    }
+
+    /// A metric that was shown once stays: one that has been removed is behind by nothing.
+    fn measure_participants(&self) {
+        static SHOWN: Mutex<BTreeSet<Country>> = Mutex::new(BTreeSet::new());
+        let participants = self.participants();
+        let mut shown = SHOWN.lock_ignoring_poison();
+        shown.extend(&participants);
+        for &country in &*shown {
+            let behind = match participants.contains(&country) {
+                true => self.batches_behind(country),
+                false => 0,
+            };
             show_of("efgs_download_batches_behind", country, behind);
         }
     }
@@ -20,9 +36,7 @@ impl Engine {
     pub fn participants(&self) -> Vec<Country> {
         let trust = self.trust();
         let listed = trust.certificates().filter(|listed| {
-            listed.row.kind == CertificateKind::Authentication
-                && listed.is_intact()
-                && !listed.is_revoked()
+            listed.row.kind == CertificateKind::Authentication && listed.is_in_force()
         });
         let mut countries: Vec<_> = listed.map(|listed| listed.row.country).collect();
         countries.sort_unstable();

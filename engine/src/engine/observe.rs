@@ -19,7 +19,7 @@ impl Engine {
                 .bundler
                 .budget()
                 .filter(|_| self.walk.settings.bundle.paced),
-            certificates: self.trust().certificates().count(),
+            certificates: self.certificates_in_force(),
             certificate_list_fault: self.walk.trust.fault(),
             missing_sealing_keys: self.walk.key_ring.missing().to_vec(),
             failed: self.threads.have_failed(),
@@ -29,6 +29,12 @@ impl Engine {
             damaged_uploads: self.serve.damage().sentences(),
             memory: self.walk.allowance.watch_memory(),
         }
+    }
+
+    fn certificates_in_force(&self) -> usize {
+        let trust = self.trust();
+        let listed = trust.certificates();
+        listed.filter(|listed| listed.is_in_force()).count()
     }
 
     /// The quotas of those participants that have stored keys today.

@@ -23,7 +23,7 @@ pub struct Status {
     /// How many more download batches may be cut for age at once; `None` if another gateway cuts, or
     /// if they are not paced.
     pub bundle_budget: Option<u32>,
-    /// Certificates in the list, trusted or not. Without any, nobody can connect or sign.
+    /// Listed certificates that are trusted and not revoked. Without any, nobody can connect or sign.
     pub certificates: usize,
     /// Why the certificate list of the database is not the one in force, if so.
     pub certificate_list_fault: Option<ListFault>,

@@ -117,7 +117,8 @@ impl Hash {
             .map(|algorithm| digest::digest(algorithm, bytes))
     }
 
-    const fn algorithm(self) -> Option<&'static digest::Algorithm> {
+    /// How it is computed; nothing for MD5, which is not.
+    pub(crate) const fn algorithm(self) -> Option<&'static digest::Algorithm> {
         match self {
             Self::Md5 => None,
             Self::Sha1 => Some(&digest::SHA1_FOR_LEGACY_USE_ONLY),

@@ -46,6 +46,9 @@ pub struct SubjectKey<'a> {
     pub key: &'a [u8],
 }
 
+/// Organization of all subjects of the development PKI that `efgs init` makes: what it is known by.
+pub const DEVELOPMENT_ORGANIZATION: &str = "EFGS development";
+
 /// A certificate, borrowed from its DER.
 #[derive(Debug)]
 pub struct Certificate<'a> {
@@ -136,10 +139,10 @@ impl<'a> Certificate<'a> {
         self.x509.subject().to_string()
     }
 
-    /// Whether the subject names this organization.
-    pub fn is_of_organization(&self, name: &str) -> bool {
+    /// Whether it is of a development PKI, as `efgs init` makes one: its keys lie on a developer's disk.
+    pub fn is_for_development(&self) -> bool {
         let mut organizations = self.x509.subject().iter_organization();
-        organizations.any(|organization| organization.as_str() == Ok(name))
+        organizations.any(|organization| organization.as_str() == Ok(DEVELOPMENT_ORGANIZATION))
     }
 
     /// The key of the subject, of whatever kind; nothing if it has a fraction of a byte.

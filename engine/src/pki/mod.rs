@@ -20,7 +20,8 @@ mod cms;
 mod structure;
 
 pub use certificate::{
-    Certificate, CountryCountError, NotACertificate, SigningKeyError, SubjectKey,
+    Certificate, CountryCountError, DEVELOPMENT_ORGANIZATION, NotACertificate, SigningKeyError,
+    SubjectKey,
 };
 pub(crate) use cms::SignedAttributes;
 pub use cms::{CmsError, SignedMessage};

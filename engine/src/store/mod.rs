@@ -47,7 +47,7 @@ pub(crate) use reference::{
     KeysOf, PAYLOAD, Reference, ReferenceBatch, ReferenceCertificate, ReferenceKey,
     ReferenceSubscription, ReferenceUpload, UploadName, UploadPlace,
 };
-pub(crate) use retention::Step;
+pub(crate) use retention::{Expiry, Step};
 pub use schema::SchemaFault;
 pub(crate) use schema::list as list_faults;
 pub(crate) use session::{CLUSTER, IDENTITY_KEY, SealingKeyRow, Store, sealing_key_name};

@@ -24,6 +24,15 @@ pub(crate) enum Step {
     LeaseLost,
 }
 
+/// Which download batches lose their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// Those that were cut on an earlier day.
+    pub(crate) oldest_day: Day,
+    /// Those that were cut before this instant, too, whatever their day.
+    pub(crate) cut_before: Option<UnixMillis>,
+}
+
 /// How far retention has come in the log.
 #[derive(Debug, Clone, Copy)]
 struct Marks {
@@ -73,18 +82,18 @@ impl Store {
         })
     }
 
-    /// Deletes the key data of the next uploads whose download batch was cut before `oldest`.
-    /// Identities and tags stay.
+    /// Deletes the key data of the next uploads whose download batch has expired. Identities and tags
+    /// stay.
     pub(crate) fn empty_sealed(
         &mut self,
         token: &LeaseToken,
         day: Day,
-        oldest: Day,
+        expiry: Expiry,
         now: UnixMillis,
     ) -> Result<Step, SqlError> {
         self.guarded(token, |c| {
             let emptied_to = marks(c)?.emptied_to;
-            let end = end_of_batches_before(c, oldest)?;
+            let end = end_of_expired(c, expiry)?;
             if emptied_to >= end {
                 return Ok(Step::Done);
             }
@@ -252,6 +261,18 @@ fn marks(c: &mut dyn Connection) -> Result<Marks, SqlError> {
     })
 }
 
+/// The last position of the log in download batches that have expired.
+fn end_of_expired(c: &mut dyn Connection, expiry: Expiry) -> Result<u64, SqlError> {
+    let by_day = end_of_batches_before(c, expiry.oldest_day)?;
+    let Some(instant) = expiry.cut_before else {
+        return Ok(by_day);
+    };
+    let sql = "SELECT last_seq FROM download_batch WHERE created_at_ms < ? \
+         ORDER BY ordinal DESC LIMIT 1";
+    let row = c.first(sql, &[instant.0.into()])?;
+    Ok(by_day.max(number_or_0(row.as_ref(), 0)?))
+}
+
 /// The last position of the log in download batches that were cut before a day.
 fn end_of_batches_before(c: &mut dyn Connection, day: Day) -> Result<u64, SqlError> {
     let sql = "SELECT last_seq FROM download_batch WHERE day < ? \
@@ -340,6 +361,13 @@ mod tests {
         store.0.execute(sql, &params).unwrap();
     }
 
+    fn before(oldest_day: Day) -> Expiry {
+        Expiry {
+            oldest_day,
+            cut_before: None,
+        }
+    }
+
     fn counted(store: &mut Store, day: Day) -> (u64, u64, u64) {
         let found = store.statistics(day, day).unwrap().cleanups[0];
         (found.keys_before, found.keys_deleted, found.keys_after)
@@ -378,7 +406,9 @@ mod tests {
             let lost = store.begin_cleanup(&other, today, NOW).unwrap();
             assert_eq!(lost, Step::LeaseLost);
             assert_eq!(store.newest_cleanup_day(today).unwrap(), None);
-            let lost = store.empty_sealed(&other, today, today, NOW).unwrap();
+            let lost = store
+                .empty_sealed(&other, today, before(today), NOW)
+                .unwrap();
             assert_eq!(lost, Step::LeaseLost);
         }
     }
@@ -399,7 +429,7 @@ mod tests {
         // The clock was set back, and a batch cut.
         add_batch(&mut store, 2, "2020-10-02");
         add_batch(&mut store, 3, "2020-10-06");
-        let oldest = day("2020-10-05");
+        let oldest = before(day("2020-10-05"));
         let mut step = || store.empty_sealed(&token, today, oldest, NOW).unwrap();
         assert_eq!((step(), step()), (Step::More, Step::Done));
         assert_eq!(counted(&mut store, today), (6, 6, 0));
@@ -407,6 +437,36 @@ mod tests {
         let tomorrow = today.next();
         store.begin_cleanup(&token, tomorrow, NOW).unwrap();
         assert_eq!(counted(&mut store, tomorrow), (3, 0, 3));
+    }
+
+    #[test]
+    fn empties_batches_by_the_time_of_their_cut_only_where_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(folder.path());
+        let token = store
+            .hold_lease(Lease::Retention, "a", 60_000)
+            .unwrap()
+            .unwrap();
+        let today = day("2020-10-07");
+        for ordinal in 1..=3 {
+            add_batch(&mut store, ordinal, "2020-10-07");
+            let sql = "UPDATE download_batch SET created_at_ms = ? WHERE ordinal = ?";
+            let params = [ordinal * 1000, ordinal].map(Into::into);
+            store.0.execute(sql, &params).unwrap();
+        }
+        store.begin_cleanup(&token, today, NOW).unwrap();
+        let mut emptied = |cut_before| {
+            let expiry = Expiry {
+                oldest_day: today,
+                cut_before,
+            };
+            store.empty_sealed(&token, today, expiry, NOW).unwrap();
+            store.emptied_to().unwrap().0
+        };
+        assert_eq!(emptied(None), 0);
+        assert_eq!(emptied(Some(UnixMillis(1000))), 0);
+        assert_eq!(emptied(Some(UnixMillis(2001))), 6);
+        assert_eq!(emptied(Some(UnixMillis(1001))), 6, "never back");
     }
 
     #[test]
@@ -429,7 +489,9 @@ mod tests {
         let key = ChainKey::new(&[1; 32], &[2; 32]);
         let step = store.forget_uploads(&token, today, today, &key).unwrap();
         assert_eq!((step, count(&mut store, "upload_log")), (Step::Done, 6));
-        store.empty_sealed(&token, today, today, NOW).unwrap();
+        store
+            .empty_sealed(&token, today, before(today), NOW)
+            .unwrap();
         store.forget_uploads(&token, today, today, &key).unwrap();
         store.forget_uploads(&token, today, today, &key).unwrap();
         assert_eq!(count(&mut store, "upload_log"), 1);

@@ -108,6 +108,12 @@ impl ListedCertificate {
         self.not_before.0 <= now.0 && now.seconds() <= self.not_after.seconds()
     }
 
+    /// Whether its owner may use it while it is valid: it is what the operator listed, and not revoked.
+    #[must_use]
+    pub const fn is_in_force(&self) -> bool {
+        self.is_intact() && !self.is_revoked()
+    }
+
     /// Whether the row was revoked.
     #[must_use]
     pub const fn is_revoked(&self) -> bool {

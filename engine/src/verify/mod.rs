@@ -9,10 +9,13 @@
 
 mod canonical;
 mod form;
+mod mistake;
 mod signature;
 
 pub use canonical::CanonicalBytes;
 pub use form::{SignatureDemand, SignatureForm};
+pub(crate) use mistake::Mismatch;
+pub use mistake::SigningMistake;
 pub use signature::{
     Exceptions, SignatureCheck, SignatureError, Signer, ValiditySeconds, check_signature,
 };
@@ -47,7 +50,7 @@ impl SignedContent {
     }
 
     /// For the participant that signed something else.
-    pub(crate) fn summary(&self) -> ContentSummary {
+    pub(crate) fn summary(&self, mistake: Option<SigningMistake>) -> ContentSummary {
         let canonical = &self.canonical;
         let text = |index: &u32| String::from_utf8_lossy(canonical.key(*index as usize)).into();
         ContentSummary {
@@ -55,6 +58,7 @@ impl SignedContent {
             key_count: canonical.key_count(),
             first_text: canonical.order().first().map(text),
             last_text: canonical.order().last().map(text),
+            mistake,
         }
     }
 }
@@ -73,6 +77,8 @@ pub struct ContentSummary {
     pub first_text: Option<Box<str>>,
     /// The canonical text of the key that comes last in signing order; none without keys.
     pub last_text: Option<Box<str>>,
+    /// What was signed instead, if it is one of the usual mistakes.
+    pub mistake: Option<SigningMistake>,
 }
 
 impl fmt::Debug for ContentSummary {

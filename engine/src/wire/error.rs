@@ -18,6 +18,12 @@ pub enum MalformedBatch {
     /// `keyData` in JSON is not standard base64 (legacy message `Invalid Base64 in JSON object`).
     #[error("keyData is not base64")]
     Base64,
+    /// The body is JSON, and was sent as protobuf.
+    #[error("the body is JSON, not protobuf")]
+    JsonAsProtobuf,
+    /// The body is protobuf, and was sent as JSON.
+    #[error("the body is protobuf, not JSON")]
+    ProtobufAsJson,
 }
 
 /// Why a body is refused while it is read.

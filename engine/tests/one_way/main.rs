@@ -210,6 +210,16 @@ const RULES: &[Rule] = &[
         why: "every queue has a bound",
         offence: ("api/src/shutdown.rs", "    let (s, r) = unbounded();"),
     },
+    Rule {
+        within: ALL,
+        except: &["engine/src/database/connection.rs"],
+        texts: &["{source}"],
+        why: "an error's text leaves out its source, which engine::chain adds, so that it is said once",
+        offence: (
+            "loadgen/src/profiles.rs",
+            "    #[error(\"profiles: {source}\")]",
+        ),
+    },
 ];
 
 const SQL: &[&str] = &[

@@ -187,7 +187,10 @@ impl Installation {
                 clock_skew_max: None,
                 ..BundleSettings::default()
             },
-            download: DownloadSettings { max_age_days: 14 },
+            download: DownloadSettings {
+                max_age_days: 14,
+                kept: None,
+            },
             legacy_sha1: Vec::new(),
             pss: Vec::new(),
             cpu_threads: 2,

@@ -1,19 +1,20 @@
 //! One step of the exchange at a time.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use efgs_client::{
-    Cursor, Downloader, Journal, MemoryJournal, Pending, Read, Resolution, Settled,
+    Cursor, DiagnosisKey, Downloader, Journal, MemoryJournal, Pending, Read, Resolution, Settled,
     UPLOAD_KEYS_MAX, Uploader, canonical_texts, encode, signed_bytes,
 };
+use engine::output;
 
 use crate::config::Config;
-use crate::files::{Sorted, read_keys, write_whole};
+use crate::files::{PlacedKey, Sorted, keys_of, read_keys, write_whole};
 
 /// How often one request is tried.
 const ATTEMPTS_MAX: u32 = 10;
@@ -31,7 +32,7 @@ pub(crate) struct CanonicalArguments {
 }
 
 pub(crate) fn canonical(arguments: &CanonicalArguments) -> anyhow::Result<ExitCode> {
-    let body = encode(&read_keys(&arguments.file)?);
+    let body = encode(&keys_of(read_keys(&arguments.file)?));
     let out = match arguments.bytes {
         true => signed_bytes(&body)?,
         false => {
@@ -39,7 +40,8 @@ pub(crate) fn canonical(arguments: &CanonicalArguments) -> anyhow::Result<ExitCo
             texts.flat_map(|text| (text + "\n").into_bytes()).collect()
         }
     };
-    print(&out)
+    output::print_bytes(&out)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Print the batch signature of a file of keys, as the header batchSignature carries it
@@ -54,9 +56,10 @@ pub(crate) struct SignArguments {
 
 pub(crate) fn sign(arguments: &SignArguments) -> anyhow::Result<ExitCode> {
     let signer = Config::read(&arguments.config)?.signer()?;
-    let body = encode(&read_keys(&arguments.file)?);
+    let body = encode(&keys_of(read_keys(&arguments.file)?));
     let signature = signer.sign(&signed_bytes(&body)?)?;
-    print(format!("{signature}\n").as_bytes())
+    output::say(signature)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Upload files of keys, once
@@ -74,56 +77,102 @@ pub(crate) struct UploadArguments {
 
 pub(crate) async fn upload(arguments: &UploadArguments) -> anyhow::Result<ExitCode> {
     let config = Config::read(&arguments.config)?;
-    let mut keys = Vec::new();
+    let (mut keys, mut places) = (Vec::new(), Places::default());
     for file in &arguments.files {
-        let read = read_keys(file).with_context(|| file.display().to_string())?;
-        keys.extend(read);
+        let read = read_keys(file)?;
+        places.note(file, &read);
+        keys.extend(read.into_iter().map(|placed| placed.key));
     }
-    let mut journal = ShownJournal(MemoryJournal {
-        pending: Pending::split(&config.country, keys, UPLOAD_KEYS_MAX),
-        ..MemoryJournal::default()
-    });
+    let mut journal = ShownJournal {
+        memory: MemoryJournal {
+            pending: Pending::split(&config.country, keys, UPLOAD_KEYS_MAX),
+            ..MemoryJournal::default()
+        },
+        has_failed: false,
+    };
     let (connection, signer) = (config.connection()?, config.signer()?);
     let mut uploader = Uploader::new(connection, signer, &config.country);
     uploader.drain(&mut journal, ATTEMPTS_MAX).await?;
-    let journal = journal.0;
-    let settled = journal.settled.iter();
-    let refused = settled.filter_map(|settled| match settled {
-        Settled::Stored(_) => None,
-        Settled::Refused { reason, .. } => Some(reason),
-    });
-    let refused: Vec<_> = refused.collect();
-    let stored = journal.settled.len() - refused.len();
-    let mut out = format!("{stored} keys stored, {} refused\n", refused.len());
-    for reason in &refused {
-        out += &format!("refused: {reason}\n");
-    }
-    print(out.as_bytes())?;
-    Ok(match refused.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    let outcome = Outcome::of(&journal, &places);
+    output::print(&outcome.text)?;
+    Ok(match outcome.refused {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }
 
+/// Where keys stand: the first place of each.
+#[derive(Default)]
+struct Places(HashMap<DiagnosisKey, String>);
+
+impl Places {
+    fn note(&mut self, file: &Path, keys: &[PlacedKey]) {
+        for PlacedKey { key, place } in keys {
+            let place = || format!("{}: {place}", file.display());
+            self.0.entry(key.clone()).or_insert_with(place);
+        }
+    }
+}
+
+/// What has become of the keys.
+struct Outcome {
+    text: String,
+    refused: usize,
+}
+
+impl Outcome {
+    fn of(journal: &ShownJournal, places: &Places) -> Self {
+        let (mut stored, mut known, mut refusals) = (0, 0, Vec::new());
+        for settled in &journal.memory.settled {
+            match settled {
+                Settled::Stored(_) => stored += 1,
+                Settled::Known(_) => known += 1,
+                Settled::Refused { key, reason } => {
+                    let place = places.0.get(key).map_or("", String::as_str);
+                    refusals.push(format!("refused: {place}: {reason}\n"));
+                }
+            }
+        }
+        let refused = refusals.len();
+        let mut text = format!("{stored} keys stored, ");
+        if known > 0 {
+            // A gateway cannot tell an attempt whose answer was lost from an upload of long ago.
+            let whose = match journal.has_failed {
+                true => ", perhaps from an attempt that failed",
+                false => "",
+            };
+            text += &format!("{known} were there already{whose}, ");
+        }
+        text += &format!("{refused} refused\n");
+        text.extend(refusals);
+        Self { text, refused }
+    }
+}
+
 /// Says on standard error why nothing happens for a while.
-struct ShownJournal(MemoryJournal);
+struct ShownJournal {
+    memory: MemoryJournal,
+    /// Whether any attempt has failed.
+    has_failed: bool,
+}
 
 impl Journal for ShownJournal {
     type Error = Infallible;
 
     fn oldest(&mut self) -> Result<Option<Pending>, Infallible> {
-        self.0.oldest()
+        self.memory.oldest()
     }
 
     fn resolve(&mut self, done: &Pending, resolution: Resolution) -> Result<(), Infallible> {
-        self.0.resolve(done, resolution)
+        self.memory.resolve(done, resolution)
     }
 
     fn note_failure(&mut self, attempts: u32, reason: &str, wait: Duration) {
+        self.has_failed = true;
         let seconds = wait.as_secs_f32();
-        eprintln!(
+        output::note(format_args!(
             "efgs-backend: attempt {attempts} of {ATTEMPTS_MAX} failed: {reason}; again in {seconds:.1} s"
-        );
+        ));
     }
 }
 
@@ -163,21 +212,21 @@ pub(crate) async fn download(arguments: &DownloadArguments) -> anyhow::Result<Ex
                 sorted.write(out, &batch.tag, config.json)?;
                 let (proven, unproven) = (sorted.proven.len(), sorted.unproven.len());
                 let line = match auditor {
-                    Some(_) => format!("{}: {proven} keys, {unproven} not proven\n", batch.tag),
+                    Some(_) => format!("{}: {proven} keys, {unproven} not proven", batch.tag),
                     None => format!(
-                        "{}: {proven} keys, NOT VERIFIED: the configuration names no trust_anchor\n",
+                        "{}: {proven} keys, NOT VERIFIED: the configuration names no trust_anchor",
                         batch.tag
                     ),
                 };
                 cursor = batch.cursor;
                 write_whole(&place, &serde_json::to_vec(&cursor)?)?;
-                print(line.as_bytes())?;
+                output::say(line)?;
             }
             Read::Gap(later) => {
-                eprintln!(
+                output::note(format_args!(
                     "efgs-backend: the gateway keeps no batches from before {}: some may be missing",
                     later.since_day()
-                );
+                ));
                 cursor = later;
             }
             Read::UpToDate => return Ok(ExitCode::SUCCESS),
@@ -211,7 +260,7 @@ pub(crate) fn verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     let auditor = auditor.context("the configuration names no trust_anchor")?;
     let audit = std::fs::read(&arguments.audit);
     let audit = audit.with_context(|| format!("cannot read {}", arguments.audit.display()))?;
-    let audited = auditor.verify(&read_keys(&arguments.batch)?, &audit)?;
+    let audited = auditor.verify(&keys_of(read_keys(&arguments.batch)?), &audit)?;
     let mut out = String::new();
     for upload in &audited.uploads {
         let verdict = match upload.proof {
@@ -223,16 +272,9 @@ pub(crate) fn verify(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     if !audited.unaccounted.is_empty() {
         out += &format!("{} keys NOT ACCOUNTED for\n", audited.unaccounted.len());
     }
-    print(out.as_bytes())?;
+    output::print(out)?;
     Ok(match audited.is_proven() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
-}
-
-fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -87,14 +87,22 @@ impl Config {
         self.base.join(&self.folder)
     }
 
+    /// The authentication certificate, its key, and the authority of the gateway's certificate.
+    pub(crate) fn tls_files(&self) -> [PathBuf; 3] {
+        let (certificate, key) = (&self.authentication_certificate, &self.authentication_key);
+        [certificate, key, &self.server_ca].map(|path| self.base.join(path))
+    }
+
+    /// The gateway that is tried first.
+    pub(crate) fn first_gateway(&self) -> anyhow::Result<Target> {
+        let first = self.gateways.first().context("gateways names none")?;
+        Ok(Target::parse(first)?)
+    }
+
     pub(crate) fn connection(&self) -> anyhow::Result<Connection> {
-        let caller = Caller::from_files(
-            &self.country,
-            &self.base.join(&self.authentication_certificate),
-            &self.base.join(&self.authentication_key),
-            &self.base.join(&self.server_ca),
-            Protocol::Http1,
-        )?;
+        let [certificate, key, server_ca] = self.tls_files();
+        let country = &self.country;
+        let caller = Caller::from_files(country, &certificate, &key, &server_ca, Protocol::Http1)?;
         let targets = self.gateways.iter().map(|gateway| Target::parse(gateway));
         let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
         Ok(Connection::new(

@@ -7,14 +7,17 @@ mod config;
 mod files;
 mod keygen;
 mod outbox;
+mod peers;
 mod state;
 mod status;
 mod sync;
+mod vectors;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use engine::output;
 
 use crate::config::Config;
 
@@ -44,7 +47,9 @@ enum Command {
     Upload(by_hand::UploadArguments),
     Download(by_hand::DownloadArguments),
     Verify(by_hand::VerifyArguments),
+    Vectors(vectors::Arguments),
     Sync(SyncArguments),
+    Peers(peers::Arguments),
 }
 
 /// Upload what is put into an outbox, download into an inbox, until it is stopped
@@ -66,8 +71,9 @@ struct SyncArguments {
 async fn main() -> ExitCode {
     match run(Arguments::parse().command).await {
         Ok(code) => code,
+        Err(error) if output::is_closed(error.as_ref()) => ExitCode::from(output::CLOSED_STATUS),
         Err(error) => {
-            eprintln!("efgs-backend: {error:#}");
+            output::note(format_args!("efgs-backend: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -81,6 +87,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Upload(arguments) => by_hand::upload(&arguments).await,
         Command::Download(arguments) => by_hand::download(&arguments).await,
         Command::Verify(arguments) => by_hand::verify(&arguments),
+        Command::Vectors(arguments) => vectors::run(&arguments),
+        Command::Peers(arguments) => peers::run(&arguments).await,
         Command::Sync(arguments) => {
             let config = Config::read(&arguments.config)?;
             sync::run(&config, arguments.once).await

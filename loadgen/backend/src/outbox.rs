@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use efgs_client::{Pending, UPLOAD_KEYS_MAX};
+use engine::output;
 use testkit::digest::sha256;
 
-use crate::files::{parse_keys, remove_unfinished, sync_folder, write_keys, write_whole};
+use crate::files::{keys_of, parse_keys, remove_unfinished, sync_folder, write_keys, write_whole};
 use crate::state::{Counter, FinishedFile, State};
 
 /// The folders of an exchange.
@@ -52,10 +53,10 @@ impl Folders {
     pub(crate) fn take_in(&self, state: &mut State, country: &str) -> anyhow::Result<()> {
         for path in self.waiting()? {
             let Some(name) = path.file_name().and_then(OsStr::to_str) else {
-                eprintln!(
+                output::note(format_args!(
                     "efgs-backend: {} is left: its name is not UTF-8",
                     path.display()
-                );
+                ));
                 continue;
             };
             if state.knows(name)? {
@@ -64,12 +65,15 @@ impl Folders {
             let content = match fs::read(&path) {
                 Ok(content) => content,
                 Err(error) => {
-                    eprintln!("efgs-backend: {} is left: {error}", path.display());
+                    output::note(format_args!(
+                        "efgs-backend: {} is left: {error}",
+                        path.display()
+                    ));
                     continue;
                 }
             };
             let keys = parse_keys(&path, &content);
-            let uploads = keys.map(|keys| Pending::split(country, keys, UPLOAD_KEYS_MAX));
+            let uploads = keys.map(|keys| Pending::split(country, keys_of(keys), UPLOAD_KEYS_MAX));
             state.take(name, &content, &uploads)?;
         }
         Ok(())

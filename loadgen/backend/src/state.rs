@@ -249,7 +249,7 @@ impl Journal for State {
         let mut stored = 0;
         for settled in &resolution.settled {
             match settled {
-                Settled::Stored(_) => stored += 1,
+                Settled::Stored(_) | Settled::Known(_) => stored += 1,
                 Settled::Refused { key, reason } => {
                     let body = encode(std::slice::from_ref(key));
                     transaction.execute(

@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use engine::locks::LockIgnoringPoison as _;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -85,7 +86,7 @@ pub(crate) async fn listen(address: SocketAddr, status: SharedStatus) -> anyhow:
 }
 
 fn answer(request: &Request<Incoming>, status: &Mutex<Status>) -> Response<Full<Bytes>> {
-    let status = status.lock().unwrap_or_else(PoisonError::into_inner);
+    let status = status.lock_ignoring_poison();
     let (code, kind, text) = match request.uri().path() {
         "/health" => {
             let (code, body) = health(&status);

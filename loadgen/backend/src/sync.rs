@@ -1,7 +1,7 @@
 //! `sync`: outbox to gateway, gateway to inbox, for ever.
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,6 +10,8 @@ use efgs_client::{
     Uploader, backoff,
 };
 use engine::clock::{Clock as _, SystemClock};
+use engine::locks::LockIgnoringPoison as _;
+use engine::output;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
@@ -141,7 +143,7 @@ impl<'a> Exchange<'a> {
             } => (false, *wait),
             DownloadError::Refused(_) | DownloadError::Answer(_) => (true, STOPPED_WAIT),
         };
-        let reason = error.to_string();
+        let reason = engine::chain(error);
         self.trouble(|status| &mut status.downloads, &reason, needs_somebody);
         wait
     }
@@ -155,10 +157,10 @@ impl<'a> Exchange<'a> {
         match self.downloader.read(&cursor).await? {
             Read::UpToDate => Ok(false),
             Read::Gap(later) => {
-                eprintln!(
+                output::note(format_args!(
                     "efgs-backend: batches may be missing: the gateway no longer has what comes behind {}",
                     cursor.last().unwrap_or("the first day")
-                );
+                ));
                 self.state.advance(&later, &[(Counter::Gaps, 1)])?;
                 Ok(true)
             }
@@ -181,11 +183,11 @@ impl<'a> Exchange<'a> {
             .map(|(auditor, audit)| (*auditor, &audit[..]));
         let sorted = Sorted::new(batch.keys()?, audit)?;
         if !sorted.reasons.is_empty() {
-            eprintln!(
+            output::note(format_args!(
                 "efgs-backend: {}: not proven: {}",
                 batch.tag,
                 sorted.reasons.trim_end()
-            );
+            ));
         }
         sorted.write(&self.folders.inbox, &batch.tag, self.config.json)?;
         let counts = [
@@ -203,7 +205,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn trouble(&self, of: fn(&mut Status) -> &mut Trouble, reason: &str, needs_somebody: bool) {
-        eprintln!("efgs-backend: {reason}");
+        output::note(format_args!("efgs-backend: {reason}"));
         of(&mut self.lock()).is(reason, needs_somebody);
     }
 
@@ -218,6 +220,6 @@ impl<'a> Exchange<'a> {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock_ignoring_poison()
     }
 }

@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, reason = "a test prints its seed")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod support;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -17,9 +19,9 @@ use std::time::{Duration, Instant};
 use efgs_client::{DiagnosisKey, decode, encode};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use support::{BACKEND, configuration, efgs};
 use testkit::local::{Gateway, GatewayOptions, initialise_for};
 
-const BACKEND: &str = env!("CARGO_BIN_EXE_efgs-backend");
 /// The short form.
 const KILLS: u32 = 24;
 /// How long everything may take to arrive once nothing is killed any more.
@@ -27,18 +29,6 @@ const SETTLE_MAX: Duration = Duration::from_secs(120);
 
 fn number(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
-}
-
-/// The gateway's program, beside that of this package; built if only this package was.
-fn efgs() -> PathBuf {
-    let program = Path::new(BACKEND).with_file_name("efgs");
-    if !program.is_file() {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "efgs-api", "--bin", "efgs"])
-            .status();
-        assert!(built.unwrap().success());
-    }
-    program
 }
 
 /// Passes bytes on between participants and the gateway, until the connections are cut.
@@ -101,20 +91,7 @@ impl Backend {
         let folder = home.join(country);
         fs::create_dir_all(folder.join("outbox")).unwrap();
         let pki = home.join("efgs/pki");
-        let (own, pki) = (pki.join(country), pki.display());
-        let own = own.display();
-        let text = format!(
-            "country = \"{country}\"\n\
-             gateways = [\"https://localhost:{}\"]\n\
-             server_ca = \"{pki}/server-ca.pem\"\n\
-             authentication_certificate = \"{own}/authentication.pem\"\n\
-             authentication_key = \"{own}/authentication.key\"\n\
-             signing_certificate = \"{own}/signing.pem\"\n\
-             signing_key = \"{own}/signing.key\"\n\
-             trust_anchor = \"{pki}/trust-anchor.pem\"\n\
-             poll_ms = 20\n",
-            gateway.port()
-        );
+        let text = configuration(country, gateway.port(), &pki) + "poll_ms = 20\n";
         fs::write(folder.join("backend.toml"), text).unwrap();
         Self {
             folder,

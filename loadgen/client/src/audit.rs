@@ -84,7 +84,7 @@ impl AuditedBatch {
 
 /// The audit cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the audit is not a JSON array of entries: {0}")]
+#[error("the audit is not a JSON array of entries")]
 pub struct UnreadableAudit(#[from] serde_json::Error);
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use testkit::target::Target;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No connection.
-    #[error("cannot connect to {target}: {source}")]
+    #[error("cannot connect to {target}")]
     Connect {
         /// The address.
         target: Target,
@@ -18,11 +18,11 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// The connection broke, or the response was not HTTP.
-    #[error("request failed: {0}")]
+    #[error("request failed")]
     Http(#[from] hyper::Error),
     /// The response body was cut off or too large.
-    #[error("reading the response failed: {0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("reading the response failed")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No response in time.
     #[error("no response within {0:?}")]
     Timeout(Duration),
@@ -32,10 +32,10 @@ pub enum ClientError {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// rustls refuses the certificates.
-    #[error("TLS: {0}")]
+    #[error("TLS")]
     Tls(#[from] rustls::Error),
     /// A PEM file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Pem {
         /// The file.
         path: PathBuf,

@@ -30,7 +30,7 @@ pub enum RsaScheme {
 #[derive(Debug, thiserror::Error)]
 pub enum SigningError {
     /// A PEM file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Pem {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum SigningError {
     #[error("the signing key is not that of the signing certificate")]
     OtherKey,
     /// The command cannot be run.
-    #[error("cannot run the signing command: {0}")]
+    #[error("cannot run the signing command")]
     Command(#[from] std::io::Error),
     /// The command has failed.
     #[error("the signing command failed: {0}")]

@@ -1,26 +1,25 @@
-//! `loadgen run --scenario` and `loadgen find-limit`, against a running gateway or a private one.
+//! What `loadgen run` and `loadgen find-limit` measure, on a running gateway or a private one.
 
 use std::collections::BTreeMap;
-use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{anyhow, ensure};
 use clap::Args;
 use engine::clock::{Clock, SystemClock};
+use engine::output::say;
 use loadgen::client::{Protocol, Target};
 use loadgen::config::Config;
-use loadgen::find_limit::{FindLimitOptions, Objective, Search};
 use loadgen::load::{Experiment, LoadOptions, MEMORY_BYTES_MIN, Participants, Watch};
 use loadgen::local::Installation;
 use loadgen::profiles::Distribution;
-use loadgen::results::{self, Authentication, Http, Machine, Run, Summary, Transport};
-use loadgen::scenario::Scenario;
+use loadgen::results::{self, Authentication, Http, Machine, Run, Transport};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
+use super::conclusion::{Measured, SummaryFile};
 use super::connection::{
     ConnectionArgs, LocalArg, beside_this_program, check_program, parse_targets,
 };
@@ -42,6 +41,10 @@ pub(super) struct MeasuringArgs {
     /// Write every second's figures to this file, for `loadgen report` and `loadgen plan`.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
+    /// Write the run's summary to this file, as one JSON object: figures with units, and what became of
+    /// the objectives.
+    #[arg(long, value_name = "FILE")]
+    summary_json: Option<PathBuf>,
     /// Start a private gateway on this database, watch both, and clean up.
     #[arg(long, value_enum, value_name = "DATABASE")]
     local: Option<LocalArg>,
@@ -71,8 +74,8 @@ fn parse_watch(text: &str) -> Result<(String, u32), String> {
 }
 
 /// A gateway, and how to reach it.
-struct Environment {
-    installation: Option<Installation>,
+pub(super) struct Environment {
+    pub(super) installation: Option<Installation>,
     pki: PathBuf,
     targets: Vec<Target>,
     protocol: Protocol,
@@ -81,22 +84,34 @@ struct Environment {
 }
 
 /// What is run, by name.
-struct RunInputs<'a> {
-    name: &'a str,
-    text: &'a str,
-    participants: usize,
-    distribution: Distribution,
-    seed: Option<u64>,
-    record: Option<PathBuf>,
+pub(super) struct RunInputs<'a> {
+    pub(super) name: &'a str,
+    pub(super) text: &'a str,
+    pub(super) participants: usize,
+    pub(super) distribution: Distribution,
+    pub(super) seed: Option<u64>,
+    pub(super) record: Option<PathBuf>,
+    pub(super) summary_file: Option<SummaryFile>,
 }
 
 impl MeasuringArgs {
-    /// Whether any of it was given.
+    /// Whether the gateway is to be watched, or started.
     pub(super) const fn is_wanted(&self) -> bool {
         self.results.is_some() || self.local.is_some()
     }
 
-    fn environment(
+    /// Whether the gateway's metrics are read.
+    pub(super) const fn asks_for_metrics(&self) -> bool {
+        self.metrics.is_some() || self.local.is_some()
+    }
+
+    /// The file of the summary, made at once.
+    pub(super) fn summary_file(&self) -> anyhow::Result<Option<SummaryFile>> {
+        let path = self.summary_json.as_deref();
+        path.map(SummaryFile::create).transpose()
+    }
+
+    pub(super) fn environment(
         &self,
         connection: &ConnectionArgs,
         config: &Config,
@@ -173,12 +188,12 @@ impl MeasuringArgs {
         given.unwrap_or_else(|| (Machine::here().memory_bytes / 2).max(MEMORY_BYTES_MIN))
     }
 
-    fn experiment(
+    pub(super) fn experiment(
         &self,
         environment: &Environment,
         connection: &ConnectionArgs,
         inputs: RunInputs<'_>,
-    ) -> anyhow::Result<Experiment> {
+    ) -> anyhow::Result<Measured> {
         let RunInputs {
             name,
             text,
@@ -186,16 +201,16 @@ impl MeasuringArgs {
             distribution,
             seed,
             record,
+            summary_file,
         } = inputs;
         let participants =
             Participants::read(&environment.pki, wanted, distribution, environment.protocol)?;
         if participants.len() < wanted {
-            writeln!(
-                stdout(),
+            say(format_args!(
                 "note: {name} needs {wanted} participants, and the PKI folder has {}: \
                  `efgs init --participants` makes more",
                 participants.len()
-            )?;
+            ))?;
         }
         // A private gateway is fresh; any other may have the keys of an earlier run, and would
         // only see a replay.
@@ -207,28 +222,39 @@ impl MeasuringArgs {
                 SystemClock.now().seconds()
             }
         });
-        writeln!(
-            stdout(),
+        say(format_args!(
             "{name}, seed {seed}, {} participants",
             participants.len()
-        )?;
-        let run = || describe(environment, name, text, seed);
+        ))?;
+        let run = Description {
+            name,
+            text,
+            seed,
+            targets: &environment.targets,
+            protocol: environment.protocol,
+            database: environment.database.as_deref(),
+        }
+        .run();
         let options = LoadOptions {
             targets: environment.targets.clone(),
             timeout: Duration::from_secs(connection.timeout_seconds),
             seed,
             memory_bytes_max: self.memory_bytes(),
             watch: environment.watch.clone(),
-            results: self.results.clone().map(|path| (path, run())),
+            results: self.results.clone().map(|path| (path, run.clone())),
             record,
             name: name.to_owned(),
             text: text.to_owned(),
         };
-        Ok(Experiment::new(participants, options)?)
+        Ok(Measured {
+            experiment: Experiment::new(participants, options)?,
+            run,
+            summary_file,
+        })
     }
 }
 
-fn watch_local(installation: &Installation) -> Watch {
+pub(super) fn watch_local(installation: &Installation) -> Watch {
     let gateway = installation.gateway();
     let database = installation
         .database()
@@ -250,40 +276,57 @@ fn watch_local(installation: &Installation) -> Watch {
     }
 }
 
-fn describe(environment: &Environment, name: &str, text: &str, seed: u64) -> Run {
-    let tls = environment.targets.iter().all(|target| target.tls);
-    let started = i64::try_from(SystemClock.now().seconds())
-        .ok()
-        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-        .and_then(|time| time.format(&Rfc3339).ok());
-    Run {
-        version: results::VERSION,
-        name: name.to_owned(),
-        scenario: text.to_owned(),
-        seed,
-        started: started.unwrap_or_default(),
-        machine: Machine::here(),
-        targets: environment.targets.iter().map(Target::to_string).collect(),
-        transport: Transport {
-            authentication: if tls {
-                Authentication::Mtls
-            } else {
-                Authentication::Proxy
+/// What the first line of the results says of a run.
+pub(super) struct Description<'a> {
+    pub(super) name: &'a str,
+    /// The scenario in TOML; empty without one.
+    pub(super) text: &'a str,
+    pub(super) seed: u64,
+    pub(super) targets: &'a [Target],
+    pub(super) protocol: Protocol,
+    /// Of a private gateway.
+    pub(super) database: Option<&'a str>,
+}
+
+impl Description<'_> {
+    /// With this machine, now.
+    pub(super) fn run(&self) -> Run {
+        let tls = self.targets.iter().all(|target| target.tls);
+        let started = i64::try_from(SystemClock.now().seconds())
+            .ok()
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+            .and_then(|time| time.format(&Rfc3339).ok());
+        Run {
+            version: results::VERSION,
+            name: self.name.to_owned(),
+            scenario: self.text.to_owned(),
+            seed: self.seed,
+            started: started.unwrap_or_default(),
+            machine: Machine::here(),
+            targets: self.targets.iter().map(Target::to_string).collect(),
+            transport: Transport {
+                authentication: if tls {
+                    Authentication::Mtls
+                } else {
+                    Authentication::Proxy
+                },
+                http: match self.protocol {
+                    Protocol::Http1 => Http::Http1,
+                    Protocol::Http2 => Http::Http2,
+                },
             },
-            http: match environment.protocol {
-                Protocol::Http1 => Http::Http1,
-                Protocol::Http2 => Http::Http2,
-            },
-        },
-        database: environment.database.clone(),
-        command: std::env::args().collect(),
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: option_env!("EFGS_COMMIT").map(str::to_owned),
+            database: self.database.map(str::to_owned),
+            command: std::env::args().collect(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("EFGS_COMMIT").map(str::to_owned),
+        }
     }
 }
 
 /// Stops the work on SIGINT or SIGTERM, so that the caller can clean up.
-async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(super) async fn unless_interrupted<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -293,198 +336,10 @@ async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) ->
     }
 }
 
-/// Runs a scenario; returns whether every response was expected.
-pub(super) async fn run_scenario(
-    name: &str,
-    measuring: &MeasuringArgs,
-    connection: &ConnectionArgs,
-    config: &Config,
-    seed: Option<u64>,
-    record: Option<PathBuf>,
-) -> anyhow::Result<bool> {
-    let scenario = Scenario::find(name)?;
-    let mut environment = measuring.environment(connection, config, scenario.participants)?;
-    let inputs = RunInputs {
-        name: &scenario.name,
-        text: &scenario.text,
-        participants: scenario.participants,
-        distribution: scenario.distribution,
-        seed: seed.or(config.seed),
-        record,
-    };
-    let experiment = measuring.experiment(&environment, connection, inputs)?;
-    let done = unless_interrupted(run_phases(&scenario, experiment, &mut environment)).await;
-    end(environment)?;
-    done
-}
-
-async fn run_phases(
-    scenario: &Scenario,
-    mut experiment: Experiment,
-    environment: &mut Environment,
-) -> anyhow::Result<bool> {
-    for phase in &scenario.phases {
-        let mut summary = experiment.phase(phase).await?;
-        if let Some(installation) = environment.installation.as_mut().filter(|_| phase.restart) {
-            let took = block_in_place(|| installation.restart_gateway())?;
-            experiment.note_restart(took);
-            summary.restart_seconds = Some(took.as_secs_f64());
-            experiment.watch(watch_local(installation));
-        }
-        write!(stdout(), "\n{summary}")?;
-    }
-    conclude(experiment, None)
-}
-
-/// Prints the summary; returns whether every response was expected.
-fn conclude(experiment: Experiment, limit: Option<results::Limit>) -> anyhow::Result<bool> {
-    let unexpected = experiment.unexpected_responses();
-    let summary: Summary = experiment.finish(limit)?;
-    writeln!(stdout(), "\n{summary}")?;
-    for (what, response) in &unexpected {
-        writeln!(
-            stdout(),
-            "unexpected: {} x {what}: {}",
-            response.count,
-            response.example
-        )?;
-    }
-    Ok(unexpected.is_empty())
-}
-
-fn end(mut environment: Environment) -> anyhow::Result<()> {
+/// Stops the private gateway.
+pub(super) fn end(mut environment: Environment) -> anyhow::Result<()> {
     if let Some(installation) = &mut environment.installation {
         block_in_place(|| installation.terminate())?;
     }
     Ok(())
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FindLimitArgs {
-    #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    measuring: MeasuringArgs,
-    /// Latency objective, from the scheduled arrival to 201: p50, p90, p99, p99.9 or max.
-    #[arg(long, value_name = "PERCENTILE=TIME", default_value = "p99=250ms")]
-    objective: Objective,
-    /// Share of the uploads that may be answered other than with 201.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    errors_max: f64,
-    /// Uploads per second of the first step.
-    #[arg(long, value_name = "N", default_value_t = 10.0)]
-    start: f64,
-    /// Length of a step, in seconds.
-    #[arg(long, value_name = "S", default_value_t = 15)]
-    step_seconds: u64,
-    /// Stop when the highest rate that held and the lowest that failed differ by at most this
-    /// share.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
-    precision: f64,
-    /// Keys per upload.
-    #[arg(long, value_name = "N", default_value_t = 5000)]
-    upload_keys: u32,
-    /// Participants that take part, the most populous first.
-    #[arg(long, value_name = "N", default_value_t = 27)]
-    participants: usize,
-    /// Connections per participant, each with one upload in flight.
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    connections: usize,
-    /// Seed of every key and every arrival.
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-}
-
-impl FindLimitArgs {
-    pub(super) async fn run(self) -> anyhow::Result<bool> {
-        let options = self.options()?;
-        let config = self.connection.config()?;
-        let environment =
-            self.measuring
-                .environment(&self.connection, &config, self.participants)?;
-        let text = format!(
-            "# {} with at most {} errors, steps of {} s, {} keys in an upload\n",
-            options.objective, options.errors_max, self.step_seconds, options.upload_keys
-        );
-        let inputs = RunInputs {
-            name: "find-limit",
-            text: &text,
-            participants: self.participants,
-            distribution: Distribution::Even,
-            seed: self.seed.or(config.seed),
-            record: None,
-        };
-        let experiment = self
-            .measuring
-            .experiment(&environment, &self.connection, inputs)?;
-        let done = unless_interrupted(search(&options, experiment)).await;
-        end(environment)?;
-        done
-    }
-
-    fn options(&self) -> anyhow::Result<FindLimitOptions> {
-        ensure!(
-            self.start > 0.0 && self.step_seconds > 0 && self.precision > 0.0,
-            "--start, --step-seconds and --precision must be more than 0"
-        );
-        if self.upload_keys == 0 || self.connections == 0 || self.participants == 0 {
-            bail!("--upload-keys, --connections and --participants must be at least 1");
-        }
-        Ok(FindLimitOptions {
-            objective: self.objective.clone(),
-            errors_max: self.errors_max,
-            start: self.start,
-            step: Duration::from_secs(self.step_seconds),
-            precision: self.precision,
-            upload_keys: self.upload_keys,
-            connections: self.connections,
-        })
-    }
-}
-
-async fn search(options: &FindLimitOptions, mut experiment: Experiment) -> anyhow::Result<bool> {
-    writeln!(
-        stdout(),
-        "{:>12} {:>12} {:>10} {:>10} {:>10}  {}",
-        "uploads/s",
-        "keys/s",
-        "p50 ms",
-        "p99 ms",
-        "max ms",
-        options.objective
-    )?;
-    let mut search = Search::new(options.start, options.precision);
-    let mut number = 0;
-    while let Some(rate) = search.next() {
-        number += 1;
-        let mut phase = options.phase(number, rate);
-        phase.ahead = experiment.fits(&phase);
-        let step = experiment.phase(&phase).await?;
-        let broke = options.broken_by(&step);
-        let latency = step
-            .all
-            .upload
-            .map(|upload| upload.corrected)
-            .unwrap_or_default();
-        let [p50, p99, max] = [latency.p50, latency.p99, latency.max]
-            .map(|micros| Duration::from_micros(micros).as_secs_f64() * 1000.0);
-        writeln!(
-            stdout(),
-            "{rate:>12.1} {:>12.0} {p50:>10.1} {p99:>10.1} {max:>10.1}  {}",
-            rate * f64::from(options.upload_keys),
-            broke.as_deref().unwrap_or("held")
-        )?;
-        search.tell(rate, broke);
-    }
-    ensure!(
-        number > 0,
-        "--start must be between 0.1 and 100000 uploads per second"
-    );
-    conclude(experiment, Some(search.limit(options)))
-}
-
-/// The built-in scenarios, for `--help`.
-pub(super) fn list_scenarios() -> String {
-    let lines = Scenario::shipped().map(|(name, what)| format!("  {name:<18} {what}"));
-    lines.collect::<Vec<_>>().join("\n")
 }

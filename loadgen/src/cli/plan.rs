@@ -1,10 +1,10 @@
 //! `loadgen plan`.
 
-use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use engine::output::{Notes, note, print, say};
 use loadgen::plan::assumptions::Assumptions;
 use loadgen::plan::check::Check;
 use loadgen::plan::costs::{DatabaseKind, UnitCosts};
@@ -14,6 +14,7 @@ use loadgen::profiles::Profiles;
 use loadgen::results::Results;
 
 use super::connection::{DatabaseArg, beside_this_program};
+use super::status::Status;
 
 pub(super) const EXAMPLES: &str = "Examples:
   loadgen plan --profile worst-day
@@ -58,9 +59,10 @@ pub(super) struct PlanArgs {
     /// Write the unit costs to this file.
     #[arg(long, value_name = "FILE")]
     save_costs: Option<PathBuf>,
-    /// The gateway's database: which costs come with the program, or which to measure.
-    #[arg(long, value_enum, default_value_t = DatabaseArg::Mysql)]
-    database: DatabaseArg,
+    /// The gateway's database: which of the built-in costs to use, or what to measure [default: mysql;
+    /// with --check, the run's].
+    #[arg(long, value_enum)]
+    database: Option<DatabaseArg>,
     /// Print the plan as JSON.
     #[arg(long)]
     json: bool,
@@ -73,24 +75,26 @@ pub(super) struct PlanArgs {
 }
 
 impl PlanArgs {
-    pub(super) async fn run(self) -> anyhow::Result<bool> {
-        let costs = self.unit_costs().await?;
+    pub(super) async fn run(self) -> anyhow::Result<Status> {
+        let results = self.check.as_ref().map(|path| Results::read(path));
+        let results = results.transpose()?;
+        let costs = self.unit_costs(results.as_ref()).await?;
         if let Some(path) = &self.save_costs {
             costs.save(path)?;
-            writeln!(stderr(), "unit costs written to {}", path.display())?;
+            note(format_args!("unit costs written to {}", path.display()));
         }
-        match &self.check {
-            Some(path) => self.check(&costs, &Results::read(path)?)?,
+        match &results {
+            Some(results) => self.check(&costs, results)?,
             None => self.plan(&costs)?,
         }
-        Ok(true)
+        Ok(Status::Good)
     }
 
     fn check(&self, costs: &UnitCosts, results: &Results) -> anyhow::Result<()> {
         let check = Check::of(results, costs);
         match self.json {
-            true => writeln!(stdout(), "{}", serde_json::to_string_pretty(&check)?)?,
-            false => writeln!(stdout(), "{check}")?,
+            true => say(serde_json::to_string_pretty(&check)?)?,
+            false => say(check)?,
         }
         Ok(())
     }
@@ -111,27 +115,30 @@ impl PlanArgs {
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         match (self.json, &self.html) {
-            (true, _) => writeln!(stdout(), "{}", serde_json::to_string_pretty(&plan)?)?,
-            (false, None) => write!(stdout(), "{plan}")?,
+            (true, _) => say(serde_json::to_string_pretty(&plan)?)?,
+            (false, None) => print(plan)?,
             (false, Some(path)) => {
                 let answer = text::answer(&plan).join("\n  ");
-                writeln!(stdout(), "{}: buy\n  {answer}", plan.profile)?;
-                writeln!(stdout(), "gives first: {}", text::first_to_give(&plan))?;
-                writeln!(stdout(), "the whole plan: {}", path.display())?;
+                say(format_args!("{}: buy\n  {answer}", plan.profile))?;
+                say(format_args!("gives first: {}", text::first_to_give(&plan)))?;
+                say(format_args!("the whole plan: {}", path.display()))?;
             }
         }
         Ok(())
     }
 
-    async fn unit_costs(&self) -> anyhow::Result<UnitCosts> {
+    /// For a check, those of the run's kind of database, unless they are given.
+    async fn unit_costs(&self, results: Option<&Results>) -> anyhow::Result<UnitCosts> {
         if let Some(path) = &self.costs {
             return Ok(read_costs(path)?);
         }
         if !self.measure {
-            let kind = match self.database {
+            let given = self.database.map(|database| match database {
                 DatabaseArg::Mysql => DatabaseKind::Server,
                 DatabaseArg::Sqlite => DatabaseKind::Embedded,
-            };
+            });
+            let found = || results.and_then(|results| DatabaseKind::of(&results.run));
+            let kind = given.or_else(found).unwrap_or(DatabaseKind::Server);
             return Ok(UnitCosts::shipped(kind)?);
         }
         let efgs = match &self.efgs {
@@ -146,11 +153,11 @@ impl PlanArgs {
         let options = MeasureOptions {
             efgs,
             database: match self.database {
-                DatabaseArg::Mysql => Database::Mysql,
-                DatabaseArg::Sqlite => Database::Sqlite,
+                Some(DatabaseArg::Sqlite) => Database::Sqlite,
+                Some(DatabaseArg::Mysql) | None => Database::Mysql,
             },
             keys: self.measure_keys,
         };
-        Ok(measure(&options, &mut stderr()).await?)
+        Ok(measure(&options, &mut Notes).await?)
     }
 }

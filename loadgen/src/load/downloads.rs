@@ -137,7 +137,7 @@ async fn ask(
         Err(error) => {
             running.refused(None);
             if !running.expects(None) {
-                running.unexpected("download not answered", &error.to_string());
+                running.unexpected("download not answered", &engine::chain(&error));
             }
             return Fetched::Refusal(None);
         }

@@ -28,7 +28,7 @@ pub enum LoadError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// Work on another thread failed.
-    #[error("a task failed: {0}")]
+    #[error("a task failed")]
     Task(#[from] tokio::task::JoinError),
     /// The uploads to prepare ahead exceed the memory limit.
     #[error(

@@ -3,24 +3,30 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::clock::{Clock, SystemClock};
 use engine::domain::UnixMillis;
+use engine::locks::LockIgnoringPoison as _;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::time::sleep;
 
 use super::error::LoadError;
 use super::making::{Maker, MakingCost};
 use super::options::{LoadOptions, MEMORY_BYTES_MIN};
 use super::participants::Participants;
 use super::stream::{Shared, Stored};
-use super::tally::{UnexpectedResponses, lock};
-use super::watch::Watch;
+use super::tally::UnexpectedResponses;
+use super::watch::{Watch, delays};
 use crate::keys::Seed;
+use crate::objective::Objective;
 use crate::record::RecordWriter;
-use crate::results::{Counts, Limit, OwnCost, PhaseSummary, ResultsWriter, Summary};
+use crate::results::{Counts, Delay, Limit, OwnCost, PhaseSummary, ResultsWriter, Summary};
 use crate::workload::Workload;
 use testkit::digest::sha256;
+
+/// Between looks at whether all uploads can be downloaded.
+const DELIVERY_POLL: Duration = Duration::from_millis(200);
 
 /// A run, phase by phase.
 pub struct Experiment {
@@ -37,8 +43,12 @@ pub struct Experiment {
     pub(super) phases: Vec<PhaseSummary>,
     pub(super) total: Counts,
     pub(super) behind_max: u64,
+    pub(super) dropped: u64,
     pub(super) rss_bytes_max: BTreeMap<String, u64>,
     pub(super) ahead_seconds: f64,
+    /// Delays that the gateway had counted before the run, and during it.
+    pub(super) delays_before: Option<Delay>,
+    delay: Option<Delay>,
     /// CPU time of loadgen while the clock ran, and the part of it that making uploads took.
     pub(super) running_cpu_seconds: f64,
     pub(super) running_making_seconds: f64,
@@ -107,8 +117,11 @@ impl Experiment {
             phases: Vec::new(),
             total: Counts::default(),
             behind_max: 0,
+            dropped: 0,
             rss_bytes_max: BTreeMap::new(),
             ahead_seconds: 0.0,
+            delays_before: None,
+            delay: None,
             running_cpu_seconds: 0.0,
             running_making_seconds: 0.0,
         })
@@ -133,14 +146,41 @@ impl Experiment {
 
     /// Unexpected responses so far.
     pub fn unexpected_responses(&self) -> UnexpectedResponses {
-        lock(&self.shared.unexpected).clone()
+        self.shared.unexpected.lock_ignoring_poison().clone()
     }
 
-    /// Writes the summary, the last line of the results, and returns it.
+    /// Records how long uploads took to become downloadable, once all that were stored are, or `patience`
+    /// has passed: uploads that still wait then count as slower than all others.
+    pub async fn await_delivery(&mut self, patience: Duration) {
+        let (Some(operations), Some(before)) = (&self.watch.operations, &self.delays_before) else {
+            return;
+        };
+        let uploads = self.total.uploads;
+        let begun = Instant::now();
+        loop {
+            let now = delays(operations).await;
+            self.delay = now.and_then(|now| now.since(before, uploads));
+            let all_seen = self
+                .delay
+                .as_ref()
+                .is_some_and(|delay| delay.seen() >= uploads);
+            if all_seen || begun.elapsed() > patience + DELIVERY_POLL {
+                return;
+            }
+            sleep(DELIVERY_POLL).await;
+        }
+    }
+
+    /// Writes the summary, the last line of the results, with what became of the objectives, and
+    /// returns it.
     ///
     /// # Errors
     /// When results or record cannot be written.
-    pub fn finish(mut self, limit: Option<Limit>) -> Result<Summary, LoadError> {
+    pub fn finish(
+        mut self,
+        limit: Option<Limit>,
+        objectives: &[Objective],
+    ) -> Result<Summary, LoadError> {
         if let Some(record) = &mut self.record {
             record.flush()?;
         }
@@ -148,14 +188,21 @@ impl Experiment {
         for (name, seconds) in self.phases.iter().flat_map(|phase| &phase.cpu_seconds) {
             *cpu_seconds.entry(name.clone()).or_default() += seconds;
         }
-        let summary = Summary {
-            total: self.total.figures(self.clock, self.behind_max),
+        let seconds = self.phases.iter().map(|phase| phase.all.seconds).sum();
+        let mut summary = Summary {
+            total: self.total.figures(seconds, self.behind_max, self.dropped),
             cpu_seconds,
             rss_bytes_max: std::mem::take(&mut self.rss_bytes_max),
             loadgen: self.own_cost(),
             phases: std::mem::take(&mut self.phases),
             limit,
+            delay: self.delay.take(),
+            objectives: Vec::new(),
         };
+        summary.objectives = objectives
+            .iter()
+            .map(|objective| objective.outcome(&summary))
+            .collect();
         if let Some(results) = self.results.take() {
             results.finish(&summary)?;
         }

@@ -58,7 +58,7 @@ async fn send(running: &RunningStream, connection: &mut Connection, request: Hos
     }
     let (answered, example) = match &answer {
         Ok(answer) => (answer.status.to_string(), first_line(&answer.body)),
-        Err(error) => ("nothing".to_owned(), error.to_string()),
+        Err(error) => ("nothing".to_owned(), engine::chain(error)),
     };
     let what = format!("{kind:?} answered {answered} instead of {}", kind.status());
     running.unexpected(&what, &example);

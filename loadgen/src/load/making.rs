@@ -359,8 +359,8 @@ mod tests {
         let random = ChaCha8Rng::seed_from_u64(1);
         let timetable = Timetable::new(Arrivals::Fixed(rate), end, &[3, 1], random);
         let uploads: Vec<_> = plan(None, timetable).uploads().collect();
-        assert_eq!(uploads.len(), 9);
-        assert_eq!(uploads[4].intended, Some(Duration::from_millis(500)));
+        assert_eq!(uploads.len(), 10);
+        assert_eq!(uploads[5].intended, Some(Duration::from_millis(500)));
     }
 
     #[test]

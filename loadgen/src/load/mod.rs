@@ -28,6 +28,6 @@ pub use self::error::LoadError;
 pub use self::experiment::Experiment;
 pub use self::options::{LoadOptions, MEMORY_BYTES_MIN};
 pub use self::participants::Participants;
-pub use self::prepared::{RunOptions, RunReport, send_prepared};
+pub use self::prepared::{RunOptions, RunReport, prepared_phase, send_prepared};
 pub use self::tally::{UnexpectedResponse, UnexpectedResponses};
 pub use self::watch::Watch;

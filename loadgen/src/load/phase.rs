@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use engine::locks::LockIgnoringPoison as _;
 use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -17,10 +18,10 @@ use super::experiment::Experiment;
 use super::making::{Maker, Original, Plan, STREAMS_MAX, Stock, UPLOADS_MAX, senders, take_ahead};
 use super::queue::RequestQueue;
 use super::stream::RunningStream;
-use super::tally::{StreamTally, lock};
+use super::tally::StreamTally;
 use super::tasks::{Prepared, Tasks};
-use super::volume::{due_keys, needed_bytes, offered};
-use super::watch::Scraper;
+use super::volume::{due_keys, needed_bytes, offered, uploads};
+use super::watch::{Scraper, delays};
 
 use crate::client::{ClientError, Connection};
 use crate::hostile::Hostile;
@@ -42,14 +43,24 @@ struct RunningPhase {
     streams: Vec<Arc<RunningStream>>,
     begun: Instant,
     counts: Counts,
-    by_stream: Vec<(Counts, u64)>,
+    by_stream: Vec<StreamSum>,
     behind_max: u64,
+    /// Requests that are due and not sent, at the end of the last second.
+    behind: u64,
     first_sample: BTreeMap<String, ProcessSample>,
     last_sample: BTreeMap<String, ProcessSample>,
     disk_bytes: Option<u64>,
     making_before: u64,
     scraper: Scraper,
     bar: ProgressBar,
+}
+
+/// What one stream has done since the phase began.
+#[derive(Default)]
+struct StreamSum {
+    counts: Counts,
+    behind_max: u64,
+    behind: u64,
 }
 
 impl RunningPhase {
@@ -94,6 +105,9 @@ impl Experiment {
             prepared.push(stream.await?);
         }
         drop(send);
+        if let (None, Some(operations)) = (&self.delays_before, &self.watch.operations) {
+            self.delays_before = delays(operations).await;
+        }
         self.ahead_seconds += ahead.elapsed().as_secs_f64();
         let mut running_phase = self.begin(phase, &prepared)?;
         let tasks = Tasks::start(phase, prepared, &self.shared_hostile(), running_phase.begun);
@@ -248,7 +262,8 @@ impl Experiment {
             memory: Arc::clone(&memory),
             ..self.maker.clone()
         };
-        let bar = progress::bar("preparing", plan.keys.unwrap_or(0));
+        let all = if phase.ahead { due_keys(phase) } else { None };
+        let bar = progress::bar("preparing", plan.keys.or(all));
         let mut more = maker.start(plan);
         let ahead = take_ahead(&mut more, &memory, units, phase.ahead, &bar).await;
         bar.finish_and_clear();
@@ -300,9 +315,11 @@ impl Experiment {
 
     fn originals(&self) -> BTreeMap<usize, Vec<Original>> {
         let all = self.shared.stored.iter().enumerate();
-        all.map(|(participant, stored)| (participant, lock(&stored.originals).clone()))
-            .filter(|(_, originals)| !originals.is_empty())
-            .collect()
+        all.map(|(participant, stored)| {
+            (participant, stored.originals.lock_ignoring_poison().clone())
+        })
+        .filter(|(_, originals)| !originals.is_empty())
+        .collect()
     }
 
     fn shared_hostile(&self) -> Arc<Hostile> {
@@ -321,11 +338,12 @@ impl Experiment {
             .collect();
         let sample = self.watch.processes();
         let running_phase = RunningPhase {
-            by_stream: streams.iter().map(|_| Default::default()).collect(),
+            by_stream: streams.iter().map(|_| StreamSum::default()).collect(),
             streams,
             begun: Instant::now(),
             counts: Counts::default(),
             behind_max: 0,
+            behind: 0,
             first_sample: sample.clone(),
             last_sample: sample.clone(),
             disk_bytes: self.watch.disk_bytes(),
@@ -365,8 +383,9 @@ impl Experiment {
         {
             let (counts, late) = running.tally.take(elapsed);
             all.add(&counts);
-            sum.0.add(&counts);
-            sum.1 = sum.1.max(late);
+            sum.counts.add(&counts);
+            sum.behind_max = sum.behind_max.max(late);
+            sum.behind = late;
             behind += late;
             if running_phase.streams.len() > 1 {
                 streams.insert(running.tally.name.clone(), counts);
@@ -375,6 +394,7 @@ impl Experiment {
         running_phase.counts.add(&all);
         self.total.add(&all);
         running_phase.behind_max = running_phase.behind_max.max(behind);
+        running_phase.behind = behind;
         self.behind_max = self.behind_max.max(behind);
         running_phase.last_sample = self.watch.processes();
         running_phase.disk_bytes = self.watch.disk_bytes();
@@ -382,9 +402,12 @@ impl Experiment {
             let seen = self.rss_bytes_max.entry(name.clone()).or_default();
             *seen = sample.rss_bytes.max(*seen);
         }
-        running_phase
-            .bar
-            .set_position(running_phase.counts.upload_keys);
+        let counts = &running_phase.counts;
+        let moved = match uploads(phase) {
+            true => counts.upload_keys,
+            false => counts.download_keys,
+        };
+        running_phase.bar.set_position(moved);
         self.write(&Second {
             at: self.clock + elapsed.as_secs_f64(),
             phase: phase.name.clone(),
@@ -412,11 +435,12 @@ impl Experiment {
         let making = self.maker.cost.nanos.load(Ordering::Relaxed) - running_phase.making_before;
         self.running_making_seconds += Duration::from_nanos(making).as_secs_f64();
         let streams = running_phase.streams.iter().zip(&running_phase.by_stream);
-        let by_stream = streams.map(|(running, (counts, behind))| {
-            let figures =
-                counts.figures(running_phase.active_seconds(phase, Some(running)), *behind);
+        let by_stream = streams.map(|(running, sum)| {
+            let seconds = running_phase.active_seconds(phase, Some(running));
+            let figures = sum.counts.figures(seconds, sum.behind_max, sum.behind);
             (running.tally.name.clone(), figures)
         });
+        self.dropped += running_phase.behind;
         let summary = PhaseSummary {
             name: phase.name.clone(),
             begins_at: self.clock,
@@ -425,6 +449,7 @@ impl Experiment {
             all: running_phase.counts.figures(
                 running_phase.active_seconds(phase, None),
                 running_phase.behind_max,
+                running_phase.behind,
             ),
             streams: match running_phase.streams.len() {
                 1 => BTreeMap::new(),

@@ -16,7 +16,7 @@ use super::tally::UnexpectedResponses;
 use super::watch::Watch;
 use crate::client::{Caller, Target};
 use crate::record::RecordWriter;
-use crate::results::{Figures, Percentiles, PhaseSummary};
+use crate::results::{Figures, Percentiles, PhaseSummary, Summary};
 use crate::scenario::{Arrivals, Operation, Phase, Stream};
 use crate::workload::PreparedUpload;
 
@@ -52,6 +52,8 @@ pub struct RunReport {
     pub latency_micros: Percentiles,
     /// Final responses other than 201, with an example of each.
     pub unexpected: UnexpectedResponses,
+    /// The same as a summary, without objectives.
+    pub whole: Summary,
 }
 
 /// Sends every upload as its participant until each has a final response or `retry_for` has passed.
@@ -66,20 +68,18 @@ pub async fn send_prepared(
     record: Option<RecordWriter>,
 ) -> Result<RunReport, LoadError> {
     let upload_count = uploads.len() as u64;
-    let phase = phase(&uploads, options);
+    let phase = prepared_phase(&uploads, options);
     let participants = Participants::of(callers);
     let mut experiment = Experiment::new(participants, load_options(options))?.with_record(record);
     let stock = stock(&experiment, uploads);
     let sender_count = senders(&stock).len();
     let summary = experiment.run(&phase, vec![Some(stock)]).await?;
     let unexpected = experiment.unexpected_responses();
-    experiment.finish(None)?;
-    Ok(RunReport::new(
-        sender_count,
-        upload_count,
-        &summary,
-        unexpected,
-    ))
+    let whole = experiment.finish(None, &[])?;
+    Ok(RunReport {
+        whole,
+        ..RunReport::new(sender_count, upload_count, &summary, unexpected)
+    })
 }
 
 fn stock(experiment: &Experiment, uploads: Vec<PreparedUpload>) -> Stock {
@@ -107,7 +107,8 @@ fn stock(experiment: &Experiment, uploads: Vec<PreparedUpload>) -> Stock {
     )
 }
 
-fn phase(uploads: &[PreparedUpload], options: &RunOptions) -> Phase {
+/// The phase of [`send_prepared`]: all uploads over connections that are kept busy.
+pub fn prepared_phase(uploads: &[PreparedUpload], options: &RunOptions) -> Phase {
     let keys = uploads
         .iter()
         .map(|upload| u64::from(upload.spec.key_count));
@@ -180,6 +181,7 @@ impl RunReport {
             statuses: counted.filter(|(_, count)| *count > 0).collect(),
             latency_micros: upload.map(|latency| latency.service).unwrap_or_default(),
             unexpected,
+            whole: Summary::default(),
         }
     }
 

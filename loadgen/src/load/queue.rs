@@ -3,8 +3,9 @@
 //! [`RequestQueue::len`].
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
+use engine::locks::LockIgnoringPoison as _;
 use tokio::sync::Semaphore;
 
 pub(super) struct RequestQueue<T> {
@@ -21,7 +22,7 @@ impl<T> RequestQueue<T> {
     }
 
     pub(super) fn push(&self, request: T) {
-        self.lock().push_back(request);
+        self.due.lock_ignoring_poison().push_back(request);
         self.count.add_permits(1);
     }
 
@@ -30,11 +31,11 @@ impl<T> RequestQueue<T> {
         if let Ok(permit) = self.count.acquire().await {
             permit.forget();
         }
-        self.lock().pop_front()
+        self.due.lock_ignoring_poison().pop_front()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.due.lock_ignoring_poison().len()
     }
 
     /// Closes the queue to producers; queued requests can still be taken.
@@ -45,11 +46,6 @@ impl<T> RequestQueue<T> {
     /// Drops all queued requests.
     pub(super) fn clear(&self) {
         self.close();
-        self.lock().clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
-        // The queue is consistent between any two calls.
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+        self.due.lock_ignoring_poison().clear();
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use engine::domain::Day;
+use engine::locks::LockIgnoringPoison as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
@@ -13,10 +14,10 @@ use super::cursor::Cursor;
 use super::making::{Original, Ready};
 use super::participants::Participants;
 use super::queue::RequestQueue;
-use super::tally::{StreamTally, UnexpectedResponses, lock};
+use super::tally::{StreamTally, UnexpectedResponses};
 use crate::client::{Caller, Connection, Target};
 use crate::record::Outcome;
-use crate::scenario::Stream;
+use crate::scenario::{Arrivals, Stream};
 use crate::schedule::Timetable;
 use crate::workload::PreparedUpload;
 
@@ -57,7 +58,7 @@ impl Shared {
         let stored = &self.stored[participant];
         let keys = u64::from(upload.spec.key_count);
         stored.keys.fetch_add(keys, Ordering::Relaxed);
-        let mut originals = lock(&stored.originals);
+        let mut originals = stored.originals.lock_ignoring_poison();
         if originals.len() < ORIGINALS_MAX {
             originals.push(Original {
                 index: upload.spec.index,
@@ -145,14 +146,22 @@ impl RunningStream {
             .unexpected(&self.shared.unexpected, what, example);
     }
 
+    /// Waits until a request is due; `false` if the phase stops before. A timetable ends with its phase,
+    /// so that its last requests may become due in the moment in which the phase stops: they count.
+    async fn waited_until(&self, due: Instant) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stopping() => Instant::now() >= due,
+            () = sleep_until(due.into()) => true,
+        }
+    }
+
     /// Enqueues requests by the timetable, until it ends or the phase stops.
     pub(super) async fn dispatch(&self, timetable: Timetable, begun: Instant) {
         for (number, arrival) in timetable.enumerate() {
             let intended = begun + arrival.at;
-            tokio::select! {
-                biased;
-                () = self.stopping() => break,
-                () = sleep_until(intended.into()) => {}
+            if !self.waited_until(intended).await {
+                break;
             }
             let queue = &self.requests[arrival.participant];
             if queue.len() < WAITING_MAX {
@@ -170,24 +179,25 @@ impl RunningStream {
         begun: Instant,
     ) {
         let mut ahead = ahead.into_iter();
+        let closed = self.stream.arrivals == Arrivals::Closed;
         loop {
             let ready = match ahead.next() {
                 Some(ready) => ready,
+                // Uploads that are made and due are sent, even if the phase has just ended.
                 None => tokio::select! {
                     biased;
-                    () = self.stopping() => break,
+                    () = self.stopping(), if closed => break,
                     ready = more.recv() => match ready {
                         Some(ready) => ready,
                         None => break,
                     },
+                    () = self.stopping() => break,
                 },
             };
-            if let Some(at) = ready.intended {
-                tokio::select! {
-                    biased;
-                    () = self.stopping() => break,
-                    () = sleep_until((begun + at).into()) => {}
-                }
+            match ready.intended {
+                Some(at) if !self.waited_until(begun + at).await => break,
+                None if closed && self.is_stopping() => break,
+                _ => {}
             }
             let member = self
                 .members

@@ -1,9 +1,11 @@
 //! Responses counted by stream, until the next second takes the counts.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use engine::locks::LockIgnoringPoison as _;
 
 use crate::results::Counts;
 use crate::schedule::{Arrival, Timetable};
@@ -106,8 +108,8 @@ impl StreamTally {
         } else {
             service_micros
         };
-        *lock(&self.last_success) = Some(Instant::now());
-        let mut counts = lock(&self.counts);
+        *self.last_success.lock_ignoring_poison() = Some(Instant::now());
+        let mut counts = self.counts.lock_ignoring_poison();
         counts.uploads += 1;
         counts.upload_keys += keys;
         let latency = counts.upload_latency.get_or_insert_default();
@@ -118,8 +120,8 @@ impl StreamTally {
 
     pub(super) fn delivered(&self, moment: RequestTimes, keys: u64) {
         let (corrected, service) = moment.micros();
-        *lock(&self.last_success) = Some(Instant::now());
-        let mut counts = lock(&self.counts);
+        *self.last_success.lock_ignoring_poison() = Some(Instant::now());
+        let mut counts = self.counts.lock_ignoring_poison();
         counts.downloads += 1;
         counts.download_keys += keys;
         let latency = counts.download_latency.get_or_insert_default();
@@ -130,21 +132,26 @@ impl StreamTally {
 
     /// When the last upload was stored or the last batch delivered.
     pub(super) fn last_success(&self) -> Option<Instant> {
-        *lock(&self.last_success)
+        *self.last_success.lock_ignoring_poison()
     }
 
     pub(super) fn moved(&self, sent_bytes: u64, received_bytes: u64) {
-        let mut counts = lock(&self.counts);
+        let mut counts = self.counts.lock_ignoring_poison();
         counts.bytes_sent += sent_bytes;
         counts.bytes_received += received_bytes;
     }
 
     pub(super) fn refused(&self, status: u16) {
-        *lock(&self.counts).refused.entry(status).or_default() += 1;
+        *self
+            .counts
+            .lock_ignoring_poison()
+            .refused
+            .entry(status)
+            .or_default() += 1;
     }
 
     pub(super) fn failed(&self) {
-        lock(&self.counts).failed += 1;
+        self.counts.lock_ignoring_poison().failed += 1;
     }
 
     /// Counts an unexpected response.
@@ -154,9 +161,9 @@ impl StreamTally {
         what: &str,
         example: &str,
     ) {
-        lock(&self.counts).unexpected += 1;
+        self.counts.lock_ignoring_poison().unexpected += 1;
         let name = format!("{}/{}: {what}", self.phase, self.name);
-        let mut unexpected = lock(unexpected);
+        let mut unexpected = unexpected.lock_ignoring_poison();
         if unexpected.len() < UNEXPECTED_MAX || unexpected.contains_key(&name) {
             let response = unexpected
                 .entry(name)
@@ -171,9 +178,9 @@ impl StreamTally {
     /// Takes the counts since the last call, and the number of requests that are due and not yet
     /// sent.
     pub(super) fn take(&self, now: Duration) -> (Counts, u64) {
-        let mut counts = std::mem::take(&mut *lock(&self.counts));
+        let mut counts = std::mem::take(&mut *self.counts.lock_ignoring_poison());
         let sent = self.sent.load(Ordering::Relaxed);
-        let mut clock = lock(&self.clock);
+        let mut clock = self.clock.lock_ignoring_poison();
         clock.advance(now);
         if clock.timetable.is_none() {
             clock.due = sent;
@@ -182,9 +189,4 @@ impl StreamTally {
         clock.told = clock.due;
         (counts, clock.due.saturating_sub(sent))
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counters are consistent between any two calls.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -56,8 +56,15 @@ pub(super) fn offered(phase: &Phase) -> Offered {
     offered
 }
 
-/// Keys that a phase uploads, for its progress bar; 0 when that is not known.
-pub(super) fn due_keys(phase: &Phase) -> u64 {
+/// Whether a phase uploads at all.
+pub(super) fn uploads(phase: &Phase) -> bool {
+    let uploads = |stream: &Stream| matches!(stream.does, Operation::Upload { .. });
+    phase.streams.iter().any(uploads)
+}
+
+/// Keys that a phase uploads, for its progress bar; `None` when that is not known: connections that are
+/// kept busy, and downloads.
+pub(super) fn due_keys(phase: &Phase) -> Option<u64> {
     let keys = phase.streams.iter().map(|stream| match stream.does {
         Operation::Upload { keys, .. } => keys.unwrap_or(0),
         _ => 0,
@@ -69,5 +76,6 @@ pub(super) fn due_keys(phase: &Phase) -> u64 {
         clippy::cast_sign_loss,
         reason = "a positive estimate; what is too large saturates"
     )]
-    counted.max(timed as u64)
+    let keys = counted.max(timed as u64);
+    (keys > 0).then_some(keys)
 }

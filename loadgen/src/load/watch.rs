@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use engine::locks::LockIgnoringPoison as _;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::tally::lock;
 use crate::client::{Target, get};
 use crate::process::sample;
-use crate::results::{ProcessSample, StageSample};
+use crate::results::{Delay, DelayBucket, ProcessSample, StageSample};
 
 /// Poll interval and timeout of the operations port.
 const ASK: Duration = Duration::from_secs(1);
@@ -74,6 +74,30 @@ fn folder_bytes(folder: &Path) -> u64 {
     entries.filter_map(Result::ok).map(bytes).sum()
 }
 
+/// Delays until delivery that the gateway has counted so far, in no bucket before its first upload; `None`
+/// when it does not answer.
+pub(super) async fn delays(operations: &Target) -> Option<Delay> {
+    let text = timeout(ASK, ask(operations)).await.ok().flatten()?;
+    Some(read_delays(&text))
+}
+
+/// The buckets of the histogram of delays, but for the last, which has no bound.
+fn read_delays(text: &str) -> Delay {
+    let bucket = |line: &str| {
+        let (bound, count) = line
+            .strip_prefix("efgs_delivery_delay_seconds_bucket{le=\"")?
+            .split_once("\"} ")?;
+        Some(DelayBucket {
+            at_most_seconds: bound.parse().ok().filter(|bound: &f64| bound.is_finite())?,
+            uploads: count.parse().ok()?,
+        })
+    };
+    Delay {
+        uploads: 0,
+        buckets: text.lines().filter_map(bucket).collect(),
+    }
+}
+
 /// Polls the operations port every second until it is dropped.
 #[derive(Debug)]
 pub(super) struct Scraper {
@@ -92,7 +116,7 @@ impl Scraper {
     }
 
     pub(super) fn stages(&self) -> BTreeMap<String, StageSample> {
-        lock(&self.last).clone()
+        self.last.lock_ignoring_poison().clone()
     }
 }
 
@@ -111,7 +135,7 @@ async fn keep_asking(target: &Target, last: &Mutex<BTreeMap<String, StageSample>
         ticks.tick().await;
         // Without a response the figures of the last second stay.
         if let Ok(Some(text)) = timeout(ASK, ask(target)).await {
-            *lock(last) = stages(&text);
+            *last.lock_ignoring_poison() = stages(&text);
         }
     }
 }
@@ -202,6 +226,23 @@ mod tests {
             read,
             expected.map(|(name, seconds, count)| (name.to_owned(), seconds, count))
         );
+    }
+
+    #[test]
+    fn reads_the_delays_from_the_metrics() {
+        let text = "# TYPE efgs_delivery_delay_seconds histogram\n\
+            efgs_delivery_delay_seconds_bucket{le=\"0.5\"} 3\n\
+            efgs_delivery_delay_seconds_bucket{le=\"2\"} 7\n\
+            efgs_delivery_delay_seconds_bucket{le=\"+Inf\"} 9\n\
+            efgs_delivery_delay_seconds_sum 12\n";
+        let buckets: Vec<_> = read_delays(text)
+            .buckets
+            .iter()
+            .map(|bucket| (bucket.at_most_seconds, bucket.uploads))
+            .collect();
+        assert_eq!(buckets, [(0.5, 3), (2.0, 7)]);
+        let none = read_delays("efgs_keys_stored_total 9\n");
+        assert_eq!(none, Delay::default());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::costs::UnitCosts;
 use super::definitions::CostOf;
 use super::from_results::disk_growth;
 use crate::quantity;
-use crate::results::{Figures, PhaseSummary, Results};
+use crate::results::{Figures, PhaseSummary, Results, Run};
 
 /// One figure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +36,8 @@ pub struct Check {
     pub run: String,
     /// Where the unit costs come from.
     pub costs: String,
+    /// What is to be kept in mind: that the costs are another database's.
+    pub notes: Vec<String>,
     /// Figure by figure.
     pub figures: Vec<Checked>,
 }
@@ -47,8 +49,33 @@ impl Check {
         Self {
             run: results.run.name.clone(),
             costs: costs.source.label.clone(),
+            notes: database_note(&results.run, costs).into_iter().collect(),
             figures: predictor.figures(),
         }
+    }
+}
+
+/// Says so when the costs were measured on another database than the run's, or when that is not known.
+fn database_note(run: &Run, costs: &UnitCosts) -> Option<String> {
+    let (of_run, of_costs) = (run.database.as_deref(), &costs.source.database);
+    // A version may follow: `MariaDB 10.11.19`.
+    let product = |name: &str| {
+        name.split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    match of_run {
+        Some(of_run) if product(of_run) == product(of_costs) => None,
+        Some(of_run) => Some(format!(
+            "The run was on {of_run}, and these costs were measured on {of_costs}: what the database \
+             does is not comparable. Measure costs on {of_run}, or give results of such a run with \
+             --costs."
+        )),
+        None => Some(format!(
+            "The results do not name the run's database, and these costs were measured on {of_costs}: \
+             give --database sqlite if the gateway has SQLite."
+        )),
     }
 }
 
@@ -150,6 +177,9 @@ fn checked(name: String, unit: &'static str, predicted: f64, measured: f64) -> C
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, predicted by {}\n", self.run, self.costs)?;
+        for note in &self.notes {
+            writeln!(f, "  {note}\n")?;
+        }
         if self.figures.is_empty() {
             return write!(
                 f,

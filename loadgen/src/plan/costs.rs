@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::definitions::{AssumptionError, CostOf, Costs, costs};
-use crate::results::Machine;
+use crate::results::{Machine, Run};
 
 /// Measured for this version of the program: see the file for machine, commit and command.
 const SHIPPED: &str = include_str!("../../costs/shipped.toml");
@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum CostsError {
     /// The file cannot be read or written.
-    #[error("cannot open {path}: {source}")]
+    #[error("cannot open {path}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -25,16 +25,16 @@ pub enum CostsError {
         source: std::io::Error,
     },
     /// The file is malformed.
-    #[error("costs: {0}")]
+    #[error("costs")]
     Syntax(#[from] toml::de::Error),
     /// The costs cannot be written as TOML.
-    #[error("costs: {0}")]
+    #[error("costs")]
     Write(#[from] toml::ser::Error),
     /// The file is of another version.
     #[error("costs: version {0} of the format; this program knows version {VERSION}")]
     Version(u32),
     /// A name or a number that is not a cost.
-    #[error("costs: {0}")]
+    #[error("costs")]
     Cost(#[from] AssumptionError),
     /// Results without costs.
     #[error("the results {0} have no summary with processor times: was the run cut off?")]
@@ -49,6 +49,17 @@ pub enum DatabaseKind {
     Server,
     /// A file of the one gateway.
     Embedded,
+}
+
+impl DatabaseKind {
+    /// Of the database of a run; `None` when its results do not name it.
+    pub fn of(run: &Run) -> Option<Self> {
+        let name = run.database.as_ref()?.to_ascii_lowercase();
+        Some(match name.starts_with("sqlite") {
+            true => Self::Embedded,
+            false => Self::Server,
+        })
+    }
 }
 
 /// What was measured, on what, how.

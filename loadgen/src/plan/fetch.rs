@@ -29,7 +29,7 @@ pub enum FetchError {
     #[error("a download was answered {0}")]
     Refused(u16),
     /// The work failed.
-    #[error("a download task failed: {0}")]
+    #[error("a download task failed")]
     Task(#[from] tokio::task::JoinError),
 }
 

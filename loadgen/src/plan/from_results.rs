@@ -47,20 +47,19 @@ pub(super) fn costs(path: &Path, results: &Results) -> Result<UnitCosts, CostsEr
 fn source(path: &Path, results: &Results) -> CostSource {
     let run = &results.run;
     let database = run.database.clone().unwrap_or_default();
-    let embedded = database.to_ascii_lowercase().starts_with("sqlite");
     CostSource {
         label: format!("{} ({}, {})", path.display(), run.name, run.started),
         machine: run.machine.clone(),
         database,
-        kind: if embedded {
-            DatabaseKind::Embedded
-        } else {
-            DatabaseKind::Server
-        },
+        kind: DatabaseKind::of(run).unwrap_or(DatabaseKind::Server),
         commit: run.commit.clone(),
         measured: run.started.clone(),
         command: run.command.join(" "),
-        note: String::new(),
+        note: match &run.database {
+            Some(_) => String::new(),
+            None => "The results do not name the database; it is taken for a database server."
+                .to_owned(),
+        },
     }
 }
 

@@ -4,7 +4,8 @@ use super::capacity::{Part, Plan};
 use super::model::IDENTITY_BYTES;
 use super::text::{answer, first_to_give, load_rows, multiple, time_rows, value};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
-use crate::report::chart::{Axis, Bar, Line, bars, lines};
+use crate::report::axis::Axis;
+use crate::report::chart::{Bar, Line, bars, lines};
 use crate::report::page::{Page, Table};
 
 /// The plan as a page.

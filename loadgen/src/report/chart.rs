@@ -1,18 +1,15 @@
-//! Drawings, as SVG in a text. Ticks are chosen here, so that every axis has round numbers with a
-//! unit; plotters draws.
-
-use std::ops::Range;
+//! Drawings, as SVG in a text; plotters draws.
 
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::{
     ChartBuilder, Circle, DrawingArea, DrawingAreaErrorKind, IntoDrawingArea, IntoFont, LineSeries,
     PathElement, RGBColor, Rectangle, SVGBackend,
 };
 use plotters::style::Color;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::axis::{Axis, Span};
 use super::page::COLOURS;
-use crate::quantity;
 
 const WIDTH: u32 = 900;
 const LINES_HEIGHT: u32 = 320;
@@ -21,6 +18,12 @@ const BAR_HEIGHT: u32 = 34;
 const BARS_FRAME: u32 = 70;
 const FONT: &str = "sans-serif";
 const FONT_SIZE: i32 = 15;
+/// Of the names of marks.
+const MARK_FONT_SIZE: i32 = 14;
+/// Pixels of one of their characters, at most on average.
+const MARK_CHARACTER_WIDTH: i32 = 7;
+/// Above lines with names above them.
+const MARKS_HEIGHT: u32 = 26;
 
 /// The page's dark style replaces these values, so they also serve as names.
 const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
@@ -37,159 +40,6 @@ const SERIES: [RGBColor; COLOURS] = [
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
-
-/// How an axis divides.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Scale {
-    /// From zero, in equal steps.
-    Linear,
-    /// In powers of ten.
-    Log,
-    /// At these places, with these names; places are as the points have them.
-    Named(Vec<(f64, String)>),
-}
-
-/// An axis: what it shows, in which unit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Axis {
-    /// With the unit, as `latency, ms`.
-    pub label: String,
-    /// How it divides.
-    pub scale: Scale,
-}
-
-impl Axis {
-    /// From zero, in equal steps.
-    pub fn linear(label: &str) -> Self {
-        Self {
-            label: label.to_owned(),
-            scale: Scale::Linear,
-        }
-    }
-
-    /// In powers of ten.
-    pub fn log(label: &str) -> Self {
-        Self {
-            label: label.to_owned(),
-            scale: Scale::Log,
-        }
-    }
-
-    /// The value's place on the axis.
-    fn place(&self, value: f64) -> f64 {
-        match self.scale {
-            Scale::Log => value.max(1e-9).log10(),
-            Scale::Linear | Scale::Named(_) => value,
-        }
-    }
-
-    /// Both ends and the ticks, as places.
-    fn span(&self, values: impl Iterator<Item = f64>) -> Span {
-        let values: Vec<_> = values.filter(|value| value.is_finite()).collect();
-        let most = values.iter().copied().fold(0.0, f64::max);
-        match &self.scale {
-            Scale::Linear => linear_ticks(most),
-            Scale::Log => {
-                let above = values.iter().copied().filter(|value| *value > 0.0);
-                let least = above.fold(f64::INFINITY, f64::min);
-                log_ticks(if least.is_finite() { least } else { 1.0 }, most)
-            }
-            Scale::Named(names) => {
-                let places: Vec<_> = names.iter().map(|(place, _)| *place).collect();
-                Span::over(places)
-            }
-        }
-    }
-
-    fn name(&self, place: f64) -> String {
-        match &self.scale {
-            Scale::Linear => quantity::scaled(place),
-            Scale::Log => quantity::scaled(10f64.powf(place)),
-            Scale::Named(names) => {
-                let found = names.iter().find(|(at, _)| (at - place).abs() < 1e-9);
-                found.map(|(_, name)| name.clone()).unwrap_or_default()
-            }
-        }
-    }
-}
-
-/// An axis as plotters wants it: places from one end to the other, and the ticks chosen above.
-struct Span {
-    from: f64,
-    to: f64,
-    ticks: Vec<f64>,
-}
-
-impl Span {
-    /// From the first tick to the last.
-    fn over(ticks: Vec<f64>) -> Self {
-        let from = ticks.first().copied().unwrap_or(0.0);
-        let to = ticks.last().copied().filter(|to| *to > from);
-        Self {
-            from,
-            to: to.unwrap_or(from + 1.0),
-            ticks,
-        }
-    }
-}
-
-impl Ranged for Span {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    #[allow(clippy::cast_possible_truncation, reason = "pixels of a drawing")]
-    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        let share = (value - self.from) / (self.to - self.from);
-        let pixels = f64::from(limit.1 - limit.0) * share;
-        limit.0 + pixels.round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        self.ticks.clone()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.from..self.to
-    }
-}
-
-/// From zero to the first round number above, in four to eight steps.
-fn linear_ticks(most: f64) -> Span {
-    let most = if most > 0.0 { most } else { 1.0 };
-    let step = quantity::rounded_up(most / 8.0);
-    let ticks: Vec<_> = (0..=9)
-        .map(|number| f64::from(number) * step)
-        .take_while(|tick| *tick < most + step)
-        .collect();
-    Span::over(ticks)
-}
-
-/// Whole powers of ten around the values, with 2 and 5 between when they are few.
-fn log_ticks(least: f64, most: f64) -> Span {
-    let (first, last) = (
-        least.log10().floor(),
-        most.max(least * 1.001).log10().ceil(),
-    );
-    let steps: &[f64] = match last - first {
-        decades if decades <= 3.0 => &[1.0, 2.0, 5.0],
-        _ => &[1.0],
-    };
-    let mut ticks = Vec::new();
-    let mut decade = first;
-    while decade < last {
-        ticks.extend(steps.iter().map(|step| decade + step.log10()));
-        decade += 1.0;
-    }
-    ticks.push(last);
-    // Trim empty parts of a decade at either end.
-    let (low, high) = (least.log10() + 1e-9, most.max(least * 1.001).log10() - 1e-9);
-    let from = ticks.iter().rposition(|tick| *tick <= low).unwrap_or(0);
-    let to = ticks
-        .iter()
-        .position(|tick| *tick >= high)
-        .unwrap_or(ticks.len() - 1);
-    Span::over(ticks[from..=to.max(from + 1).min(ticks.len() - 1)].to_vec())
-}
 
 /// A line: its name, and its points from left to right. Where there is no value the line breaks.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -213,28 +63,61 @@ impl Line {
     }
 }
 
+/// A named place on an axis, as the points have it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// Where.
+    pub at: f64,
+    /// Written beside it, if there is room.
+    pub name: String,
+}
+
+/// What is drawn beside lines.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Marks {
+    /// Places on the horizontal axis, from left to right: an upright line each, with its name above.
+    pub upright: Vec<Mark>,
+    /// Places on the vertical axis: a level line each, with its name at the right end.
+    pub level: Vec<Mark>,
+    /// Whether every point is a dot.
+    pub dots: bool,
+    /// The horizontal axis reaches at least so far.
+    pub until: f64,
+}
+
 /// Draws lines. `None` when no line has a point.
 pub fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> Option<String> {
-    let points = || lines.iter().flat_map(Line::parts).flatten();
-    points().next()?;
+    marked_lines(x, y, lines, &Marks::default())
+}
+
+/// The same with marks.
+pub fn marked_lines(x: &Axis, y: &Axis, lines: &[Line], marks: &Marks) -> Option<String> {
+    lines.iter().flat_map(Line::parts).next()?;
     let mut svg = String::new();
-    let drawn = draw_lines(&mut svg, x, y, lines, points);
+    let drawn = draw_lines(&mut svg, x, y, lines, marks);
     drawn.expect("a drawing into a text cannot fail");
     Some(svg)
 }
 
-fn draw_lines<I: Iterator<Item = (f64, f64)>>(
-    svg: &mut String,
-    x: &Axis,
-    y: &Axis,
-    lines: &[Line],
-    points: impl Fn() -> I,
-) -> Drawn {
-    let x_span = x.span(points().map(|point| point.0));
-    let y_span = y.span(points().map(|point| point.1));
+fn draw_lines(svg: &mut String, x: &Axis, y: &Axis, lines: &[Line], marks: &Marks) -> Drawn {
+    let points = || lines.iter().flat_map(Line::parts).flatten();
+    let at = |mark: &Mark| mark.at;
+    let marked = marks.upright.iter().map(at).chain([marks.until]);
+    let x_span = x.span(points().map(|point| point.0).chain(marked));
+    let level = marks.level.iter().map(at);
+    let y_span = y.span(points().map(|point| point.1).chain(level));
+    let frame = Frame {
+        left: x_span.from,
+        right: x_span.to,
+        bottom: y_span.from,
+        top: y_span.to,
+    };
     let area: Area<'_> = SVGBackend::with_string(svg, (WIDTH, LINES_HEIGHT)).into_drawing_area();
     let mut chart = ChartBuilder::on(&area)
-        .margin_top(10)
+        .margin_top(match marks.upright.is_empty() {
+            true => 10,
+            false => MARKS_HEIGHT,
+        })
         .margin_right(24)
         .x_label_area_size(46)
         .y_label_area_size(74)
@@ -256,13 +139,75 @@ fn draw_lines<I: Iterator<Item = (f64, f64)>>(
                 .into_iter()
                 .map(|(at, value)| (x.place(at), y.place(value)))
                 .collect();
-            if let [only] = placed.as_slice() {
-                chart.draw_series([Circle::new(*only, 3, colour.filled())])?;
-            }
+            let dots = if marks.dots || placed.len() == 1 {
+                &placed[..]
+            } else {
+                &[]
+            };
+            chart.draw_series(dots.iter().map(|dot| Circle::new(*dot, 3, colour.filled())))?;
             chart.draw_series(LineSeries::new(placed, colour.stroke_width(2)))?;
         }
     }
+    let upright = marks.upright.iter().map(|mark| x.place(mark.at));
+    let level = marks.level.iter().map(|mark| y.place(mark.at));
+    let lines = upright
+        .map(|at| [(at, frame.bottom), (at, frame.top)])
+        .chain(level.map(|at| [(frame.left, at), (frame.right, at)]));
+    chart.draw_series(lines.map(|line| PathElement::new(line, INK.stroke_width(1))))?;
+    let right = chart.backend_coord(&(frame.right, frame.top));
+    let upright = marks.upright.iter().map(|mark| {
+        let place = (x.place(mark.at), frame.top);
+        (mark, chart.backend_coord(&place))
+    });
+    name_upright(&area, &upright.collect::<Vec<_>>(), right.0)?;
+    let level = marks.level.iter().map(|mark| {
+        let place = (frame.right, y.place(mark.at));
+        (mark, chart.backend_coord(&place))
+    });
+    name_level(&area, &level.collect::<Vec<_>>())?;
+    drop(chart);
     area.present()
+}
+
+/// The ends of both axes, as places.
+struct Frame {
+    left: f64,
+    right: f64,
+    bottom: f64,
+    top: f64,
+}
+
+/// A mark, and where its name begins or ends, in pixels.
+type Placed<'a> = (&'a Mark, (i32, i32));
+
+/// Writes the names above the drawing that fit before the next mark; the last one may also end at its mark.
+fn name_upright(area: &Area<'_>, marks: &[Placed<'_>], right: i32) -> Drawn {
+    let style = (FONT, MARK_FONT_SIZE).into_font().color(&INK);
+    let ending = style.pos(Pos::new(HPos::Right, VPos::Top));
+    let next = marks.iter().skip(1).map(|(_, (left, _))| *left);
+    let mut free_from = 0;
+    for ((mark, (at, top)), next) in marks.iter().zip(next.chain([right])) {
+        let characters = i32::try_from(mark.name.chars().count()).unwrap_or(i32::MAX);
+        let width = characters.saturating_mul(MARK_CHARACTER_WIDTH);
+        let above = top - MARK_FONT_SIZE - 3;
+        if width <= next - at {
+            area.draw_text(&mark.name, &style, (*at, above))?;
+            free_from = at + width;
+        } else if next == right && width <= at - free_from {
+            area.draw_text(&mark.name, &ending, (*at, above))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the names of levels on their lines, at the right end.
+fn name_level(area: &Area<'_>, marks: &[Placed<'_>]) -> Drawn {
+    let right = Pos::new(HPos::Right, VPos::Bottom);
+    let style = (FONT, MARK_FONT_SIZE).into_font().color(&INK).pos(right);
+    for (mark, (right, line)) in marks {
+        area.draw_text(&mark.name, &style, (right - 4, line - 2))?;
+    }
+    Ok(())
 }
 
 /// A bar: its name, and how long each of its parts is.
@@ -353,33 +298,6 @@ fn draw_bars(svg: &mut String, x: &Axis, bars: &[Bar], mark: Option<f64>) -> Dra
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(span: Span, expected: &[f64]) {
-        let close = |(one, other): (&f64, &f64)| (one - other).abs() < 1e-6;
-        let same = span.ticks.len() == expected.len() && span.ticks.iter().zip(expected).all(close);
-        assert!(same, "{:?} instead of {expected:?}", span.ticks);
-        assert!((span.from - expected[0]).abs() < 1e-6);
-    }
-
-    #[test]
-    fn divides_axes_at_round_numbers() {
-        check(
-            linear_ticks(7.3),
-            &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
-        );
-        check(linear_ticks(100.0), &[0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
-        check(linear_ticks(0.0), &[0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
-        // 30 to 400: from 20 to 500, by 1, 2 and 5.
-        check(
-            log_ticks(30.0, 400.0),
-            &[20f64, 50.0, 100.0, 200.0, 500.0].map(f64::log10),
-        );
-        check(
-            log_ticks(0.5, 20_000.0),
-            &[-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
-        );
-    }
-
     #[test]
     fn breaks_a_line_where_nothing_was_measured() {
         let line = Line {
@@ -396,6 +314,37 @@ mod tests {
         );
         assert!(svg.contains("latency, ms") && svg.contains("time, s"));
         assert_eq!(lines(&x, &y, &[Line::default()]), None);
+    }
+
+    #[test]
+    fn names_marks_where_there_is_room() {
+        let line = Line {
+            name: String::new(),
+            points: vec![(0.0, Some(1.0)), (100.0, Some(5.0))],
+        };
+        let mark = |at: f64, name: &str| Mark {
+            at,
+            name: name.to_owned(),
+        };
+        let marks = Marks {
+            upright: vec![
+                mark(0.0, "warm-up"),
+                mark(40.0, "narrow"),
+                mark(42.0, "steady"),
+            ],
+            level: vec![mark(7.0, "objective")],
+            dots: true,
+            until: 100.0,
+        };
+        let (x, y) = (Axis::linear("time, s"), Axis::linear("latency, ms"));
+        let svg = marked_lines(&x, &y, &[line], &marks).unwrap();
+        for name in ["warm-up", "steady", "objective"] {
+            assert!(svg.contains(name), "{name}: {svg}");
+        }
+        assert!(!svg.contains("narrow"), "16 pixels are too few");
+        assert_eq!(svg.matches("<circle").count(), 2, "a dot at every point");
+        // The axis reaches the level although no point does.
+        assert!(svg.contains(">\n7\n<"), "{svg}");
     }
 
     #[test]

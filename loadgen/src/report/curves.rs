@@ -1,7 +1,9 @@
 //! Curves out of the seconds of a run.
 
-use super::chart::{Axis, Line, Scale};
-use crate::results::{Counts, Latency, Results, Second};
+use super::axis::{Axis, Scale};
+use super::chart::{Line, Mark};
+use crate::objective::Quantile;
+use crate::results::{Counts, Latency, Results, Second, Summary};
 
 /// Points over time; nothing where nothing was measured.
 pub(super) type Points = Vec<(f64, Option<f64>)>;
@@ -33,6 +35,45 @@ fn lengths(run: &Results) -> impl Iterator<Item = (&Second, f64)> {
         .iter()
         .zip(begins)
         .map(|(second, begin)| (second, second.at - begin))
+}
+
+/// Where each phase begins; none when there is only one.
+pub(super) fn phases(run: &Results) -> Vec<Mark> {
+    let mut marks: Vec<Mark> = Vec::new();
+    for (second, length) in lengths(run) {
+        if marks.last().is_none_or(|mark| mark.name != second.phase) {
+            marks.push(Mark {
+                at: second.at - length,
+                name: second.phase.clone(),
+            });
+        }
+    }
+    match marks.len() {
+        0 | 1 => Vec::new(),
+        _ => marks,
+    }
+}
+
+/// Latency of uploads in milliseconds by the rate that each phase offered, at these percentiles; one line
+/// each, from the lowest rate to the highest.
+pub(super) fn latency_by_rate(summary: &Summary, quantiles: &[Quantile]) -> Vec<Line> {
+    let mut steps: Vec<_> = summary
+        .phases
+        .iter()
+        .filter_map(|phase| Some((phase.offered_uploads_per_second?, phase.all.upload)))
+        .collect();
+    steps.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let line = |quantile: &Quantile| Line {
+        name: quantile.name().to_owned(),
+        points: steps
+            .iter()
+            .map(|(rate, upload)| {
+                let micros = upload.map(|upload| quantile.of(&upload.corrected));
+                (*rate, micros.map(millis))
+            })
+            .collect(),
+    };
+    quantiles.iter().map(line).collect()
 }
 
 /// A count per second; empty if it was never counted.

@@ -1,19 +1,25 @@
 //! The page: its plots, in order.
 
-use super::chart::{Axis, Bar, Line, bars, lines};
+use super::axis::Axis;
+use super::chart::{Bar, Line, Mark, Marks, bars, lines, marked_lines};
 use super::named::{Named, PROCESSES};
 use super::page::Page;
 use super::{curves, tables};
 
-use crate::results::Results;
+use crate::objective::{Measure, Objective, Quantile};
+use crate::results::{Limit, Results, Summary};
+use crate::verdict;
 
 /// The report.
 pub fn page(runs: &[Named]) -> String {
     let labels: Vec<_> = runs.iter().map(|run| run.label.clone()).collect();
     let mut page = Page::new(&format!("Load report: {}", labels.join(", ")));
+    verdicts(&mut page, runs);
+    limits(&mut page, runs);
     tables::totals(&mut page, runs);
     Plots {
         page: &mut page,
+        phases: common_phases(runs),
         runs,
     }
     .draw();
@@ -22,8 +28,95 @@ pub fn page(runs: &[Named]) -> String {
     page.finish()
 }
 
+/// The verdict on each run, in a sentence.
+fn verdicts(page: &mut Page, runs: &[Named]) {
+    let line = |run: &Named| {
+        let sentence = match &run.results.summary {
+            Some(summary) => verdict::sentence(summary),
+            None => "Not decided: the run was cut off before its end.".to_owned(),
+        };
+        match runs.len() {
+            1 => sentence,
+            _ => format!("{}: {sentence}", run.label),
+        }
+    };
+    let met = |run: &Named| run.results.summary.as_ref().and_then(verdict::met);
+    let lines: Vec<_> = runs.iter().map(|run| (met(run), line(run))).collect();
+    page.verdicts(&lines);
+}
+
+/// Share of the longest run by which the phases of runs may differ and still be marked alike.
+const PHASES_DIFFER_MAX: f64 = 0.05;
+
+/// The phases of one run, or those that all runs have at about the same times.
+fn common_phases(runs: &[Named]) -> Vec<Mark> {
+    let mut all = runs.iter().map(|run| curves::phases(&run.results));
+    let first = all.next().unwrap_or_default();
+    let ends = runs.iter().filter_map(|run| run.results.seconds.last());
+    let differ_max = ends.map(|second| second.at).fold(0.0, f64::max) * PHASES_DIFFER_MAX;
+    let alike = |(one, other): (&Mark, &Mark)| {
+        one.name == other.name && (one.at - other.at).abs() <= differ_max
+    };
+    let same = |marks: Vec<Mark>| marks.len() == first.len() && marks.iter().zip(&first).all(alike);
+    match all.all(same) {
+        true => first,
+        false => Vec::new(),
+    }
+}
+
+/// How latency grows with the rate, for each search for a limit.
+fn limits(page: &mut Page, runs: &[Named]) {
+    let found = runs.iter().filter_map(|run| {
+        let summary = run.results.summary.as_ref()?;
+        Some((run, summary, summary.limit.as_ref()?))
+    });
+    for (number, (run, summary, limit)) in found.enumerate() {
+        if number == 0 {
+            page.section("Latency by rate");
+        }
+        latency_by_rate(page, &run.label, summary, limit);
+    }
+}
+
+fn latency_by_rate(page: &mut Page, label: &str, summary: &Summary, limit: &Limit) {
+    let objective = limit.objective.parse::<Objective>().ok();
+    let mut quantiles = vec![Quantile::P50, Quantile::P99];
+    if let Some(Measure::Upload(quantile)) = objective.as_ref().map(Objective::measure)
+        && !quantiles.contains(&quantile)
+    {
+        quantiles.push(quantile);
+    }
+    let drawn = curves::latency_by_rate(summary, &quantiles);
+    let mark = |at: f64, name: &str| Mark {
+        at,
+        name: name.to_owned(),
+    };
+    let held = Some(limit.uploads_per_second).filter(|rate| *rate > 0.0);
+    let held = held.map(|rate| mark(rate, "held"));
+    let broke = limit.broke_at_uploads_per_second;
+    let broke = broke.map(|rate| mark(rate, "failed"));
+    let level = objective.map(|objective| mark(objective.limit() * 1000.0, &limit.objective));
+    let marks = Marks {
+        upright: held.into_iter().chain(broke).collect(),
+        level: level.into_iter().collect(),
+        dots: true,
+        ..Marks::default()
+    };
+    let (x, y) = (Axis::linear("offered, uploads/s"), Axis::log("latency, ms"));
+    if let Some(svg) = marked_lines(&x, &y, &drawn, &marks) {
+        let names: Vec<_> = drawn.iter().map(|line| line.name.clone()).collect();
+        let caption = format!(
+            "{label}: latency of uploads at each rate that was tried, against the objective. A rate \
+             may also fail because uploads were not stored or not sent in time."
+        );
+        page.figure(&caption, &names, &svg);
+    }
+}
+
 struct Plots<'a> {
     page: &'a mut Page,
+    /// Marked in everything that is drawn over time.
+    phases: Vec<Mark>,
     runs: &'a [Named],
 }
 
@@ -50,7 +143,17 @@ impl Plots<'_> {
     }
 
     fn over_time(&mut self, y: &Axis, caption: &str, drawn: &[Line]) {
-        if let Some(svg) = lines(&Axis::linear("time since the start, s"), y, drawn) {
+        let ends = self
+            .runs
+            .iter()
+            .filter_map(|run| run.results.seconds.last());
+        let marks = Marks {
+            upright: self.phases.clone(),
+            until: ends.map(|second| second.at).fold(0.0, f64::max),
+            ..Marks::default()
+        };
+        let x = Axis::linear("time since the start, s");
+        if let Some(svg) = marked_lines(&x, y, drawn, &marks) {
             let names: Vec<_> = drawn.iter().map(|line| line.name.clone()).collect();
             self.page.figure(caption, &names, &svg);
         }
@@ -58,6 +161,11 @@ impl Plots<'_> {
 
     fn throughput(&mut self) {
         self.page.section("Throughput");
+        if !self.phases.is_empty() {
+            self.page.text(
+                "Upright lines mark the beginning of each phase, with its name where there is room.",
+            );
+        }
         let keys = Axis::linear("keys/s");
         self.compare(
             &keys,

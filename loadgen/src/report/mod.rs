@@ -1,6 +1,7 @@
 //! The measurements of one or several runs as one self-contained page with plots, made only from
 //! the results files.
 
+pub mod axis;
 pub mod chart;
 mod curves;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A self-contained page: inline styles and drawings, no scripts.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// Colours follow the reader's choice of light or dark; a print is light. The colours of series are
 /// Okabe and Ito's, which people with any kind of colour vision distinguish; drawings name them by
@@ -58,8 +59,29 @@ impl Page {
         self.raw("</ul>\n");
     }
 
+    /// The verdicts that the page begins with: met, not met, or neither.
+    pub fn verdicts(&mut self, lines: &[(Option<bool>, String)]) {
+        self.raw("<ul class=\"answer\">\n");
+        for (met, line) in lines {
+            let class = match met {
+                Some(true) => "met",
+                Some(false) => "missed",
+                None => "open",
+            };
+            self.raw(&format!("<li class=\"{class}\">{}</li>\n", escape(line)));
+        }
+        self.raw("</ul>\n");
+    }
+
     /// A table of plain texts. Columns after the first are numbers unless `words` says otherwise.
+    /// One that is too wide for a sheet of paper is divided; each part begins with the first column.
     pub fn table(&mut self, table: &Table) {
+        for part in table.parts() {
+            self.whole_table(&part);
+        }
+    }
+
+    fn whole_table(&mut self, table: &Table) {
         self.raw("<div class=\"wide\"><table>\n");
         if !table.head.is_empty() {
             self.raw("<thead><tr>");
@@ -117,6 +139,9 @@ impl Page {
     }
 }
 
+/// Columns beside the first that fit on a sheet of A4.
+const COLUMNS_MAX: usize = 10;
+
 /// How many series have a colour of their own.
 pub(super) const COLOURS: usize = 7;
 
@@ -147,9 +172,54 @@ impl Table {
     }
 
     fn class(&self, column: usize) -> &'static str {
-        match column == 0 || self.words.contains(&column) {
-            true => "",
-            false => " class=\"n\"",
+        match column {
+            0 => "",
+            _ if self.words.contains(&column) => " class=\"w\"",
+            _ => " class=\"n\"",
+        }
+    }
+
+    /// Without the columns in which no row has anything but `absent`.
+    pub fn without_empty_columns(mut self, absent: &str) -> Self {
+        for column in (1..self.head.len()).rev() {
+            let is_empty = |row: &Vec<String>| row.get(column).is_none_or(|cell| cell == absent);
+            if self.rows.iter().all(is_empty) {
+                self.head.remove(column);
+                for row in self.rows.iter_mut().filter(|row| row.len() > column) {
+                    row.remove(column);
+                }
+                self.words.retain(|words| *words != column);
+                for words in self.words.iter_mut().filter(|words| **words > column) {
+                    *words -= 1;
+                }
+            }
+        }
+        self
+    }
+
+    /// Tables of at most [`COLUMNS_MAX`] columns beside the first, of about the same width.
+    pub(super) fn parts(&self) -> Vec<Self> {
+        let columns = self.rows.iter().chain([&self.head]).map(Vec::len).max();
+        let data = columns.unwrap_or(0).saturating_sub(1);
+        let count = data.div_ceil(COLUMNS_MAX).max(1);
+        let width = data.div_ceil(count).max(1);
+        (0..count)
+            .map(|part| self.columns(part * width + 1..(part + 1) * width + 1))
+            .collect()
+    }
+
+    /// The first column and these.
+    fn columns(&self, taken: Range<usize>) -> Self {
+        let cells = |row: &Vec<String>| {
+            let cells = row.iter().enumerate();
+            let kept = cells.filter(|(column, _)| *column == 0 || taken.contains(column));
+            kept.map(|(_, cell)| cell.clone()).collect()
+        };
+        let words = self.words.iter().filter(|column| taken.contains(column));
+        Self {
+            head: cells(&self.head),
+            rows: self.rows.iter().map(cells).collect(),
+            words: words.map(|column| column - taken.start + 1).collect(),
         }
     }
 }

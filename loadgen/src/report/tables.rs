@@ -6,6 +6,9 @@ use super::page::{Page, Table};
 use crate::quantity::{bytes, digits, memory, scaled, seconds};
 use crate::results::{Authentication, Figures, Http, Percentiles, Summary};
 
+/// In place of a figure that a run or a phase does not have.
+const ABSENT: &str = "–";
+
 /// The summary of each run.
 pub(super) fn totals(page: &mut Page, runs: &[Named]) {
     page.section("Totals");
@@ -41,6 +44,7 @@ pub(super) fn totals(page: &mut Page, runs: &[Named]) {
     rows.total("other answers", |all| Some(refused(all)));
     rows.total("without an answer", |all| Some(all.failed.to_string()));
     rows.total("not as expected", |all| Some(all.unexpected.to_string()));
+    rows.total("never sent", |all| Some(all.dropped.to_string()));
     rows.total("due and not sent, at most", |all| {
         Some(all.behind_max.to_string())
     });
@@ -121,7 +125,7 @@ impl<'a> Rows<'a> {
         if cells.iter().any(Option::is_some) {
             let cells = cells
                 .into_iter()
-                .map(|cell| cell.unwrap_or_else(|| "–".to_owned()));
+                .map(|cell| cell.unwrap_or_else(|| ABSENT.to_owned()));
             self.table
                 .row(std::iter::once(name.to_owned()).chain(cells));
         }
@@ -178,9 +182,9 @@ pub(super) fn phases(page: &mut Page, runs: &[Named]) {
                 Some(scaled(float(phase.stored_keys))),
                 phase.restart_seconds.map(seconds),
             ];
-            table.row(cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned())));
+            table.row(cells.map(|cell| cell.unwrap_or_else(|| ABSENT.to_owned())));
         }
-        page.table(&table);
+        page.table(&table.without_empty_columns(ABSENT));
     }
 }
 

@@ -96,6 +96,168 @@ fn leaves_out_what_was_not_measured() {
     assert!(html.contains("Cut off before its end"));
 }
 
+/// The text between the heading of the page and its first section.
+fn opening(html: &str) -> &str {
+    let begin = html.find("</h1>").unwrap();
+    &html[begin..html.find("<h2>").unwrap()]
+}
+
+fn with_objective(text: &str) -> crate::results::Results {
+    let mut run = results("one");
+    let summary = run.summary.as_mut().unwrap();
+    let objective: crate::objective::Objective = text.parse().unwrap();
+    summary.objectives = vec![objective.outcome(summary)];
+    run
+}
+
+#[test]
+fn opens_with_the_verdict() {
+    for (text, class, sentence) in [
+        (
+            "upload_p99=1s",
+            "met",
+            "Met: upload p99 250 ms, 75 % below the limit of 1 s.",
+        ),
+        (
+            "upload_p99=100ms",
+            "missed",
+            "NOT met: upload p99 250 ms, 150 % above the limit of 100 ms.",
+        ),
+    ] {
+        let html = page(&named(vec![(Path::new("a.jsonl"), with_objective(text))]));
+        assert_page(&html);
+        let line = format!("<li class=\"{class}\">{sentence}</li>");
+        assert!(opening(&html).contains(&line), "{}", opening(&html));
+    }
+    let none = report(&[("a.jsonl", "one")]);
+    assert!(
+        opening(&none).contains("No objective was given."),
+        "{}",
+        opening(&none)
+    );
+    let mut cut_off = results("x");
+    cut_off.summary = None;
+    let runs = vec![
+        (Path::new("a.jsonl"), with_objective("rate=1")),
+        (Path::new("b.jsonl"), cut_off),
+    ];
+    let html = page(&named(runs));
+    let opening = opening(&html);
+    assert!(opening.contains("one: Met: uploads stored"), "{opening}");
+    assert!(
+        opening.contains("x: Not decided: the run was cut off before its end."),
+        "{opening}"
+    );
+}
+
+/// How often a text is drawn.
+fn drawn(html: &str, text: &str) -> usize {
+    let texts = html.split("<text").skip(1);
+    let inside = texts.filter_map(|after| after.split_once('>')?.1.split_once("</text>"));
+    inside.filter(|(inside, _)| inside.trim() == text).count()
+}
+
+#[test]
+fn marks_phases_in_all_that_is_drawn_over_time() {
+    let over_time = "time since the start, s";
+    let html = report(&[("a.jsonl", "one")]);
+    assert_eq!(drawn(&html, "in"), drawn(&html, over_time));
+    assert_eq!(drawn(&html, "out"), drawn(&html, over_time));
+    assert!(drawn(&html, over_time) > 5);
+    // Two runs of one scenario, and two whose phases differ.
+    let alike = report(&[("a.jsonl", "one"), ("b.jsonl", "two")]);
+    assert_eq!(drawn(&alike, "out"), drawn(&alike, over_time));
+    let mut other = results("other");
+    for second in &mut other.seconds {
+        second.phase = "whole".to_owned();
+    }
+    let runs = vec![
+        (Path::new("a.jsonl"), results("one")),
+        (Path::new("b.jsonl"), other),
+    ];
+    assert_eq!(drawn(&page(&named(runs)), "out"), 0);
+}
+
+#[test]
+fn plots_latency_by_rate_for_a_search_for_the_limit() {
+    let mut run = results("find-limit");
+    let summary = run.summary.as_mut().unwrap();
+    for (phase, rate) in summary.phases.iter_mut().zip([40.0, 20.0]) {
+        phase.offered_uploads_per_second = Some(rate);
+    }
+    summary.limit = Some(crate::results::Limit {
+        objective: "p90=100ms".to_owned(),
+        uploads_per_second: 20.0,
+        keys_per_second: 100_000.0,
+        broke_at_uploads_per_second: Some(40.0),
+        reason: Some("upload p90 was 250 ms".to_owned()),
+    });
+    let html = page(&named(vec![(Path::new("a.jsonl"), run)]));
+    assert_page(&html);
+    assert!(
+        opening(&html).contains("p90=100ms held up to 20 uploads/s"),
+        "{}",
+        opening(&html)
+    );
+    let section = html
+        .split("<h2>")
+        .find(|part| part.starts_with("Latency by rate"))
+        .unwrap();
+    assert_eq!(section.matches("<svg").count(), 1);
+    for text in [
+        "offered, uploads/s",
+        "latency, ms",
+        "held",
+        "failed",
+        "p90=100ms",
+    ] {
+        assert_eq!(drawn(section, text), 1, "{text}");
+    }
+    for legend in ["</i>p50<", "</i>p90<", "</i>p99<"] {
+        assert!(section.contains(legend), "{legend}");
+    }
+    assert!(!report(&[("a.jsonl", "one")]).contains("Latency by rate"));
+}
+
+mod of_tables {
+    use super::super::page::Table;
+
+    fn table(columns: usize) -> Table {
+        let head: Vec<_> = (0..columns)
+            .map(|column| format!("head {column}"))
+            .collect();
+        let mut table = Table::new(&head, &[columns - 1]);
+        table.row((0..columns).map(|column| format!("cell {column}")));
+        table
+    }
+
+    #[test]
+    fn divide_what_is_too_wide_for_a_sheet_of_paper() {
+        for (columns, expected) in [(1, &[1][..]), (11, &[11]), (12, &[7, 6]), (23, &[9, 9, 7])] {
+            let parts = table(columns).parts();
+            let widths: Vec<_> = parts.iter().map(|part| part.head.len()).collect();
+            assert_eq!(widths, expected, "{columns}");
+            let mut seen: Vec<_> = parts.iter().flat_map(|part| &part.rows[0][1..]).collect();
+            seen.dedup();
+            assert_eq!(seen.len(), columns - 1, "every cell once");
+            assert!(parts.iter().all(|part| part.rows[0][0] == "cell 0"));
+            let last = parts.last().unwrap();
+            let words = (columns > 1).then_some(last.head.len() - 1);
+            assert_eq!(last.words.first().copied(), words, "{columns}");
+        }
+    }
+
+    #[test]
+    fn leave_out_columns_without_a_figure() {
+        let mut table = table(4);
+        table.rows[0][1] = "–".to_owned();
+        let left = table.without_empty_columns("–");
+        assert_eq!(left.head, ["head 0", "head 2", "head 3"]);
+        assert_eq!(left.rows, [["cell 0", "cell 2", "cell 3"]]);
+        assert_eq!(left.words, [2]);
+    }
+}
+
 mod of_curves {
     use super::super::curves::{Kind, cores, latency, percentiles, rate, stages};
     use super::super::example::results;

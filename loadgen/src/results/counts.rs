@@ -91,8 +91,9 @@ impl Counts {
         add_latency(&mut self.download_service, other.download_service.as_ref());
     }
 
-    /// The figures for these counts over that many seconds.
-    pub fn figures(&self, seconds: f64, behind_max: u64) -> Figures {
+    /// The figures for these counts over that many seconds, with the requests that waited at most and
+    /// those that were never sent.
+    pub fn figures(&self, seconds: f64, behind_max: u64, dropped: u64) -> Figures {
         let latency = |corrected: &Option<Latency>, service: &Option<Latency>| {
             Some(LatencySummary {
                 corrected: corrected.as_ref()?.percentiles(),
@@ -113,6 +114,7 @@ impl Counts {
             refused: self.refused.clone(),
             failed: self.failed,
             unexpected: self.unexpected,
+            dropped,
             behind_max,
             upload: latency(&self.upload_latency, &self.upload_service),
             download: latency(&self.download_latency, &self.download_service),

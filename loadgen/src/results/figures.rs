@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::delay::Delay;
 use super::latency::Percentiles;
 use super::status::statuses;
 
@@ -22,7 +23,7 @@ pub struct LatencySummary {
 #[serde(deny_unknown_fields)]
 pub struct Figures {
     /// The planned duration, or from the start to the last success if that is longer. Of a whole
-    /// run, the time that its clock ran.
+    /// run, the sum of its phases.
     pub seconds: f64,
     /// Requests that became due.
     pub due: u64,
@@ -53,6 +54,9 @@ pub struct Figures {
     pub failed: u64,
     /// Requests with a response that the scenario does not expect, or without any.
     pub unexpected: u64,
+    /// Requests that were due and never sent: they still waited for a connection long after the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: u64,
     /// Most requests that were due and not yet sent, at the end of a second.
     pub behind_max: u64,
     /// Latency of uploads answered with 201.
@@ -61,6 +65,30 @@ pub struct Figures {
     /// Latency of downloads answered with 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub download: Option<LatencySummary>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Figures {
+    /// Share of the requests that became due and were answered otherwise than expected, not at all,
+    /// or never sent; `None` when none became due.
+    #[allow(clippy::cast_precision_loss, reason = "a share for people to read")]
+    pub fn errors_share(&self) -> Option<f64> {
+        let errors = (self.unexpected + self.dropped).min(self.due);
+        (self.due > 0).then(|| errors as f64 / self.due as f64)
+    }
+
+    /// Uploads stored per second; 0 when no time has passed.
+    #[allow(clippy::cast_precision_loss, reason = "a rate for people to read")]
+    pub fn uploads_per_second(&self) -> f64 {
+        match self.seconds > 0.0 {
+            true => self.uploads as f64 / self.seconds,
+            false => 0.0,
+        }
+    }
 }
 
 /// The figures of a phase.
@@ -128,6 +156,27 @@ pub struct Limit {
     pub reason: Option<String>,
 }
 
+/// Whether a run has reached an objective.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectiveOutcome {
+    /// The objective, as given.
+    pub objective: String,
+    /// What was compared, with its unit: `upload_p99_seconds`, `errors_share`,
+    /// `uploads_stored_per_second`.
+    pub measure: String,
+    /// With what, in that unit.
+    pub limit: f64,
+    /// What was measured, in that unit; absent when there was nothing to measure.
+    #[serde(default)]
+    pub measured: Option<f64>,
+    /// Whether it was reached.
+    pub ok: bool,
+    /// Share of the requests that were due and never sent, where that alone misses the objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted_share: Option<f64>,
+}
+
 /// The last line: the summary.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,4 +196,10 @@ pub struct Summary {
     /// The result of `loadgen find-limit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// How long uploads took to become downloadable, if the gateway's operations port was polled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Delay>,
+    /// The objectives of the run, and whether it has reached them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<ObjectiveOutcome>,
 }

@@ -14,7 +14,7 @@ use super::run::{Run, VERSION};
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
     /// The file cannot be read or written.
-    #[error("results {path}: {source}")]
+    #[error("results {path}")]
     Io {
         /// The file.
         path: PathBuf,

@@ -7,6 +7,8 @@
 //! are seconds since the start of the run, latencies microseconds.
 
 mod counts;
+mod delay;
+mod export;
 mod figures;
 mod file;
 mod latency;
@@ -18,7 +20,11 @@ mod status;
 mod tests;
 
 pub use self::counts::{Counts, ProcessSample, Second, StageSample};
-pub use self::figures::{Figures, LatencySummary, Limit, OwnCost, PhaseSummary, Summary};
+pub use self::delay::{Delay, DelayBucket};
+pub use self::export::{EXPORT_VERSION, Export};
+pub use self::figures::{
+    Figures, LatencySummary, Limit, ObjectiveOutcome, OwnCost, PhaseSummary, Summary,
+};
 pub use self::file::{Results, ResultsError, ResultsWriter};
 pub use self::latency::{Latency, LatencyError, Percentiles};
 pub use self::machine::Machine;

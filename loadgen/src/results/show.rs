@@ -28,7 +28,12 @@ impl fmt::Display for PhaseSummary {
             stored_keys,
             ..
         } = self;
-        writeln!(f, "{name}: {:.1} s, {stored_keys} keys stored", all.seconds)?;
+        let (seconds, keys) = (all.seconds, all.upload_keys);
+        write!(f, "{name}: {seconds:.1} s, {keys} keys stored")?;
+        match keys == *stored_keys {
+            true => writeln!(f)?,
+            false => writeln!(f, " ({stored_keys} by the run so far)")?,
+        }
         if let Some(keys) = self.offered_keys_per_second {
             let uploads = self.offered_uploads_per_second.unwrap_or(0.0);
             writeln!(f, "  offered     {uploads:.1} uploads/s, {keys:.0} keys/s")?;
@@ -97,6 +102,9 @@ fn show_figures(f: &mut fmt::Formatter<'_>, stream: &str, figures: &Figures) -> 
     if figures.failed > 0 {
         others.push(format!("{} without answer", figures.failed));
     }
+    if figures.dropped > 0 {
+        writeln!(f, "  never sent  {} due requests", figures.dropped)?;
+    }
     if !others.is_empty() {
         let unexpected = figures.unexpected;
         writeln!(
@@ -153,17 +161,6 @@ impl fmt::Display for Summary {
             "loadgen itself: {:.0} ns per key to make and sign ({:.1} s ahead of the clock), \
              {:.0} ns per key to send and receive",
             own.signing_ns_per_key, own.ahead_seconds, own.sending_ns_per_key
-        )?;
-        if let Some(limit) = &self.limit {
-            write!(
-                f,
-                "\nknee: {} held at {:.1} uploads/s, {:.0} keys/s",
-                limit.objective, limit.uploads_per_second, limit.keys_per_second
-            )?;
-            if let (Some(rate), Some(reason)) = (limit.broke_at_uploads_per_second, &limit.reason) {
-                write!(f, "; it broke at {rate:.1} uploads/s: {reason}")?;
-            }
-        }
-        Ok(())
+        )
     }
 }

@@ -186,3 +186,79 @@ fn counts_what_another_one_counted() {
     assert_eq!((sum.count(), sum.micros_at(0.5)), (3, 20));
     assert!(Latency::default().is_empty());
 }
+
+#[test]
+fn heads_a_phase_with_what_was_stored_in_it_and_not_before() {
+    let phase = |upload_keys, stored_keys| PhaseSummary {
+        name: "steady".to_owned(),
+        all: Figures {
+            seconds: 60.0,
+            upload_keys,
+            ..Figures::default()
+        },
+        stored_keys,
+        ..PhaseSummary::default()
+    };
+    let heading = |phase: PhaseSummary| phase.to_string().lines().next().unwrap().to_owned();
+    assert_eq!(heading(phase(500, 500)), "steady: 60.0 s, 500 keys stored");
+    assert_eq!(
+        heading(phase(500, 1700)),
+        "steady: 60.0 s, 500 keys stored (1700 by the run so far)"
+    );
+}
+
+/// Programs of operators read these names: a change of them is a new version.
+#[test]
+fn exports_figures_with_their_units() {
+    let (run, mut summary) = (run(), summary());
+    summary.phases[0].all.refused = BTreeMap::from([(503, 2)]);
+    summary.objectives = vec![ObjectiveOutcome {
+        objective: "upload_p99=2s".to_owned(),
+        measure: "upload_p99_seconds".to_owned(),
+        limit: 2.0,
+        measured: Some(0.25),
+        ok: true,
+        omitted_share: None,
+    }];
+    let export = Export::new(&run, &summary, Some(true), "Met.".to_owned());
+    let shown = serde_json::to_value(&export).unwrap();
+    assert_eq!(shown["version"], EXPORT_VERSION);
+    assert_eq!(
+        (&shown["met"], &shown["verdict"]),
+        (&true.into(), &"Met.".into())
+    );
+    assert_eq!(shown["objectives"][0]["ok"], true);
+    assert_eq!(shown["objectives"][0]["measured"], 0.25);
+    let total = shown["total"].as_object().unwrap();
+    let names: Vec<_> = total.keys().map(String::as_str).collect();
+    let mut expected = [
+        "seconds",
+        "requests_due",
+        "requests_never_sent",
+        "requests_unanswered",
+        "requests_unexpected",
+        "errors_share",
+        "uploads_stored",
+        "uploads_stored_per_second",
+        "keys_stored",
+        "keys_stored_per_second",
+        "batches_delivered",
+        "keys_delivered",
+        "keys_delivered_per_second",
+        "bytes_sent",
+        "bytes_received",
+        "refused_by_status",
+        "upload",
+        "download",
+    ];
+    expected.sort_unstable();
+    let mut found = names.clone();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!(total["uploads_stored"], 2);
+    let p50 = &total["upload"]["latency_seconds"]["p50"];
+    assert!((p50.as_f64().unwrap() - 0.0015).abs() < 1e-5, "{p50}");
+    let phase = &shown["phases"][0];
+    assert_eq!(phase["name"], "steady");
+    assert_eq!(phase["refused_by_status"]["503"], 2);
+}

@@ -43,7 +43,7 @@ const PARTICIPANTS_MAX: usize = 600;
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum ScenarioError {
         source: std::io::Error,
     },
     /// The file is malformed.
-    #[error("scenario {name}: {source}")]
+    #[error("scenario {name}")]
     Syntax {
         /// Its name.
         name: String,

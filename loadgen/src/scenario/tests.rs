@@ -3,7 +3,7 @@ use super::*;
 use crate::hostile::Kind;
 
 fn refusal(text: &str) -> String {
-    Scenario::parse("mine", text).unwrap_err().to_string()
+    engine::chain(&Scenario::parse("mine", text).unwrap_err())
 }
 
 const STREAM: &str = "[[phases]]\nname = \"p\"\nseconds = 1\n[[phases.streams]]\nname = \"s\"\n\

@@ -9,11 +9,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use engine::domain::Country;
+use engine::locks::LockIgnoringPoison as _;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -290,7 +291,7 @@ impl Auditor {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<Known>>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock_ignoring_poison()
     }
 
     fn check_own(&self, entry: AuditEntry) -> AuditedUpload {

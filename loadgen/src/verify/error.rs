@@ -9,7 +9,7 @@ use crate::client::signature::CertificateError;
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The trust anchor's certificate cannot be used.
-    #[error("the trust anchor is {0}")]
+    #[error("the trust anchor")]
     TrustAnchor(#[from] CertificateError),
     /// A record names a country without certificates.
     #[error("the record names {0}, which has no certificates in the PKI folder")]
@@ -18,7 +18,7 @@ pub enum VerifyError {
     #[error("upload {0:?} of the record does not fit its seed: other keys were signed")]
     Record(UploadTag),
     /// A participant's download failed permanently.
-    #[error("{country}: {source}")]
+    #[error("{country}")]
     Client {
         /// The participant.
         country: Country,
@@ -45,6 +45,6 @@ pub enum VerifyError {
         day: Day,
     },
     /// A participant's task failed.
-    #[error("a download task failed: {0}")]
+    #[error("a download task failed")]
     Task(#[from] tokio::task::JoinError),
 }

@@ -14,7 +14,7 @@ use crate::signer::{Signer, SignerError};
 #[derive(Debug, thiserror::Error)]
 pub enum ParticipantsError {
     /// The folder cannot be listed.
-    #[error("cannot list {path}: {source}; `efgs init --dir DIR` writes DIR/pki")]
+    #[error("cannot list {path}; `efgs init --dir DIR` writes DIR/pki")]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum ParticipantsError {
     #[error("{0} holds no participant; `efgs init --dir DIR` writes DIR/pki")]
     Empty(PathBuf),
     /// A PEM file is missing or malformed.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Pem {
         /// The file.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum ParticipantsError {
         source: pem::Error,
     },
     /// Signing certificate and key of a participant cannot be used.
-    #[error("{country}: {source}")]
+    #[error("{country}")]
     Signer {
         /// The participant.
         country: Country,

@@ -145,7 +145,7 @@ fn journal(pending: Pending) -> MemoryJournal {
 
 fn stored(journal: &MemoryJournal) -> Vec<DiagnosisKey> {
     let settled = journal.settled.iter().map(|settled| match settled {
-        Settled::Stored(key) => key.clone(),
+        Settled::Stored(key) | Settled::Known(key) => key.clone(),
         Settled::Refused { reason, .. } => panic!("{reason}"),
     });
     let mut keys: Vec<_> = settled.collect();

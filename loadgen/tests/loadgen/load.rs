@@ -98,13 +98,29 @@ async fn counts_a_stall_in_the_latency_of_every_request_that_waited_for_it() {
     let scenario = scenario("seconds = 2", stream);
     let mut experiment = experiment(&pki, &scenario).await;
     let phase = experiment.phase(&scenario.phases[0]).await.unwrap();
-    // Every 20 ms for two seconds; what would be due at the very end is not.
-    assert_eq!((phase.all.due, phase.all.uploads), (99, 99));
+    assert_eq!((phase.all.due, phase.all.uploads), (100, 100));
     let latency = phase.all.upload.unwrap();
     // 30 requests became due while the connection waited for one of them: all of them waited.
     assert!(latency.corrected.p90 > 200_000, "{latency:?}");
     assert!(latency.service.p90 < 200_000, "{latency:?}");
     assert!(latency.service.max >= 600_000, "{latency:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sends_what_becomes_due_in_the_last_moment_of_a_phase() {
+    let pki = pki(&[("DE", Key::P256)]);
+    // The last one is due half a millisecond before the end.
+    let stream = "arrivals = \"fixed\"\nper_second = 1000\nupload_keys = 1";
+    let scenario = scenario("seconds = 0.0995\nrepeat = 10", stream);
+    let mut experiment = experiment(&pki, &scenario).await;
+    for phase in &scenario.phases {
+        let all = experiment.phase(phase).await.unwrap().all;
+        assert_eq!((all.due, all.uploads, all.dropped), (100, 100, 0));
+    }
+    let summary = experiment.finish(None, &[]).unwrap();
+    assert_eq!((summary.total.due, summary.total.dropped), (1000, 0));
+    let seconds: f64 = summary.phases.iter().map(|phase| phase.all.seconds).sum();
+    assert!((summary.total.seconds - seconds).abs() < 1e-9);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +133,7 @@ async fn records_what_it_measured_and_what_it_sent() {
         experiment.phase(phase).await.unwrap();
     }
     assert!(experiment.unexpected_responses().is_empty());
-    let summary = experiment.finish(None).unwrap();
+    let summary = experiment.finish(None, &[]).unwrap();
     let results = Results::read(&pki.folder.path().join("results.jsonl")).unwrap();
     assert_eq!(results.run, description(&scenario));
     // Floating point numbers may come back with another last digit: only their neighbours are

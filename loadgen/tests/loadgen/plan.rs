@@ -60,6 +60,38 @@ fn lists_the_names_of_assumptions_when_one_is_unknown() {
     );
 }
 
+/// Results of a run without a summary: enough to know its database.
+fn write_results(folder: &Path, database: &str) {
+    let run = format!(
+        r#"{{"kind":"run","version":1,"name":"day","scenario":"","seed":1,"started":"2026-01-02T03:04:05Z",
+        "machine":{{"cpu_model":"","cpus":2,"memory_bytes":0,"kernel":""}},"targets":[],
+        "transport":{{"authentication":"mtls","http":"http1"}},"database":"{database}","command":[],
+        "program_version":"0"}}"#
+    );
+    fs::write(folder.join("r.jsonl"), run.replace('\n', " ") + "\n").unwrap();
+}
+
+#[test]
+fn checks_a_run_with_the_costs_of_its_own_database() {
+    let folder = tempfile::tempdir().unwrap();
+    for (database, costs, other) in [
+        ("SQLite", "predicted by SQLite", "MariaDB"),
+        ("MariaDB", "predicted by MariaDB", "SQLite"),
+    ] {
+        write_results(folder.path(), database);
+        let output = loadgen(folder.path(), &["plan", "--check", "r.jsonl"]);
+        let said = text(&output.stdout);
+        assert!(said.contains(costs) && !said.contains(other), "{said}");
+    }
+    write_results(folder.path(), "SQLite");
+    let arguments = ["plan", "--check", "r.jsonl", "--database", "mysql"];
+    let said = text(&loadgen(folder.path(), &arguments).stdout);
+    assert!(
+        said.contains("The run was on SQLite, and these costs were measured on MariaDB"),
+        "{said}"
+    );
+}
+
 #[test]
 fn names_the_line_of_results_that_it_cannot_read() {
     let folder = tempfile::tempdir().unwrap();

@@ -38,7 +38,7 @@ async fn fails_when_no_gateway_listens() {
 }
 
 /// A gateway that answers everything alike.
-async fn gateway(answer: &'static str) -> String {
+pub(crate) async fn gateway(answer: &'static str) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {

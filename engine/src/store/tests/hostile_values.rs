@@ -9,8 +9,8 @@ use crate::log_chain::{Accepted, BatchColumns, ChainKey, WithdrawalColumns, With
 use crate::settings::DatabaseUrl;
 use crate::store::schema::Made;
 use crate::store::{
-    Announcement, ClaimTerms, Cut, DownloadBatchRow, Lease, LeaseToken, Store, WithdrawalError,
-    WithdrawalRequest, known_version, migrate,
+    Announcement, ClaimTerms, Cut, DownloadBatchRow, Expiry, Lease, LeaseToken, Store,
+    WithdrawalError, WithdrawalRequest, known_version, migrate,
 };
 
 /// In SQL. What a column's type or a key refuses is left out.
@@ -135,7 +135,11 @@ fn retain(store: &mut Store) -> Result<(), SqlError> {
     let today = day("2020-10-20");
     store.newest_cleanup_day(today)?;
     store.begin_cleanup(&token, today, NOW)?;
-    store.empty_sealed(&token, today, today, NOW)?;
+    let expiry = Expiry {
+        oldest_day: today,
+        cut_before: Some(NOW),
+    };
+    store.empty_sealed(&token, today, expiry, NOW)?;
     store.forget_uploads(&token, today, today, &chain())?;
     store.forget_download_batches(&token, today)?;
     store.release_lease(Lease::Retention, "we")

@@ -43,7 +43,7 @@ pub enum MeasureError {
     #[error(transparent)]
     Costs(#[from] CostsError),
     /// The gateway's metrics cannot be read.
-    #[error("the gateway's metrics: {0}")]
+    #[error("the gateway's metrics")]
     Metrics(#[from] ClientError),
     /// The temporary folder or the terminal fails.
     #[error(transparent)]

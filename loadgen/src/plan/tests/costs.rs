@@ -50,13 +50,13 @@ fn reads_back_the_costs_it_saved_and_fills_up_what_a_file_leaves_out() {
         "measured: by hand"
     );
     std::fs::write(&path, text.replace("commit_ms", "comit_ms")).unwrap();
-    let error = read_costs(&path).unwrap_err().to_string();
+    let error = engine::chain(&read_costs(&path).unwrap_err());
     assert!(
         error.contains("comit_ms") && error.contains("commit_ms"),
         "{error}"
     );
     std::fs::write(&path, text.replace("commit_ms", "participants")).unwrap();
-    let error = read_costs(&path).unwrap_err().to_string();
+    let error = engine::chain(&read_costs(&path).unwrap_err());
     assert!(error.contains("participants"), "no cost: {error}");
     std::fs::write(&path, text.replace("version = 1", "version = 2")).unwrap();
     assert!(matches!(read_costs(&path), Err(CostsError::Version(2))));
@@ -159,4 +159,40 @@ fn predicts_the_timetable_where_that_is_what_takes_time() {
         .unwrap();
     close(time.predicted, 4.0);
     close(time.error_percent, 0.0);
+}
+
+#[test]
+fn says_when_a_run_is_checked_with_the_costs_of_another_database() {
+    let on = |database: Option<&str>| {
+        let mut run = results("by hand");
+        run.run.database = database.map(str::to_owned);
+        run
+    };
+    let notes = |database, kind| Check::of(&on(database), &UnitCosts::shipped(kind).unwrap()).notes;
+    let (server, embedded) = (DatabaseKind::Server, DatabaseKind::Embedded);
+    assert_eq!(notes(Some("MariaDB 11.4"), server), [""; 0]);
+    assert_eq!(notes(Some("SQLite"), embedded), [""; 0]);
+    for (database, kind, expected) in [
+        (
+            Some("SQLite"),
+            server,
+            "The run was on SQLite, and these costs were measured on MariaDB",
+        ),
+        (
+            Some("MariaDB"),
+            embedded,
+            "The run was on MariaDB, and these costs were measured on SQLite",
+        ),
+        (
+            Some("Galera"),
+            server,
+            "The run was on Galera, and these costs were measured on MariaDB",
+        ),
+        (None, server, "The results do not name the run's database"),
+    ] {
+        let notes = notes(database, kind);
+        assert!(notes[0].starts_with(expected), "{notes:?}");
+        let shown = Check::of(&on(database), &UnitCosts::shipped(kind).unwrap()).to_string();
+        assert!(shown.contains(&notes[0]), "{shown}");
+    }
 }

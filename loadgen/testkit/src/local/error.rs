@@ -14,7 +14,7 @@ pub enum LocalError {
         package: &'static str,
     },
     /// A program cannot be started, or a file cannot be written.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     Io {
         /// What was attempted.
         what: String,
@@ -30,7 +30,7 @@ pub enum LocalError {
         why: String,
     },
     /// The database rejected a statement.
-    #[error("MariaDB: {0}")]
+    #[error("MariaDB")]
     Database(#[from] mysql::Error),
 }
 
