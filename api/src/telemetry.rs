@@ -2,6 +2,7 @@
 //! §18.3) and then the event's attributes. Values come from clients: nothing in them can end a
 //! line or begin a new pair.
 
+mod error;
 mod escape;
 mod level;
 mod output;
@@ -27,29 +28,12 @@ use crate::settings::{LogFormat, LogSettings};
 use escape::{is_plain, push_escaped};
 use rate_limit::RateLimit;
 
+pub use error::TelemetryError;
 pub use level::LogLevel;
 pub use output::{LogGuard, print_final};
 pub(crate) use output::{level_names, update_metrics};
 pub(crate) use rate_limit::on_behalf_of;
 pub(crate) use trace::request_span;
-
-/// Why logging cannot be installed. The text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The filter cannot be parsed.
-    #[error(
-        "[log] level {filter:?} cannot be parsed ({reason}): write it as info or info,api=debug"
-    )]
-    Filter {
-        /// The filter.
-        filter: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Another subscriber is installed.
-    #[error("logging is already installed")]
-    Installed,
-}
 
 /// Writes this process's log, including panics, to standard error. A slow reader blocks nothing:
 /// lines beyond a bound are dropped and counted.

@@ -665,7 +665,7 @@ async fn suppresses_what_one_sender_repeats() {
     }
     let audits: Vec<&Value> = lines
         .iter()
-        .filter(|line| line["country"] == "DE" && line["level"] == "INFO")
+        .filter(|line| line["country"] == "DE" && line["message"] == "BatchTag Could not found")
         .collect();
     let suppressed: u64 = audits
         .iter()

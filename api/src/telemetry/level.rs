@@ -14,7 +14,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::Context;
 
-use super::TelemetryError;
+use super::error::TelemetryError;
 
 /// The level of this process's log, which can change while it runs.
 #[derive(Clone)]
