@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cli_support::{Installation, efgs, openssl, refuses, succeeds, texts};
+use cli_support::{Gateway, Installation, TIMEOUT, efgs, openssl, refuses, succeeds, texts};
+use testkit::poll::holds_within;
 use testkit::ports::free_port;
 
 #[test]
@@ -340,6 +341,58 @@ fn checks_an_installation_that_is_whole_and_names_all_that_is_wrong() {
     assert!(
         text.contains("is not the key of the first certificate"),
         "{text}"
+    );
+}
+
+/// Its ports are not in the way, and what a start would refuse is found.
+#[test]
+fn checks_an_installation_whose_gateway_runs_and_what_it_remembers() {
+    let installation = Installation::new("DE");
+    let ports = [free_address(), free_address()].map(|address| address.to_string());
+    let on_ports = |mut command: Command| {
+        command.env("EFGS__PUBLIC__LISTEN", &ports[0]);
+        command.env("EFGS__OPERATIONS__LISTEN", &ports[1]);
+        command.env("EFGS__DATABASE__STATE_FILE", "state");
+        command
+    };
+    let (gateway, _) = Gateway::start(&mut on_ports(installation.serve()));
+    let look = || check(&mut on_ports(checking(&installation)));
+    let (ok, report) = look();
+    assert!(ok, "{report}");
+    assert!(report.to_string().contains("a running gateway holds them"));
+
+    // Another gateway has rotated the key file, and this one has that of before.
+    let before = installation.read("keys");
+    succeeds(&mut installation.efgs(&["key", "rotate"]));
+    gateway.signal("HUP");
+    let knows = || {
+        let database = rusqlite::Connection::open(installation.path("efgs.sqlite")).unwrap();
+        let count = "SELECT COUNT(*) FROM installation WHERE name LIKE 'sealing key %'";
+        database
+            .query_row(count, [], |row| row.get::<_, u32>(0))
+            .unwrap()
+            == 2
+    };
+    assert!(holds_within(TIMEOUT, knows));
+    assert!(gateway.stop("TERM").status.success());
+    fs::write(installation.path("keys"), before).unwrap();
+    let (ok, report) = look();
+    assert!(
+        !ok && report.to_string().contains("lacks the sealing keys [2]"),
+        "{report}"
+    );
+
+    // As if an upload had been stored that the database lacks.
+    let digest = "ab".repeat(32);
+    let ahead = format!(
+        "{}row 7 1600000000000 {digest}\n",
+        installation.read("state")
+    );
+    fs::write(installation.path("state"), ahead).unwrap();
+    let (ok, report) = look();
+    assert!(
+        !ok && report.to_string().contains("efgs db recovered"),
+        "{report}"
     );
 }
 

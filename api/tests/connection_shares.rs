@@ -277,7 +277,7 @@ fn divides_the_limit_on_open_files_and_says_so() {
     ] {
         let (gateway, _) = cli_support::Gateway::start(&mut limited(&ours, limit));
         let log = String::from_utf8(gateway.stop("TERM").stderr).unwrap();
-        let said = format!("open_files={open_files}, per_port={per_port}, ");
+        let said = format!("open_files={open_files} per_port={per_port} ");
         assert!(log.contains(&said), "{log}");
         assert_eq!(log.contains("reduces the connections"), reduced, "{log}");
     }

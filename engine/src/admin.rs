@@ -7,12 +7,14 @@ mod recovery;
 mod verify;
 mod withdrawal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::callbacks::{CallbackId, SubscriptionState};
+use crate::continuity::check_remembered;
 use crate::database::Database;
 use crate::domain::{BatchTag, Country, Day, Thumbprint, UnixMillis, UploadTag};
 use crate::failure::{DatabaseError, StartError, WrongKey};
+use crate::key_ring::missing_keys;
 use crate::seal::Keys;
 use crate::settings::DatabaseUrl;
 use crate::statistics::{SignatureCounts, SignatureUse, Statistics};
@@ -171,6 +173,22 @@ impl Admin {
     /// [`RetireError`]; then nothing has changed.
     pub fn retire_sealing_key(&mut self, keys: &Keys, id: u32) -> Result<(), RetireError> {
         keys::retire(&mut self.0, keys, id)
+    }
+
+    /// Refuses a database that lacks what a state file remembers, as the start of a gateway does.
+    ///
+    /// # Errors
+    /// [`StartError`], with what to do.
+    pub fn check_state_file(&mut self, state_file: &Path) -> Result<(), StartError> {
+        check_remembered(state_file, &mut self.0)
+    }
+
+    /// Ids of the sealing keys that the installation has and these keys lack, ascending.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn missing_sealing_keys(&mut self, keys: &Keys) -> Result<Vec<u32>, DatabaseError> {
+        missing_keys(keys, &mut self.0).map_err(|error| error.doing("reading the sealing keys"))
     }
 
     /// All rows, ordered by country and kind.

@@ -40,12 +40,7 @@ impl KeyRing {
 
     /// Looks which keys the installation has by now.
     pub(crate) fn refresh(&self, store: &mut Store) -> Result<(), SqlError> {
-        let own = self.keys.sealing_checks();
-        let is_missing =
-            |row: &SealingKeyRow| !row.is_retired() && own.iter().all(|(id, _)| *id != row.id);
-        let rows = store.sealing_keys()?.into_iter();
-        let mut missing: Vec<_> = rows.filter(is_missing).map(|row| row.id).collect();
-        missing.sort_unstable();
+        let missing = missing_keys(&self.keys, store)?;
         if **self.missing.load() != missing {
             match missing.as_slice() {
                 [] => tracing::info!("all sealing keys of the installation are configured"),
@@ -59,6 +54,17 @@ impl KeyRing {
         }
         Ok(())
     }
+}
+
+/// Ids of the sealing keys that the installation has and these keys lack, ascending.
+pub(crate) fn missing_keys(keys: &Keys, store: &mut Store) -> Result<Vec<u32>, SqlError> {
+    let own = keys.sealing_checks();
+    let is_missing =
+        |row: &SealingKeyRow| !row.is_retired() && own.iter().all(|(id, _)| *id != row.id);
+    let rows = store.sealing_keys()?.into_iter();
+    let mut missing: Vec<_> = rows.filter(is_missing).map(|row| row.id).collect();
+    missing.sort_unstable();
+    Ok(missing)
 }
 
 /// Refuses keys that are not those of the database. Only reads.

@@ -1,9 +1,12 @@
 //! `efgs check`: whether a gateway could start, and what would stop it later.
 
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
-use api::server::{self, ServerSettings};
+use api::server::{self, ServeError, ServerSettings};
 use api::settings::{AdminSettings, Settings, environment};
 use clap::Args;
 use engine::admin::Admin;
@@ -18,7 +21,7 @@ use super::output::say;
 ///
 /// Reads everything that a gateway reads when it starts, and says in one sentence each what is wrong, with
 /// the name of the setting. Changes nothing. Ends with status 1 if a gateway would not start, or would
-/// start and serve no one. Ports that a running gateway of the same configuration holds are in use.
+/// start and serve no one. Ports may be held by a gateway that runs on this configuration.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct CheckArguments {
@@ -33,6 +36,11 @@ const EXAMPLE: &str = "\
 Examples:
   efgs check --config demo/efgs.toml
   efgs check --config demo/efgs.toml --json";
+
+/// How long a gateway that runs may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Of its state: some kilobytes.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -137,7 +145,17 @@ impl Found {
             .enable_all()
             .build()?;
         let _inside = runtime.enter();
-        let obstacles = server::obstacles(settings);
+        let mut obstacles = server::obstacles(settings);
+        let in_use = obstacles
+            .extract_if(.., |obstacle| {
+                matches!(obstacle, ServeError::PortInUse { .. })
+            })
+            .collect::<Vec<_>>();
+        if !in_use.is_empty() && settings.operations_listen.is_some_and(is_gateway) {
+            self.ok("ports", "a running gateway holds them".to_owned());
+        } else {
+            obstacles.extend(in_use);
+        }
         if obstacles.is_empty() {
             self.ok(
                 "server",
@@ -179,6 +197,7 @@ impl Found {
         };
         self.ok("database", format!("{} can be used", settings.database));
         self.schema(&mut admin);
+        self.memory_of(&mut admin, settings);
         self.clock(&mut admin);
         match admin.flushing_risk() {
             Ok(None) => {}
@@ -193,6 +212,28 @@ impl Found {
             Err(error) => self.error("database", engine::chain(&error)),
         }
         self.certificates(&mut admin, settings);
+    }
+
+    /// What gateways remember outside the database: the state file, and the sealing keys.
+    fn memory_of(&mut self, admin: &mut Admin, settings: &AdminSettings) {
+        let state_file = settings.state_file();
+        let remembered = state_file.map_or(Ok(()), |path| admin.check_state_file(&path));
+        if let Err(error) = remembered {
+            self.error("database", engine::chain(&error));
+        }
+        // What is wrong with the file was reported above.
+        let Ok(keys) = settings.keys() else { return };
+        match admin.missing_sealing_keys(&keys) {
+            Ok(missing) if missing.is_empty() => {}
+            Ok(missing) => {
+                let text = format!(
+                    "[encryption] key_file lacks the sealing keys {missing:?}, which other gateways have: copy the \
+                     file from where it was rotated; without them a gateway is not ready"
+                );
+                self.error("keys", text);
+            }
+            Err(error) => self.error("keys", engine::chain(&error)),
+        }
     }
 
     fn schema(&mut self, admin: &mut Admin) {
@@ -250,7 +291,13 @@ impl Found {
             );
         }
         let listed: Vec<_> = list.certificates.iter().map(|row| &row.listed).collect();
-        self.seen_to("certificates", server::list_findings(&listed, &SystemClock));
+        let mut findings = server::list_findings(&listed, &SystemClock);
+        if usable > 0 {
+            // It stops its owner, and no gateway.
+            let all = findings.iter_mut();
+            all.for_each(|finding| finding.severity = server::Severity::Warning);
+        }
+        self.seen_to("certificates", findings);
     }
 
     fn seen_to(&mut self, check: &'static str, findings: Vec<server::Finding>) {
@@ -262,4 +309,25 @@ impl Found {
             self.add(check, severity, finding.text);
         }
     }
+}
+
+/// Whether a gateway answers operators here.
+fn is_gateway(operations: SocketAddr) -> bool {
+    let mut address = operations;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let ask = || -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        let request = b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request)?;
+        let mut answer = String::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.contains("\"logPosition\":"))
 }

@@ -229,7 +229,7 @@ impl Gateway {
 }
 
 /// Timeout of every wait, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Drop for Gateway {
     fn drop(&mut self) {
