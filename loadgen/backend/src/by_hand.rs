@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use efgs_client::{
-    Cursor, DiagnosisKey, Downloader, Journal, MemoryJournal, Pending, Read, Resolution, Settled,
-    UPLOAD_KEYS_MAX, Uploader, canonical_texts, encode, signed_bytes,
+    Cursor, DiagnosisKey, Downloader, Journal, KeyOutcome, MemoryJournal, Pending, Read,
+    Resolution, UPLOAD_KEYS_MAX, Uploader, canonical_texts, encode, signed_bytes,
 };
 use engine::output;
 
@@ -123,11 +123,11 @@ struct Outcome {
 impl Outcome {
     fn of(journal: &ShownJournal, places: &Places) -> Self {
         let (mut stored, mut known, mut refusals) = (0, 0, Vec::new());
-        for settled in &journal.memory.settled {
-            match settled {
-                Settled::Stored(_) => stored += 1,
-                Settled::Known(_) => known += 1,
-                Settled::Refused { key, reason } => {
+        for outcome in &journal.memory.outcomes {
+            match outcome {
+                KeyOutcome::Stored(_) => stored += 1,
+                KeyOutcome::Known(_) => known += 1,
+                KeyOutcome::Refused { key, reason } => {
                     let place = places.0.get(key).map_or("", String::as_str);
                     refusals.push(format!("refused: {place}: {reason}\n"));
                 }

@@ -31,7 +31,7 @@ pub(crate) struct Config {
     /// In place of a key: a program and its arguments, canonical bytes to CMS.
     #[serde(default)]
     signing_command: Vec<String>,
-    /// PEM of the trust anchor; without it nothing that is downloaded is verified.
+    /// PEM of the trust anchor, or of several; without it nothing that is downloaded is verified.
     trust_anchor: Option<PathBuf>,
     /// First day to download, `yyyy-MM-dd`; the day before the first start by default.
     pub(crate) since: Option<String>,
@@ -64,6 +64,8 @@ const fn default_poll_ms() -> u64 {
 
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Trust anchors of one operator, as gateways have at most.
+const ANCHORS_MAX: usize = 8;
 
 impl Config {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
@@ -137,10 +139,23 @@ impl Config {
             return Ok(None);
         };
         let path = self.base.join(path);
-        let der = CertificateDer::from_pem_file(&path);
-        let der = der.with_context(|| format!("cannot read {}", path.display()))?;
-        let anchor = SigningCertificate::from_der(&der);
-        let anchor = anchor.with_context(|| path.display().to_string())?;
-        Ok(Some(Auditor::new(anchor, &self.country)))
+        let cannot_read = || format!("cannot read {}", path.display());
+        let certificates = CertificateDer::pem_file_iter(&path).with_context(cannot_read)?;
+        let certificates: Vec<_> = certificates
+            .collect::<Result<_, _>>()
+            .with_context(cannot_read)?;
+        if !(1..=ANCHORS_MAX).contains(&certificates.len()) {
+            bail!(
+                "{} holds {} certificates: name a file with 1 to {ANCHORS_MAX}",
+                path.display(),
+                certificates.len()
+            );
+        }
+        let anchors = certificates.iter().map(|der| {
+            let anchor = SigningCertificate::from_der(der);
+            anchor.with_context(|| path.display().to_string())
+        });
+        let anchors = anchors.collect::<anyhow::Result<_>>()?;
+        Ok(Some(Auditor::new(anchors, &self.country)))
     }
 }

@@ -1,6 +1,6 @@
 //! Files on their way through the folders: outbox, then sent or refused.
 //!
-//! A file is taken in before its first key is sent, and moved after its last one is settled and before it
+//! A file is taken in before its first key is sent, and moved after its last one has an outcome and before it
 //! is forgotten: whichever of these steps a crash interrupts is done again, and can be.
 
 use std::ffi::OsStr;

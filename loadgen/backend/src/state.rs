@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use efgs_client::{Cursor, DiagnosisKey, Journal, Pending, Resolution, Settled, decode, encode};
+use efgs_client::{Cursor, DiagnosisKey, Journal, KeyOutcome, Pending, Resolution, decode, encode};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use testkit::digest::sha256;
 
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NUL
 #[derive(Debug)]
 pub(crate) struct State(Connection);
 
-/// A file of the outbox all of whose keys are settled.
+/// A file of the outbox whose keys all have an outcome.
 #[derive(Debug)]
 pub(crate) struct FinishedFile {
     pub(crate) id: i64,
@@ -126,7 +126,7 @@ impl State {
         Ok(transaction.commit()?)
     }
 
-    /// Files whose keys are settled and that are not moved yet.
+    /// Files whose keys all have an outcome and that are not moved yet.
     pub(crate) fn finished(&self) -> anyhow::Result<Vec<FinishedFile>> {
         let mut files = self.0.prepare_cached(
             "SELECT id, name, digest, fault FROM file
@@ -247,10 +247,10 @@ impl Journal for State {
         transaction.execute("DELETE FROM pending WHERE tag = ?", [&done.tag])?;
         add(&transaction, file, &resolution.next)?;
         let mut stored = 0;
-        for settled in &resolution.settled {
-            match settled {
-                Settled::Stored(_) | Settled::Known(_) => stored += 1,
-                Settled::Refused { key, reason } => {
+        for outcome in &resolution.outcomes {
+            match outcome {
+                KeyOutcome::Stored(_) | KeyOutcome::Known(_) => stored += 1,
+                KeyOutcome::Refused { key, reason } => {
                     let body = encode(std::slice::from_ref(key));
                     transaction.execute(
                         "INSERT INTO refused (file, body, reason) VALUES (?, ?, ?)",
@@ -260,7 +260,7 @@ impl Journal for State {
             }
         }
         count(&transaction, Counter::KeysStored, stored)?;
-        let refused = resolution.settled.len() - stored;
+        let refused = resolution.outcomes.len() - stored;
         count(&transaction, Counter::KeysRefused, refused)?;
         Ok(transaction.commit()?)
     }

@@ -25,7 +25,7 @@ use testkit::local::{Gateway, GatewayOptions, initialise_for};
 /// The short form.
 const KILLS: u32 = 24;
 /// How long everything may take to arrive once nothing is killed any more.
-const SETTLE_MAX: Duration = Duration::from_secs(120);
+const FINISH_MAX: Duration = Duration::from_secs(120);
 
 fn number(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
@@ -225,8 +225,8 @@ impl World {
         put.filter(|key| !received.contains(key)).cloned().collect()
     }
 
-    fn settle(&self) {
-        let deadline = Instant::now() + SETTLE_MAX;
+    fn finish(&self) {
+        let deadline = Instant::now() + FINISH_MAX;
         while !self.de.names("outbox").is_empty() || !self.missing().is_empty() {
             assert!(
                 Instant::now() < deadline,
@@ -283,6 +283,6 @@ fn sync_loses_and_doubles_nothing() {
         world.put_file();
         world.kill_something();
     }
-    world.settle();
+    world.finish();
     world.check();
 }

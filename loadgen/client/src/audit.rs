@@ -42,7 +42,7 @@ pub enum Unproven {
     #[error("{0:?}: the thumbprint is that of another certificate")]
     Thumbprint(Role),
     /// The operator's signature over the PEM is missing or wrong.
-    #[error("{0:?}: no valid signature of the trust anchor")]
+    #[error("{0:?}: no valid signature of a trust anchor")]
     OperatorSignature(Role),
     /// The certificate is another country's.
     #[error("{0:?}: the certificate is another country's")]
@@ -101,17 +101,18 @@ struct Entry {
     batch_signature: Option<String>,
 }
 
-/// Verifies download batches against the certificate of the trust anchor.
+/// Verifies download batches against the certificates of the trust anchors.
 pub struct Auditor {
-    anchor: SigningCertificate,
+    anchors: Vec<SigningCertificate>,
     country: String,
 }
 
 impl Auditor {
-    /// For batches that `country` downloads; certificates must be signed by this trust anchor.
-    pub fn new(anchor: SigningCertificate, country: &str) -> Self {
+    /// For batches that `country` downloads; certificates must be signed by one of these trust anchors.
+    /// There are several while the operator changes from one to the next.
+    pub fn new(anchors: Vec<SigningCertificate>, country: &str) -> Self {
         Self {
-            anchor,
+            anchors,
             country: country.to_owned(),
         }
     }
@@ -203,7 +204,9 @@ impl Auditor {
             return Err(Unproven::Thumbprint(role));
         }
         let signature = decode_base64(signature).unwrap_or_default();
-        if !self.anchor.has_signed(pem.as_bytes(), &signature) {
+        let has_signed =
+            |anchor: &SigningCertificate| anchor.has_signed(pem.as_bytes(), &signature);
+        if !self.anchors.iter().any(has_signed) {
             return Err(Unproven::OperatorSignature(role));
         }
         match certificate.countries == [entry.country.as_str()] {
@@ -217,7 +220,7 @@ impl fmt::Debug for Auditor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Auditor")
             .field("country", &self.country)
-            .field("anchor", &self.anchor)
+            .field("anchors", &self.anchors)
             .finish()
     }
 }

@@ -72,7 +72,7 @@ pub struct DiagnosisKey {
     )]
     pub report_type: i32,
     /// `days_since_onset_of_symptoms`: as the countries have agreed to encode it; the gateway does not
-    /// judge it.
+    /// check it.
     #[serde(
         default,
         rename = "days_since_onset_of_symptoms",

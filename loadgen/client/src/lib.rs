@@ -65,7 +65,7 @@ pub use self::error::{ClientError, SetupError};
 pub use self::get::get;
 pub use self::signing::{BatchSigner, RsaScheme, SigningError};
 pub use self::uploads::{
-    Journal, MemoryJournal, Next, Pending, Resolution, Settled, UPLOAD_KEYS_MAX, UploadError,
+    Journal, KeyOutcome, MemoryJournal, Next, Pending, Resolution, UPLOAD_KEYS_MAX, UploadError,
     Uploader, backoff, resolve,
 };
-pub use self::verdict::{Verdict, judge};
+pub use self::verdict::{Verdict, classify_answer};

@@ -16,14 +16,14 @@ use testkit::protocol::signed_bytes;
 use crate::connection::Connection;
 use crate::diagnosis_key::{DiagnosisKey, KeyFault, encode};
 use crate::signing::{BatchSigner, SigningError};
-use crate::verdict::{Verdict, judge};
+use crate::verdict::{Verdict, classify_answer};
 
 /// Most keys of an upload: the reference's limit and our default (wire §11.9).
 pub const UPLOAD_KEYS_MAX: usize = 5000;
 /// How often the server may fail to store a key (`500` in a 207) before it counts as refused.
 const FAILURES_MAX: u32 = 3;
 
-/// An upload that is not settled. Its tag and keys never change, so it can be sent again.
+/// An upload whose outcome is not known. Its tag and keys never change, so it can be sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     /// The upload tag.
@@ -64,7 +64,7 @@ fn new_tag(country: &str) -> String {
 
 /// How a key ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub enum KeyOutcome {
     /// The gateway has stored it.
     Stored(DiagnosisKey),
     /// The gateway had it already, from an own upload before: perhaps one whose answer was lost.
@@ -82,8 +82,8 @@ pub enum Settled {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resolution {
     /// Keys that are done.
-    pub settled: Vec<Settled>,
-    /// Uploads that take its place; together with `settled` they are all of its keys.
+    pub outcomes: Vec<KeyOutcome>,
+    /// Uploads that take its place; together with `outcomes` they are all of its keys.
     pub next: Vec<Pending>,
 }
 
@@ -92,7 +92,7 @@ pub trait Journal {
     /// Why it cannot be read or written.
     type Error;
 
-    /// The oldest upload that is not settled.
+    /// The oldest upload whose outcome is not known.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -114,10 +114,10 @@ pub trait Journal {
 /// A journal in memory, for a process that may lose it.
 #[derive(Debug, Default)]
 pub struct MemoryJournal {
-    /// Not settled, oldest first.
+    /// Not outcomes, oldest first.
     pub pending: Vec<Pending>,
     /// Done.
-    pub settled: Vec<Settled>,
+    pub outcomes: Vec<KeyOutcome>,
 }
 
 impl Journal for MemoryJournal {
@@ -130,7 +130,7 @@ impl Journal for MemoryJournal {
     fn resolve(&mut self, done: &Pending, resolution: Resolution) -> Result<(), Self::Error> {
         self.pending.retain(|pending| pending.tag != done.tag);
         self.pending.splice(0..0, resolution.next);
-        self.settled.extend(resolution.settled);
+        self.outcomes.extend(resolution.outcomes);
         Ok(())
     }
 }
@@ -204,13 +204,13 @@ impl Uploader {
     ///     ..MemoryJournal::default()
     /// };
     /// uploader.drain(&mut journal, 20).await?;
-    /// println!("{} keys are settled", journal.settled.len());
+    /// println!("{} keys have an outcome", journal.outcomes.len());
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`UploadError`]; what is not settled is in the journal.
+    /// [`UploadError`]; what has no outcome yet is in the journal.
     pub async fn drain<J: Journal>(
         &mut self,
         journal: &mut J,
@@ -262,7 +262,11 @@ impl Uploader {
         let path = "/diagnosiskeys/upload";
         let sent = self.connection.send(Method::POST, path, &headers, body);
         match sent.await {
-            Ok(answer) => resolve(pending, &self.country, judge(&answer, pending.keys.len())),
+            Ok(answer) => resolve(
+                pending,
+                &self.country,
+                classify_answer(&answer, pending.keys.len()),
+            ),
             Err(error) => Next::Again {
                 wait: None,
                 reason: engine::chain(&error),
@@ -308,20 +312,20 @@ fn headers(tag: &str, signature: &str) -> Option<[(HeaderName, HeaderValue); 4]>
 /// Takes out keys that no gateway takes (any more); nothing if there are none.
 fn leave_out_invalid(pending: &Pending, country: &str, now_seconds: u64) -> Option<Resolution> {
     let fault = |key: &DiagnosisKey| key.check(country, now_seconds).err();
-    let refuse = |key: &DiagnosisKey, fault: KeyFault| Settled::Refused {
+    let refuse = |key: &DiagnosisKey, fault: KeyFault| KeyOutcome::Refused {
         key: key.clone(),
         reason: fault.to_string(),
     };
     let keys = pending.keys.iter();
-    let settled: Vec<_> = keys
+    let outcomes: Vec<_> = keys
         .filter_map(|key| Some(refuse(key, fault(key)?)))
         .collect();
-    if settled.is_empty() {
+    if outcomes.is_empty() {
         return None;
     }
     let valid = pending.keys.iter().filter(|key| fault(key).is_none());
     Some(Resolution {
-        settled,
+        outcomes,
         next: rest(country, valid.cloned().collect(), pending.failures),
     })
 }
@@ -339,15 +343,15 @@ fn rest(country: &str, keys: Vec<DiagnosisKey>, failures: u32) -> Vec<Pending> {
 /// What a verdict does to an upload. Everything that is sent anew gets a new tag: it is other content, or
 /// the old tag is taken.
 pub fn resolve(pending: &Pending, country: &str, verdict: Verdict) -> Next {
-    let stored = |key: &DiagnosisKey| Settled::Stored(key.clone());
+    let stored = |key: &DiagnosisKey| KeyOutcome::Stored(key.clone());
     Next::Resolved(match verdict {
         Verdict::Stored => Resolution {
-            settled: pending.keys.iter().map(stored).collect(),
+            outcomes: pending.keys.iter().map(stored).collect(),
             next: Vec::new(),
         },
         Verdict::Partly { known, failed } => after_207(pending, country, &known, &failed),
         Verdict::TagTaken => Resolution {
-            settled: Vec::new(),
+            outcomes: Vec::new(),
             next: rest(country, pending.keys.clone(), pending.failures),
         },
         Verdict::TooLarge => halve(pending, country),
@@ -355,7 +359,7 @@ pub fn resolve(pending: &Pending, country: &str, verdict: Verdict) -> Next {
             let mut keys = pending.keys.clone();
             let key = keys.remove(position);
             Resolution {
-                settled: vec![Settled::Refused { key, reason }],
+                outcomes: vec![KeyOutcome::Refused { key, reason }],
                 next: rest(country, keys, pending.failures),
             }
         }
@@ -368,21 +372,21 @@ pub fn resolve(pending: &Pending, country: &str, verdict: Verdict) -> Next {
 /// they are in, and go again; those that the server failed to store on their own, so that they do not
 /// take the others with them.
 fn after_207(pending: &Pending, country: &str, known: &[usize], failed: &[usize]) -> Resolution {
-    let (mut settled, mut again, mut faulty) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut outcomes, mut again, mut faulty) = (Vec::new(), Vec::new(), Vec::new());
     for (position, key) in pending.keys.iter().enumerate() {
         match (known.contains(&position), failed.contains(&position)) {
-            (true, _) => settled.push(Settled::Known(key.clone())),
+            (true, _) => outcomes.push(KeyOutcome::Known(key.clone())),
             (_, true) => faulty.push(key.clone()),
             _ => again.push(key.clone()),
         }
     }
     let failures = pending.failures + 1;
     if failures >= FAILURES_MAX {
-        let refused = faulty.drain(..).map(|key| Settled::Refused {
+        let refused = faulty.drain(..).map(|key| KeyOutcome::Refused {
             key,
             reason: format!("the gateway could not store it in {failures} attempts"),
         });
-        settled.extend(refused);
+        outcomes.extend(refused);
     }
     let mut next = rest(country, again, pending.failures);
     // One by one once they have failed together: one may have taken the others with it.
@@ -394,23 +398,23 @@ fn after_207(pending: &Pending, country: &str, known: &[usize], failed: &[usize]
     for keys in faulty.chunks(alone.max(1)) {
         next.extend(rest(country, keys.to_vec(), failures));
     }
-    Resolution { settled, next }
+    Resolution { outcomes, next }
 }
 
 fn halve(pending: &Pending, country: &str) -> Resolution {
     if let [key] = pending.keys.as_slice() {
-        let refused = Settled::Refused {
+        let refused = KeyOutcome::Refused {
             key: key.clone(),
             reason: "413: too large even alone".to_owned(),
         };
         return Resolution {
-            settled: vec![refused],
+            outcomes: vec![refused],
             next: Vec::new(),
         };
     }
     let halves = pending.keys.chunks(pending.keys.len().div_ceil(2));
     Resolution {
-        settled: Vec::new(),
+        outcomes: Vec::new(),
         next: halves
             .flat_map(|half| rest(country, half.to_vec(), pending.failures))
             .collect(),

@@ -76,8 +76,8 @@ struct Outcomes {
     failed: Vec<usize>,
 }
 
-/// Judges the answer to an upload of `key_count` keys.
-pub fn judge(answer: &Answer, key_count: usize) -> Verdict {
+/// Classifies the answer to an upload of `key_count` keys.
+pub fn classify_answer(answer: &Answer, key_count: usize) -> Verdict {
     let error = ErrorBody::read(answer);
     match answer.status {
         201 => Verdict::Stored,
@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn stops(status: u16, body: &'static str, says: &str) {
-        let verdict = judge(&answer(status, body), 3);
+        let verdict = classify_answer(&answer(status, body), 3);
         match &verdict {
             Verdict::Stop { reason } => assert!(reason.contains(says), "{reason}"),
             _ => panic!("{status}: {verdict:?}"),
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn takes_a_207_for_what_it_is() {
-        let partly = |body| judge(&answer(207, body), 3);
+        let partly = |body| classify_answer(&answer(207, body), 3);
         assert_eq!(
             partly(r#"{"201":[1],"409":[0,2],"500":[]}"#),
             Verdict::Partly {
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn tells_faults_of_keys_from_faults_of_the_signer() {
         let body = r#"{"message":"m","code":"invalid_key","keyIndex":2,"reason":"rolling_start"}"#;
-        let verdict = judge(&answer(400, body), 3);
+        let verdict = classify_answer(&answer(400, body), 3);
         assert!(
             matches!(verdict, Verdict::KeyRefused { position: 2, .. }),
             "{verdict:?}"
@@ -235,10 +235,10 @@ mod tests {
             "detail":"Invalid signature","instance":"/diagnosiskeys/upload"}"#;
         stops(400, problem, "Invalid signature");
         assert_eq!(
-            judge(&answer(409, r#"{"title":"Conflict","status":409}"#), 3),
+            classify_answer(&answer(409, r#"{"title":"Conflict","status":409}"#), 3),
             Verdict::TagTaken
         );
-        assert_eq!(judge(&answer(413, "{}"), 3), Verdict::TooLarge);
+        assert_eq!(classify_answer(&answer(413, "{}"), 3), Verdict::TooLarge);
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
                     let value = HeaderValue::from_static(header);
                     answer.headers.insert("retry-after", value);
                 }
-                let verdict = judge(&answer, 3);
+                let verdict = classify_answer(&answer, 3);
                 assert!(
                     matches!(&verdict, Verdict::Later { wait: found, .. } if *found == wait),
                     "{verdict:?}"

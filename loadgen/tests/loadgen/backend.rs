@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadgen::client::{
-    Auditor, BatchSigner, Caller, Connection, Cursor, DiagnosisKey, Downloader, MemoryJournal,
-    Pending, Protocol, Read, RsaScheme, Settled, Target, Unproven, UploadError, Uploader, encode,
+    Auditor, BatchSigner, Caller, Connection, Cursor, DiagnosisKey, Downloader, KeyOutcome,
+    MemoryJournal, Pending, Protocol, Read, RsaScheme, Target, Unproven, UploadError, Uploader,
+    encode,
 };
 use loadgen::protocol::signed_bytes;
 use loadgen::signer::Encoding;
@@ -144,11 +145,11 @@ fn journal(pending: Pending) -> MemoryJournal {
 }
 
 fn stored(journal: &MemoryJournal) -> Vec<DiagnosisKey> {
-    let settled = journal.settled.iter().map(|settled| match settled {
-        Settled::Stored(key) | Settled::Known(key) => key.clone(),
-        Settled::Refused { reason, .. } => panic!("{reason}"),
+    let outcomes = journal.outcomes.iter().map(|outcome| match outcome {
+        KeyOutcome::Stored(key) | KeyOutcome::Known(key) => key.clone(),
+        KeyOutcome::Refused { reason, .. } => panic!("{reason}"),
     });
-    let mut keys: Vec<_> = settled.collect();
+    let mut keys: Vec<_> = outcomes.collect();
     keys.sort();
     keys
 }
@@ -349,9 +350,11 @@ fn thumbprint(pem: &str) -> String {
 
 #[test]
 fn proves_interleaved_uploads_with_own_entries_anywhere() {
+    let other = pki(&[("DE", Key::P256)]);
     let pki = pki(&[("DE", Key::P256), ("FR", Key::Rsa), ("IT", Key::P256)]);
-    let anchor = SigningCertificate::from_der(&pki.anchor()).unwrap();
-    let auditor = Auditor::new(anchor, "DE");
+    let anchor = |pki: &Pki| SigningCertificate::from_der(&pki.anchor()).unwrap();
+    // As while the operator changes from one to the next, in either order.
+    let auditor = Auditor::new(vec![anchor(&pki), anchor(&other)], "DE");
     let (fr, more, it) = (keys("FR", 0..2), keys("FR", 2..4), keys("IT", 4..6));
     let (first, own, second, third) = (
         entry(&pki, "FR", &fr),
@@ -367,6 +370,15 @@ fn proves_interleaved_uploads_with_own_entries_anywhere() {
         assert!(audited.is_proven(), "{:?}", audited.uploads);
         assert_eq!(audited.uploads[2].keys, more);
     }
+    let next = Auditor::new(vec![anchor(&other), anchor(&pki)], "DE");
+    assert!(
+        next.verify(&in_order, audit.as_bytes())
+            .unwrap()
+            .is_proven()
+    );
+    let stranger = Auditor::new(vec![anchor(&other)], "DE");
+    let unproven = stranger.verify(&in_order, audit.as_bytes()).unwrap();
+    assert!(unproven.uploads.iter().all(|upload| upload.proof.is_err()));
     let forged = [&fr[..], &keys("IT", 8..10), &more].concat();
     let audited = auditor.verify(&forged, audit.as_bytes()).unwrap();
     let proofs: Vec<_> = audited
@@ -401,6 +413,6 @@ fn proves_interleaved_uploads_with_own_entries_anywhere() {
     let failed = reason(&broken).unwrap_err();
     assert_eq!(
         failed.to_string(),
-        "Signer: no valid signature of the trust anchor"
+        "Signer: no valid signature of a trust anchor"
     );
 }

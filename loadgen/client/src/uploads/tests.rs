@@ -16,11 +16,13 @@ fn resolved(pending: &Pending, verdict: Verdict) -> Resolution {
     let Next::Resolved(resolution) = resolve(pending, "DE", verdict) else {
         panic!("not resolved");
     };
-    let settled = resolution.settled.iter().map(|settled| match settled {
-        Settled::Stored(key) | Settled::Known(key) | Settled::Refused { key, .. } => key.clone(),
+    let outcomes = resolution.outcomes.iter().map(|outcome| match outcome {
+        KeyOutcome::Stored(key) | KeyOutcome::Known(key) | KeyOutcome::Refused { key, .. } => {
+            key.clone()
+        }
     });
     let next = resolution.next.iter();
-    let mut after: Vec<_> = settled
+    let mut after: Vec<_> = outcomes
         .chain(next.flat_map(|next| next.keys.clone()))
         .collect();
     after.sort();
@@ -37,7 +39,10 @@ fn keeps_every_key_of_a_207() {
         failed: vec![3],
     };
     let resolution = resolved(&pending, partly);
-    assert_eq!(resolution.settled, [Settled::Known(keys(1..2).remove(0))]);
+    assert_eq!(
+        resolution.outcomes,
+        [KeyOutcome::Known(keys(1..2).remove(0))]
+    );
     let sizes: Vec<_> = resolution.next.iter().map(|next| next.keys.len()).collect();
     assert_eq!(sizes, [2, 1], "those under 201 are not stored, either");
 }
@@ -56,7 +61,7 @@ fn refuses_a_key_that_the_server_fails_to_store_again_and_again() {
         );
         let is_last = round == FAILURES_MAX;
         assert_eq!(resolution.next.is_empty(), is_last);
-        assert_eq!(resolution.settled.is_empty(), !is_last);
+        assert_eq!(resolution.outcomes.is_empty(), !is_last);
         if let Some(next) = resolution.next.into_iter().next() {
             pending = next;
         }
@@ -73,7 +78,7 @@ fn finds_out_what_a_taken_tag_means() {
         known: vec![0, 1, 2],
         failed: vec![],
     };
-    assert_eq!(resolved(&again, all).settled.len(), 3);
+    assert_eq!(resolved(&again, all).outcomes.len(), 3);
 }
 
 #[test]
@@ -87,8 +92,8 @@ fn halves_what_is_too_large_down_to_a_key() {
     assert_eq!(sizes, [2, 1]);
     let one = Pending::new("DE", keys(0..1));
     assert!(matches!(
-        resolved(&one, Verdict::TooLarge).settled[..],
-        [Settled::Refused { .. }]
+        resolved(&one, Verdict::TooLarge).outcomes[..],
+        [KeyOutcome::Refused { .. }]
     ));
 }
 
@@ -100,12 +105,12 @@ fn leaves_out_what_is_invalid_before_it_is_sent() {
     pending.keys[1].rolling_period = 0;
     let resolution = leave_out_invalid(&pending, "DE", now).unwrap();
     assert_eq!(
-        (resolution.settled.len(), resolution.next[0].keys.len()),
+        (resolution.outcomes.len(), resolution.next[0].keys.len()),
         (1, 2)
     );
     // What was valid when it was queued may have become too old meanwhile.
     let resolution = leave_out_invalid(&pending, "DE", now + 16 * 86_400).unwrap();
-    assert_eq!((resolution.settled.len(), resolution.next.len()), (3, 0));
+    assert_eq!((resolution.outcomes.len(), resolution.next.len()), (3, 0));
 }
 
 #[test]
