@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use time::OffsetDateTime;
 
 use super::columns::{Rows, country, link, number_or_0, upload_tag};
 use super::session::Store;
@@ -71,9 +72,17 @@ impl fmt::Display for LogMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "position {}: upload {} of {}, stored at {} ms",
-            self.seq.0, self.tag, self.country, self.created_at.0
-        )
+            "position {}: upload {} of {}, stored ",
+            self.seq.0, self.tag, self.country
+        )?;
+        let seconds = i64::try_from(self.created_at.seconds()).ok();
+        match seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()) {
+            Some(at) => {
+                let (hour, minute, second) = at.time().as_hms();
+                write!(f, "{} {hour:02}:{minute:02}:{second:02} UTC", at.date())
+            }
+            None => write!(f, "at {} ms", self.created_at.0),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use engine::admin::{
     Admin, CertificateError, NewCertificate, canonical_pem, sign_with_trust_anchor,
 };
 use engine::domain::{CertificateKind, Country, Thumbprint, UnixMillis};
-use engine::pki::Certificate;
+use engine::pki::{Certificate, SigningKeyError};
 use engine::{Clock as _, SystemClock};
 
 use crate::cli::files::read;
@@ -142,8 +142,13 @@ impl Candidate {
         }
         let days = days_until_end(&self.pem, SystemClock.now());
         if let Some(days) = days.filter(|days| *days < SHORT_DAYS) {
+            let when = match days {
+                0 => "within a day".to_owned(),
+                days => format!("in {days} days"),
+            };
             say(format_args!(
-                "note: it expires in {days} days: ask its owner for the next one in time"
+                "note: {} expires {when}: ask its owner for the next one in time",
+                self.file.display()
             ))?;
         }
         say(format_args!(
@@ -204,10 +209,15 @@ fn cannot_list(file: &Path, error: &CertificateError) -> anyhow::Error {
     }
 }
 
-/// Whether a handshake can prove the key: RSA, Ed25519, and P-256, P-384 and P-521 by their names.
+/// Whether a handshake can prove the key: RSA of 2048 bits and more, Ed25519, and P-256, P-384 and P-521 by
+/// their names.
 fn is_for_tls(pem: &str) -> bool {
     let der = Certificate::der_of_pem(pem).unwrap_or_default();
     let certificate = Certificate::from_der(&der).ok();
+    let is_weak = |certificate: &Certificate<'_>| {
+        matches!(certificate.check_signing_key(), Err(SigningKeyError::Weak))
+    };
+    let certificate = certificate.filter(|certificate| !is_weak(certificate));
     let key = certificate.and_then(|certificate| certificate.subject_key());
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let mut algorithms = provider.signature_verification_algorithms.all.iter();

@@ -213,23 +213,9 @@ impl Participant {
             );
             sentences.push(Sentence::warning(text));
         }
-        for subscription in self
-            .subscriptions
-            .iter()
-            .filter(|one| one.disabled_at.is_some())
-        {
-            let id = &subscription.id;
-            let reason = subscription
-                .last_error
-                .as_deref()
-                .unwrap_or("its reason is not known");
-            let text = format!(
-                "the callback subscription {id} of {country} is disabled after {} failed attempts ({reason}): \
-                 once its receiver works, enable it with efgs callback enable",
-                subscription.failed_attempts
-            );
-            sentences.push(Sentence::warning(text));
-        }
+        let failing = self.subscriptions.iter();
+        let failing = failing.filter_map(|one| one.failure_sentence(country));
+        sentences.extend(failing.map(Sentence::warning));
         sentences.into_iter()
     }
 
@@ -264,6 +250,26 @@ fn grouped(number: u64) -> String {
 }
 
 impl Subscription {
+    /// What is wrong with its deliveries: it is disabled, or several in a row have failed. One may have been a
+    /// receiver that was just started.
+    fn failure_sentence(&self, country: &str) -> Option<String> {
+        let (id, attempts) = (&self.id, self.failed_attempts);
+        let reason = self.last_error.as_deref();
+        let reason = reason.unwrap_or("its reason is not known");
+        if self.disabled_at.is_some() {
+            return Some(format!(
+                "the callback subscription {id} of {country} is disabled after {attempts} failed attempts ({reason}): \
+                 once its receiver works, enable it with efgs callback enable"
+            ));
+        }
+        (attempts > 1).then(|| {
+            format!(
+                "the callback subscription {id} of {country} has failed {attempts} times in a row ({reason}): tell \
+                 {country}, before it is disabled"
+            )
+        })
+    }
+
     fn of(state: &SubscriptionState) -> Self {
         let failure = state.last_failure.as_ref();
         Self {
@@ -342,6 +348,31 @@ mod tests {
         assert!(
             text.starts_with("The callback subscription main of DE is disabled after 6"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn names_a_subscription_that_fails_again_and_again() {
+        let sentence = |failed_attempts, disabled_at| {
+            let subscription = Subscription {
+                id: "main".to_owned(),
+                url: String::new(),
+                disabled_at,
+                batches_behind: 1,
+                failed_attempts,
+                last_error: Some("connection refused".to_owned()),
+                last_error_at: None,
+                next_attempt_at: None,
+            };
+            subscription.failure_sentence("DE")
+        };
+        assert_eq!(sentence(1, None), None);
+        let twice = sentence(2, None).unwrap();
+        assert!(twice.contains("main of DE has failed 2 times in a row (connection refused)"));
+        assert!(
+            sentence(6, Some(7))
+                .unwrap()
+                .contains("is disabled after 6")
         );
     }
 
