@@ -261,7 +261,7 @@ fn serves_the_same(reference: &ReferenceServer, target: &Installation) {
     let first = &entries[0];
     assert_eq!(first["amount"], 3);
     assert_eq!(first["uploaderThumbprint"], sent.uploader.legacy_hex());
-    assert_eq!(first["uploadedTime"], "2021-06-01T09:12:33.120Z");
+    assert_eq!(first["uploadedTime"], "2021-06-01T09:12:33.12Z");
     for listed in ["uploaderCertificate", "signingCertificate"] {
         assert_ne!(first[listed], "", "{listed}");
     }

@@ -207,9 +207,9 @@ impl<'a> SignedCertificate<'a> {
 }
 
 const ISO_TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:2]Z");
 
-/// ISO 8601 with milliseconds, UTC: `2020-10-06T09:12:33.120Z`.
+/// ISO 8601, UTC, with two decimals as the reference writes it (wire §15): `2020-10-06T09:12:33.12Z`.
 fn iso_time(instant: UnixMillis) -> String {
     let nanoseconds = i128::from(instant.0) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     /// `date -u -d @1601975553.12`.
-    const UPLOADED: &str = "2020-10-06T09:12:33.120Z";
+    const UPLOADED: &str = "2020-10-06T09:12:33.12Z";
 
     #[test]
     fn shows_all_ten_members() {

@@ -77,7 +77,34 @@ impl Config {
             bail!("{}: gateways names none", path.display());
         }
         let base = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
-        Ok(Self { base, ..config })
+        let config = Self { base, ..config };
+        config
+            .check_country()
+            .with_context(|| format!("in {}", path.display()))?;
+        Ok(config)
+    }
+
+    /// A gateway would refuse every key: they have to be of the country that the certificates name. What
+    /// cannot be read as a certificate is found by whoever uses it.
+    fn check_country(&self) -> anyhow::Result<()> {
+        let files = [
+            Some(&self.authentication_certificate),
+            self.signing_certificate.as_ref(),
+        ];
+        for file in files.into_iter().flatten() {
+            let der = CertificateDer::from_pem_file(self.base.join(file)).ok();
+            let certificate = der.and_then(|der| SigningCertificate::from_der(&der).ok());
+            let countries = certificate.map_or_else(Vec::new, |certificate| certificate.countries);
+            if !countries.is_empty() && countries != [self.country.as_str()] {
+                bail!(
+                    "country is {}, but {} is for {}",
+                    self.country,
+                    file.display(),
+                    countries.join(", ")
+                );
+            }
+        }
+        Ok(())
     }
 
     pub(crate) const fn poll(&self) -> Duration {

@@ -160,3 +160,40 @@ fn says_which_answers_are_wrong() {
         "{said}"
     );
 }
+
+/// With such a configuration every key would be refused, one after another.
+#[test]
+fn refuses_certificates_of_another_country_than_the_configured_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |program: &Path, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(folder.path());
+        command.output().unwrap()
+    };
+    let backend = Path::new(BACKEND);
+    for country in ["DE", "FR"] {
+        let made = run(
+            backend,
+            &[
+                "keygen",
+                "--country",
+                country,
+                "--dir",
+                &format!("pki/{country}"),
+            ],
+        );
+        assert!(made.status.success(), "{made:?}");
+    }
+    fs::write(folder.path().join("key.jsonl"), "{}\n").unwrap();
+    for (signing, says) in [("FR", "country is DE, but "), ("DE", "key.jsonl")] {
+        let text = configuration("DE", 1, Path::new("pki"));
+        let text = text.replace("pki/DE/signing", &format!("pki/{signing}/signing"));
+        fs::write(folder.path().join("efgs-backend.toml"), text).unwrap();
+        let signed = run(backend, &["sign", "key.jsonl"]);
+        let errors = String::from_utf8(signed.stderr).unwrap();
+        assert!(
+            !signed.status.success() && errors.contains(says),
+            "{errors}"
+        );
+    }
+}

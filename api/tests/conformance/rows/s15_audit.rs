@@ -106,12 +106,16 @@ const ROWS: &[Row] = &[
     same(
         "§15.8",
         "uploaded_time",
-        "`uploadedTime`: ISO 8601 with an offset",
+        "`uploadedTime`: ISO 8601 in UTC, with `Z` and two decimals",
         |world| {
             for entry in entries(world, "FI") {
                 let time = text(&entry, "uploadedTime").to_owned();
+                let decimals = time
+                    .strip_suffix('Z')
+                    .and_then(|time| time.rsplit_once('.'));
+                assert!(time.starts_with("2021-06-01T12:0"), "{time}");
                 assert!(
-                    time.starts_with("2021-06-01T12:0") && time.ends_with('Z'),
+                    decimals.is_some_and(|(_, decimals)| decimals.len() == 2),
                     "{time}"
                 );
             }
