@@ -181,7 +181,7 @@ impl Source {
         match others(&path) {
             Others::Nothing => {}
             Others::Read => self.warn(format!(
-                "others can read {}, which [{section}] {key} names: chmod go-r it",
+                "others can read {}, which [{section}] {key} names: let only the gateway's user read it",
                 path.display()
             )),
             Others::Write => {
@@ -217,7 +217,8 @@ impl Source {
             Others::Nothing => Ok(()),
             Others::Read => {
                 self.warn(format!(
-                    "others can read {file}, which holds the password of the database: chmod go-r it"
+                    "others can read {file}, which holds the password of the database: let only the \
+                     gateway's user read it"
                 ));
                 Ok(())
             }

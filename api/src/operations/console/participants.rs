@@ -259,7 +259,7 @@ impl Subscription {
         if self.disabled_at.is_some() {
             return Some(format!(
                 "the callback subscription {id} of {country} is disabled after {attempts} failed attempts ({reason}): \
-                 once its receiver works, enable it with efgs callback enable"
+                 once its receiver works, enable it with efgs callback enable --country {country} {id}"
             ));
         }
         (attempts > 1).then(|| {

@@ -47,6 +47,8 @@ pub(super) fn by_reason(counts: BTreeMap<String, u64>) -> Vec<Refusals> {
 fn of(code: String, count: u64) -> Refusals {
     let status = STATUSES.get(code.as_str()).copied();
     let whose = status.map(|status| match status {
+        _ if code.starts_with("database_") || code.starts_with("storage_") => "the database",
+        401 | 403 => "the certificate shown",
         404 | 410 => "nothing there",
         429 | 503 => "a bound of the gateway",
         500.. => "a failure of the gateway",
@@ -64,6 +66,19 @@ fn of(code: String, count: u64) -> Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn says_whose_doing_it_is() {
+        for (code, whose) in [
+            ("storage_refused", "the database"),
+            ("database_unavailable", "the database"),
+            ("certificate_expired", "the certificate shown"),
+            ("overloaded_reads", "a bound of the gateway"),
+            ("invalid_signature", "a wrong request"),
+        ] {
+            assert_eq!(of(code.to_owned(), 1).whose, Some(whose), "{code}");
+        }
+    }
 
     #[test]
     fn knows_a_status_of_every_code() {
