@@ -24,7 +24,7 @@ pub(crate) struct Places {
 /// What became of an item.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sent<T> {
-    /// It waits for its turn.
+    /// It waits in its queue.
     Queued,
     /// The channel is full. This item is refused: the one that was sent, or one that it displaced.
     Refused(T),
@@ -83,7 +83,7 @@ impl<T, K: Copy + Eq + Hash> FairChannel<T, K> {
         displaced.map_or(Sent::Queued, Sent::Refused)
     }
 
-    /// Waits for the item whose turn it is; `None` when the channel is closed and empty.
+    /// Waits for the next item in rotation; `None` when the channel is closed and empty.
     pub(crate) fn receive(&self) -> Option<T> {
         let mut state = self.lock();
         loop {

@@ -1,4 +1,4 @@
-//! Whether large uploads get their turn on a cluster: two gateways take uploads of 20 keys all the time,
+//! Whether large uploads are stored in time on a cluster: two gateways take uploads of 20 keys all the time,
 //! a third takes uploads of 5000, on a private Galera cluster, with one order of hosts for all gateways
 //! and with a node for each.
 

@@ -95,7 +95,7 @@ impl Folders {
         Ok(found)
     }
 
-    /// Moves files whose keys are settled.
+    /// Moves files whose keys all have an outcome.
     pub(crate) fn move_finished(&self, state: &mut State) -> anyhow::Result<()> {
         for file in state.finished()? {
             let counter = match &file.fault {

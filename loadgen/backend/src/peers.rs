@@ -19,7 +19,7 @@ use engine::clock::{Clock as _, SystemClock};
 use engine::domain::Country;
 use engine::output;
 use engine::pki::Certificate;
-use testkit::keys::{KEYS_A_PERSON, KeyGenerator, Seed};
+use testkit::keys::{KEYS_PER_PERSON, KeyGenerator, Seed};
 
 /// Upload made-up keys for the peers of a practice gateway, until standard input ends
 ///
@@ -122,7 +122,7 @@ impl Peer {
         };
         let people = rand::random_range(1..=PEOPLE_MAX);
         let body = KeyGenerator::new(seed, &self.countries);
-        let keys = decode(&body.body(self.country, 0, people * KEYS_A_PERSON))?;
+        let keys = decode(&body.body(self.country, 0, people * KEYS_PER_PERSON))?;
         let mut journal = MemoryJournal {
             pending: vec![Pending::new(self.country.as_str(), keys)],
             ..MemoryJournal::default()

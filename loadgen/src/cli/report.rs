@@ -37,7 +37,7 @@ impl ReportArgs {
         let runs = self
             .results
             .iter()
-            .map(|path| Ok((path.as_path(), self.judged(Results::read(path)?))));
+            .map(|path| Ok((path.as_path(), self.with_verdict(Results::read(path)?))));
         let runs = runs.collect::<anyhow::Result<Vec<_>>>()?;
         let reached = |(_, results): &(&Path, Results)| {
             let summary = results.summary.as_ref();
@@ -55,7 +55,7 @@ impl ReportArgs {
     }
 
     /// With the objectives that are asked for now, if there are any.
-    fn judged(&self, mut results: Results) -> Results {
+    fn with_verdict(&self, mut results: Results) -> Results {
         if let Some(summary) = results
             .summary
             .as_mut()

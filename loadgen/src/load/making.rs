@@ -24,7 +24,7 @@ pub(super) const UPLOADS_MAX: u32 = 1 << 20;
 /// Streams per run.
 pub(super) const STREAMS_MAX: u32 = (1 << 12) - 1;
 /// Keys per job on each core.
-const KEYS_IN_ONE_GO: u64 = 10_000;
+const KEYS_PER_JOB: u64 = 10_000;
 /// Capacity of the queue between making and sending.
 const QUEUE_READY: usize = 64;
 /// Memory per upload besides its keys: signature, tag, headers.
@@ -213,7 +213,7 @@ impl Maker {
         send: &mpsc::Sender<Ready>,
         runtime: &Handle,
     ) -> Option<()> {
-        let keys_max = KEYS_IN_ONE_GO * rayon::current_num_threads() as u64;
+        let keys_max = KEYS_PER_JOB * rayon::current_num_threads() as u64;
         let mut some = Vec::new();
         let mut keys = 0;
         while keys < keys_max && !send.is_closed() {

@@ -277,8 +277,8 @@ impl Model<'_> {
         let in_flight = offered.min(self.load.burst_uploads);
         let taken = in_flight.min(a.batches_in_flight_max * buy.gateways_needed);
         // Those in flight before it are stored at the full rate.
-        let keys_an_upload = ratio(self.load.burst_keys, self.load.burst_uploads);
-        let wait_ms = ratio(taken * keys_an_upload, rate) * 1000.0;
+        let keys_per_upload = ratio(self.load.burst_keys, self.load.burst_uploads);
+        let wait_ms = ratio(taken * keys_per_upload, rate) * 1000.0;
         Times {
             ingest_s,
             ingest_bound_by,

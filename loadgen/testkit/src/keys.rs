@@ -10,14 +10,14 @@ use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Keys that one person shares: one per day.
-pub const KEYS_A_PERSON: u32 = 14;
+pub const KEYS_PER_PERSON: u32 = 14;
 
 /// Bytes that one key takes in a body, on average.
 const KEY_BYTES: usize = 64;
 /// Seconds in a ten-minute interval.
 const INTERVAL_SECONDS: u64 = 600;
 /// Intervals in a day: the rolling period of every key.
-const INTERVALS_A_DAY: u32 = 144;
+const INTERVALS_PER_DAY: u32 = 144;
 
 /// Everything that keys are derived from, apart from country and upload. A different value of any
 /// field gives entirely different keys.
@@ -63,7 +63,7 @@ impl KeyGenerator {
         let mut body = Vec::with_capacity(key_count as usize * KEY_BYTES);
         let mut left = key_count;
         while left > 0 {
-            let keys = left.min(KEYS_A_PERSON);
+            let keys = left.min(KEYS_PER_PERSON);
             self.write_person(&mut body, &mut random, country, keys);
             left -= keys;
         }
@@ -92,7 +92,7 @@ impl KeyGenerator {
         for (days_ago, day) in (1..=keys).zip(1_i32..) {
             let mut key_data = [0; 16];
             random.fill_bytes(&mut key_data);
-            let rolling_start = self.today.saturating_sub(days_ago * INTERVALS_A_DAY);
+            let rolling_start = self.today.saturating_sub(days_ago * INTERVALS_PER_DAY);
             person.write_key(body, &key_data, rolling_start, person.onset_days_ago - day);
         }
     }
@@ -162,7 +162,7 @@ impl Person {
             head.varint(rolling_start);
         }
         head.bytes(&[ROLLING_PERIOD]);
-        head.varint(INTERVALS_A_DAY);
+        head.varint(INTERVALS_PER_DAY);
         head.bytes(&[RISK_LEVEL, risk_level(onset)]);
         let mut tail = ArrayWriter::default();
         if onset != 0 {

@@ -39,7 +39,7 @@ impl Writer {
         });
         // The overlap: from here until the commit thread reports back, the next group is prepared
         // against the log as it was before this one. What is in it already was re-checked against
-        // an earlier position, and stays subject to a re-check when its turn comes.
+        // an earlier position, and stays subject to a re-check before it is committed.
         let earlier = self.next_group.len();
         let written = self.prepare_while_committing(submissions);
         self.store = Some(written.store);

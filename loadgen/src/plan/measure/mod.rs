@@ -216,17 +216,17 @@ impl Experiment {
         let solve = |of: fn(&Reading) -> f64| {
             let (few, all) = (of(&small.used), of(&many.used));
             let determinant = small.uploads() * many.keys() - many.uploads() * small.keys();
-            let an_upload = (few * many.keys() - all * small.keys()) / determinant;
-            let an_upload = an_upload.max(0.0);
-            let a_key = (all - an_upload * many.uploads()) / many.keys();
-            (a_key.max(0.0), an_upload)
+            let per_upload = (few * many.keys() - all * small.keys()) / determinant;
+            let per_upload = per_upload.max(0.0);
+            let per_key = (all - per_upload * many.uploads()) / many.keys();
+            (per_key.max(0.0), per_upload)
         };
-        let (a_key, an_upload) = solve(|used| used.gateway.cpu_s);
-        self.costs.gateway_upload_ns_per_key = significant(a_key * 1e9);
-        self.costs.gateway_upload_us_per_request = significant(an_upload * 1e6);
-        let (a_key, an_upload) = solve(|used| used.database.cpu_s);
-        self.costs.database_ns_per_key = significant(a_key * 1e9);
-        self.costs.database_us_per_upload = significant(an_upload * 1e6);
+        let (per_key, per_upload) = solve(|used| used.gateway.cpu_s);
+        self.costs.gateway_upload_ns_per_key = significant(per_key * 1e9);
+        self.costs.gateway_upload_us_per_request = significant(per_upload * 1e6);
+        let (per_key, per_upload) = solve(|used| used.database.cpu_s);
+        self.costs.database_ns_per_key = significant(per_key * 1e9);
+        self.costs.database_us_per_upload = significant(per_upload * 1e6);
         self.costs.writer_ns_per_key = significant(many.used.commit_s / many.keys() * 1e9);
         self.costs.disk_bytes_per_key = significant(many.used.disk_bytes / many.keys());
         let written = match self.database {
