@@ -221,6 +221,6 @@ async fn audits_with_ten_members_and_the_own_upload_last() {
             .values()
             .all(|value| value.as_str() != Some("") && !value.is_null())
     );
-    assert_eq!(members["uploadedTime"], "2021-06-01T12:00:00.000Z");
+    assert_eq!(members["uploadedTime"], "2021-06-01T12:00:00.00Z");
     assert_eq!(members["uploaderThumbprint"], thumbprint("IT"));
 }

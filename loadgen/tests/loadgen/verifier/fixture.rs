@@ -118,7 +118,7 @@ impl Fixture {
         let (signer, operator_signature_of_signer) = self.pki.certificate(&country, "signing");
         json!({
             "country": country,
-            "uploadedTime": "2021-06-01T09:12:33.120Z",
+            "uploadedTime": "2021-06-01T09:12:33.12Z",
             "uploaderCertificate": uploader,
             "uploaderThumbprint": self.thumbprints[&format!("{country}/authentication")],
             "uploaderOperatorSignature": operator_signature_of_uploader,
